@@ -111,7 +111,7 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 
 .venv/.server: constraints.txt pyproject.toml clients/python/pyproject.toml | .venv/bin/python
 	@echo "Installing into .venv (first time: about half a minute) ..."
-	@$(PIP) --require-hashes --requirement constraints.txt
+	@$(filter-out --quiet,$(PIP)) --require-hashes --requirement constraints.txt
 	@$(PIP) $(PROJECTS)
 	@touch $@
 

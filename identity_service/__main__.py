@@ -1,14 +1,22 @@
 """`python -m identity_service` and the command `identity`."""
 
+import os
+
 from identity_service.process.signals import end_on_sigterm_as_init
 
 
 def main() -> None:
     """Run the command line."""
     end_on_sigterm_as_init()
+    # gRPC would log each failed handshake, also of strangers, in lines that are no JSON.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Imported here: the processes that hash passwords load this module too, and do not need the command line.
-    from identity_service.cli.app import app
+    from typer import rich_utils
 
+    from identity_service.cli.app import app
+    from identity_service.cli.output import color_system
+
+    rich_utils.COLOR_SYSTEM = color_system()  # of help and usage errors
     app()
 
 

@@ -55,12 +55,12 @@ class Settings(LimitSettings):
         0,
         ge=0,
         le=256,
-        description="processes that serve on one port, started again when they end; 0 = one, and no other",
+        description="worker processes that share the port, restarted when they end; 0 = a single process",
     )
     engine: Literal["grpcio", "envoy"] = Field(
-        "grpcio", description="what speaks gRPC; envoy is about 3 times as fast and needs the extra [envoy]"
+        "grpcio", description="gRPC engine; envoy is about 3 times as fast and needs the extra [envoy]"
     )
-    insecure: bool = Field(default=False, description="allow to listen beyond loopback without TLS")
+    insecure: bool = Field(default=False, description="allow listening beyond loopback without TLS")
     issuer: str = Field(
         "identity-service", min_length=1, max_length=256, description="claim iss; 1 to 256 characters"
     )
@@ -68,10 +68,10 @@ class Settings(LimitSettings):
         "identity-service",
         min_length=1,
         max_length=256,
-        description="audience of tokens that call this service; 1 to 256 characters",
+        description="audience of the tokens of callers of this service; 1 to 256 characters",
     )
     algorithm: Literal["ES256", "ES384", "EdDSA", "RS256", "PS256", "ML-DSA-44", "ML-DSA-65", "HS256"] = (
-        Field("ES256", description="of the signing key that `identity init` makes")
+        Field("ES256", description="algorithm of the signing key that `identity init` creates")
     )
     rotate_every: Annotated[Duration, within("1m", "400d")] = Field(
         timedelta(days=30), description="how long a key is in use; 1m to 400d, more than publish_before"
@@ -81,71 +81,78 @@ class Settings(LimitSettings):
         description="how long a key is published before it signs, since verifiers keep copies; at most 30d",
     )
     access_token_lifetime: Annotated[Duration, within("1s", "24h")] = Field(
-        timedelta(minutes=15), description="default, of access tokens; 1s to max_access_token_lifetime"
+        timedelta(minutes=15),
+        description="default lifetime of access tokens; 1s to max_access_token_lifetime",
     )
     max_access_token_lifetime: Annotated[Duration, within("1s", "24h")] = Field(
-        timedelta(hours=24), description="at most, of access tokens; 1s to 24h"
+        timedelta(hours=24), description="longest lifetime of access tokens; 1s to 24h"
     )
     session_lifetime: Annotated[Duration, within("1m", "400d")] = Field(
-        timedelta(days=30), description="of a sign-in, absolute; 1m to 400d"
+        timedelta(days=30), description="lifetime of a session, counted from the sign-in; 1m to 400d"
     )
     leeway: Annotated[Duration, within("0s", "5m")] = Field(
-        timedelta(seconds=10), description="how far clocks may differ; at most 5m"
+        timedelta(seconds=10), description="how far the clocks of two machines may differ; at most 5m"
     )
     refresh_grace: Annotated[Duration, within("0s", "1h")] = Field(
         timedelta(seconds=60),
-        description="how long a rotated refresh token gives its successor again; at most 1h",
+        description="how long a rotated refresh token still returns its successor; at most 1h",
     )
     heartbeat_interval: Annotated[Duration, within("10ms", "1m")] = Field(
-        timedelta(milliseconds=500), description="between heartbeats to the store; 10ms to 1m"
+        timedelta(milliseconds=500), description="time between heartbeats to the store; 10ms to 1m"
     )
     max_staleness: Annotated[Duration, within("50ms", "1h")] = Field(
         timedelta(seconds=5),
-        description="since the last confirmed heartbeat, then calls are UNAVAILABLE; "
-        "more than two heartbeat_interval, 50ms to 1h",
+        description="time since the last confirmed heartbeat after which calls are UNAVAILABLE; 50ms to 1h, "
+        "more than two heartbeat_interval",
     )
-    on_stale: Literal["refuse", "serve"] = Field("refuse", description="what Verify does when too stale")
+    on_stale: Literal["refuse", "serve"] = Field("refuse", description="what Verify does after max_staleness")
     durability: str = Field(
         "local",
-        description="what a write must have reached before it is acknowledged: unsynced, local or replicas:N",
+        description="what must confirm a write before it is acknowledged: unsynced, local or replicas:N",
     )
     allow_unsafe_redis: bool = Field(default=False, description="accept a Redis that may evict keys")
     redis_config_unchecked: bool = Field(
         default=False,
-        description="accept a Redis that refuses CONFIG GET or INFO: you vouch for what cannot be read",
+        description="accept a Redis that refuses CONFIG GET or INFO; ensure its configuration yourself",
     )
     tls_certificate: Path | None = Field(
-        None, description="PEM file: the server's certificate, and what leads up to its authority"
+        None, description="PEM file: the server's certificate, followed by the intermediate certificates"
     )
     tls_key: Path | None = Field(None, description="PEM file (mode 0600): the key of tls_certificate")
     tls_client_ca: Path | None = Field(
-        None, description="PEM file: authorities of client certificates, one of which is then required"
+        None,
+        description="PEM file: authorities of client certificates; a client certificate is then required",
     )
     mtls_listen: str = Field(
-        "", description="host:port where client certificates are required, so that `listen` asks for none"
+        "", description="host:port that requires client certificates; `listen` then requests none"
     )
     require_caller_auth: bool | None = Field(
-        None, description="Verify needs a caller with scope identity.verify; default: where TLS is, always"
+        None, description="whether Verify needs a caller with scope identity.verify; always on with TLS"
     )
-    known_scopes: tuple[str, ...] = Field((), description="the scopes of this deployment; empty = any")
+    known_scopes: tuple[str, ...] = Field(
+        (), description="the scopes that exist in this deployment; empty = any"
+    )
     master_key: SecretStr | None = Field(
         None, description="seals the keys in the store; 32 characters or more"
     )
     master_key_file: Path | None = Field(None, description="a file (mode 0600) that holds the master key")
     other_master_key: SecretStr | None = Field(
-        None, description="opens keys as well, while the master key is changed"
+        None, description="also opens keys, while the master key is changed"
     )
-    other_master_key_file: Path | None = Field(None, description="a file (mode 0600) that holds that one")
+    other_master_key_file: Path | None = Field(
+        None, description="a file (mode 0600) that holds the other master key"
+    )
     principals_file: Path | None = Field(
-        None, description="YAML: clients, users and trusted issuers to keep as it says"
+        None, description="YAML file: clients, users and trusted issuers that the service keeps as declared"
     )
     issuer_ca_file: Path | None = Field(
-        None, description="PEM: authorities of servers that publish keys of issuers; default: the system's"
+        None,
+        description="PEM file: authorities of the servers of issuers' keys; default: those of the system",
     )
     jwks_servers: JwksServers = Field(
         (),
         max_length=100,
-        description="such servers with their own authorities, or that want a token: url, ca_file, token_file",
+        description="servers of issuers' keys with their own CA or token: url, ca_file, token_file",
     )
     verify_threads: int = Field(4, ge=1, le=64, description="threads that answer from memory; 1 to 64")
     work_threads: int = Field(
@@ -203,27 +210,34 @@ class Settings(LimitSettings):
         10_000, ge=100, le=1_000_000, description="audit events that may wait for the store; 100 to 1,000,000"
     )
     watch_heartbeat: Annotated[Duration, within("50ms", "1m")] = Field(
-        timedelta(seconds=1), description="between heartbeats to watchers; 50ms to 1m"
+        timedelta(seconds=1), description="time between heartbeats to watchers; 50ms to 1m"
     )
     max_connection_age: Annotated[Duration, within("1s", "365d")] = Field(
-        timedelta(minutes=30), description="then clients are asked to reconnect; 1s to 365d"
+        timedelta(minutes=30),
+        description="age of a connection at which its client is asked to reconnect; 1s to 365d",
     )
     drain_grace: Annotated[Duration, within("0s", "10m")] = Field(
-        timedelta(seconds=10), description="for calls in progress when stopping; at most 10m"
+        timedelta(seconds=10), description="time for calls in progress when the service stops; at most 10m"
     )
     reflection: bool = Field(
         default=False, description="gRPC server reflection, for tools such as grpcurl; on with --dev"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
-    log_format: Literal["json", "console"] = Field("json", description="of the log on standard error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="lowest level that is logged"
+    )
+    log_format: Literal["json", "console"] = Field("json", description="format of the log on standard error")
     attempts_per_username: int = Field(
-        5, ge=1, le=100, description="wrong passwords from one address before each next one waits; 1 to 100"
+        5,
+        ge=1,
+        le=100,
+        description="wrong passwords of an account from one address before the next must wait; 1 to 100",
     )
     attempts_per_peer: int = Field(
         100,
         ge=0,
         le=1_000_000,
-        description="wrong credentials from one address; to 1,000,000, 0 = not counted (behind a proxy)",
+        description="wrong credentials from one address before the next must wait; 0 to 1,000,000, 0 = not "
+        "counted (behind a proxy)",
     )
     attempts_lockout: Annotated[Duration, within("1s", "24h")] = Field(
         timedelta(minutes=15), description="the longest wait after wrong credentials; 1s to 24h"
@@ -274,29 +288,29 @@ class Settings(LimitSettings):
 
     def _wrong_access(self) -> Iterator[str]:
         if self.workers and self.metrics_listen:
-            yield "metrics_listen: shows one process; with workers, start several services instead"
+            yield "metrics_listen: reports one process only; instead of workers, start several services"
         if self.master_key is not None and self.master_key_file is not None:
             yield "master_key: set either this or master_key_file, not both"
         if self.other_master_key is not None and self.other_master_key_file is not None:
             yield "other_master_key: set either this or other_master_key_file, not both"
         if not self.insecure and not self.tls_certificate and not is_loopback(self.listen):
             yield (
-                "listen: is beyond loopback, and tokens would cross the network in the clear; set "
-                "tls_certificate and tls_key, or insecure = true (--insecure) where a proxy does TLS"
+                "listen: is beyond loopback, and tokens would cross the network unencrypted; set "
+                "tls_certificate and tls_key, or insecure = true (--insecure) if a proxy terminates TLS"
             )
         if not self.insecure and self.metrics_listen and not is_loopback(self.metrics_listen):
-            yield "metrics_listen: is beyond loopback, without TLS; set insecure = true if that is wanted"
+            yield "metrics_listen: is beyond loopback, without TLS; set insecure = true to allow it"
         yield from self._wrong_tls()
 
     def _wrong_tls(self) -> Iterator[str]:
         if (self.tls_certificate is None) != (self.tls_key is None):
-            yield "tls_certificate: goes together with tls_key; set both, or none"
+            yield "tls_certificate: set it together with tls_key, or neither"
         if self.tls_client_ca is not None and self.tls_certificate is None:
             yield "tls_client_ca: needs tls_certificate and tls_key"
         if self.mtls_listen and self.tls_client_ca is None:
-            yield "mtls_listen: needs tls_client_ca, the authorities of the certificates that it asks for"
+            yield "mtls_listen: needs tls_client_ca, the authorities of the certificates that it requires"
         if self.require_caller_auth is False and self.tls_certificate is not None:
-            yield "require_caller_auth: is always on where TLS is; leave it out"
+            yield "require_caller_auth: is always on with TLS; leave it out"
 
     def _wrong_sizes(self) -> Iterator[str]:
         if self.rotate_every <= self.publish_before:

@@ -6,6 +6,7 @@ Knows how files are replaced. Asserts nothing.
 import hashlib
 import socket
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -57,8 +58,10 @@ class Certifier:
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._authority.certificate)
 
-    def server(self, name: str = "server", *, lifetime: timedelta = DAY) -> Holder:
-        return self._holder(name, self._authority.issue(name, names=LOOPBACK, lifetime=lifetime, server=True))
+    def server(
+        self, name: str = "server", *, names: Sequence[str] = LOOPBACK, lifetime: timedelta = DAY
+    ) -> Holder:
+        return self._holder(name, self._authority.issue(name, names=names, lifetime=lifetime, server=True))
 
     def client(self, name: str, *names: str, lifetime: timedelta = DAY) -> Holder:
         """One that names these hosts and URIs."""

@@ -90,10 +90,10 @@ class Argon2Hasher:
             self._dummy_hash = self._argon2.hash("the password of nobody")
         except argon2.exceptions.HashingError as error:
             raise ConfigurationError(
-                f"a password cannot be hashed here ({error}): argon2_parallelism takes {config.parallelism} "
-                f"threads, argon2_memory_kib {config.memory_kib} KiB; raise the limits of this process "
-                "(`ulimit -u` and `-v`, pids.max and memory.max of the container, LimitNPROC= and TasksMax= "
-                "of systemd)"
+                f"this machine cannot hash passwords ({error}): argon2_parallelism needs "
+                f"{config.parallelism} threads, argon2_memory_kib {config.memory_kib} KiB; raise the limits "
+                "of this process (`ulimit -u` and `-v`, pids.max and memory.max of the container, LimitNPROC= and "
+                "TasksMax= of systemd)"
             ) from error
 
     def hash(self, password: Secret) -> str:
@@ -115,11 +115,11 @@ class Argon2Hasher:
         try:
             return _pool(self._processes).submit(work, *args, **kwargs).result()
         except MemoryError as error:
-            raise ServerBusyError("there is no memory to check passwords at the moment; try again") from error
+            raise ServerBusyError("this process has no memory to check passwords now; try again") from error
         except _NoThreadError as error:
             raise NotReadyError(
-                "the system gives this process no thread to check passwords; try another one, and raise the "
-                "limit of processes of this one"
+                "the system gives this process no thread to check passwords; use another instance, and raise "
+                "the limit of processes of this one"
             ) from error
         except CancelledError as error:
             raise ShuttingDownError("this process is stopping; reconnect") from error

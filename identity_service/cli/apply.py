@@ -55,7 +55,7 @@ def apply(
         if steps and not dry_run:
             deletions = sum(step.action is Action.DELETE for step in steps)
             if deletions:
-                confirm(f"Apply this, and delete {deletions}?", yes=yes)
+                confirm(f"Apply these changes, and delete {deletions} records?", yes=yes)
             outcome.carry_out(records)
         code = Exit.DIFFERENT if steps and dry_run else outcome.code
         outcome.show(dry_run=dry_run, as_json=as_json)
@@ -112,7 +112,7 @@ def _read(file: Path) -> Declaration:
     try:
         content = file.read_bytes()
     except OSError as error:
-        fail(f"{file}: cannot be read: {error.strerror}", Exit.USAGE)
+        fail(f"cannot read {file}: {error.strerror}", Exit.USAGE)
     return read_principals(content, str(file), StrictKeyChecker())
 
 

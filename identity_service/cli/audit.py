@@ -65,8 +65,8 @@ def list_events(
         rows = [_row(event) for event in first(found, limit)]
     if not rows and (traffic := [name for name in type_ or () if name in _TRAFFIC]):
         say(
-            f"{', '.join(traffic)}: events of traffic are shown here only from the time on that the service "
-            'runs with audit_traffic = "store"; those before are in its log alone, see docs/audit.md'
+            f"{', '.join(traffic)}: traffic events are stored only while the service runs with "
+            'audit_traffic = "store"; the others are in its log, see docs/audit.md'
         )
     if as_json or not rows:
         show_table(rows, as_json=as_json, empty="no events")
@@ -134,7 +134,9 @@ def _row(event: pb.AuditEvent) -> dict[str, Any]:
 def _check_types(names: Sequence[str]) -> None:
     """End the command with Exit.USAGE if a name is not an audit event type."""
     if unknown := [name for name in names if name not in _TYPES]:
-        fail(f"--type: {unknown[0][:64]!r} is no type of event; there are {', '.join(_TYPES)}", Exit.USAGE)
+        fail(
+            f"--type: {unknown[0][:64]!r} is not an event type; the types are {', '.join(_TYPES)}", Exit.USAGE
+        )
 
 
 def _time(option: str, text: str | None) -> datetime | None:
@@ -148,5 +150,8 @@ def _time(option: str, text: str | None) -> datetime | None:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        fail(f"{option}: must be a time as 2026-05-06T07:08:09Z, or how long ago, as 15m or 7d", Exit.USAGE)
+        fail(
+            f"{option}: must be a time such as 2026-05-06T07:08:09Z, or a duration until now such as 15m",
+            Exit.USAGE,
+        )
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

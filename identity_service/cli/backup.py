@@ -36,4 +36,4 @@ def backup(
         made = copies.make_backup(settings, file)
         about = {"file": str(file), "time": made.manifest.time, "revision": made.manifest.revision}
         show({**about, "issuer": made.manifest.issuer, **held_counts(made.counts)}, as_json=as_json)
-        say("Keep the master key in another place than this file: nothing else opens it.")
+        say("Keep the master key in another place than this file: without it, the backup cannot be restored.")

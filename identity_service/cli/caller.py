@@ -47,13 +47,13 @@ class Caller:
         elif options.tls is not None and options.tls.certificate_file is not None:
             yield None
         elif is_loopback(target) and (demo := read_demo_secrets()) is not None:
-            say(f"identity: as the administrator of {DEMO_FILE}")
+            say(f"identity: calling as the administrator in {DEMO_FILE}")
             admin = _Secret(demo["admin_id"], demo["admin_secret"])
             with self._tokens(admin, target, options, scopes) as tokens:
                 yield tokens
         else:
             fail(
-                "say who calls: --username, or --client-id, or in the environment IDENTITY_TOKEN, or "
+                "name the caller: give --username or --client-id, or set IDENTITY_TOKEN, or "
                 "IDENTITY_CLIENT_ID and IDENTITY_CLIENT_SECRET (or IDENTITY_CLIENT_SECRET_FILE)",
                 Exit.USAGE,
             )
@@ -159,6 +159,6 @@ def client_secret_of_environment() -> str | None:
         return Path(path).read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         # The library's error is not shown: it contains the content of the file, which is a secret.
-        fail(f"IDENTITY_CLIENT_SECRET_FILE: {path} holds no text", Exit.USAGE)
+        fail(f"IDENTITY_CLIENT_SECRET_FILE: {path} is not a text file", Exit.USAGE)
     except OSError as error:
         fail(f"IDENTITY_CLIENT_SECRET_FILE: cannot read {path}: {error.strerror}", Exit.USAGE)

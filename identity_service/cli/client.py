@@ -168,7 +168,7 @@ def update(
         on_reuse=on_reuse,
     )
     if not fields:
-        fail("name what to change, as --scope", Exit.USAGE, as_json=as_json)
+        fail("give at least one option that changes a field, such as --scope", Exit.USAGE, as_json=as_json)
     wanted.etag = etag
     with service.admin() as admin:
         show(_values(admin.update_client(wanted, fields)), as_json=as_json)
@@ -256,7 +256,7 @@ def _keys(path: Path) -> list[str]:
     try:
         value = json.loads(read_text(path))
     except ValueError:
-        fail(f"{path}: is no JSON", Exit.USAGE)
+        fail(f"{path}: is not JSON", Exit.USAGE)
     keys = value["keys"] if isinstance(value, dict) and isinstance(value.get("keys"), list) else [value]
     return [json.dumps(key, separators=(",", ":")) for key in keys]
 
@@ -267,7 +267,7 @@ def _encryption_key(path: str | None) -> str | None:
         return path
     keys = _keys(Path(path))
     if len(keys) != 1:
-        fail(f"{path}: holds {len(keys)} keys; give the one to encrypt to", Exit.USAGE)
+        fail(f"{path}: holds {len(keys)} keys; give a file with the key to encrypt to alone", Exit.USAGE)
     return keys[0]
 
 

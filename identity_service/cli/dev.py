@@ -9,6 +9,7 @@ import os
 import secrets
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -24,11 +25,14 @@ from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
 from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
+from identity_service.telemetry import logs
 
 _FOLDER: Final = Path("var")
 _MASTER_KEY: Final = _FOLDER / "master.key"
 _AUDIENCE: Final = "demo-api"
 _SCOPES: Final = ("read", "write")
+_QUICKSTART: Final = Path("examples/quickstart.py")
+"""In a checkout, which is the working directory of `make run`."""
 
 
 def flags(loaded: LoadedSettings) -> dict[str, object]:
@@ -56,12 +60,17 @@ def prepare(settings: Settings) -> tuple[Settings, DemoSecrets | None]:
     Lowers `durability` if this Redis cannot provide it. Returns the settings to serve with, and the demo
     secrets, or None if those of the store are not known.
     """
+    store = opening.store_name(settings)
+    say(f"identity-service: starting for trials (--dev) with the store {store}")
+    logs.configure("warning", settings.log_format)  # not the events of the demo client and user
     findings = opening.check_store(settings)
     if settings.durability != "unsynced" and any(f.severity == "refuse" for f in findings):
         lowered = settings.model_copy(update={"durability": "unsynced"})
         if not any(f.severity == "refuse" for f in opening.check_store(lowered)):
-            say("store: this Redis may lose acknowledged revocations when it crashes; going on at durability")
-            say("       `unsynced`, for trying out only. `identity serve` without --dev would refuse.")
+            say(
+                f"store {store}: this Redis may lose acknowledged revocations when it crashes. The service "
+                "starts with durability `unsynced`, for trials only; without --dev it would not start"
+            )
             settings = lowered
     with bootstrap.open_store_admin(settings) as store_admin:
         try:
@@ -93,39 +102,60 @@ def prepare(settings: Settings) -> tuple[Settings, DemoSecrets | None]:
     return settings, demo
 
 
-def print_calls(target: str, demo: DemoSecrets | None) -> None:
+def print_calls(target: str, settings: Settings, demo: DemoSecrets | None) -> None:
     """Print, on standard error, example calls to paste into another terminal."""
     if demo is None:
-        say(f"The store was initialised before, and {DEMO_FILE} holds no secrets of it.")
-        say("As an administrator, create some: identity client create …, identity user create …")
+        say(
+            f"The store was initialised before, and {DEMO_FILE} has no secrets of it. Create some "
+            "principals, as its administrator: `identity client create`, `identity user create`."
+        )
         return
+    say("\nTry it in another terminal, in this folder:")
+    for title, command in _calls(target, settings, demo):
+        say(f"\n  {title}:\n    {command}")
+    if settings.callers_prove_themselves:
+        say("\nOnly a caller with the scope identity.verify may verify tokens: see docs/tls.md.")
+    say(f"\nThe secrets of these and of the administrator are in {DEMO_FILE}. Ctrl-C stops the service.")
+
+
+def _calls(target: str, settings: Settings, demo: DemoSecrets) -> Iterator[tuple[str, str]]:
+    """Yield a title and a shell command for each example."""
     bin_ = Path(sys.executable).parent
     folder = os.path.relpath(bin_) if bin_.is_relative_to(Path.cwd()) else str(bin_)
-    password, secret = shlex.quote(demo["password"]), shlex.quote(demo["client_secret"])
-    target_flag = "" if target == "127.0.0.1:50051" else f" --target {target}"
-    say(
-        f"""
-Try it in another terminal:
-
-  A service, by client secret:
-    IDENTITY_CLIENT_SECRET={secret} \\
-      {folder}/identity token issue --client-id {demo["client_id"]}{target_flag}
-
-  A person, by password, then verify what came back:
-    TOKEN=$(IDENTITY_PASSWORD={password} \\
-      {folder}/identity token issue --username {demo["username"]} --print access_token{target_flag})
-    {folder}/identity token verify "$TOKEN" --audience {_AUDIENCE}{target_flag}
-
-  The administrator, from this folder without a credential: clients, users, sessions, issuers, audit:
-    {folder}/identity client list{target_flag}
-
-  The whole round with the generated client: issue, verify, refresh, revoke, refused:
-    IDENTITY_PASSWORD={password} IDENTITY_CLIENT_SECRET={secret} \\
-      {folder}/python examples/quickstart.py --target {target} \\
-      --username {demo["username"]} --client-id {demo["client_id"]} --audience {_AUDIENCE}
-
-The secrets of these and of the administrator are in {DEMO_FILE}. Ctrl-C stops the service."""
+    identity, user, client = f"{folder}/identity", demo["username"], demo["client_id"]
+    password = f"IDENTITY_PASSWORD={shlex.quote(demo['password'])}"
+    secret = f"IDENTITY_CLIENT_SECRET={shlex.quote(demo['client_secret'])}"
+    reach = ("" if target == "127.0.0.1:50051" else f" --target {target}") + _ca_flag(settings)
+    yield (
+        "Issue a token to a client, by its secret",
+        f"{secret} \\\n      {identity} token issue --client-id {client}{reach}",
     )
+    sign_in = f"{identity} token issue --username {user} --print access_token{reach}"
+    get_token = f"TOKEN=$({password} \\\n      {sign_in})"
+    if settings.callers_prove_themselves:
+        yield "Sign a user in by password", get_token
+    else:
+        verify = f'{identity} token verify "$TOKEN" --audience {_AUDIENCE}{reach}'
+        yield "Sign a user in by password, and verify the access token", f"{get_token}\n    {verify}"
+    yield (
+        f"List the clients, as the administrator whose secret is in {DEMO_FILE}",
+        f"{identity} client list{reach}",
+    )
+    if _QUICKSTART.is_file() and not settings.callers_prove_themselves:
+        yield (
+            "Issue, verify, refresh and revoke with the Python client",
+            f"{password} {secret} \\\n"
+            f"      {folder}/python {_QUICKSTART} --target {target} \\\n"
+            f"      --username {user} --client-id {client} --audience {_AUDIENCE}",
+        )
+
+
+def _ca_flag(settings: Settings) -> str:
+    """Return the flag that makes commands trust the service: the CA file of `dev-certs`, or a placeholder."""
+    if settings.tls_certificate is None:
+        return ""
+    found = settings.tls_certificate.with_name("ca.pem")
+    return f" --ca {shlex.quote(str(found))}" if found.is_file() else " --ca CA_FILE"
 
 
 def _known_secrets(settings: Settings) -> DemoSecrets | None:

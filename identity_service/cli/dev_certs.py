@@ -48,20 +48,22 @@ def _explain(folder: Path, client_name: str) -> None:
         identity = identity.relative_to(Path.cwd())
     name = client_name if "://" in client_name else f"dns:{client_name}"
     say(
-        f"""Wrote ca.pem, server.pem, server.key, client.pem and client.key to {folder}; good for 30 days.
+        f"""Wrote ca.pem, server.pem, server.key, client.pem and client.key to {folder}.
+They are valid for {_LIFETIME.days} days.
 
-Serve with them: whoever connects to 50051 shows no certificate, to 50052 the client's:
+Serve with them; port 50051 requests no client certificate, port 50052 requires one:
   IDENTITY_TLS_CERTIFICATE={folder}/server.pem IDENTITY_TLS_KEY={folder}/server.key \\
   IDENTITY_TLS_CLIENT_CA={folder}/ca.pem IDENTITY_MTLS_LISTEN=127.0.0.1:50052 \\
     {identity} serve --dev
 
-Call it:
+Call the service; it prints the password of ana in var/demo.json:
   {identity} token issue --ca {folder}/ca.pem --username ana
 
-Register a client that the client's certificate proves, in place of a secret:
+Create a client that authenticates by the certificate, without a secret:
   {identity} client create by-certificate --no-secret --certificate {name} \\
-    --scope identity.verify --ca {folder}/ca.pem
+    --scope identity.verify --audience identity-service --ca {folder}/ca.pem
 
-Calls with the certificate take:
-  --target 127.0.0.1:50052 --ca {folder}/ca.pem --cert {folder}/client.pem --key {folder}/client.key"""
+Get a token by the certificate:
+  {identity} token issue --certificate --target 127.0.0.1:50052 --ca {folder}/ca.pem \\
+    --cert {folder}/client.pem --key {folder}/client.key"""
     )

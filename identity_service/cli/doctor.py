@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from datetime import datetime, timedelta
-from typing import Final, NamedTuple
 
 import typer
 
@@ -12,29 +10,16 @@ from identity_service.adapters.clock import SystemClock
 from identity_service.cli.doctor_issuers import issuer_findings
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
+from identity_service.cli.tls_check import Check, check_tls
 from identity_service.composition import opening
-from identity_service.config.values import is_loopback
 from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import ConfigurationError, IdentityError, StoreFencedError
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import KeyVault
 from identity_service.domain.store import all_records
 from identity_service.grpc_api.core.check import why_not
-from identity_service.grpc_api.tls import check_files, key_warning
-from identity_service.jose.certificates import CertificateFacts
 from identity_service.replication.replica import FRESH
 from identity_service.settings import Settings
-
-_RENEWAL_DUE: Final = 0.2
-"""The last fraction of a certificate's lifetime, in which it should have been renewed already."""
-
-
-class Check(NamedTuple):
-    """The result of one check (ok, warn or FAIL), with advice: one line of the report."""
-
-    check: str
-    result: str
-    advice: str
 
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
@@ -49,7 +34,7 @@ def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: Json
 
 def _checks(settings: Settings) -> Iterator[Check]:
     yield _attempt("master key", lambda: _no_advice(opening.open_sealer(settings)))
-    yield from _check_tls(settings, SystemClock().now())
+    yield from check_tls(settings, SystemClock().now())
     yield from _check_grpcio(settings)
     with ExitStack() as opened:
         try:
@@ -57,9 +42,9 @@ def _checks(settings: Settings) -> Iterator[Check]:
             findings = opening.check_store(settings)
             store_admin = opened.enter_context(bootstrap.open_store_admin(settings))
         except IdentityError as error:
-            yield Check("store", "FAIL", f"{settings.masked()['store']}: {error}")
+            yield Check("store", "FAIL", str(error))
             return
-        yield Check("store", "ok", settings.masked()["store"])
+        yield Check("store", "ok", opening.store_name(settings))
         for finding in findings:
             yield Check(
                 "store set-up",
@@ -83,30 +68,11 @@ def _require_file(settings: Settings) -> None:
             file.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigurationError(
-            "there is no such file; run `identity init` to make the store, or set `store` (IDENTITY_STORE) "
-            "to the path of the one that you have"
+            f"{opening.store_name(settings)}: there is no such file; run `identity init` to create the "
+            "store, or set `store` (IDENTITY_STORE) to the path of an existing one"
         ) from None
     except OSError:
         return  # opening the store reports the details
-
-
-def _check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
-    files = opening.tls_files(settings)
-    if files is None:
-        yield Check("TLS", "ok" if is_loopback(settings.listen) else "warn", "none: calls cross in the clear")
-        return
-    try:
-        facts = check_files(files)
-    except IdentityError as error:
-        yield Check(
-            "TLS", "FAIL", f"{error}; until it is mended, a process that runs keeps the last good ones"
-        )
-        return
-    yield _check_dates("TLS certificate", facts.certificate, now)
-    for authority in facts.authorities:
-        yield _check_dates("TLS client authority", authority, now)
-    if warning := key_warning(files):
-        yield Check("TLS key", "warn", warning)
 
 
 def _check_grpcio(settings: Settings) -> Iterator[Check]:
@@ -115,21 +81,9 @@ def _check_grpcio(settings: Settings) -> Iterator[Check]:
         yield Check(
             "grpcio",
             "warn",
-            f"{reason}: slow clients will hold threads of the service; install a version that this release "
+            f"{reason}: slow clients occupy threads of the service; install a version that this release "
             'allows, or set `engine = "envoy"`',
         )
-
-
-def _check_dates(check: str, certificate: CertificateFacts, now: datetime) -> Check:
-    names = ", ".join(certificate.names)
-    left = certificate.expire_time - now
-    if now < certificate.start_time:
-        return Check(check, "FAIL", f"{names}: is not valid before {certificate.start_time:%F %T} UTC")
-    if left <= timedelta(0):
-        return Check(check, "FAIL", f"{names}: expired on {certificate.expire_time:%F}; replace the file")
-    if left < (certificate.expire_time - certificate.start_time) * _RENEWAL_DUE:
-        return Check(check, "warn", f"{names}: expires on {certificate.expire_time:%F %T} UTC; renew it")
-    return Check(check, "ok", f"{names}, until {certificate.expire_time:%F}")
 
 
 def _attempt(name: str, check: Callable[[], str]) -> Check:
@@ -176,7 +130,10 @@ def _check_processes(store_admin: bootstrap.StoreAdmin, settings: Settings) -> I
         silent = now - heartbeat.time
         name = f"process {heartbeat.process}"
         if silent > silent_after:
-            yield Check(name, "warn", f"last heartbeat {silent.total_seconds():.0f} s ago: ended, or cut off")
+            text = (
+                f"last heartbeat {silent.total_seconds():.0f} s ago: it has ended, or cannot reach the store"
+            )
+            yield Check(name, "warn", text)
         elif heartbeat.status:
             yield Check(name, "ok" if heartbeat.status == FRESH else "FAIL", heartbeat.status)
 

@@ -57,7 +57,7 @@ def issuer_findings(store_admin: bootstrap.StoreAdmin, settings: Settings) -> It
             text = f"{issuer.issuer}: {len(keys.keys)} keys{_unused(keys)}"
             yield Finding("ok" if keys.keys else "FAIL", text)
     if more := sum(1 for _ in records):
-        yield Finding("warn", f"the keys of {more} more issuers were not read: the log of the service tells")
+        yield Finding("warn", f"the keys of {more} more issuers were not read: see the log of the service")
 
 
 def _content(issuer: TrustedIssuer, fetch: HttpsFetcher) -> bytes:

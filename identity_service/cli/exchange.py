@@ -43,7 +43,11 @@ def exchange(
 ) -> None:
     """Get a token to act for the subject of another token. It grants no more and lives no longer."""
     if client_id is None and not certificate:
-        fail("name who exchanges it: --client-id, or --certificate", Exit.USAGE, as_json=as_json)
+        fail(
+            "name the client that exchanges the token: give --client-id or --certificate",
+            Exit.USAGE,
+            as_json=as_json,
+        )
     subject = _read(subject_token_file, "the subject token")
     actor = _read(actor_token_file, "the actor token") if actor_token_file is not None else None
     credential = by_certificate() if certificate else by_secret(client_id or "", read_client_secret())
@@ -68,5 +72,5 @@ def _read(file: Path, what: str) -> str:
     if not text:
         # Neither the file name nor the library's error is shown: both contain the token if a caller passes
         # the token itself instead of a file.
-        fail(f"{what} cannot be read: name a file that holds it", Exit.USAGE)
+        fail(f"{what} cannot be read: give the path of a file that contains it", Exit.USAGE)
     return text

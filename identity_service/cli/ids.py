@@ -1,15 +1,28 @@
-"""Commands that take an id made by the service: base64url, so one id in 64 begins with a hyphen."""
+"""Ids on the command line: they are base64url text, so one in 64 begins with a hyphen, like an option."""
 
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
+import typer
 from typer.core import TyperCommand
 
 _ID: Final = re.compile(r"-(?:[A-Za-z0-9_-]{10}|[A-Za-z0-9_-]{21}|[A-Za-z0-9_-]{42})")
 """An id that begins with a hyphen, in base64url: 8 bytes (refresh keys), 16 (tokens, sessions, symmetric
 keys) or 32 (thumbprints)."""
+_OPTION: Final = re.compile(r"--[a-z]+(?:-[a-z]+)*")
+"""The form of a long option, so that a misspelt one is reported as such. Fewer than one id in a million has
+this form."""
+
+
+def accept_ids(app: typer.Typer) -> None:
+    """Make every command of the application, and of its groups, an `IdCommand`."""
+    for command in app.registered_commands:
+        command.cls = IdCommand
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            accept_ids(group.typer_instance)
 
 
 class IdCommand(TyperCommand):
@@ -38,7 +51,7 @@ def with_ids_last(words: Sequence[str], takes_value: Mapping[str, bool]) -> list
     for word in rest:
         if word == "--":
             return [*others, "--", *ids, *rest]
-        if word not in takes_value and _ID.fullmatch(word):
+        if word not in takes_value and _ID.fullmatch(word) and not _OPTION.fullmatch(word):
             ids.append(word)
             continue
         others.append(word)

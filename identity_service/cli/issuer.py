@@ -16,7 +16,9 @@ from identityapi.v1 import principal_pb2 as pb
 
 app = typer.Typer(help="Manage trusted issuers, whose JWTs authenticate clients.", no_args_is_help=True)
 
-IssuerName = Annotated[str, typer.Argument(metavar="ISSUER", help="Its name, exactly the iss of its tokens.")]
+IssuerName = Annotated[
+    str, typer.Argument(metavar="ISSUER", help="The name of the issuer, exactly as in `iss` of its tokens.")
+]
 JwksUri = Annotated[str | None, typer.Option("--jwks-uri", help="https URL of its JWK Set.")]
 JwksFile = Annotated[
     str | None, typer.Option("--jwks-file", help="Path of its JWK Set on the service's machines.")
@@ -126,7 +128,7 @@ def update(
     stated = _given_fields(jwks_uri, jwks_file, jwks, audience, algorithm, single_use, max_age)
     stated |= _given_rules(client, claim, rules, per_subject=per_subject)
     if not stated:
-        fail("name what to change, as --jwks-uri", Exit.USAGE, as_json=as_json)
+        fail("give at least one option that changes a field, such as --jwks-uri", Exit.USAGE, as_json=as_json)
     fields = list(stated)
     if stated.get("max_age") == timedelta(0):
         del stated["max_age"]
@@ -140,7 +142,7 @@ def update(
 @remote
 def delete(service: Service, issuer: IssuerName, yes: YesOption = False, as_json: JsonFlag = False) -> None:
     """Stop trusting an issuer. Tokens issued for its JWTs stay valid until they expire or are revoked."""
-    confirm(f"Trust {issuer} no more?", yes=yes)
+    confirm(f"Stop trusting {issuer}?", yes=yes)
     with service.admin() as admin:
         admin.delete_trusted_issuer(issuer)
     show({"issuer": issuer, "deleted": True}, as_json=as_json)
@@ -149,7 +151,7 @@ def delete(service: Service, issuer: IssuerName, yes: YesOption = False, as_json
 def _advise_doctor(stated: Mapping[str, object]) -> None:
     """Advise to run `identity doctor` if the service itself will read the keys, from a URL or a file."""
     if not {"jwks_uri", "jwks_file"}.isdisjoint(stated):
-        say("run `identity doctor` where the service runs: it says whether the keys can be read there")
+        say("Run `identity doctor` on the machine of the service: it checks that the keys can be read there.")
 
 
 def _given_fields(
@@ -172,7 +174,7 @@ def _given_fields(
         "max_age": timedelta(seconds=max_age) if max_age is not None else None,
     }
     if sum(given[source] is not None for source in ("jwks_uri", "jwks_file", "jwks")) > 1:
-        fail("name one: --jwks-uri, --jwks-file or --jwks", Exit.USAGE)
+        fail("give only one of --jwks-uri, --jwks-file and --jwks", Exit.USAGE)
     return {field: value for field, value in given.items() if value is not None}
 
 
@@ -181,16 +183,14 @@ def _given_rules(
 ) -> dict[str, Any]:
     """Return the rules that the options give: the one of --client and --claim, or those of --rules."""
     if (client is None) != (not claims) or (client and file):
-        fail("a rule is --client with at least one --claim, or --rules with a file of them", Exit.USAGE)
+        fail("give --client with at least one --claim, or a file of rules with --rules", Exit.USAGE)
     if client is not None:
         pairs = [claim.partition("=") for claim in claims or ()]
         if any(not equals for _, equals, _ in pairs):
-            fail("--claim must be name=value", Exit.USAGE)
+            fail("--claim: must be NAME=VALUE", Exit.USAGE)
         wanted = {name: value for name, _, value in pairs}
         if len(wanted) < len(pairs):
-            fail(
-                "--claim: name each claim once; alternatives are rules of their own, see --rules", Exit.USAGE
-            )
+            fail("--claim: give each claim once; alternatives are separate rules, see --rules", Exit.USAGE)
         return {"rules": [pb.TrustRule(claims=wanted, client_id=client, per_subject=per_subject)]}
     if file is None:
         return {}

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from identity_client.values import moment
-from identity_service.cli.ids import IdCommand
 from identity_service.cli.options import YesOption
 from identity_service.cli.output import JsonFlag, show, show_table
 from identity_service.cli.records import confirm
@@ -50,7 +49,7 @@ def rotate(
     show(_row(key), as_json=as_json)
 
 
-@app.command("retire", cls=IdCommand)
+@app.command("retire")
 @remote
 def retire(
     service: Service,
@@ -60,7 +59,7 @@ def retire(
     as_json: JsonFlag = False,
 ) -> None:
     """Retire a key that may be known to others: everything made with it is refused at once and for ever."""
-    confirm(f"Refuse everything that was made with {key_id}, for ever?", yes=yes)
+    confirm(f"Retire {key_id}, and refuse everything that was made with it, for ever?", yes=yes)
     with service.admin() as admin:
         retired = admin.retire_key(key_id, reason=reason)
     successor = retired.successor.key_id

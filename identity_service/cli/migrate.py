@@ -9,7 +9,7 @@ from identity_service.cli.options import ConfigOption, load
 from identity_service.cli.output import JsonFlag, say, show
 from identity_service.cli.stopping import stoppable
 from identity_service.cli.store_check import check_store
-from identity_service.composition import copies
+from identity_service.composition import copies, opening
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
@@ -33,7 +33,7 @@ def migrate(
     outcome = "nothing was moved; if the service answers STORE_MOVED, run the same with --undo"
     with stoppable(outcome, as_json=as_json):
         source, target = _settings(config, from_), _settings(config, to)
-        names = copies.store_name(source), copies.store_name(target)
+        names = opening.store_name(source), opening.store_name(target)
         if names[0] == names[1]:
             raise ConfigurationError("FROM and TO are the same store")
         if not undo:
@@ -42,13 +42,13 @@ def migrate(
             if undo:
                 lifted = migration.undo()
                 show({"store": names[0], "fence_lifted": lifted}, as_json=as_json)
-                say(f"{names[0]} takes writes again." if lifted else f"{names[0]} was not closed.")
+                say(f"{names[0]} accepts writes again." if lifted else f"{names[0]} was not closed.")
                 return
             moved = migration.run()
         show({"from": names[0], "to": names[1], **moved.counts}, as_json=as_json)
         if moved.was_finished:
             say("An earlier run had copied everything already: nothing was copied now.")
-        say(f"Set the service's store to {names[1]} and restart it. {names[0]} takes no writes any more.")
+        say(f"Set the service's store to {names[1]} and restart it. {names[0]} accepts no more writes.")
 
 
 def _settings(config: Path | None, store: str) -> Settings:

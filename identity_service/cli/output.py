@@ -4,12 +4,13 @@ Every command prints through this module, which escapes control characters: the 
 from its callers, or from a token of unknown origin.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -57,7 +58,8 @@ def show_table(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: st
         for row in rows:
             # Wrapped in Text: rich would interpret markup in a plain string.
             table.add_row(*(Text(_encodable(escape(_text(value)))) for value in row.values()))
-        Console(width=None if sys.stdout.isatty() else _UNWRAPPED_WIDTH).print(table)
+        width = None if sys.stdout.isatty() else _UNWRAPPED_WIDTH
+        Console(width=width, color_system=color_system()).print(table)
 
 
 def put(line: str) -> None:
@@ -79,7 +81,12 @@ def put_json(value: object, *, indent: int | None = None) -> None:
 def put_styled(*parts: tuple[str, str]) -> None:
     """Print one line of texts, each in its style if the terminal supports styles."""
     line = Text.assemble(*((_encodable(escape(text)), style) for text, style in parts))
-    Console(highlight=False, soft_wrap=True).print(line)
+    Console(highlight=False, soft_wrap=True, color_system=color_system()).print(line)
+
+
+def color_system() -> Literal["auto"] | None:
+    """Return the color system of rich: None, which also turns bold and dim off, if NO_COLOR is set."""
+    return None if os.environ.get("NO_COLOR") else "auto"
 
 
 def say(text: str) -> None:
@@ -90,7 +97,7 @@ def say(text: str) -> None:
 @cache
 def say_trimmed(name: str) -> None:
     """Say once per process that blanks or line breaks around this secret are not part of it."""
-    say(f"identity: {name}: the line breaks or blanks around it are left out; store it without them")
+    say(f"identity: {name}: blanks or line breaks around the value are ignored; store it without them")
 
 
 def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -> NoReturn:

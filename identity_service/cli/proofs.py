@@ -22,7 +22,7 @@ def client_proof(
     Ends the command with Exit.USAGE if several are given, or if a file cannot be used.
     """
     if sum((assertion_key is not None, certificate, federated_token_file is not None)) > 1:
-        fail("give one of --assertion-key, --certificate and --federated-token-file", Exit.USAGE)
+        fail("give only one of --assertion-key, --certificate and --federated-token-file", Exit.USAGE)
     if certificate:
         return IdentityClient.issue_with_certificate
     try:
@@ -31,7 +31,7 @@ def client_proof(
             return partial(_by_federated_token, token)
         if assertion_key is not None:
             if client_id is None:
-                fail("--assertion-key: name whose key it is: --client-id", Exit.USAGE)
+                fail("--assertion-key: give the client of the key with --client-id", Exit.USAGE)
             return partial(
                 _by_assertion, AssertionSigner.from_file(client_id, assertion_key, audience=service_issuer)
             )
@@ -39,7 +39,8 @@ def client_proof(
         fail(f"cannot read {error.filename}: {error.strerror}", Exit.USAGE)
     except ValueError:
         # The text of the error is not shown: it may contain a part of the secret file.
-        fail("the file holds no JWT, or no private key that can sign", Exit.USAGE)
+        content = "JWT" if federated_token_file is not None else "private key (PEM or JWK) that can sign"
+        fail(f"{federated_token_file or assertion_key}: contains no {content}", Exit.USAGE)
     return None
 
 

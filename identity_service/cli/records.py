@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 Enable = Annotated[bool, typer.Option("--enable", help="Enable it again.")]
 DisplayName = Annotated[str | None, typer.Option("--name", help="Display name.")]
-Etag = Annotated[str, typer.Option("--etag", help="Only if the etag is still this one.")]
+Etag = Annotated[str, typer.Option("--etag", help="Change the record only if its etag is still this one.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Show at most this many. Default: all.")]
 
 
@@ -41,8 +41,10 @@ def read_text(path: Path) -> str:
     """Return the text of a file; end the command with Exit.USAGE if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"{path}: cannot be read as text ({type(error).__name__})", Exit.USAGE)
+    except OSError as error:
+        fail(f"cannot read {path}: {error.strerror}", Exit.USAGE)
+    except UnicodeDecodeError:
+        fail(f"{path}: is not a text file", Exit.USAGE)
 
 
 def read_new_password(*, from_stdin: bool) -> str:

@@ -13,7 +13,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import grpc
 import typer
 
 from identity_client import (
@@ -22,11 +21,12 @@ from identity_client import (
     IdentityClient,
     TlsOptions,
     TrustClient,
-    UnavailableError,
 )
 from identity_client.renewal import SERVICE_AUDIENCE
 from identity_service.cli.caller import Caller, secret_of, subject_of
-from identity_service.cli.output import Exit, fail, failures
+from identity_service.cli.output import failures
+from identity_service.cli.tls_files import tls_options
+from identity_service.cli.unreachable import explained
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 ADMIN_SCOPES: Final = ("identity.admin",)
@@ -108,7 +108,7 @@ def _with_options(command: Callable[..., None], options: Sequence[inspect.Parame
         given = {option.name: values.pop(option.name) for option in options}
         with failures(as_json=bool(values.get("as_json"))):
             service = _service(**given)
-            with _service_named_in_deadline_errors(service.target):
+            with explained(service.target, service.tls, _PATIENCE):
                 command(service, **values)
 
     before, after = (own[:-1], own[-1:]) if as_json is not None else (own, [])
@@ -118,22 +118,6 @@ def _with_options(command: Callable[..., None], options: Sequence[inspect.Parame
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
-
-
-@contextmanager
-def _service_named_in_deadline_errors(target: str) -> Iterator[None]:
-    """Name the service if a call exceeds its deadline, since gRPC's own error names no address."""
-    try:
-        yield
-    except UnavailableError as error:
-        if error.code is not grpc.StatusCode.DEADLINE_EXCEEDED or error.reason:
-            raise
-        raise UnavailableError(
-            f"the service at {target} did not answer within {_PATIENCE.total_seconds():.0f} s, and may yet "
-            "do what was asked: look before you repeat it. Is the address right, and is the service healthy?",
-            code=error.code,
-            request_id=error.request_id,
-        ) from error
 
 
 def _service(
@@ -180,12 +164,7 @@ def _service(
     ] = SERVICE_AUDIENCE,
 ) -> Service:
     """Return the service that the shared options name; `remote` and `connected` read this signature."""
-    if (cert is None) != (key is None):
-        fail("--cert and --key go together", Exit.USAGE)
-    for path in (ca, cert, key):
-        if path is not None and not path.is_file():
-            fail(f"{path}: there is no such file", Exit.USAGE)
-    options = TlsOptions(ca_file=ca, certificate_file=cert, key_file=key) if tls or ca or cert else None
+    options = tls_options(tls=tls, ca=ca, cert=cert, key=key)
     caller = Caller(username=caller_username, client_id=caller_client_id, audience=service_audience)
     return Service(target=target, tls=options, http_proxy=http_proxy, caller=caller)
 

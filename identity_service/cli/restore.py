@@ -12,24 +12,24 @@ from identity_service.cli.output import JsonFlag, put, put_json, show
 from identity_service.cli.records import confirm
 from identity_service.cli.stopping import stoppable
 from identity_service.cli.store_check import check_store
-from identity_service.composition import copies
+from identity_service.composition import copies, opening
 from identity_service.services.regained import Named, Regained
 from identity_service.services.restore import Restored
 
 _ADVICE: Final = (
-    "Everybody signs in again: no session survives a restore, and every refresh token is refused.",
-    "Every access token of before is refused; clients fetch new ones by themselves.",
-    "Passwords and client secrets that were changed since the backup are the old ones again: rotate them.",
-    "Clients and users that were disabled or deleted since are enabled again: disable them now.",
-    "What was created since the backup is gone: create it again. No audit event of before is kept.",
-    "An assertion that was used since (a client's, an issuer's) could be used once more until it expires.",
+    "Every user must sign in again: no session survives a restore, and every refresh token is refused.",
+    "Every access token from before the restore is refused; clients get new ones by themselves.",
+    "Passwords and client secrets that were changed after the backup have their old values: rotate them.",
+    "Clients and users that were disabled or deleted after the backup are enabled: disable them now.",
+    "Records that were created after the backup are missing: create them again. No audit event is kept.",
+    "A JWT of a client or an issuer that was used after the backup can be used again until it expires.",
 )
 _HEADINGS: Final[Mapping[str, str]] = {
-    "enabled": "disabled or deleted since, enabled again",
-    "passwords": "users with a password of before",
-    "credentials": "clients with secrets, certificates or public keys of before",
-    "permissions": "audiences, scopes or grants of before",
-    "issuers": "trusted issuers that were removed or changed since",
+    "enabled": "disabled or deleted after the backup, and enabled again",
+    "passwords": "users with an old password",
+    "credentials": "clients with old secrets, certificates or public keys",
+    "permissions": "clients and users with old audiences, scopes or grants",
+    "issuers": "trusted issuers that had been removed or changed",
 }
 
 
@@ -54,7 +54,7 @@ def restore(
             prepared = use_case.prepare(replace=replace)
             made = prepared.contents.manifest
             if replace and prepared.replaces:
-                question = f"Delete all that {copies.store_name(settings)} holds, and restore the backup of"
+                question = f"Delete everything in {opening.store_name(settings)}, and restore the backup of"
                 confirm(f"{question} {made.time:%F %T} UTC?", yes=yes)
             restored = use_case.run(prepared)
         if as_json:
@@ -74,16 +74,16 @@ def _print(restored: Restored) -> None:
         },
         as_json=False,
     )
-    lines = ["", f"What was possible on {manifest.time:%F %T} UTC is possible again:"]
+    lines = ["", f"The restore has brought back from {manifest.time:%F %T} UTC:"]
     lines += [f"  {line}" for line in _regained(restored.regained)]
-    lines += ["", "Know, and do:", *(f"  - {line}" for line in _ADVICE)]
+    lines += ["", "What this means, and what to do:", *(f"  - {line}" for line in _ADVICE)]
     for line in lines:
         put(line)
 
 
 def _regained(regained: Regained | None) -> Iterator[str]:
     if regained is None:
-        yield "there was no store before to compare with, so what has changed since is not known by name"
+        yield "all records; there was no earlier store to compare them with"
         return
     found = False
     for name, heading in _HEADINGS.items():
@@ -93,7 +93,7 @@ def _regained(regained: Regained | None) -> Iterator[str]:
             more = named.count - len(named.names)
             yield f"{heading}: {', '.join(named.names)}" + (f" and {more:,} more" if more else "")
     if not found:
-        yield "nothing that the store of before did not allow"
+        yield "nothing that the earlier store did not allow"
 
 
 def _print_json(restored: Restored) -> None:

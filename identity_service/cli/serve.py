@@ -12,6 +12,8 @@ from identity_service.cli import dev
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
+from identity_service.cli.tls_check import warn_of_dates
+from identity_service.composition import opening
 from identity_service.domain.errors import ConfigurationError
 from identity_service.process import last_resort, thread_limit
 from identity_service.process.addresses import reserved
@@ -35,7 +37,7 @@ def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFl
             {"client_id": made.client_id, "client_secret": made.client_secret.reveal()},
             as_json=as_json,
         )
-        say("Keep the secret: it is not shown again. The store's keys need the same master key from now on.")
+        say("Keep the secret: it is not shown again. Keep the master key: only it opens the store's keys.")
 
 
 def serve(
@@ -65,22 +67,21 @@ def serve(
         if dev_mode:
             flags |= dev.flags(load(config, **flags))
         settings = load(config, **flags).settings
-        logs.configure(settings.log_level, settings.log_format)
         thread_limit.require(_THREADS[settings.engine] * max(1, settings.workers))
         demo = None
         if dev_mode:
             settings, demo = dev.prepare(settings)
+        logs.configure(settings.log_level, settings.log_format)
         check_store(settings)
+        warn_of_dates(settings)
 
         def announce(port: int) -> None:
             host, count = settings.listen.rpartition(":")[0], settings.workers
             tls = " with TLS" if settings.tls_certificate is not None else ""
             by = f" by {count} workers" if count else ""
-            say(f"identity-service: serving on {host}:{port}{tls}{by}, store {settings.masked()['store']}")
-            if demo is not None:
-                dev.print_calls(f"{host}:{port}", demo)
-                if tls:
-                    say("TLS is on: commands need --ca and the file of the authority; see docs/tls.md.")
+            say(f"identity-service: serving on {host}:{port}{tls}{by}, store {opening.store_name(settings)}")
+            if dev_mode:
+                dev.print_calls(f"{host}:{port}", settings, demo)
 
         if settings.workers:
             _supervise(settings, lambda: settings if dev_mode else load(config, **flags).settings, announce)
@@ -105,7 +106,7 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
             found = reload()
             for name in ("listen", "mtls_listen", "workers"):
                 if getattr(found, name) != getattr(settings, name):
-                    raise ConfigurationError(f"{name}: changes with a restart only")
+                    raise ConfigurationError(f"{name}: a change takes effect only after a restart")
             check_store(found)
             return found.model_copy(update=places)
 

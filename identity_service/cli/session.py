@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from identity_client import AdminClient
-from identity_service.cli.ids import IdCommand
 from identity_service.cli.output import Exit, JsonFlag, fail, show, show_table
 from identity_service.cli.records import Limit, first, time_of
 from identity_service.cli.remote import Service, remote
@@ -28,14 +27,14 @@ def list_sessions(
 ) -> None:
     """List live sessions, the newest sign-in first: your own, or others' with --user or --client."""
     if user and client:
-        fail("name one: --user or --client", Exit.USAGE, as_json=as_json)
+        fail("give only one of --user and --client", Exit.USAGE, as_json=as_json)
     with service.admin() as admin:
         found = admin.list_sessions(subject=_subject(admin, user), client_id=client or "")
         rows = [_row(session) for session in first(found, limit)]
     show_table(rows, as_json=as_json, empty="no sessions")
 
 
-@app.command("revoke", cls=IdCommand)
+@app.command("revoke")
 @remote
 def revoke(
     service: Service,
@@ -52,7 +51,7 @@ def revoke(
 ) -> None:
     """End one session, or all sessions of a user (but one). Their tokens are refused from then on."""
     if sum(map(bool, (session_id, every, all_but))) != 1 or (session_id and user):
-        fail("name a session, or --all, or --all-but", Exit.USAGE, as_json=as_json)
+        fail("give a session id, --all or --all-but", Exit.USAGE, as_json=as_json)
     with service.admin() as admin:
         if session_id:
             ended = admin.revoke_session(session_id, reason=reason)

@@ -82,7 +82,7 @@ def issue(
         federated_token_file=federated_token_file,
     )
     if username is None and client_id is None and proof is None:
-        fail("name who asks: --client-id or --username", Exit.USAGE, as_json=as_json)
+        fail("name the client or the user: give --client-id or --username", Exit.USAGE, as_json=as_json)
     life = timedelta(seconds=lifetime) if lifetime is not None else None
     with service.identity() as client:
         if proof is not None:
@@ -153,7 +153,11 @@ def verify(
 ) -> None:
     """Verify an access token, and print what it contains. Exit 3 if it is not valid."""
     if not audience and not any_audience:
-        fail("name who is asking: --audience, or --any-audience", Exit.USAGE, as_json=as_json)
+        fail(
+            "name the verifying service: give --audience, or --any-audience to accept any",
+            Exit.USAGE,
+            as_json=as_json,
+        )
     with service.identity(bearer=bearer_of_environment()) as client:
         outcome = client.verify(
             read_token(token),
@@ -203,7 +207,11 @@ def revoke(
     """Revoke a token or, with scope identity.revoke, a session or all of a principal. Idempotent."""
     given = [t for t in (token, token_id, session_id, subject, client, everything) if t]
     if len(given) != 1:
-        fail("name one thing: a token, or one of the options", Exit.USAGE, as_json=as_json)
+        fail(
+            "give one of: a token, --token-id, --session-id, --subject, --client, --everything",
+            Exit.USAGE,
+            as_json=as_json,
+        )
     if token:
         with service.identity(bearer=bearer_of_environment()) as identity:
             show({"revision": identity.revoke_token(read_token(token), reason=reason)}, as_json=as_json)
@@ -231,12 +239,12 @@ def inspect(token: Token, as_json: JsonFlag = False) -> None:
             raise ValueError("it is not a signed JWT, which has three parts")  # noqa: TRY301
         header, claims = (parse_object(decode_base64url(part)) for part in parts[:2])
     except ValueError as error:
-        fail(f"cannot be read: {error}", Exit.FAILED, as_json=as_json)
+        fail(f"the token cannot be read: {error}", Exit.FAILED, as_json=as_json)
     if as_json:
         show({"header": header, "claims": claims, "verified": False}, as_json=True)
         return
     show({**header, **_with_dates(claims)}, as_json=False)
-    say("Not verified: anybody could have written this.")
+    say("Not verified: the signature was not checked.")
 
 
 def _with_dates(claims: Mapping[str, Any]) -> dict[str, object]:
@@ -272,4 +280,4 @@ def show_tokens(tokens: TokenSet, only: str | None, *, as_json: bool) -> None:
     elif only in values:
         put(str(values[only] or ""))
     else:
-        fail(f"--print: there is no {only}; one of {', '.join(values)}", Exit.USAGE)
+        fail(f"--print: there is no value {only}; the values are {', '.join(values)}", Exit.USAGE)

@@ -57,7 +57,11 @@ def create(
     """Create a user."""
     password = "" if no_password else read_new_password(from_stdin=password_stdin)
     if not password and not no_password:
-        fail("the password is empty; --no-password makes a user without one", Exit.USAGE, as_json=as_json)
+        fail(
+            "the password is empty; use --no-password to create a user without one",
+            Exit.USAGE,
+            as_json=as_json,
+        )
     user = pb.User(username=username, display_name=name or "", audiences=texts(audience), scopes=texts(scope))
     with service.admin() as admin:
         made = admin.create_user(user, password=password)
@@ -102,7 +106,7 @@ def update(
     }
     stated = {field: value for field, value in given.items() if value is not None}
     if not stated:
-        fail("name what to change, as --scope", Exit.USAGE, as_json=as_json)
+        fail("give at least one option that changes a field, such as --scope", Exit.USAGE, as_json=as_json)
     with service.admin() as admin:
         wanted = pb.User(user_id=find(admin, user).user_id, etag=etag, **stated)
         show(_values(admin.update_user(wanted, stated)), as_json=as_json)

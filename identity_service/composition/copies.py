@@ -13,6 +13,7 @@ from identity_service.composition.opening import (
     open_store,
     open_vault,
     store_file,
+    store_name,
 )
 from identity_service.domain.errors import ConfigurationError, StoreDamagedError
 from identity_service.domain.ports import Clock
@@ -88,7 +89,7 @@ def _require_lasting(settings: Settings) -> None:
     """Raise ConfigurationError if the store is in memory and would be lost when the command ends."""
     if settings.store.removeprefix(_SQLITE) == MEMORY:
         raise ConfigurationError(
-            f"the store {settings.store} is in memory, and ends with this command: name a file, as in "
+            f"the store {settings.store} is in memory, and is lost with this process: name a file, as in "
             f"{_SQLITE}identity.db, or a Redis"
         )
 
@@ -98,14 +99,6 @@ def _require_existing(settings: Settings) -> None:
     path = store_file(settings)
     if path is not None and not path.exists():
         raise ConfigurationError(f"there is no store at {path.absolute()}: check the URL {settings.store}")
-
-
-def store_name(settings: Settings) -> str:
-    """Return the URL of the settings' store without passwords, with an absolute path."""
-    url = settings.masked()["store"]
-    if not url.startswith(_SQLITE):
-        return url
-    return _SQLITE + str(Path(url.removeprefix(_SQLITE)).resolve())
 
 
 @contextmanager

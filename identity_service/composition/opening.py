@@ -1,6 +1,7 @@
 """Opens what the settings name, such as the store, and translates the settings for other parts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from identity_service.adapters.password_hashing import Argon2Config, Argon2Hashe
 from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
-from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.log import Marks
 from identity_service.domain.ports import Clock, EventLog
@@ -60,17 +61,17 @@ def open_store(
             may_be_damaged=may_be_damaged,
         )
     if scheme.startswith("redis"):
-        demands = _demands(settings, insist=event_log is not None)
-        return RedisStore.connect(
-            settings.store,
-            demands=demands,
-            wall_clock=clock,
-            event_log=event_log,
-            audit_entries=settings.audit_entries,
-            audit_traffic_entries=settings.audit_traffic_entries,
-            may_be_damaged=may_be_damaged,
-        )
-    raise ConfigurationError(f"store: the scheme {scheme!r} is not offered; use sqlite:/// or redis://")
+        with _named_if_away(settings):
+            return RedisStore.connect(
+                settings.store,
+                demands=_demands(settings, insist=event_log is not None),
+                wall_clock=clock,
+                event_log=event_log,
+                audit_entries=settings.audit_entries,
+                audit_traffic_entries=settings.audit_traffic_entries,
+                may_be_damaged=may_be_damaged,
+            )
+    raise ConfigurationError(f"store: the scheme {scheme!r} is not supported; use sqlite:/// or redis://")
 
 
 def _demands(settings: Settings, *, insist: bool) -> Demands:
@@ -105,12 +106,33 @@ def check_store(settings: Settings) -> Sequence[Finding]:
     """
     if settings.store.startswith("sqlite:"):
         return ()
-    demands = _demands(settings, insist=False)
-    store = RedisStore.connect(settings.store, demands=demands, wall_clock=SystemClock(), may_be_damaged=True)
+    demands, clock = _demands(settings, insist=False), SystemClock()
+    with _named_if_away(settings):
+        store = RedisStore.connect(settings.store, demands=demands, wall_clock=clock, may_be_damaged=True)
+        try:
+            return store.check(demands)
+        finally:
+            store.close()
+
+
+@contextmanager
+def _named_if_away(settings: Settings) -> Iterator[None]:
+    """Name the store and the remedy in the error if no server can be used; leave other errors as they are."""
     try:
-        return store.check(demands)
-    finally:
-        store.close()
+        yield
+    except StoreUnavailableError as error:
+        if type(error) is not StoreUnavailableError:
+            raise
+        raise StoreUnavailableError(
+            f"store {store_name(settings)}: {error}. Start Redis there, or correct the URL (setting `store`, "
+            "IDENTITY_STORE): host, port, user and password"
+        ) from error
+
+
+def store_name(settings: Settings) -> str:
+    """Return the URL of the store without passwords; the path of a file is absolute."""
+    file = store_file(settings)
+    return f"sqlite:///{file.resolve()}" if file is not None else settings.masked()["store"]
 
 
 def store_file(settings: Settings) -> Path | None:

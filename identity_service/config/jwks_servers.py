@@ -62,7 +62,7 @@ def _check_twice(servers: Sequence[JwksServer]) -> Sequence[JwksServer]:
     found: set[tuple[str, str, int]] = set()
     for server in servers:
         if server_of(server.url) in found:
-            raise ValueError(f"{server.url} stands twice; give it one entry with both files")
+            raise ValueError(f"{server.url} is listed twice; give it one entry with both files")
         found.add(server_of(server.url))
     return servers
 

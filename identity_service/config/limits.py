@@ -15,7 +15,7 @@ class LimitSettings(BaseModel):
     """The limits for clients, a part of `Settings`."""
 
     max_message_bytes: int = Field(
-        16 * 2**20, ge=2**16, le=2**26, description="of one gRPC message; 64 KiB to 64 MiB"
+        16 * 2**20, ge=2**16, le=2**26, description="largest gRPC message, in bytes; 64 KiB to 64 MiB"
     )
     max_connections: int = Field(
         20_000, ge=1, le=_MOST, description="connections at once; further ones are closed; 1 to 1,000,000"
@@ -28,7 +28,10 @@ class LimitSettings(BaseModel):
         512, ge=1, le=_MOST, description="open calls at once from one address; 1 to 1,000,000"
     )
     max_receives: int = Field(
-        1024, ge=1, le=_MOST, description="calls at once whose request has not arrived whole; 1 to 1,000,000"
+        1024,
+        ge=1,
+        le=_MOST,
+        description="calls at once whose request has not arrived completely; 1 to 1,000,000",
     )
     max_receives_per_peer: int = Field(
         32,
@@ -37,11 +40,12 @@ class LimitSettings(BaseModel):
         description="the same, from one address; further ones have 0.2 s to arrive; 1 to 1,000,000",
     )
     request_timeout: Annotated[Duration, within("100ms", "10m")] = Field(
-        timedelta(seconds=10), description="for a request to arrive whole, then the call ends; 100ms to 10m"
+        timedelta(seconds=10),
+        description="time for a request to arrive completely, after which its call ends; 100ms to 10m",
     )
     send_timeout: Annotated[Duration, within("100ms", "5m")] = Field(
         timedelta(seconds=5),
-        description="for a client to read an answer, or one message of a stream; 100ms to 5m",
+        description="time for a client to read an answer, or one message of a stream; 100ms to 5m",
     )
     max_watchers: int = Field(2000, ge=0, le=100_000, description="streams of Watch at once; 0 to 100,000")
     max_watchers_per_peer: int = Field(
@@ -91,6 +95,6 @@ class LimitSettings(BaseModel):
                     network_of(text)
                 except ValueError:
                     raise ValueError(
-                        f"{text[:64]!r} is no address or network such as 10.0.0.7 or 10.0.0.0/8, nor `unix`"
+                        f"{text[:64]!r} is neither an address or network such as 10.0.0.0/8, nor `unix`"
                     ) from None
         return value

@@ -120,7 +120,7 @@ def _check_known(found: Iterable[str], source: str) -> None:
             shown = f"{PREFIX}{name.upper()}" if source == "environment" else name
             nearest = difflib.get_close_matches(name, Settings.model_fields, n=1, cutoff=0.5)
             hint = f"; did you mean {nearest[0]}?" if nearest else "; see `identity config show`"
-            raise ConfigurationError(f"{escape(shown)}: is no setting{hint}")
+            raise ConfigurationError(f"{escape(shown)}: is not a setting{hint}")
 
 
 def _source(source: str, name: str) -> str:

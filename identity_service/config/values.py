@@ -129,13 +129,13 @@ def read_secret_file(name: str, path: Path) -> Secret:
             raise ConfigurationError(f"{name}: {path} is {kind}; name a regular file that holds the secret")
         if others_may_read(file):
             raise ConfigurationError(
-                f"{name}: others may read {path}; run `chmod 600 {path}`, or {MOUNT_ADVICE}"
+                f"{name}: other users may read {path}; run `chmod 600 {path}`, or {MOUNT_ADVICE}"
             )
         return Secret(path.read_text(encoding="utf-8").strip())
     except UnicodeDecodeError:
         # `from None`: the library's error holds the content.
         raise ConfigurationError(
-            f"{name}: {path} holds no text; make one with `openssl rand -base64 32`"
+            f"{name}: {path} is not a text file; make one with `openssl rand -base64 32`"
         ) from None
     except OSError as error:
         raise ConfigurationError(f"{name}: cannot read {path}: {why_unread(error, path)}") from error

@@ -92,10 +92,10 @@ def check_client_assertion(assertion: Assertion, *, audience: str, now: datetime
     # A single string, compared as a whole: if a list were accepted, one of its other audiences could present
     # the assertion here as its own.
     if assertion.audience != audience:
-        raise CredentialRefusedError("the assertion's aud is not the one name of this service")
+        raise CredentialRefusedError("the assertion's aud is not exactly the issuer name of this service")
     _check_times(assertion, now, leeway)
     if assertion.expire_time > now + MAX_ASSERTION_LIFETIME + leeway:
-        raise CredentialRefusedError("the assertion's exp is more than 5 minutes ahead")
+        raise CredentialRefusedError("the assertion's exp is more than 5 minutes in the future")
     return _require_token_id(assertion)
 
 
@@ -115,7 +115,7 @@ def check_federated_token(
     _check_times(assertion, now, leeway)
     if issuer.max_age is not None:
         if assertion.issue_time is None:
-            raise CredentialRefusedError("the token has no iat, which max_age counts from")
+            raise CredentialRefusedError("the token has no iat, which max_age needs")
         if now - assertion.issue_time > issuer.max_age + leeway:
             raise CredentialRefusedError("the token is older than the issuer's max_age")
     return _require_token_id(assertion) if issuer.single_use else None
@@ -123,12 +123,12 @@ def check_federated_token(
 
 def _check_times(assertion: Assertion, now: datetime, leeway: timedelta) -> None:
     if now >= assertion.expire_time + leeway:
-        raise CredentialRefusedError("it has expired")
+        raise CredentialRefusedError("the JWT has expired")
     if any(time is not None and time > now + leeway for time in (assertion.issue_time, assertion.not_before)):
-        raise CredentialRefusedError("it is not valid yet: iat or nbf lies ahead")
+        raise CredentialRefusedError("the JWT is not valid yet: its iat or nbf is in the future")
 
 
 def _require_token_id(assertion: Assertion) -> str:
     if assertion.token_id is None:
-        raise CredentialRefusedError("it has no jti, and may be used once only")
+        raise CredentialRefusedError("the JWT has no jti, which a single-use JWT needs")
     return assertion.token_id

@@ -102,7 +102,7 @@ class CertificateMissingError(CredentialRefusedError):
     This is the one refusal that says why: the client knows already whether it sent a certificate.
     """
 
-    message = "the connection has no certificate: connect with TLS and show one"
+    message = "the connection has no client certificate: connect with TLS and a client certificate"
 
 
 class CallerUnauthenticatedError(UnauthenticatedError):
@@ -118,8 +118,8 @@ class BindingRequiredError(UnauthenticatedError):
 
     def __init__(self) -> None:
         super().__init__(
-            "these tokens are bound to a certificate: connect with TLS and show the one that the session "
-            "was started with, or any of yours where none was"
+            "the tokens of this client are bound to a certificate: connect with TLS and the certificate of "
+            "the sign-in or, if the sign-in had none, with one that the client has registered"
         )
 
 
@@ -315,8 +315,8 @@ class StoreFencedError(StoreUnavailableError):
 
     def __init__(self, target: str) -> None:
         super().__init__(
-            f"this store was moved to {target} and takes no writes any more: set the service's `store` to "
-            "that one and restart it"
+            f"this store was moved to {target} and accepts no more writes: set the service's `store` to that "
+            "URL, and restart the service"
         )
         self.target = target
         """The URL of the other store, without passwords."""

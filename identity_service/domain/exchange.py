@@ -100,7 +100,7 @@ def _require_permission(case: ExchangeCase) -> None:
     # A client that merely received a token of the permitted actor, and presents it as actor token, is not
     # that actor.
     if limit is not None and not (own and _matches(case.actor, limit)):
-        raise ExchangeNotAllowedError("the subject token says that another alone may act (may_act)")
+        raise ExchangeNotAllowedError("the subject token permits only another actor (may_act)")
 
 
 def _matches(actor: Actor, limit: Actor) -> bool:
@@ -175,14 +175,16 @@ def _kept_may_act(given: Actor | None, wanted: PrincipalId | None) -> Actor | No
     if given is None or wanted is None:
         return given if wanted is None else Actor(subject=wanted)
     if given != Actor(subject=wanted):
-        raise ExchangeNotAllowedError("the subject token says already who may act (may_act)")
+        raise ExchangeNotAllowedError("the subject token already permits another actor (may_act)")
     return given
 
 
 def _both(of_subject: Mapping[str, object], of_request: Mapping[str, object]) -> Mapping[str, object]:
     taken = sorted(of_subject.keys() & of_request.keys())
     if taken:
-        raise InvalidRequestError.of(f"claims.{taken[0]}", "is a claim of the subject token, which stands")
+        raise InvalidRequestError.of(
+            f"claims.{taken[0]}", "is a claim of the subject token, and cannot be replaced"
+        )
     claims = {**of_subject, **of_request}
     if len(json.dumps(claims, ensure_ascii=False).encode()) > MAX_EXTRA_CLAIMS_BYTES:
         raise InvalidRequestError.of(

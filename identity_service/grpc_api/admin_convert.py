@@ -145,7 +145,7 @@ def to_fields(mask: FieldMask, mutable: Collection[str]) -> frozenset[str]:
     wrong = next((path for path in mask.paths if path not in mutable and path != _EVERY_FIELD), None)
     if wrong is not None:
         raise InvalidRequestError.of(
-            "update_mask", f"{wrong[:64]!r} is no field that can be changed; these can: {', '.join(mutable)}"
+            "update_mask", f"{wrong[:64]!r} cannot be changed; the fields that can are {', '.join(mutable)}"
         )
     return frozenset(mutable if _EVERY_FIELD in mask.paths else mask.paths)
 
@@ -158,7 +158,7 @@ def to_etag(field: str, text: str) -> Revision | None:
     try:
         return Revision.parse(text) if text else None
     except ValueError:
-        raise InvalidRequestError.of(field, "must be what an earlier answer held") from None
+        raise InvalidRequestError.of(field, "must be the etag of an earlier answer") from None
 
 
 def to_id(field: str, text: str) -> str:
@@ -217,7 +217,7 @@ def to_ending(request: pb.RevokeSessionsRequest) -> OneSession | AllBut:
     )
     match request.WhichOneof("target"):
         case "session_id" if kept is not None:
-            raise InvalidRequestError.of("except_session_id", "goes with subject or own only")
+            raise InvalidRequestError.of("except_session_id", "may be set only with subject or own")
         case "session_id":
             return OneSession(session_id=SessionId(to_id("session_id", request.session_id)))
         case "subject":
@@ -226,7 +226,7 @@ def to_ending(request: pb.RevokeSessionsRequest) -> OneSession | AllBut:
         case "own" if request.own:
             return AllBut(owner=OfSubject(), kept=kept)
         case "own":
-            raise InvalidRequestError.of("own", "must be true when set")
+            raise InvalidRequestError.of("own", "must be true if it is set")
         case _:
             raise InvalidRequestError.of("target", "must be set: one of session_id, subject and own")
 
@@ -235,7 +235,7 @@ def _timedelta(field: str, duration: Duration) -> timedelta:
     try:
         return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
     except OverflowError:
-        raise InvalidRequestError.of(field, "is no duration of this world") from None
+        raise InvalidRequestError.of(field, "must be a valid google.protobuf.Duration") from None
 
 
 def _once(values: Iterable[str]) -> tuple[str, ...]:

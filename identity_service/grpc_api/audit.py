@@ -88,7 +88,7 @@ def _filter(request: pb.ListAuditEventsRequest) -> AuditFilter:
         raise InvalidRequestError.of("types", f"must have at most {_MAX_TYPES} entries")
     unknown = sorted(set(request.types) - _TYPES)
     if unknown:
-        raise InvalidRequestError.of("types", f"{unknown[0][:64]!r} is no type of event; see docs/audit.md")
+        raise InvalidRequestError.of("types", f"{unknown[0][:64]!r} is not an event type; see docs/audit.md")
     if len(request.principal) > 256:
         raise InvalidRequestError.of("principal", "must have at most 256 characters")
     return AuditFilter(
@@ -115,4 +115,4 @@ def _reject_unknown_event_id(field: str) -> Iterator[None]:
     try:
         yield
     except ValueError:
-        raise InvalidRequestError.of(field, "must be what an earlier answer held") from None
+        raise InvalidRequestError.of(field, "must be the value that an earlier answer returned") from None

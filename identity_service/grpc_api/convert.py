@@ -90,9 +90,11 @@ def _exchange(request: pb.IssueRequest) -> ExchangeRequest | None:
     if violations:
         raise InvalidRequestError(*violations)
     if not request.subject_token:
-        raise InvalidRequestError.of("subject_token", "must be set where actor_token is")
+        raise InvalidRequestError.of("subject_token", "must be set if actor_token is set")
     if request.credential.WhichOneof("kind") == "password":
-        raise InvalidRequestError.of("credential", "must be that of the client which exchanges the token")
+        raise InvalidRequestError.of(
+            "credential", "must be the credential of the client that exchanges the token"
+        )
     return ExchangeRequest(
         subject_token=Secret(request.subject_token),
         actor_token=Secret(request.actor_token) if request.actor_token else None,
@@ -106,7 +108,7 @@ def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
     """
     if not request.audiences and not request.any_audience:
         raise InvalidRequestError.of(
-            f"{path}audiences", "must name who is asking, or any_audience must be true"
+            f"{path}audiences", "must name the audience of the verifier, or any_audience must be true"
         )
     if len(request.audiences) > MAX_AUDIENCES:
         raise InvalidRequestError.of(f"{path}audiences", f"must have at most {MAX_AUDIENCES} entries")
@@ -135,7 +137,7 @@ def to_resume(request: trust_pb.WatchRequest) -> Revision | None:
     try:
         return Revision.parse(request.resume_after)
     except ValueError:
-        raise InvalidRequestError.of("resume_after", "must be a revision as Watch sent it") from None
+        raise InvalidRequestError.of("resume_after", "must be a revision that Watch returned") from None
 
 
 def check_batch(request: pb.VerifyBatchRequest) -> None:
@@ -197,7 +199,9 @@ def _target(request: pb.RevokeRequest) -> Target:
         case "everything" if request.everything:
             return ByPrincipal(principal=EVERYONE)
         case None:
-            raise InvalidRequestError.of("target", "must be set: one of token, token_id, session_id, …")
+            raise InvalidRequestError.of(
+                "target", "must be set: one of token, token_id, session_id, subject, client_id and everything"
+            )
         case name:
             raise InvalidRequestError.of(name, "is empty or not well-formed")
 
@@ -226,5 +230,5 @@ def _revision(text: str, path: str) -> Revision:
         return Revision.parse(text)
     except ValueError:
         raise InvalidRequestError.of(
-            f"{path}at_least_revision", "must be a revision as Revoke returned it"
+            f"{path}at_least_revision", "must be a revision that Revoke returned"
         ) from None

@@ -130,7 +130,7 @@ class GrpcioEngine:
             return self._server.add_secure_port(address, self._certificates.credentials(ask=ask))
         except RuntimeError as error:
             raise ConfigurationError(
-                f"cannot listen on {address}: is another process there? (setting: {setting})"
+                f"cannot listen on {address}: stop the process that listens there, or change `{setting}`"
             ) from error
 
 

@@ -18,7 +18,9 @@ DEFAULT_PAGE: Final = 100
 LONGEST_PAGE: Final = 1000
 _DIGEST_BYTES: Final = 12
 _MAX_TOKEN_CHARS: Final = 2048
-_BAD_TOKEN: Final = "must be what the page before returned, with the same other fields"  # noqa: S105
+_BAD_TOKEN: Final = (
+    "must be the next_page_token of the previous answer, and the other fields must be the same"  # noqa: S105
+)
 
 T = TypeVar("T")
 

@@ -100,7 +100,9 @@ class Pipeline:
 
     def _refusal(self, method: str) -> UnaryHandler:
         def answer(_: bytes, context: Context) -> bytes:
-            error = MethodNotAllowedError("no policy allows anybody to call this method")
+            error = MethodNotAllowedError(
+                "this method has no entry in the table of methods, so no caller may use it"
+            )
             self._fail(method, context, error, request_id(context))
 
         return UnaryHandler(threads=self._threads[Pool.MEMORY], answer=answer)
@@ -271,6 +273,6 @@ def _parsed(spec: MethodSpec, data: bytes) -> Any:
         return spec.request.FromString(data)
     except DecodeError as error:
         violation = FieldViolation(
-            field="", description="the bytes are not the message that this method takes"
+            field="", description="the bytes cannot be parsed as the request message of this method"
         )
         raise MalformedRequestError(violation) from error

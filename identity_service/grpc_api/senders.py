@@ -144,7 +144,9 @@ class Senders:
             self._send_last(opened)
         elif opened.since is None:
             if opened.source.overflowed:
-                error = WatcherTooSlowError("reads more slowly than changes come; reconnect and resume")
+                error = WatcherTooSlowError(
+                    "this watcher reads more slowly than changes arrive; reconnect and resume"
+                )
                 opened.stream.end(to_status(error, opened.request_id))
                 self._count(opened, "watch_queue")
                 return

@@ -99,7 +99,7 @@ class Threads(ThreadPoolExecutor):
                 self._queue.append(job)
             else:
                 raise NotReadyError(
-                    "the system gives this process no thread; try another one, and raise the limits of "
+                    "the system gives this process no thread; use another instance, and raise the limits of "
                     "processes and memory of this one"
                 )
 

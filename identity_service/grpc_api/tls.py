@@ -139,7 +139,9 @@ def key_warning(files: TlsFiles) -> str:
         exposed = others_may_read(files.key.stat())
     except OSError:
         return ""
-    return f"others may read {files.key}; run `chmod 600 {files.key}`, or {MOUNT_ADVICE}" if exposed else ""
+    return (
+        f"other users may read {files.key}; run `chmod 600 {files.key}`, or {MOUNT_ADVICE}" if exposed else ""
+    )
 
 
 def _read(files: TlsFiles) -> Content:

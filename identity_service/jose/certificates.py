@@ -41,7 +41,7 @@ def check_pair(certificate: bytes, key: bytes) -> CertificateFacts:
     (leaf, *others), private = _read_certificates(certificate), _read_key(key)
     same = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if leaf.public_key().public_bytes(*same) != private.public_key().public_bytes(*same):
-        raise ValueError("the key is not that of the certificate")
+        raise ValueError("the key does not belong to the certificate")
     for number, other in enumerate(others, start=2):
         try:
             _check_public_key(other)
@@ -56,20 +56,25 @@ def check_authorities(bundle: bytes) -> Sequence[CertificateFacts]:
     """Return the facts of CA certificates. Raises ValueError if one of them is not a CA certificate."""
     certificates = _read_certificates(bundle)
     if not all(_is_authority(certificate) for certificate in certificates):
-        raise ValueError("holds a certificate that is none of an authority")
+        raise ValueError("contains a certificate that is not a CA certificate")
     for certificate in certificates:
         try:
             _check_public_key(certificate)
         except ValueError as error:
-            raise ValueError(f"holds a certificate of an authority whose key is refused: {error}") from None
+            raise ValueError(f"contains a CA certificate whose key is refused: {error}") from None
     return [_facts(certificate) for certificate in certificates]
+
+
+def certificates_in(pem: bytes) -> Sequence[CertificateFacts]:
+    """Return the facts of the certificates in a file, at least one. Raises ValueError if it holds none."""
+    return [_facts(certificate) for certificate in _read_certificates(pem)]
 
 
 def _read_certificates(pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError:
-        raise ValueError("holds no certificate in PEM, or half of one") from None
+        raise ValueError("contains no complete certificate in PEM") from None
 
 
 def _read_key(pem: bytes) -> PrivateKeyTypes:
@@ -77,11 +82,11 @@ def _read_key(pem: bytes) -> PrivateKeyTypes:
         key = load_pem_private_key(pem, password=None)
     except TypeError:
         raise ValueError(
-            "the key is encrypted; give it without a passphrase, in a file of mode 0600"
+            "the key is encrypted; store it without a passphrase, in a file of mode 0600"
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         # The message of the library may hold a part of the file.
-        raise ValueError("the key file holds no private key in PEM, or half of one") from None
+        raise ValueError("the key file contains no complete private key in PEM") from None
     usable = (isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES)) or (
         isinstance(key, rsa.RSAPrivateKey) and MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS
     )

@@ -94,13 +94,13 @@ def _parse(data: bytes) -> JsonObject:
     except json.JSONDecodeError as error:
         if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
             raise ValueError("the key set ends in the middle: it was cut off, or is being written") from None
-        raise ValueError(f"the key set is no JSON: {error}") from None
+        raise ValueError(f"the key set is not JSON: {error}") from None
 
 
 def _read_key(member: Any, algorithms: Sequence[str]) -> JwsKey:
     """Return a key of the set. Raises ValueError, which says why the key may not verify here."""
     if not isinstance(member, dict):
-        raise ValueError("it is no JSON object, or has a member twice")  # noqa: TRY004  # a value of a set
+        raise ValueError("it is not a JSON object with distinct members")  # noqa: TRY004  # a value of a set
     jwk = stated_members(member)
     if jwk.get("use") == _SPIFFE_CERTIFICATES:  # such a key needs no `kid`
         raise ValueError("for X.509-SVIDs, not for tokens")
@@ -108,14 +108,16 @@ def _read_key(member: Any, algorithms: Sequence[str]) -> JwsKey:
     if not isinstance(key_id, str) or len(key_id) > MAX_KEY_ID_CHARS:
         raise ValueError(f"it has no `kid` of 1 to {MAX_KEY_ID_CHARS} characters")
     if not PRIVATE_MEMBERS.isdisjoint(jwk):
-        raise ValueError("its secret part was published, so it proves nothing; the issuer must replace it")
+        raise ValueError(
+            "its private part was published, so it authenticates nothing; the issuer must replace it"
+        )
     if jwk.get("use") == _SPIFFE_USE:
         jwk = jwk | {"use": "sig"}
     check_members(jwk)  # here, so that it is done once and not for each algorithm
     for algorithm in algorithms:
         if algorithm in ISSUER_ALGORITHMS and is_for(jwk, algorithm):
             return load_checked(jwk, algorithm, private=False)
-    raise ValueError(f"it is for none of the algorithms that are accepted: {', '.join(algorithms)}")
+    raise ValueError(f"it is not for an accepted algorithm: {', '.join(algorithms)}")
 
 
 def _name(index: int, member: Any) -> str:

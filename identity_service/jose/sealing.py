@@ -68,7 +68,7 @@ class Sealer:
                 "master_key_file to the one that `identity init` or `identity key rewrap` was last run with"
             )
         if opened.protected.get("kid") != key_id or opened.plaintext is None:
-            raise ConfigurationError("a sealed key lies in the record of another key; restore the store")
+            raise ConfigurationError("the record of a key contains another key; restore a backup")
         return opened.plaintext.decode()
 
     def open_text(self, sealed: str, name: str) -> str | None:

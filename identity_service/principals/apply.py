@@ -110,7 +110,7 @@ def carry_out(steps: Iterable[Step], records: PrincipalRecords, on_secret: OnSec
         try:
             _carry_out_step(step, records, on_secret)
         except (InvalidRequestError, *_CONFLICTS) as error:
-            refused.append(f"{step.kind} {step.name}: {error}")
+            refused.append(f"{step.kind} {step.name}: {str(error).removeprefix(f'{step.name}: ')}")
     if refused:
         raise ConfigurationError("\n".join(refused))
 

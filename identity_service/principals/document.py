@@ -67,9 +67,9 @@ def read_document(text: str) -> Document:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
-        document.problems.append(Problem(line=line, path=(), what=f"is no YAML: {error.problem}"))
+        document.problems.append(Problem(line=line, path=(), what=f"is not YAML: {error.problem}"))
     except yaml.YAMLError:  # from the reader: a character that YAML does not allow
-        document.problems.append(Problem(line=1, path=(), what="is no YAML: must be UTF-8 text"))
+        document.problems.append(Problem(line=1, path=(), what="is not YAML: must be UTF-8 text"))
     except RecursionError:
         document.problems.append(Problem(line=1, path=(), what="is nested too deeply"))
     else:
@@ -94,7 +94,7 @@ class _Reader:
         if self._nodes >= _MAX_NODES:
             return None
         if any(node is outer for outer in self._ancestors):
-            self._document.add(path, "must not be an alias of what it is in")
+            self._document.add(path, "must not be an alias of a value that contains it")
             return None
         self._ancestors.append(node)
         try:
@@ -124,7 +124,7 @@ class _Reader:
                 continue
             inside = (*path, key.value)
             if key.value in values:
-                self._problem(line, inside, f"was written before, in line {self._document.lines[inside]}")
+                self._problem(line, inside, f"was defined before, in line {self._document.lines[inside]}")
                 continue
             self._document.lines[inside] = line
             values[key.value] = self.read(value, inside)

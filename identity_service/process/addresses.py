@@ -29,6 +29,7 @@ def reserved(address: str) -> Iterator[str]:
             shared.bind(place)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {address}: is another process there? (settings: listen, mtls_listen)"
+                f"cannot listen on {address} ({error.strerror}): stop the process that listens there, or "
+                "change `listen` or `mtls_listen`"
             ) from error
         yield f"{host}:{place[1]}"

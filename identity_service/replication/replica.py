@@ -156,7 +156,9 @@ class Replica:
                 raise StoreFencedError(self._fenced.target)
             if isinstance(self._last_error, _ACTIONABLE):
                 raise type(self._last_error)(str(self._last_error))
-            raise ReplicaStaleError("this process has not heard from the store for too long; try again")
+            raise ReplicaStaleError(
+                "the store has confirmed no heartbeat of this process for too long; try again"
+            )
         self._wall_clock.require()
 
     def require_clock(self) -> None:

@@ -98,12 +98,12 @@ class ClientProofs:
     def by_certificate(self, certificate: PeerCertificate | None) -> AuthenticatedClient:
         """Return the client that has registered a name of this certificate (RFC 8705)."""
         if certificate is None:
-            raise CertificateMissingError("the connection has no certificate")
+            raise CertificateMissingError("the connection has no client certificate")
         named = self._directory.client_of(certificate)
         # The client is read again, after the generations: see `_find`.
         proven = self._find(named.client_id) if named is not None else None
         if proven is None:
-            raise CredentialRefusedError("the certificate is that of no client, or of several")
+            raise CredentialRefusedError("the certificate names no client, or several")
         with _naming_principal(proven):
             _require_enabled(proven)
         return proven
@@ -125,7 +125,7 @@ class ClientProofs:
         if issuer is None:
             raise CredentialRefusedError("the token's issuer is not trusted")
         if unverified.algorithm not in issuer.algorithms:
-            raise CredentialRefusedError("the token's alg is none that is accepted of its issuer")
+            raise CredentialRefusedError("the token's alg is not accepted from its issuer")
         key = self._issuer_keys.find(issuer, unverified.key_id)
         if key is None:
             raise CredentialRefusedError(
@@ -180,7 +180,7 @@ class ClientProofs:
     def _consume(self, whose: str, token_id: str, assertion: Assertion) -> None:
         until = assertion.expire_time + self._config.leeway
         if not self._single_use.consume(f"{whose}:{_digest(token_id)}", until):
-            raise CredentialRefusedError("it was used before, and may be used once only")
+            raise CredentialRefusedError("the JWT was used before, and is for a single use")
 
 
 def _require_enabled(proven: AuthenticatedClient) -> None:

@@ -108,8 +108,8 @@ class Migration:
         copying = self._source.store.copying
         if not copying.lift_fence(fence) and copying.fenced() is not None:
             raise ConfigurationError(
-                f"{self._source.url} was fenced anew meanwhile: another `identity migrate` runs, or has "
-                "finished. Its fence stays. Run one command at a time"
+                f"another `identity migrate` has closed {self._source.url} to writes again, and it stays "
+                "closed. Run one command at a time"
             )
 
     def _copy(self, epoch: Epoch) -> Migrated:
@@ -140,9 +140,9 @@ class Migration:
         """Raise ConfigurationError if the source is not fenced by this run any more."""
         if self._source.store.copying.fenced() != fence:
             raise ConfigurationError(
-                f"{self._source.url} was opened for writes, or fenced anew, while it was copied: another "
-                f"`identity migrate` runs. Start no service on {self._target.url}: it may lack revocations. "
-                "Run one command at a time"
+                f"another `identity migrate` has opened {self._source.url} for writes, or closed it again, "
+                f"during the copy. Start no service on {self._target.url}: it may lack revocations. Run one "
+                "command at a time"
             )
 
     def _settle(self, fence: Fence, error: BaseException) -> None:
@@ -161,9 +161,9 @@ class Migration:
             has_taken_over = not isinstance(error, AlreadyExistsError) and self._has_taken_over(fence)
         except IdentityError as unknown:
             raise StoreUnavailableError(
-                f"{_words(error)}. Whether {self._target.url} is complete cannot be known now ({unknown}); "
-                f"until then {self._source.url} takes no writes. Make the other one reachable, then run "
-                f"`{self._command}` again: it finishes, or copies anew"
+                f"{_words(error)}. Whether {self._target.url} is complete is not known ({unknown}); until it "
+                f"is, {self._source.url} accepts no writes. Make {self._target.url} reachable, then run "
+                f"`{self._command}` again: it finishes, or copies again"
             ) from error
         if has_taken_over:
             return
@@ -175,8 +175,8 @@ class Migration:
 
     def _fence_unknown(self, error: BaseException, stuck: IdentityError) -> StoreUnavailableError:
         return StoreUnavailableError(
-            f"{_words(error)}. Whether {self._source.url} takes writes again is not known ({stuck}): run "
-            f"`{self._command} --undo`, or without --undo to go on"
+            f"{_words(error)}. Whether {self._source.url} accepts writes again is not known ({stuck}): run "
+            f"`{self._command} --undo`, or run it without --undo to continue the migration"
         )
 
     def _has_taken_over(self, fence: Fence) -> bool:
@@ -193,10 +193,9 @@ class Migration:
         epoch = self._target.epoch()
         if epoch not in (None, fence.epoch):
             raise ConfigurationError(
-                f"{self._target.url} holds a store whose change log is not the one of this migration: it may "
-                "have taken over, and have got another log since. If it did, go on with it; to have "
-                f"{self._source.url} back, migrate into a new, empty store. If it never did, empty it, then "
-                f"run `{self._command} --undo` again"
+                f"the change log of {self._target.url} is not the one of this migration. If a service has "
+                f"run on it since the migration, keep it; to have {self._source.url} back, migrate into a "
+                f"new, empty store. If none has, empty it, then run `{self._command} --undo` again"
             )
         return epoch == fence.epoch
 
@@ -219,21 +218,21 @@ class Migration:
                     found.add(item)
         except StoreUnavailableError as error:
             raise StoreUnavailableError(
-                f"{self._target.url} has everything, but its log could not be completed: {error}. Run "
+                f"{self._target.url} has all data, but its change log could not be completed: {error}. Run "
                 f"`{self._command}` again"
             ) from error
         if copied is not None and (missing := copied.missing_in(found, self._clock.now())):
             raise StoreDamagedError(
-                f"{self._target.url} lacks {missing:,} of what was copied into it: another program "
+                f"{self._target.url} lacks {missing:,} items that were copied into it: another program "
                 f"wrote into it. Start no service on it. Empty it, then run `{self._command}` again; or run "
-                "that with --undo, to go on with the store that you have"
+                f"that with --undo, to keep {self._source.url}"
             )
         return found.counts
 
     def _fenced_for(self, fence: Fence) -> str:
         return (
             f"{self._source.url} was moved to {fence.target}, or is about to be. To finish or repeat that, "
-            f"run `identity migrate {self._source.url} {fence.target}`; to take it back, that with --undo"
+            f"run `identity migrate {self._source.url} {fence.target}`; to undo it, the same with --undo"
         )
 
     def _migrated_event(self, head: Head, now: datetime) -> StoredEvent:

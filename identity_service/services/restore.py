@@ -121,7 +121,7 @@ class Restore:
         only_a_part = not is_empty and not replace
         if only_a_part and not copying.has_part_of_copy():
             raise AlreadyExistsError(
-                "the store holds data. Name an empty one, or give --replace to delete all that it holds"
+                "the store is not empty. Name an empty store, or give --replace to delete everything in it"
             )
         return Prepared(contents=contents, replaces=not is_empty, only_a_part=only_a_part)
 

@@ -25,6 +25,7 @@ from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, Clock, KeyVault, ReplicaView
 from identity_service.domain.records import Versioned
 from identity_service.domain.store import FactStore, RecordStore, SingleUse, all_records
+from identity_service.domain.visible import shown
 from identity_service.services.unconfirmed import resent_until_confirmed
 
 _ATTEMPTS: Final = 8
@@ -110,7 +111,7 @@ class Rotation:
         self._replica.require_fresh()
         found = self._records.get(StoredKey, key_id)
         if found is None:
-            raise NotFoundError("there is no such key; `identity key list` shows those there are")
+            raise NotFoundError(f"{shown(key_id)}: there is no such key; `identity key list` lists the keys")
         purpose = found.record.purpose
         event = AuditEvent.of(
             AuditType.KEY_RETIRED, origin, target=key_id, reason=reason, purpose=purpose.value
@@ -238,7 +239,7 @@ class Rotation:
 
 
 def _no_key() -> StoredKey:
-    raise NotFoundError("the store holds no such key; restore it from a backup")
+    raise NotFoundError("the store holds no key for this purpose; restore a backup")
 
 
 def _event(type_: AuditType, key: StoredKey, origin: Origin) -> AuditEvent:

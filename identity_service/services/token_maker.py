@@ -90,19 +90,20 @@ class Recipients:
     def _key_of(self, audiences: Sequence[str]) -> EncryptingKey:
         if len(audiences) != 1:
             raise EncryptionNotPossibleError.of(
-                _ENCRYPTION, "to the audience needs exactly one audience: name it, and no other"
+                _ENCRYPTION, "for the audience needs exactly one audience: name it, and no other"
             )
         client = self._directory.client(PrincipalId(audiences[0]))
         if client is None or client.disabled or client.encryption_key is None:
             raise EncryptionNotPossibleError.of(
-                _ENCRYPTION, "to the audience needs an encryption_key, which no client of that id has"
+                _ENCRYPTION,
+                "for the audience needs a client with the id of the audience and an encryption_key",
             )
         try:
             return self._reader.open_encryption_key(client.encryption_key)
         except ValueError:  # the key was registered before a rule that refuses it
             raise EncryptionNotPossibleError.of(
                 _ENCRYPTION,
-                "to the audience is not possible: its encryption_key is none that is accepted now",
+                "for the audience is not possible: its encryption_key is no longer accepted; replace it",
             ) from None
 
 

@@ -25,7 +25,7 @@ from identity_service.serving.workers import OF_THE_TERMINAL
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
-CUT_OFF: Final = "some calls had to be cut off when stopping; raise drain_grace"
+CUT_OFF: Final = "some calls were cancelled, because they took longer than drain_grace; raise it"
 
 
 class StopOrder:

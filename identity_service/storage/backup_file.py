@@ -134,7 +134,9 @@ class OpenBackup:
             raise ConfigurationError(f"cannot read the backup {path}: {error.strerror}") from error
         with file:
             if not file.seekable():
-                raise ConfigurationError(f"{path} is no regular file: a backup is read twice")
+                raise ConfigurationError(
+                    f"{path} is not a regular file, and a backup is read twice: copy it to one"
+                )
             yield cls(path, file, sealer)
 
     @property
@@ -158,16 +160,18 @@ class OpenBackup:
                 yield item
             number += 1
         if json.loads(text)["end"] != counts:
-            raise self._damaged(number, "counts other items than there are")
+            raise self._damaged(number, "counts other items than the file contains")
         if self._read_line():
-            raise ConfigurationError(f"{self._path} goes on after the end of the backup: it was changed")
+            raise ConfigurationError(
+                f"{self._path} continues after the end of the backup: it was changed; use another copy"
+            )
 
     def _read_first(self) -> str:
         with self._reading():
             self._file.seek(0)
         found = _FIRST.match(self._read_line())
         if found is None:
-            raise ConfigurationError(f"{self._path} is no backup of this service")
+            raise ConfigurationError(f"{self._path} is not a backup of this service")
         if int(found[1]) != FORMAT:
             raise ConfigurationError(
                 f"the backup {self._path} has format {int(found[1])}, this version reads {FORMAT}: restore "
@@ -182,18 +186,18 @@ class OpenBackup:
         text = self._sealer.open_text(line, _name(self._id, 0))
         if text is None:
             raise ConfigurationError(
-                f"the master key does not open the backup {self._path}; it was sealed with another one: set "
-                "master_key_file to the one of then (or the second line of the file was changed)"
+                f"the master key does not open the backup {self._path}: set master_key_file to the master "
+                "key with which the backup was made, or, if it is the same, use another copy of the file"
             )
         try:
             return _manifest_of(text)
         except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(0, "holds what this version does not know") from error
+            raise self._damaged(0, "contains data that this version does not know") from error
 
     def _read_sealed(self, number: int) -> str:
         text = self._sealer.open_text(self._read_whole_line(number), _name(self._id, number))
         if text is None:
-            raise self._damaged(number, "was changed, or does not belong there")
+            raise self._damaged(number, "was changed, or belongs to another line")
         return text
 
     def _read_whole_line(self, number: int) -> str:
@@ -211,7 +215,9 @@ class OpenBackup:
         with self._reading():
             line = self._file.readline(_MAX_LINE + 1)
         if len(line) > _MAX_LINE:
-            raise ConfigurationError(f"{self._path} has a line of more than {_MAX_LINE:,} bytes: no backup")
+            raise ConfigurationError(
+                f"{self._path} has a line of more than {_MAX_LINE:,} bytes, so it is not a backup"
+            )
         return line
 
     @contextmanager
@@ -225,7 +231,7 @@ class OpenBackup:
         try:
             return decode_items(text)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise self._damaged(number, "holds what this version does not know") from error
+            raise self._damaged(number, "contains data that this version does not know") from error
 
     def _damaged(self, number: int, what: str) -> ConfigurationError:
         return ConfigurationError(

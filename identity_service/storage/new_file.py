@@ -17,7 +17,7 @@ _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 def require_absent(path: Path) -> None:
     """Raise AlreadyExistsError if the path exists, even as a broken symbolic link."""
     if os.path.lexists(path):
-        raise AlreadyExistsError(f"{path} exists already, and nothing is overwritten: name another file")
+        raise AlreadyExistsError(f"{path} exists already and is not overwritten: name another file")
 
 
 class NewFile:

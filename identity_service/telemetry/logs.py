@@ -42,7 +42,7 @@ def _for_people() -> tuple[list[Processor], Callable[..., object]]:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _escape_fields,
-        structlog.dev.ConsoleRenderer(),
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR")),
     ]
     return rendering, structlog.WriteLoggerFactory(file=sys.stderr)
 

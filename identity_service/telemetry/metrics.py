@@ -55,7 +55,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._events = Counter(
             "identity_events",
-            "What happened between this process and its store, by event of the log.",
+            "Events between this process and its store, by the name of the event in the log.",
             ["event"],
             registry=self._registry,
         )
@@ -67,28 +67,32 @@ class Metrics:
         """Register the metrics of this replica."""
         self.gauge(
             "identity_staleness_seconds",
-            "Since the last heartbeat that the store confirmed was sent.",
+            "Seconds since this process sent the last heartbeat that the store confirmed.",
             lambda: replica.staleness,
         )
-        self.gauge("identity_fresh", "1 while answers from memory may be trusted, else 0.", replica.is_fresh)
+        self.gauge(
+            "identity_fresh",
+            "1 if this process is fresh enough to answer from memory, else 0.",
+            replica.is_fresh,
+        )
         self.gauge(
             "identity_store_unsafe",
-            "1 while the store breaks a promise by its set-up or its files, else 0.",
+            "1 while the configuration or the files of the store are unsafe, else 0.",
             lambda: replica.store_is_unsafe,
         )
         self.gauge(
             "identity_log_position",
-            "Place in the change log up to which everything is known.",
+            "Position in the change log up to which this process has applied every entry.",
             lambda: replica.revision.position,
         )
         self.gauge(
             "identity_denials",
-            "Token and session ids that are denied.",
+            "Entries of the denylist: token and session ids.",
             lambda: len(replica.revocations.denylist),
         )
         self.gauge(
             "identity_unconfirmed_revocations",
-            "Revocations that the store has not confirmed, and that are sent until it does.",
+            "Unconfirmed revocations, which are enforced here and resent to the store.",
             lambda: replica.maintenance.unconfirmed,
         )
 
@@ -98,7 +102,11 @@ class Metrics:
 
     def show_queues(self, trail: StoredTrail, guard: AttemptGuard, hub: WatchHub) -> None:
         """Register what the audit trail dropped or folded, the sign-ins that wait, and the open watchers."""
-        self.gauge("identity_audit_dropped", "Audit events that found the queue full.", lambda: trail.dropped)
+        self.gauge(
+            "identity_audit_dropped",
+            "Audit events that were dropped because the queue was full.",
+            lambda: trail.dropped,
+        )
         self.gauge(
             "identity_audit_folded",
             "Audit events that were counted instead of written one by one.",
@@ -143,7 +151,8 @@ class Metrics:
             server, thread = start_http_server(int(port), host.strip("[]"), self._registry)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {listen}: is another process there? (setting: metrics_listen)"
+                f"cannot listen on {listen} ({error.strerror}): stop the process that listens there, or "
+                "change `metrics_listen`"
             ) from error
 
         def close() -> None:
@@ -168,13 +177,17 @@ class _LimitsCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics in prometheus_client's form."""
         opened = GaugeMetricFamily(
-            "identity_open", "What clients hold open now, by the setting that bounds it.", labels=["setting"]
+            "identity_open",
+            "Calls, streams and connections that are open now, by the setting that limits them.",
+            labels=["setting"],
         )
         for quota in self._limits.quotas:
             opened.add_metric([quota.name], quota.open)
         yield opened
         reached = CounterMetricFamily(
-            "identity_limit_reached", "How often a limit has refused or ended something.", labels=["setting"]
+            "identity_limit_reached",
+            "Calls, streams and connections that a limit refused or ended.",
+            labels=["setting"],
         )
         for setting, times in self._limits.refusals.items():
             reached.add_metric([setting], times)

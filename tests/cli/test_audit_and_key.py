@@ -46,7 +46,8 @@ def test_a_type_that_does_not_exist_is_called_wrongly_and_those_that_do_are_list
     said = admin("audit", "list", "--type", "session_revoked", "--type", "nonsense\x1b", code=2)
 
     assert (
-        r"--type: 'nonsense\x1b' is no type of event; there are call_refused, client_created, " in said.stderr
+        r"--type: 'nonsense\x1b' is not an event type; the types are call_refused, client_created, "
+        in said.stderr
     )
     assert all(type_.value in said.stderr for type_ in AuditType)
 

@@ -79,7 +79,7 @@ def test_a_restore_into_an_empty_store_asks_nothing(run: Run, run_json: RunJson,
 
     assert restored["backup_revision"] == made["revision"]
     assert (restored["clients"], restored["possible_again"]) == (2, None)
-    assert any("signs in again" in line for line in restored["advice"])
+    assert any("must sign in again" in line for line in restored["advice"])
     assert {line["result"] for line in run_json("doctor", "--store", elsewhere)} == {"ok"}
 
 
@@ -121,11 +121,11 @@ def test_a_restore_over_a_store_wants_replace_and_a_yes(run: Run, tmp_path: Path
     before = (tmp_path / "identity.db").read_bytes()
 
     assert "--replace" in run("restore", "it.backup", code=1).stderr
-    assert "Delete all that" in run("restore", "it.backup", "--replace", code=1, stdin="n\n").output
+    assert "Delete everything in" in run("restore", "it.backup", "--replace", code=1, stdin="n\n").output
     assert (tmp_path / "identity.db").read_bytes() == before
 
     done = run("restore", "it.backup", "--replace", stdin="y\n").output
-    assert "is possible again" in done
+    assert "The restore has brought back from" in done
     assert "rotate them" in done
 
 
@@ -152,7 +152,7 @@ def test_another_master_key_is_named_as_the_reason(run: Run, tmp_path: Path) -> 
     run("backup", "it.backup")
     store = sqlite(tmp_path, "elsewhere")
     refused = run("restore", "it.backup", "--store", store, code=1, IDENTITY_MASTER_KEY=OTHER_KEY)
-    assert "sealed with another one" in refused.stderr
+    assert "with which the backup was made" in refused.stderr
     assert not (tmp_path / "elsewhere.db").exists()
 
 

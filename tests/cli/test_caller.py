@@ -77,9 +77,9 @@ def test_the_demo_administrator_is_used_if_no_credential_is_given(
     demo = {"admin_id": "admin", "admin_secret": served.client_secret}
     (tmp_path / "var" / "demo.json").write_text(json.dumps(demo))
 
-    assert "as the administrator of var/demo.json" in call(*WORDS).stderr
+    assert "calling as the administrator in var/demo.json" in call(*WORDS).stderr
     elsewhere = call(*WORDS, "--target", "identity.example:50051", code=2)
-    assert "say who calls" in elsewhere.stderr
+    assert "name the caller" in elsewhere.stderr
     named = call(*WORDS, "--client-id", "admin", IDENTITY_CLIENT_SECRET=served.client_secret)
     assert "demo.json" not in named.stderr
 
@@ -94,9 +94,11 @@ def test_a_refused_connection_is_unavailable(call: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (("--cert", "cert.pem"), "--cert and --key go together"),
-        (("--key", "cert.pem"), "--cert and --key go together"),
-        (("--ca", "none.pem"), "none.pem: there is no such file"),
+        (("--cert", "cert.pem"), "give --cert and --key (IDENTITY_CERT, IDENTITY_KEY) together"),
+        (("--key", "cert.pem"), "give --cert and --key (IDENTITY_CERT, IDENTITY_KEY) together"),
+        (("--ca", "none.pem"), "--ca (IDENTITY_CA): cannot read none.pem: No such file or directory"),
+        (("--ca", "cert.pem"), "--ca (IDENTITY_CA): cert.pem: contains no complete certificate"),
+        (("--cert", "cert.pem", "--key", "cert.pem"), "cert.pem, cert.pem: contains no complete certificate"),
     ],
 )
 def test_files_of_a_connection_that_cannot_be_are_named(
@@ -147,7 +149,9 @@ def test_line_breaks_around_secrets_of_the_environment_are_removed_and_reported_
     secret = f"{served.client_secret}\n"
     done = run("client", "list", **(served.environ | {"IDENTITY_CLIENT_SECRET": secret}))
 
-    assert done.stderr.count("IDENTITY_CLIENT_SECRET: the line breaks or blanks around it are left out") == 1
+    assert (
+        done.stderr.count("IDENTITY_CLIENT_SECRET: blanks or line breaks around the value are ignored") == 1
+    )
     ask = (
         "token",
         "issue",
@@ -162,7 +166,7 @@ def test_line_breaks_around_secrets_of_the_environment_are_removed_and_reported_
     assert token.endswith("\n")
     assert "client_id" in run("client", "list", IDENTITY_TARGET=served.target, IDENTITY_TOKEN=token).stdout
     again = run("client", "list", **(served.environ | {"IDENTITY_CLIENT_SECRET": secret}))
-    assert "left out" not in again.stderr
+    assert "ignored" not in again.stderr
 
 
 def test_a_password_of_the_environment_keeps_its_blanks(run: Run, admin: Run, served: Served) -> None:

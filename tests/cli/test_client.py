@@ -131,7 +131,7 @@ def test_a_client_that_cannot_be_is_refused_by_field(admin: Run, words: tuple[st
 def test_a_file_that_holds_no_key_is_named(admin: Run, tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("-----BEGIN")
 
-    assert "key.pem: is no JSON" in admin("client", "create", "x", "--public-key", "key.pem", code=2).stderr
+    assert "key.pem: is not JSON" in admin("client", "create", "x", "--public-key", "key.pem", code=2).stderr
     assert "none.json" in admin("client", "create", "x", "--public-key", "none.json", code=2).stderr
 
 

@@ -111,7 +111,7 @@ def test_it_warns_if_slow_clients_hold_threads_with_this_grpcio(
     envoy = run_json("doctor", IDENTITY_ENGINE="envoy")
 
     assert found["result"] == "warn"
-    assert found["advice"].startswith("TypeError with grpcio 9.9: slow clients will hold threads")
+    assert found["advice"].startswith("TypeError with grpcio 9.9: slow clients occupy threads")
     assert [line for line in envoy if line["check"] == "grpcio"] == []
 
 
@@ -174,7 +174,7 @@ def test_it_names_the_target_of_a_moved_store(run: Run, run_json: Callable[..., 
     assert line["result"] == "FAIL"
     for text in (line["advice"], served.stderr):
         assert "this store was moved to redis://other.example:6379/0" in text
-        assert "set the service's `store` to that one" in text
+        assert "set the service's `store` to that URL" in text
 
 
 def test_a_copy_that_was_not_finished_is_named_and_nothing_starts_on_it(
@@ -231,14 +231,16 @@ def test_it_reads_the_keys_of_each_issuer(
     lines += [line for line in run_json("doctor", code=1) if "//e" in line["advice"]]
 
     assert [line["result"] for line in lines] == ["ok", "FAIL", "ok", "FAIL", "FAIL"]
-    why = "it is for none of the algorithms that are accepted: ES256, ES384, EdDSA, RS256, PS256"
+    why = "it is not for an accepted algorithm: ES256, ES384, EdDSA, RS256, PS256"
     assert [line["advice"] for line in lines[:4]] == [
         f"https://a.example: 1 keys, 1 not used: odd\x1b: {why}",
         f"https://b.example: 0 keys, 1 not used: odd\x1b: {why}",
         "https://c.example: 1 keys",
         "https://d.example: /no/such/file cannot be read: No such file or directory",
     ]
-    assert lines[4]["advice"].startswith("https://e.example: its keys cannot be read: it cannot be reached")
+    assert lines[4]["advice"].startswith(
+        "https://e.example: its keys cannot be read: the server cannot be reached"
+    )
 
 
 def test_it_warns_of_an_issuer_with_a_spelling_of_the_own_name(

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from identity_service.cli.app import app
 from identity_service.cli.ids import with_ids_last
 from identity_service.composition.opening import open_vault
 from identity_service.domain.ids import SessionId, TokenId
@@ -18,7 +20,7 @@ from tests.rpc.conftest import running, settings_for_tests
 from tests.rpc.world import World
 
 OPTIONS = {"--reason": True, "--target": True, "--client-id": True, "--yes": False, "-y": False}
-SID, KID, SHORT = f"-y{'A' * 20}", f"--{'b' * 41}", "-yes_-_-yes"
+SID, KID, SHORT = f"-y{'A' * 20}", f"--{'B' * 41}", "-yes_-_-yes"
 
 
 @pytest.fixture
@@ -74,10 +76,10 @@ def test_retiring_a_key_asks_for_confirmation_whatever_its_id(world: World, run:
     """`-y` at the start of an id is not the option that leaves the question out."""
     result = run("key", "retire", SHORT, code=1, IDENTITY_TARGET=world.target)
 
-    assert f"everything that was made with {SHORT}, for ever?" in result.stderr
+    assert f"Retire {SHORT}, and refuse everything that was made with it, for ever?" in result.stderr
 
 
-@pytest.mark.parametrize("session_id", [SID, f"--{'c' * 20}"])
+@pytest.mark.parametrize("session_id", [SID, f"--{'C' * 20}"])
 def test_a_session_is_revoked(
     world: World, as_admin: RunJson, session_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,12 +132,55 @@ def test_all_sessions_are_revoked_but_one(
         ([SID, "--", KID], ["--", SID, KID]),
         (["--reason"], ["--reason"]),
         (["--raeson", "x", "-x"], ["--raeson", "x", "-x"]),
+        (["--audiences", "x"], ["--audiences", "x"]),
         ([f"--reason={SID}"], [f"--reason={SID}"]),
     ],
     ids=str,
 )
 def test_only_ids_are_moved_and_never_the_value_of_an_option(words: list[str], parsed: list[str]) -> None:
     assert with_ids_last(words, OPTIONS) == parsed
+
+
+def commands_of(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
+    """Every command, and what it is called with."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(command, *names, name)
+        else:
+            yield " ".join((*names, name)), command
+
+
+COMMANDS = dict(commands_of(typer.main.get_command(app)))
+
+
+def parse(command: Any, *words: str) -> dict[str, Any]:
+    """What the command would be called with; what is required and missing is not asked for."""
+    context = command.make_context("command", list(words), resilient_parsing=True)
+    parameters: dict[str, Any] = context.params
+    return parameters
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_reads_an_id_with_a_hyphen_as_an_argument(name: str) -> None:
+    command = COMMANDS[name]
+    arguments = [each.name for each in command.params if each.param_type_name == "argument"]
+    ids = [SID, KID][: len(arguments)]
+
+    parsed = parse(command, *ids)
+
+    assert [str(parsed[argument]) for argument in arguments] == ids
+
+
+def test_every_option_takes_an_id_with_a_hyphen() -> None:
+    named = {"--token-id", "--session-id", "--all-but", "--user", "--subject", "--client", "--principal"}
+    seen = set()
+    for command in COMMANDS.values():
+        for option in command.params:
+            if named.intersection(option.opts):
+                assert parse(command, option.opts[0], SID)[option.name] == SID
+                seen.add(option.opts[0])
+
+    assert seen == named
 
 
 def test_an_option_that_there_is_not_is_still_called_wrong(run: Run) -> None:

@@ -56,9 +56,9 @@ def test_keys_that_the_service_reads_later_come_with_the_command_that_tests_them
     remote = ("--jwks-uri", "https://ci.example/jwks")
 
     said = admin("issuer", "create", "later", *remote, *rule).stderr
-    assert "run `identity doctor` where the service runs" in said
+    assert "Run `identity doctor` on the machine of the service" in said
     again = admin("issuer", "create", "later", *remote, *rule, code=1).stderr
-    assert "there is an issuer of this id already" in again
+    assert "an issuer with this id exists already" in again
     assert admin("issuer", "create", "at-once", "--jwks", "jwks.json", *rule).stderr == ""
     assert "identity doctor" in admin("issuer", "update", "at-once", *remote).stderr
     assert admin("issuer", "update", "at-once", "--max-age", "60").stderr == ""
@@ -70,9 +70,9 @@ def test_keys_that_the_service_reads_later_come_with_the_command_that_tests_them
         (("--jwks-uri", "http://ci.example/", "--client", "a", "--claim", "x=y"), "jwks_uri", 1),
         (("--client", "a", "--claim", "x=y"), "exactly one", 1),
         (("--jwks-uri", "https://ci.example/"), "rules", 1),
-        (("--jwks-uri", "https://a.example", "--jwks-file", "/x"), "name one", 2),
+        (("--jwks-uri", "https://a.example", "--jwks-file", "/x"), "give only one of", 2),
         (("--jwks-uri", "https://a.example", "--client", "a"), "--claim", 2),
-        (("--jwks-uri", "https://a.example", "--client", "a", "--claim", "x"), "name=value", 2),
+        (("--jwks-uri", "https://a.example", "--client", "a", "--claim", "x"), "NAME=VALUE", 2),
         (("--jwks-uri", "https://a.example", "--client", "a", "--claim", "x=y", "--claim", "x=z"), "once", 2),
         (("--jwks-uri", "https://a.example", "--rules", "none.json"), "none.json", 2),
         (("--jwks-uri", "https://a.example", "--rules", "bad.json"), "JSON list", 2),

@@ -69,7 +69,7 @@ def test_the_doctor_names_the_file_that_does_not_match(findings: Findings, certi
     result, advice = findings(server, code=1)["TLS"]
 
     assert result == "FAIL"
-    assert "server.key: the key is not that of the certificate" in advice
+    assert "server.key: the key does not belong to the certificate" in advice
 
 
 def test_the_doctor_names_a_file_that_is_not_there(findings: Findings, certifier: Certifier) -> None:

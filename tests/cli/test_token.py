@@ -57,7 +57,7 @@ def test_other_targets_than_the_own_token_need_a_permitted_caller(world: World, 
     target = ("--target", world.target)
     words = ("token", "revoke", level, *(() if level == "--everything" else ("x",)), *target)
 
-    assert "say who calls" in run(*words, code=2).stderr
+    assert "name the caller" in run(*words, code=2).stderr
     run(*words, code=3, IDENTITY_TOKEN=world.admin_token(["identity.verify"]))
     run(*words, IDENTITY_TOKEN=world.admin_token())
     secret = world.admin.credential.client_secret.client_secret

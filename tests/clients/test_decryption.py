@@ -184,7 +184,7 @@ def test_a_file_without_a_key_is_refused(content: str, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(content)
 
-    with pytest.raises(ValueError, match=r"is no JSON|holds no private key"):
+    with pytest.raises(ValueError, match=r"is not JSON|holds no private key"):
         DecryptionKey.from_file(file)
 
 

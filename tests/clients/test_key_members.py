@@ -153,7 +153,7 @@ def test_no_weak_numbers_open_tokens(numbers: Numbers) -> None:
 )
 def test_a_key_that_opens_tokens_is_for_that(jwk: dict[str, Any], changes: dict[str, Any]) -> None:
     assert DecryptionKey(jwk | {"use": "enc", "key_ops": ["unwrapKey", "deriveKey"]}).key_id
-    with pytest.raises(ValueError, match=r"not for opening anything: the `(use|key_ops)`") as error:
+    with pytest.raises(ValueError, match=r"not for decryption: the `(use|key_ops)`") as error:
         DecryptionKey(jwk | changes)
     assert jwk["d"] not in str(error.value)
 

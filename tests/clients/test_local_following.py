@@ -91,7 +91,7 @@ def test_a_heartbeat_in_the_middle_of_a_snapshot_confirms_nothing(
     script: Script, verifier: LocalVerifier
 ) -> None:
     script.put(RESTARTED, KEYS, heartbeat())
-    with pytest.raises(NotFreshError, match="not all that was revoked is known yet"):
+    with pytest.raises(NotFreshError, match="the revocations are not completely known yet"):
         verifier.wait_ready(timedelta(milliseconds=100))
 
     script.put(WatchEvent(revision="e.1"), heartbeat("e.1"))
@@ -109,7 +109,7 @@ def test_during_a_second_snapshot_nothing_is_confirmed(script: Script, verifier:
     until(lambda: not verifier._state.complete, PATIENCE)
     assert verifier._fresh.until == before
     assert not judges(verifier), "what was confirmed before does not last either"
-    with pytest.raises(NotFreshError, match="not all that was revoked is known yet"):
+    with pytest.raises(NotFreshError, match="the revocations are not completely known yet"):
         verifier.wait_ready(timedelta(0))
     script.put(heartbeat("f.1"))
     until(lambda: verifier._fresh.until > before, PATIENCE)
@@ -240,7 +240,7 @@ def test_a_token_with_a_newer_generation_is_not_judged_until_that_arrives(
     script.put(KEYS, heartbeat("e.1"))
     verifier.wait_ready()
     token = issued(everyone="1.a")
-    assert "a generation that was not told yet" in judged(verifier, token)
+    assert "a generation that is not known here yet" in judged(verifier, token)
 
     script.put(WatchEvent(revocations=(raised(1, "a"),), revision="e.2"), heartbeat("e.2"))
     until(lambda: judged(verifier, token) == "", PATIENCE)
@@ -253,7 +253,7 @@ def test_a_token_of_a_lost_history_is_revoked_once_the_service_has_confirmed_its
     script.put(KEYS, WatchEvent(revocations=(known,) if known else ()), heartbeat("e.1"))
     verifier.wait_ready()
     token = issued(everyone="2.a")
-    assert "a generation that was not told yet" in judged(verifier, token)
+    assert "a generation that is not known here yet" in judged(verifier, token)
 
     def is_revoked() -> bool:
         script.put(heartbeat("e.1"))

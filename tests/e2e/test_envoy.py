@@ -139,7 +139,7 @@ def test_a_port_in_use_is_refused_with_a_fix(installation: Installation, service
     other = installation.run("serve", "--listen", service.target)
 
     assert other.returncode == 1
-    assert "is another process there?" in other.stderr
+    assert "stop the process that listens there" in other.stderr
 
 
 def test_workers_are_renewed_without_a_failed_call(installation: Installation) -> None:

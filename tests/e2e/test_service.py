@@ -35,6 +35,7 @@ def quickstart(target: str, demo: dict[str, str]) -> subprocess.CompletedProcess
 
 
 def test_the_first_run_creates_store_and_keys_and_the_second_uses_them(installation: Installation) -> None:
+    (installation.folder / "examples").symlink_to(ROOT / "examples")  # as in a checkout
     demo = None
     for _ in range(2):
         with installation.serve("--dev") as service:

@@ -306,4 +306,4 @@ def test_a_port_that_is_taken_is_not_shared_with_strangers(
     except subprocess.TimeoutExpired:
         other.kill()
         raise
-    assert "is another process there?" in installation.log
+    assert "stop the process that listens there" in installation.log

@@ -159,7 +159,7 @@ def served(installation: Installation) -> Running | None:
             said = installation.log[said_before:]
             if "a restore or a migration into this store was not finished" in said:
                 return None
-            assert "Redis cannot be asked" in said, said
+            assert "cannot reach Redis" in said, said
             assert time.monotonic() < deadline, said
 
 

@@ -31,7 +31,7 @@ def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mon
                 real(*words, **more)
             if request.param == "not confirmed":
                 raise NotConfirmedError("0 of 1 replicas confirmed")
-            raise StoreUnavailableError("Redis cannot be asked")
+            raise StoreUnavailableError("cannot reach Redis")
 
         monkeypatch.setattr(world.store.records, name, fail)
     way: str = request.param
@@ -152,7 +152,7 @@ def test_a_session_that_may_have_ended_has_ended_here(
     world: World, admin: Administrator, tokens: token_pb2.TokenSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*words: Any, **more: Any) -> None:
-        raise StoreUnavailableError("Redis cannot be asked")
+        raise StoreUnavailableError("cannot reach Redis")
 
     monkeypatch.setattr(world.store.facts, "end_session", fail)
 

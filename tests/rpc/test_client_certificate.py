@@ -95,7 +95,9 @@ def test_a_connection_without_a_certificate_is_refused_with_that_reason(start_wo
 
     found = failure(refused.value)
     assert (found.code, found.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CREDENTIAL_REFUSED")
-    assert found.message == "the connection has no certificate: connect with TLS and show one"
+    assert (
+        found.message == "the connection has no client certificate: connect with TLS and a client certificate"
+    )
 
 
 def test_a_certificate_whose_private_key_can_be_computed_counts_as_absent(
@@ -124,4 +126,4 @@ def test_a_certificate_whose_private_key_can_be_computed_counts_as_absent(
     assert issue(holders[0]).access_token
     with pytest.raises(grpc.RpcError) as refused:
         issue(holders[1])
-    assert failure(refused.value).message.startswith("the connection has no certificate")
+    assert failure(refused.value).message.startswith("the connection has no client certificate")

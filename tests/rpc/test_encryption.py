@@ -309,13 +309,15 @@ def test_the_service_revokes_it_by_its_id(world: World) -> None:
 
 def test_a_token_to_an_audience_needs_its_key(world: World) -> None:
     client = world.new_client()
-    assert "no client of that id has" in not_possible(world, client)  # there is no such client
+    assert "a client with the id of the audience and an encryption_key" in not_possible(
+        world, client
+    )  # there is no such client
     new_audience(world)
     until(lambda: not _why_not(world, client))
     assert world.issue(client, encryption=AUDIENCE).access_token.count(".") == 4
     set_key(world, None)
 
-    until(lambda: "no client of that id has" in _why_not(world, client))
+    until(lambda: "a client with the id of the audience and an encryption_key" in _why_not(world, client))
 
 
 def _why_not(world: World, principal: Principal) -> str:
@@ -333,7 +335,7 @@ def test_a_disabled_client_gets_nothing_encrypted_to_it(world: World) -> None:
 
     world.disable_client(api)
 
-    until(lambda: "no client of that id has" in _why_not(world, client))
+    until(lambda: "a client with the id of the audience and an encryption_key" in _why_not(world, client))
 
 
 def test_a_token_to_an_audience_has_one_audience(world: World) -> None:
@@ -347,7 +349,7 @@ def test_a_token_to_an_audience_has_one_audience(world: World) -> None:
 
 def test_a_sign_in_that_cannot_be_encrypted_starts_no_session(world: World) -> None:
     user = world.new_user()
-    assert "no client of that id has" in not_possible(world, user)
+    assert "a client with the id of the audience and an encryption_key" in not_possible(world, user)
 
     caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
     assert not caller.call("ListSessions", subject=user.id).sessions

@@ -164,7 +164,7 @@ def test_a_key_that_others_may_read_is_served_with_a_warning(certifier: Certifie
 
     ((event, fields),) = event_log.events
     assert event == "tls_key_exposed"
-    assert f"others may read {server.key_file}; run `chmod 600" in str(fields)
+    assert f"other users may read {server.key_file}; run `chmod 600" in str(fields)
 
 
 @pytest.mark.parametrize("how", SPOILT)

@@ -30,7 +30,7 @@ def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.Mon
                 real(*words, **more)
             if request.param == "not confirmed":
                 raise NotConfirmedError("0 of 1 replicas confirmed")
-            raise StoreUnavailableError("Redis cannot be asked")
+            raise StoreUnavailableError("cannot reach Redis")
 
         monkeypatch.setattr(world.store.facts, name, fail)
 

@@ -89,7 +89,7 @@ class AssertionSigner:
         try:
             key = jwt.PyJWK(jwk, options.get("algorithm")).key
         except jwt.PyJWTError:
-            raise ValueError(f"{path}: is no JWK that can sign") from None
+            raise ValueError(f"{path}: is not a JWK that can sign") from None
         if not hasattr(key, "private_numbers") and not isinstance(key, ed25519.Ed25519PrivateKey):
             raise ValueError(f"{path}: is a public key; signing needs the private one")
         named = {"algorithm": jwk.get("alg"), "key_id": jwk.get("kid")}

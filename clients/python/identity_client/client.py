@@ -231,7 +231,7 @@ class IdentityClient(ServiceClient):
         caller itself, or one in which the caller acts. Raises the errors of `issue_with_secret`.
         """
         if "" in (subject_token, actor_token):
-            raise ValueError("an empty token")
+            raise ValueError("subject_token and actor_token must not be empty")
         request = issue_request(credential, audiences, scopes, lifetime, claims, encryption)
         request.subject_token, request.actor_token = subject_token, actor_token or ""
         return self.issue(request)

@@ -64,12 +64,9 @@ class ServiceClient:
         return open_channel(self._target, self._options, own_connection=self._own_connection)
 
     def _call(self, method: Callable[..., R], request: Message) -> R:
-        with translated():
-            return method(
-                request,
-                timeout=self._options.timeout.total_seconds(),
-                metadata=self._options.metadata(),
-            )
+        seconds = self._options.timeout.total_seconds()
+        with translated(late=f"the service did not answer within {seconds:g} s"):
+            return method(request, timeout=seconds, metadata=self._options.metadata())
 
     def _open(self, method: Callable[..., Any], request: Message) -> Any:
         """Open a stream, without a deadline."""
@@ -94,10 +91,13 @@ def open_channel(target: str, options: ClientOptions, *, own_connection: bool = 
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Convert a `grpc.RpcError` in the block into an IdentityError."""
+def translated(late: str = "") -> Iterator[None]:
+    """Convert a `grpc.RpcError` in the block into an IdentityError.
+
+    Its message is `late`, if given, for a call whose deadline has passed: gRPC says only "Deadline Exceeded".
+    """
     try:
         yield
     except grpc.RpcError as error:
         # `from None`: the error of gRPC may show the call's metadata, which hold the caller's token.
-        raise to_error(error) from None
+        raise to_error(error, late=late) from None

@@ -105,7 +105,7 @@ class DecryptionKey:
             try:
                 jwk = json.loads(data)
             except ValueError:
-                raise ValueError(f"{path}: is no JSON") from None
+                raise ValueError(f"{path}: is not JSON") from None
             return cls(jwk, **options)
         return cls(_from_pem(data, path), **options)
 
@@ -209,4 +209,4 @@ def _check_permissions(jwk: Mapping[str, Any], kind: str) -> None:
     try:
         check_use(jwk, "enc", _OPERATIONS[kind])
     except ValueError as error:
-        raise ValueError(f"the key is not for opening anything: {error}") from None
+        raise ValueError(f"the key is not for decryption: {error}") from None

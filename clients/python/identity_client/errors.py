@@ -103,8 +103,13 @@ _CLASSES: Mapping[grpc.StatusCode, type[IdentityError]] = {
 }
 
 
-def to_error(error: grpc.RpcError) -> IdentityError:
-    """Convert the error of a failed call, with the details that its status carries (google.rpc.Status)."""
+def to_error(error: grpc.RpcError, *, late: str = "") -> IdentityError:
+    """Convert the error of a failed call, with the details that its status carries (google.rpc.Status).
+
+    Args:
+        error: the error that a stub has raised.
+        late: the message if gRPC itself has ended the call at its deadline; "" = that of gRPC.
+    """
     call: Any = error  # what a stub raises is a grpc.Call as well; the type stubs omit it
     code: grpc.StatusCode = call.code()
     trailing = dict(call.trailing_metadata() or ())
@@ -112,8 +117,9 @@ def to_error(error: grpc.RpcError) -> IdentityError:
     bad = error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
     retry_found = _unpack(trailing.get(_DETAILS), info, bad, retry)
+    message = late if code is grpc.StatusCode.DEADLINE_EXCEEDED and not info.reason else ""
     return _CLASSES.get(code, IdentityError)(
-        call.details() or code.name,
+        message or call.details() or code.name,
         code=code,
         reason=info.reason if info.domain == _DOMAIN else "",
         violations={violation.field: violation.description for violation in bad.field_violations},

@@ -122,18 +122,18 @@ class Freshness:
         self._fastest = min(self._fastest, heard - sent)
         late = heard - sent - self._fastest
         if late > self._max_staleness * _LATE:
-            raise LateError(f"its messages come {late:.0f} s late")
+            raise LateError(f"the messages of the service arrive {late:.0f} s late")
         skew = self._wall() - sent
         if abs(skew) > self._allowed_skew:
             self.end()
-            raise ClockSkewedError(f"the clock here differs from the service's by {skew:.0f} s")
+            raise ClockSkewedError(f"the clock of this machine differs from the service's by {skew:.0f} s")
         offset = self._measure()
         if math.isnan(self._lowest):  # no denial was forgotten since the snapshot
             self._open_window(heard, offset)
             self._lowest = offset
         if offset < self._lowest - STEP or self._wall() - STEP < self._forgotten:
             self.end()
-            raise ClockSetBackError("the clock here was set back; all revocations are read again")
+            raise ClockSetBackError("the clock of this machine was set back; all revocations are read again")
         self._lowest, self._window_lowest = min(self._lowest, offset), min(self._window_lowest, offset)
         if heard - self._window_begin >= _WINDOW:
             self._lowest = self._window_lowest

@@ -202,7 +202,7 @@ class LocalVerifier:
             raise TypeError("audiences and required_scopes must be lists of texts, not one text")
         if not any_audience and known.audiences.isdisjoint(audiences):
             if not audiences:
-                raise ValueError("audiences must name who is asking, or any_audience must be true")
+                raise ValueError("audiences must name this verifier's audience, or any_audience must be true")
             return self._rejected("WRONG_AUDIENCE", "the token is for another audience")
         if required_scopes and not known.scopes.issuperset(required_scopes):
             return self._rejected("INSUFFICIENT_SCOPE", "the token lacks a required scope")
@@ -257,7 +257,7 @@ class LocalVerifier:
         if not self._state.is_ahead(known.token):
             return None
         if self._fresh.confirmed <= known.first_seen:
-            raise NotFreshError("the token names a generation that was not told yet; try again")
+            raise NotFreshError("the token names a generation that is not known here yet; try again")
         return LOST if self._state.is_ahead(known.token) else None
 
     def _rejected(self, reason: str, detail: str) -> Rejected:
@@ -273,10 +273,10 @@ class LocalVerifier:
             return
         why = f": {self._trouble}" if self._trouble is not None else ""
         if not self._state.complete:
-            raise NotFreshError(f"not all that was revoked is known yet{why}")
+            raise NotFreshError(f"the revocations are not completely known yet{why}")
         if _steady() <= self._fresh.until:
             raise NotFreshError("the clock of this machine was set and is being checked; try again")
-        raise NotFreshError(f"the service has confirmed nothing for too long{why}")
+        raise NotFreshError(f"no recent heartbeat of the service has arrived{why}")
 
     def _follow(self) -> None:
         """Follow Watch until `close`; resume at the last revision after each end of the stream."""

@@ -24,7 +24,7 @@ class TlsOptions:
 
     def __post_init__(self) -> None:
         if (self.certificate_file is None) != (self.key_file is None):
-            raise ValueError("a client certificate and its key go together: set both, or none")
+            raise ValueError("set certificate_file and key_file together, or neither")
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Return the credentials for `grpc.secure_channel`. Raises OSError if a file cannot be read."""

@@ -202,7 +202,9 @@ def _revocation(message: pb.Revocation) -> Revocation:
             return GenerationRaised(principal=raised.principal, number=raised.number, link=raised.link)
         case _:
             # Ignoring the revocation would accept a token that the service rejects.
-            raise ValueError("the service sent a kind of revocation that is newer than this client")
+            raise ValueError(
+                "the service sent a kind of revocation that this client does not know; install a newer client"
+            )
 
 
 def _key_set(message: pb.KeySet) -> KeySet:

@@ -129,7 +129,7 @@ def to_outcome(response: pb.VerifyResponse) -> Outcome:
                 revision=response.revision,
             )
         case _:
-            raise ValueError("the answer says neither verified nor rejected")
+            raise ValueError("the answer is neither verified nor rejected")
 
 
 def _reason(rejection: pb.Rejection) -> str:

@@ -63,14 +63,14 @@ def check_rsa(modulus: int, exponent: int, *, max_bits: int = MAX_RSA_BITS) -> N
     if not MIN_RSA_BITS <= modulus.bit_length() <= max_bits:
         raise ValueError(_size_message(max_bits))
     if modulus % 2 == 0:
-        raise ValueError("the RSA modulus (`n`) is even, so anybody can factor it; make a new key")
+        raise ValueError("the RSA modulus (`n`) is even and can be factored; make a new key")
     if gcd(modulus % _PRODUCT, _PRODUCT) != 1:
         raise ValueError(
-            "the RSA modulus (`n`) has a prime factor below 1,000, so anybody can factor it; make a new key"
+            "the RSA modulus (`n`) has a prime factor below 1,000 and can be factored; make a new key"
         )
     if _is_square(modulus):
         raise ValueError(
-            "the RSA modulus (`n`) is the square of a number, so anybody can factor it; make a new key"
+            "the RSA modulus (`n`) is the square of a number and can be factored; make a new key"
         )
     if exponent % 2 == 0 or exponent < 3 or exponent.bit_length() > MAX_EXPONENT_BITS:
         raise ValueError(_EXPONENT_MESSAGE)

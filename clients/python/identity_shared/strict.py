@@ -67,7 +67,7 @@ def parse_around_faults(data: bytes) -> JsonObject:
         _check_depth(data)
     value = _TOLERANT_DECODER.decode(data.decode("utf-8"))
     if value is MALFORMED:
-        raise ValueError("a member stands twice")
+        raise ValueError("a member occurs twice")
     if type(value) is not dict:
         raise ValueError("not a JSON object")
     return value
@@ -96,7 +96,7 @@ def _check_depth(data: bytes) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a member stands twice")
+        raise ValueError("a member occurs twice")
     return found
 
 

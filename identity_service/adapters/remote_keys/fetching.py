@@ -102,7 +102,9 @@ class HttpsFetcher:
             )
             try:
                 if response.status in (401, 403):
-                    raise FetchError(f"it answers with status {response.status}; {self._token_advice(parts)}")
+                    raise FetchError(
+                        f"the server answers with status {response.status}; {self._token_advice(parts)}"
+                    )
                 return self._read(response)
             finally:
                 response.close()
@@ -113,8 +115,8 @@ class HttpsFetcher:
         if server is None or server.token_file is None:
             return "set a token_file for it in jwks_servers"
         return (
-            f"it refuses the token in {server.token_file}: that may have expired, or be of a service account "
-            "that may not read the keys"
+            f"replace the token in {server.token_file}: it may have expired, or its service account may not "
+            "read the keys"
         )
 
     def _describe(self, error: BaseException, url: str) -> str:
@@ -124,17 +126,17 @@ class HttpsFetcher:
         """
         names, refused = _causes(error)
         cure = self._servers.cure_for(urllib3.util.parse_url(url), refused) if refused is not None else ""
-        return f"it cannot be reached: {', '.join(names)}{f'; {cure}' if cure else ''}"
+        return f"the server cannot be reached: {', '.join(names)}{f'; {cure}' if cure else ''}"
 
     def _read(self, response: urllib3.BaseHTTPResponse) -> Document:
         """Return the document. Raises FetchError if the status is not 200 or the body exceeds `max_bytes`."""
         if response.status != 200:
-            raise FetchError(f"it answers with status {response.status}")
+            raise FetchError(f"the server answers with status {response.status}")
         body = b""
         while chunk := response.read1(_CHUNK_BYTES):
             body += chunk
             if len(body) > self._max_bytes:
-                raise FetchError(f"its answer is longer than {self._max_bytes} bytes")
+                raise FetchError(f"the answer of the server is longer than {self._max_bytes} bytes")
         return Document(body=body, max_age=_max_age(response.headers.get("cache-control", "")))
 
 
@@ -158,7 +160,7 @@ class _Deadline:
         try:
             self._timer.start()
         except RuntimeError:
-            raise FetchError(f"it cannot be asked: {REFUSED}") from None
+            raise FetchError(f"the server cannot be asked: {REFUSED}") from None
         return self
 
     def __exit__(
@@ -169,7 +171,7 @@ class _Deadline:
     def require(self) -> None:
         """Raise FetchError if the time is over."""
         if self._passed:
-            raise FetchError(f"its answer takes longer than {self._seconds} seconds")
+            raise FetchError(f"the answer of the server takes longer than {self._seconds} seconds")
 
     def connect(self, host: str, port: int) -> socket.socket:
         """Connect to the first address of the host that accepts. Raises the OSError of the last attempt."""

@@ -12,7 +12,7 @@ FileState = tuple[int, ...]
 def state_of(stat: os.stat_result) -> FileState:
     """Return the state of a file. Raises ValueError if it is not a regular file."""
     if irregular(stat):
-        raise ValueError("it is no regular file; name one")
+        raise ValueError("it is not a regular file; name one")
     return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 

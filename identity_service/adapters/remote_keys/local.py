@@ -91,7 +91,8 @@ class FileKeys:
                 self._keys, self._state = self._read(content), state
                 keys_read(self._event_log, self._issuer, self._keys)
         except (OSError, ValueError) as error:
-            self._fail("it cannot be read" if isinstance(error, OSError) else str(error))
+            why = error.strerror if isinstance(error, OSError) else error
+            self._fail(f"{self._path} cannot be read: {why}")
         else:
             self._confirmed, self._why = now, ""
 

@@ -151,7 +151,7 @@ class RemoteKeys:
         try:
             threading.Thread(target=self._run, name="identity-issuer", daemon=True).start()
         except RuntimeError:
-            self._fail(f"it cannot be asked: {REFUSED}")
+            self._fail(f"the server cannot be asked: {REFUSED}")
         else:
             self._has_thread = True
 
@@ -185,9 +185,9 @@ class RemoteKeys:
             except FetchError as error:
                 self._fail(str(error))
             except ValueError as error:
-                self._fail(f"its answer is no key set: {error}")
+                self._fail(f"the answer of the server is not a key set: {error}")
             except Exception as error:  # noqa: BLE001  # an unexpected response must not end the thread
-                self._fail(f"its answer cannot be used: {type(error).__name__}")
+                self._fail(f"the answer of the server cannot be used: {type(error).__name__}")
             else:
                 self._succeed(found, self._policy.age_of(document))
 

@@ -100,7 +100,7 @@ class Clients:
             check_client(changed, self._keys, before=client)
             if changed.disabled and origin.actor == client.client_id:
                 raise InvalidRequestError.of(
-                    "client.disabled", "must not be you: you would lock yourself out"
+                    "client.disabled", "must not be the caller itself, which would lose its access"
                 )
             fields_changed = list(differing(client, changed, fields))
             event = AuditEvent.of(
@@ -122,7 +122,9 @@ class Clients:
         Raises InvalidRequestError if the caller would delete itself, NotFoundError, StaleEtagError.
         """
         if origin.actor == client_id:
-            raise InvalidRequestError.of("client_id", "must not be you: you would lock yourself out")
+            raise InvalidRequestError.of(
+                "client_id", "must not be the caller itself, which would lose its access"
+            )
         event = AuditEvent.of(AuditType.CLIENT_DELETED, origin, target=client_id)
         return self._records.delete(RecordKind.CLIENT, client_id, event, expected=expected)
 
@@ -156,11 +158,11 @@ class Clients:
         def decide(client: Client) -> Changed[Client]:
             if client.is_public and Grant.PASSWORD in client.grants:
                 # If it had a secret, every user who signs in through the client without one would be refused.
-                raise InvalidRequestError.of("client_id", "names a public client, which has no secret")
+                raise InvalidRequestError.of("client_id", "is that of a public client, which has no secret")
             kept = _ending(client.secrets, now, overlap)
             if len(kept) >= MAX_SECRETS:
                 raise InvalidRequestError.of(
-                    "overlap", f"must be 0: {MAX_SECRETS} secrets of this client are in force already"
+                    "overlap", f"must be 0: the client has {MAX_SECRETS} valid secrets already"
                 )
             changed = replace(client, secrets=(_stored(secret, now), *kept))
             return Changed(record=changed, event=event, revoke=revoke)

@@ -6,18 +6,19 @@ resent.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Generic
 
 from identity_service.domain.audit import AuditEvent
-from identity_service.domain.errors import NotFoundError, StaleEtagError
+from identity_service.domain.errors import AlreadyExistsError, NotFoundError, StaleEtagError
 from identity_service.domain.ids import Link, PrincipalId, new_link
 from identity_service.domain.log import Appended, GenerationRaised, RecordKind, Revision
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, User
 from identity_service.domain.records import RecordT, Versioned
 from identity_service.domain.store import RecordStore
+from identity_service.domain.visible import shown
 from identity_service.services.unconfirmed import resent_until_confirmed
 
 MAX_ATTEMPTS: Final = 8
@@ -50,7 +51,7 @@ class Records:
         """Return the record of this kind and id. Raises NotFoundError."""
         found = self._store.get(kind, id_)
         if found is None:
-            raise NotFoundError("there is no such record")
+            raise NotFoundError(f"{shown(id_)}: there is no such record")
         return found
 
     def list_of(self, kind: type[RecordT], *, after: str, limit: int) -> Sequence[Versioned[RecordT]]:
@@ -61,12 +62,13 @@ class Records:
         """Return the user of this username. Raises NotFoundError."""
         found = self._store.find_user(username)
         if found is None:
-            raise NotFoundError("there is no such record")
+            raise NotFoundError(f"{shown(username)}: there is no such user")
         return found
 
     def create(self, record: RecordT, event: AuditEvent) -> Versioned[RecordT]:
         """Store a new record. Raises AlreadyExistsError."""
-        appended = self._store.create(record, audit=event)
+        with _named(getattr(record, "username", record.id)):
+            appended = self._store.create(record, audit=event)
         return Versioned(record=record, revision=self._learned(appended, event))
 
     def change(
@@ -96,13 +98,14 @@ class Records:
             except StaleEtagError:
                 if not left:
                     raise
-        raise StaleEtagError("the record has changed since it was read; read it again")
+        raise StaleEtagError(f"{shown(id_)}: the record has changed since it was read; read it again")
 
     def _replace(self, changed: Changed[RecordT], expected: Revision) -> Versioned[RecordT]:
         record, event = changed.record, changed.event
         above, link = self._known_generation(record.id), new_link()
         raises = changed.revoke and isinstance(record, Client | User)
-        with self._resending(record.id, above, link) if raises else nullcontext():
+        resending = self._resending(record.id, above, link) if raises else nullcontext()
+        with _named(record.id), resending:
             appended = self._store.update(
                 record, expected=expected, revoke=changed.revoke, above=above, link=link, audit=event
             )
@@ -115,7 +118,7 @@ class Records:
         """
         above, link = self._known_generation(id_), new_link()
         raises = kind in (RecordKind.CLIENT, RecordKind.USER)
-        with self._resending(id_, above, link) if raises else nullcontext():
+        with _named(id_), self._resending(id_, above, link) if raises else nullcontext():
             appended = self._store.delete(kind, id_, expected=expected, above=above, link=link, audit=event)
         return self._learned(appended, event)
 
@@ -136,6 +139,15 @@ class Records:
             self._replica.learn(appended)
         self._trail.stored(event)
         return appended.revision
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Put the name of the record before an error of the store, which says only what is wrong with it."""
+    try:
+        yield
+    except (NotFoundError, AlreadyExistsError, StaleEtagError) as error:
+        raise type(error)(f"{shown(name)}: {error}") from error
 
 
 def names(fields: Iterable[str]) -> str:

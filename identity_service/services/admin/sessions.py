@@ -15,6 +15,7 @@ from identity_service.domain.origin import Origin
 from identity_service.domain.ports import Clock, ReplicaView
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import SessionStore
+from identity_service.domain.visible import shown
 from identity_service.services.revoke import Revoker
 
 _BATCH = 500
@@ -115,7 +116,7 @@ class Sessions:
         state = self._sessions.read(session_id)
         # A session of another user is answered like one that does not exist, so that ids cannot be probed.
         if state is None or not (origin.is_admin or state.session.subject == origin.actor):
-            raise NotFoundError("there is no such session")
+            raise NotFoundError(f"{shown(session_id)}: there is no such session")
         revision = self._end(session_id, state.session.subject, origin, reason)
         return Ended(revision=revision, count=0 if state.ended else 1)
 

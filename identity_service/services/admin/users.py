@@ -122,7 +122,9 @@ class Users:
             if changed.username != user.username:
                 self._check_rename(changed)
             if changed.disabled and origin.actor == user.user_id:
-                raise InvalidRequestError.of("user.disabled", "must not be you: you would lock yourself out")
+                raise InvalidRequestError.of(
+                    "user.disabled", "must not be the caller itself, which would lose its access"
+                )
             fields_changed = list(differing(user, changed, fields))
             event = AuditEvent.of(
                 AuditType.USER_UPDATED,
@@ -141,7 +143,9 @@ class Users:
         Raises InvalidRequestError if the caller would delete itself, NotFoundError, StaleEtagError.
         """
         if origin.actor == user_id:
-            raise InvalidRequestError.of("user_id", "must not be you: you would lock yourself out")
+            raise InvalidRequestError.of(
+                "user_id", "must not be the caller itself, which would lose its access"
+            )
         event = AuditEvent.of(AuditType.USER_DELETED, origin, target=user_id)
         return self._records.delete(RecordKind.USER, user_id, event, expected=expected)
 

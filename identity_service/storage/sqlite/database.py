@@ -80,8 +80,8 @@ class Database:
             ) from error
         except OSError as error:
             raise StoreUnavailableError(
-                f"the store {path} cannot be opened: {error.strerror}. Its folder must exist, and this "
-                "user must be allowed to write there; or set `store` to another path"
+                f"the store {self._path} cannot be opened: {error.strerror}. Its folder must exist, and this "
+                "user must be allowed to write there; or set `store` (IDENTITY_STORE) to another path"
             ) from error
 
     def _prepare(self, path: str) -> None:

@@ -127,7 +127,7 @@ def _restrict_to_owner(path: Path) -> None:
     except PermissionError:
         if mode & stat.S_IRWXO:
             raise ConfigurationError(
-                f"store: others may read or write {path}, and this user may not change that; "
+                f"store: other users may read or write {path}, and this user may not change that; "
                 f"run `chmod o= {path}` as its owner"
             ) from None
 

@@ -161,7 +161,7 @@ def _require_unchanged(
     """Raise NotFoundError if there is no record, StaleEtagError if it has another etag than `expected`."""
     revision = _revision(connection, kind, id_)
     if revision is None:
-        raise NotFoundError(f"there is no {kind.value} of this id")
+        raise NotFoundError(f"there is no {kind.value} with this id")
     if expected is not None and revision != expected:
         raise StaleEtagError(f"the {kind.value} has changed since it was read")
 

@@ -126,7 +126,9 @@ def require_own(connection: sqlite3.Connection) -> int:
             f"the store has schema version {version}, this program knows {VERSION}: run a newer version"
         )
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
-        raise ConfigurationError("the file is an SQLite database of another program: name another path")
+        raise ConfigurationError(
+            "the file is an SQLite database of another program: set `store` to another path"
+        )
     return int(version)
 
 

@@ -64,7 +64,7 @@ class SqliteSessions:
                 ),
             )
             if cursor.rowcount == 0:
-                raise AlreadyExistsError("there is a session of this id already")
+                raise AlreadyExistsError("a session with this id exists already")
 
     def read(self, session_id: SessionId) -> SessionState | None:
         """Return a session and all that may forbid to refresh it, in one snapshot; None = no session."""

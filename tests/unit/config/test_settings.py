@@ -280,7 +280,7 @@ def test_each_setting_of_a_combination_names_its_source() -> None:
     Path("identity.toml").write_text("envoy_memory = 5\n")
 
     assert refused({"IDENTITY_MTLS_LISTEN": "127.0.0.1:1"}).split("\n") == [
-        "mtls_listen: needs tls_client_ca, the authorities of the certificates that it asks for "
+        "mtls_listen: needs tls_client_ca, the authorities of the certificates that it requires "
         "(from IDENTITY_MTLS_LISTEN)",
         "envoy_memory: must be 0, or at least 134217728 (128 MiB) (from identity.toml)",
     ]
@@ -370,7 +370,7 @@ class TestJwksServers:
             ('[{"url": "https://a:x", "ca_file": "/ca"}]', "jwks_servers[0].url: must be https://host"),
             (
                 '[{"url": "https://a", "ca_file": "/ca"}, {"url": "https://A:443/", "token_file": "/t"}]',
-                "jwks_servers: https://A:443 stands twice",
+                "jwks_servers: https://A:443 is listed twice",
             ),
         ],
     )

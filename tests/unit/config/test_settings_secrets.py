@@ -89,7 +89,9 @@ def test_a_secret_that_the_kubelet_mounts_for_the_pod_s_group_is_read(
     if accepted:
         assert settings.read_master_key().reveal() == SECRET
     else:
-        with pytest.raises(ConfigurationError, match=r"others may read .* `fsGroup` in the securityContext"):
+        with pytest.raises(
+            ConfigurationError, match=r"other users may read .* `fsGroup` in the securityContext"
+        ):
             settings.read_master_key()
 
 
@@ -184,7 +186,7 @@ def test_a_master_key_file_that_holds_no_text_is_refused(tmp_path: Path) -> None
     file.write_bytes(b"\xff\xfe" * 16)
     file.chmod(0o600)
 
-    with pytest.raises(ConfigurationError, match="holds no text"):
+    with pytest.raises(ConfigurationError, match="is not a text file"):
         Settings(master_key_file=file).read_master_key()
 
 

@@ -13,11 +13,11 @@ PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"tls_certificate": Path("server.pem")}, "tls_certificate: goes together with tls_key"),
-        ({"tls_key": Path("server.key")}, "tls_certificate: goes together with tls_key"),
+        ({"tls_certificate": Path("server.pem")}, "tls_certificate: set it together with tls_key"),
+        ({"tls_key": Path("server.key")}, "tls_certificate: set it together with tls_key"),
         ({"tls_client_ca": Path("ca.pem")}, "tls_client_ca: needs tls_certificate"),
         ({**PAIR, "mtls_listen": "127.0.0.1:1"}, "mtls_listen: needs tls_client_ca"),
-        ({**PAIR, "require_caller_auth": False}, "require_caller_auth: is always on where TLS is"),
+        ({**PAIR, "require_caller_auth": False}, "require_caller_auth: is always on with TLS"),
         ({**PAIR, "tls_client_ca": Path("ca.pem"), "mtls_listen": "nowhere"}, "must be host:port"),
         ({"listen": "0.0.0.0:50051"}, "set tls_certificate and tls_key"),
     ],

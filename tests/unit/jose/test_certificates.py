@@ -46,7 +46,7 @@ def test_the_first_certificate_of_a_chain_is_the_one_that_the_key_must_fit(
     authority: Authority, pair: Pair
 ) -> None:
     assert check_pair(pair.certificate + authority.certificate, pair.key).names[0] == "a.example"
-    with pytest.raises(ValueError, match="not that of the certificate"):
+    with pytest.raises(ValueError, match="does not belong to the certificate"):
         check_pair(authority.certificate + pair.certificate, pair.key)
 
 
@@ -76,11 +76,11 @@ def test_an_encrypted_key_is_refused_with_a_fix(pair: Pair) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no PEM", b"\xff\xfe\x00"])
 def test_a_file_that_is_not_pem_is_refused_for_certificate_and_key(pair: Pair, content: bytes) -> None:
-    with pytest.raises(ValueError, match="no certificate"):
+    with pytest.raises(ValueError, match="no complete certificate"):
         check_pair(content, pair.key)
-    with pytest.raises(ValueError, match="no private key"):
+    with pytest.raises(ValueError, match="no complete private key"):
         check_pair(pair.certificate, content)
-    with pytest.raises(ValueError, match="no certificate"):
+    with pytest.raises(ValueError, match="no complete certificate"):
         check_authorities(content)
 
 
@@ -110,5 +110,5 @@ def test_every_certificate_of_a_bundle_of_authorities_must_be_of_one(
     facts = check_authorities(authority.certificate + other.certificate)
     assert [certificate.names for certificate in facts] == [("CN=test",), ("CN=other",)]
     for stranger in (pair.certificate, silent()):
-        with pytest.raises(ValueError, match="none of an authority"):
+        with pytest.raises(ValueError, match="not a CA certificate"):
             check_authorities(authority.certificate + stranger)

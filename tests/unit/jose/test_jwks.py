@@ -213,11 +213,11 @@ def test_each_key_that_is_left_out_is_named_with_its_reason() -> None:
 
     assert unused(*set_) == [
         'r1: the `use` of the key must be "sig", or absent; give a key that is for this',
-        "k2: its secret part was published, so it proves nothing; the issuer must replace it",
+        "k2: its private part was published, so it authenticates nothing; the issuer must replace it",
         "keys[2]: it has no `kid` of 1 to 256 characters",
         "odd: `x` must have exactly 32 octets, as the curve has; export the key again",
-        "k1: it is for none of the algorithms that are accepted: ES256, ES384, EdDSA, RS256, PS256",
-        "o: its secret part was published, so it proves nothing; the issuer must replace it",
+        "k1: it is not for an accepted algorithm: ES256, ES384, EdDSA, RS256, PS256",
+        "o: its private part was published, so it authenticates nothing; the issuer must replace it",
     ]
 
 

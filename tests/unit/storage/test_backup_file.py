@@ -101,7 +101,7 @@ def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
 
 
 def test_another_master_key_is_named_as_the_reason(tmp_path: Path) -> None:
-    assert "sealed with another one" in refusal(written(tmp_path, denials(1)), sealer=OTHER)
+    assert "with which the backup was made" in refusal(written(tmp_path, denials(1)), sealer=OTHER)
 
 
 def test_the_other_master_key_opens_it_while_one_is_changed_for_the_other(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_newer_format_is_refused_by_its_number(tmp_path: Path) -> None:
 def test_another_file_is_no_backup(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other"
     path.write_bytes(content)
-    assert "is no backup" in refusal(path)
+    assert "is not a backup" in refusal(path)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

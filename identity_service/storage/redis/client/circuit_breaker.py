@@ -118,4 +118,4 @@ class CircuitBreaker:
         refusal = self._refusal
         if refusal is not None:
             return UnsafeStoreError(str(refusal))
-        return StoreUnavailableError("Redis is away; it will be tried again soon")
+        return StoreUnavailableError("Redis cannot be reached; the next attempt follows soon")

@@ -199,7 +199,8 @@ class Connection:
             if found not in ("none", keys.type_of(key)):
                 return damaged(key, f"is of the type {found}, not {keys.type_of(key)}")
         return damaged(
-            f"{involved[0]}, or another key beside it,", "has not the type that this service gave it"
+            f"{involved[0]}, or another key of the same call,",
+            "does not have the type that this service gave it",
         )
 
     def _ask(self, key: str, request: Request, ask: Callable[[Node, Request], Any]) -> Any:

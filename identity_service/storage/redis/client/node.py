@@ -217,7 +217,10 @@ class Node:
             said = code_of(confirmed) or type(confirmed).__name__
             raise NotConfirmedError(f"Redis cannot confirm the write ({said})", answer) from confirmed
         if not confirmation.is_given(confirmed):
-            raise NotConfirmedError("too few confirmed the write in time; it may or may not last", answer)
+            raise NotConfirmedError(
+                "too few replicas or disks confirmed the write in time; a failover or a crash may lose it",
+                answer,
+            )
         return answer
 
 

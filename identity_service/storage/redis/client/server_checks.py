@@ -99,7 +99,7 @@ def _judge_role(setup: ServerSetup) -> Iterator[Finding]:
     if setup.role not in (None, "master"):
         yield Finding(
             severity="refuse",
-            what="this Redis is a replica: it takes no writes and may be behind",
+            what="this Redis is a replica: it accepts no writes, and its data may be out of date",
             fix="name the primary in `store`, or let redis+sentinel:// find it",
         )
 
@@ -158,7 +158,7 @@ def _judge_disk(setup: ServerSetup) -> Iterator[Finding]:
         commands = ", ".join(f"`CONFIG SET {setting}`" for setting in wrong)
         yield Finding(
             severity="refuse",
-            what="durability `local` needs each write on disk, and this Redis does not put it there",
+            what="durability `local` needs each write on disk, and this Redis does not put each one there",
             fix=f"run {commands} and `CONFIG REWRITE`, "
             'or set durability = "unsynced" and accept that a crash of Redis loses revocations',
         )
@@ -189,7 +189,7 @@ def _judge_failover(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
     if setup.min_replicas == 0:
         yield Finding(
             severity="refuse",
-            what="a primary that was cut off would go on taking writes, which the failover loses",
+            what="a primary that is cut off would continue to accept writes, which the failover loses",
             fix=f"run `CONFIG SET min-replicas-to-write 1`, `CONFIG SET min-replicas-max-lag {longest}` and "
             "`CONFIG REWRITE` on every server",
         )
@@ -214,7 +214,7 @@ def _judge_clock(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
 def _judge_unreadable(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
     severity: Literal["refuse", "warn"] = "warn" if demands.config_unchecked else "refuse"
     otherwise = (
-        "" if demands.config_unchecked else ", or set redis_config_unchecked = true and see to it yourself"
+        "" if demands.config_unchecked else ", or set redis_config_unchecked = true and ensure it yourself"
     )
     if setup.fsync is None:
         yield Finding(

@@ -53,9 +53,9 @@ _REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
         StoreReplacedError,
         "another restore or migration into this store has begun meanwhile; this one has ended",
     ),
-    "IDN_EXISTS": (AlreadyExistsError, "there is a record of this id already"),
+    "IDN_EXISTS": (AlreadyExistsError, "a record with this id exists already"),
     "IDN_NAME": (AlreadyExistsError, "the username or certificate is taken"),
-    "IDN_MISSING": (NotFoundError, "there is no record of this id"),
+    "IDN_MISSING": (NotFoundError, "there is no record with this id"),
     "IDN_STALE": (StaleEtagError, "the record has changed since it was read"),
 }
 
@@ -65,8 +65,8 @@ def translate(error: Exception) -> IdentityError:
     if isinstance(error, redis.ResponseError):
         return _refusal(error)
     if isinstance(error, redis.RedisError):
-        return StoreUnavailableError(f"Redis cannot be asked ({_kind(error)})")
-    return StoreUnavailableError("Redis cannot be asked (connection closed)")
+        return StoreUnavailableError(f"cannot reach Redis ({_kind(error)})")
+    return StoreUnavailableError("cannot reach Redis (connection closed)")
 
 
 def is_wrong_type(error: Exception) -> bool:
@@ -95,6 +95,7 @@ def _refusal(error: redis.ResponseError) -> IdentityError:
 
 
 def _kind(error: redis.RedisError) -> str:
-    """Return the class of the error and the code with which Redis begins it, without any values."""
-    code = code_of(error)
-    return type(error).__name__ + (f" {code}" if code else "")
+    """Return the class of the error, its code, and the system's reason, without any values."""
+    code, cause = code_of(error), error.__cause__ or error.__context__
+    reason = f": {cause.strerror}" if isinstance(cause, OSError) and cause.strerror else ""
+    return type(error).__name__ + (f" {code}" if code else "") + reason

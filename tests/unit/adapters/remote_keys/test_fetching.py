@@ -89,7 +89,7 @@ def test_a_server_that_refuses_the_token_names_its_file(
     token_file.write_text("an.old.token")
     servers = KeyServers(servers=[KeyServer(url=issuer.origin, token_file=token_file)])
 
-    with pytest.raises(FetchError, match=f"status {status}; it refuses the token in {token_file}") as refused:
+    with pytest.raises(FetchError, match=f"status {status}; replace the token in {token_file}") as refused:
         HttpsFetcher(servers, max_bytes=1000)(issuer.url)
     assert "an.old.token" not in str(refused.value)
     assert "set a token_file" not in str(refused.value)

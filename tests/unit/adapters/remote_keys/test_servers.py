@@ -119,14 +119,14 @@ def test_a_server_that_refuses_the_token_is_not_reported_as_requiring_one(
 def test_a_pipe_in_place_of_an_authority_blocks_no_caller(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ca.pem")
 
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="not a regular file"):
         KeyServers(tmp_path / "ca.pem")
 
 
 def test_a_pipe_in_place_of_a_token_blocks_no_caller(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "token")
 
-    with pytest.raises(ConfigurationError, match="no regular file"):
+    with pytest.raises(ConfigurationError, match="not a regular file"):
         with_token("https://keys.example", tmp_path / "token")
 
 

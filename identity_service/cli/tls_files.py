@@ -1,0 +1,43 @@
+"""Checks the files of --ca, --cert and --key before a call, since gRPC's own errors name no file."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from identity_client import TlsOptions
+from identity_service.cli.output import Exit, fail, say
+from identity_service.jose.certificates import CertificateFacts, certificates_in, check_pair
+
+
+def tls_options(*, tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> TlsOptions | None:
+    """Return the TLS options of a connection, or None without TLS.
+
+    Ends the command with Exit.USAGE if a file cannot be used. Warns if a certificate has expired.
+    """
+    if ca is not None:
+        try:
+            _warn_if_expired(ca, *certificates_in(_read("--ca (IDENTITY_CA)", ca)))
+        except ValueError as error:
+            fail(f"--ca (IDENTITY_CA): {ca}: {error}", Exit.USAGE)
+    if (cert is None) != (key is None):
+        fail("give --cert and --key (IDENTITY_CERT, IDENTITY_KEY) together", Exit.USAGE)
+    if cert is not None and key is not None:
+        pair = _read("--cert (IDENTITY_CERT)", cert), _read("--key (IDENTITY_KEY)", key)
+        try:
+            _warn_if_expired(cert, check_pair(*pair))
+        except ValueError as error:
+            fail(f"--cert, --key (IDENTITY_CERT, IDENTITY_KEY): {cert}, {key}: {error}", Exit.USAGE)
+    return TlsOptions(ca_file=ca, certificate_file=cert, key_file=key) if tls or ca or cert else None
+
+
+def _read(option: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        fail(f"{option}: cannot read {path}: {error.strerror}", Exit.USAGE)
+
+
+def _warn_if_expired(path: Path, *certificates: CertificateFacts) -> None:
+    for certificate in certificates:
+        if certificate.expire_time <= datetime.now(UTC):
+            names, when = ", ".join(certificate.names), f"{certificate.expire_time:%F %T}"
+            say(f"identity: {path}: the certificate of {names} expired on {when} UTC; replace it")
