@@ -118,8 +118,8 @@ class BindingRequiredError(UnauthenticatedError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the tokens of this client are bound to a certificate: connect with TLS and the certificate of "
-            "the sign-in or, if the sign-in had none, with one that the client has registered"
+            "these tokens are bound to a certificate: connect with TLS and the certificate of the sign-in "
+            "or, if the sign-in had none, with a registered one"
         )
 
 

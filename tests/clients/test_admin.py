@@ -367,7 +367,7 @@ def test_a_refused_credential_is_the_error_of_the_call(target: str, script: Scri
 
 
 def test_a_certificate_needs_its_key() -> None:
-    with pytest.raises(ValueError, match="go together"):
+    with pytest.raises(ValueError, match="set certificate_file and key_file together"):
         TlsOptions(certificate_file=Path("cert.pem"))
 
 

@@ -209,9 +209,9 @@ def test_a_key_that_signs_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("jwk", "why"),
     [
-        (EC_JWK | {"use": "sig"}, "not for opening"),
-        (EC_JWK | {"key_ops": ["sign"]}, "not for opening"),
-        (RSA_JWK | {"key_ops": ["encrypt"]}, "not for opening"),
+        (EC_JWK | {"use": "sig"}, "not for decryption"),
+        (EC_JWK | {"key_ops": ["sign"]}, "not for decryption"),
+        (RSA_JWK | {"key_ops": ["encrypt"]}, "not for decryption"),
         (EC_JWK | {"alg": "RSA-OAEP-256"}, "alg one to encrypt with"),
         (RSA_JWK | {"alg": "RSA1_5"}, "alg one to encrypt with"),
         ({"kty": "oct", "k": "A" * 43}, "alg one to encrypt with"),

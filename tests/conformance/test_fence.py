@@ -17,7 +17,7 @@ from tests.conformance.copies import FENCE, HERE_ALONE, READS, WRITES, Held, exp
 Call = Callable[[Store], object]
 NOT_FENCED = {"attempts", "copying"}
 """The parts of a store that a fence does not stop: counts of failures, and what sets and lifts it."""
-MOVED = r"this store was moved to redis://other\.example:6379/0 .*set the service's `store` to that one"
+MOVED = r"this store was moved to redis://other\.example:6379/0 .*set the service's `store` to that URL"
 
 
 @pytest.fixture

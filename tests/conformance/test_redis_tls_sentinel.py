@@ -106,7 +106,9 @@ def test_a_primary_needs_a_trusted_certificate_whatever_the_sentinels_answer(
     url = f"rediss+sentinel://127.0.0.1:{sentinel.public_port}/one/0{tls.query()}"
     try:
         if fault:
-            with pytest.raises(StoreUnavailableError, match=r"\(ConnectionError\)"):
+            with pytest.raises(
+                StoreUnavailableError, match=r"\(ConnectionError: CERTIFICATE_VERIFY_FAILED\)"
+            ):
                 RedisStore.connect(url, timeout=2.0)
         else:
             RedisStore.connect(url, timeout=2.0).close()

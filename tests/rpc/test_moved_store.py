@@ -46,7 +46,7 @@ def test_every_answer_names_the_new_store_until_the_fence_is_lifted(process: Res
         assert (found.code, found.reason) == (grpc.StatusCode.UNAVAILABLE, "STORE_MOVED")
         assert FENCE.target in found.message
     process.stop()
-    with pytest.raises(StoreFencedError, match="restart it"):
+    with pytest.raises(StoreFencedError, match="restart the service"):
         process.start()
 
     store = process._open_store(process.clock)

@@ -61,7 +61,7 @@ class SqliteRecords:
             for taken in _PRINCIPALS if kind in _PRINCIPALS else (kind,):
                 if _revision(mutation.connection, taken, record.id) is not None:
                     article = _ARTICLES.get(taken, "a")
-                    raise AlreadyExistsError(f"there is {article} {taken.value} of this id already")
+                    raise AlreadyExistsError(f"{article} {taken.value} with this id exists already")
             _require_free_names(mutation.connection, record)
             mutation.append(RecordChanged(kind=kind, id=record.id))
             _write(mutation, kind, record)

@@ -101,7 +101,7 @@ def test_x509_authorities_in_a_spiffe_bundle_are_not_reported_as_faulty() -> Non
         (b" \n", "the key set is empty"),
         (b'{"keys": [{"kty": "EC", "kid": "k', "ends in the middle"),
         (b'{"keys": [{"kty": "EC"},\n', "ends in the middle"),
-        (b"<html>no keys</html>", "is no JSON: Expecting value"),
+        (b"<html>no keys</html>", "is not JSON: Expecting value"),
     ],
 )
 def test_a_truncated_set_is_distinguished_from_text_that_is_no_json(data: bytes, said: str) -> None:

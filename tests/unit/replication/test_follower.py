@@ -142,6 +142,6 @@ def test_a_process_does_not_start_on_a_store_that_was_moved(
     store: SqliteStore, following: Following, event_log: RecordingEventLog
 ) -> None:
     store.copying.fence(FENCE)
-    with pytest.raises(StoreFencedError, match="set the service's `store` to that one"):
+    with pytest.raises(StoreFencedError, match="set the service's `store` to that URL"):
         following.start()
     assert not event_log.events

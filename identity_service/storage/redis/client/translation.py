@@ -1,6 +1,7 @@
 """Translation of the exceptions of redis-py, and of the refusals of scripts, into domain errors."""
 
 import re
+import ssl
 from collections.abc import Callable
 from typing import Final
 
@@ -95,7 +96,11 @@ def _refusal(error: redis.ResponseError) -> IdentityError:
 
 
 def _kind(error: redis.RedisError) -> str:
-    """Return the class of the error, its code, and the system's reason, without any values."""
+    """Return the class of the error, its code and the reason, without values such as the host."""
     code, cause = code_of(error), error.__cause__ or error.__context__
-    reason = f": {cause.strerror}" if isinstance(cause, OSError) and cause.strerror else ""
-    return type(error).__name__ + (f" {code}" if code else "") + reason
+    reason = ""
+    if isinstance(cause, ssl.SSLError):  # its text may name the host
+        reason = cause.reason
+    elif isinstance(cause, OSError):
+        reason = cause.strerror
+    return type(error).__name__ + (f" {code}" if code else "") + (f": {reason}" if reason else "")
