@@ -92,8 +92,8 @@ class Argon2Hasher:
             raise ConfigurationError(
                 f"this machine cannot hash passwords ({error}): argon2_parallelism needs "
                 f"{config.parallelism} threads, argon2_memory_kib {config.memory_kib} KiB; raise the limits "
-                "of this process (`ulimit -u` and `-v`, pids.max and memory.max of the container, LimitNPROC= and "
-                "TasksMax= of systemd)"
+                "of this process (`ulimit -u` and `-v`, pids.max and memory.max of the container, LimitNPROC="
+                " and TasksMax= of systemd)"
             ) from error
 
     def hash(self, password: Secret) -> str:

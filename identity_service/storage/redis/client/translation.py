@@ -98,7 +98,7 @@ def _refusal(error: redis.ResponseError) -> IdentityError:
 def _kind(error: redis.RedisError) -> str:
     """Return the class of the error, its code and the reason, without values such as the host."""
     code, cause = code_of(error), error.__cause__ or error.__context__
-    reason = ""
+    reason: str | None = None
     if isinstance(cause, ssl.SSLError):  # its text may name the host
         reason = cause.reason
     elif isinstance(cause, OSError):
