@@ -15,8 +15,8 @@ EXEMPT: Final = {
     r"accounts\.google\.com": "the issuer of Google",
     r"minimum_account_to_track": "a field of Envoy's configuration",
     r"journal[ _]mode": "a pragma of SQLite",
-    r'(?:table|from|into) "?beats|"beats"': "a table of SQLite, with the heartbeats of version 0.1.0, too",
-    r':beat:|"beat": "string"': "a key in Redis, with the heartbeats of version 0.1.0, too",
+    r'(?:table|from|into) "?beats|["`]beats["`]': "a table of SQLite, with heartbeats of version 0.1.0, too",
+    r':beat:|"beat": "string"': "a key in Redis, with heartbeats of version 0.1.0, too",
 }
 """Phrases that may contain a word, with the reason."""
 

@@ -21,7 +21,7 @@ from tests.rpc.world import Principal, ShiftedClock, World, client_secret, stale
 
 PARTS: Final = ("log", "facts", "records", "sessions", "single_use", "audit", "attempts", "copying")
 LOCAL: Final = ("close", "log.adopt", "log.wait")
-"""What of a store works without reaching it."""
+"""Methods of a store that do not reach it."""
 WRITES: Final = (
     "facts.deny_token",
     "facts.end_session",
@@ -29,9 +29,9 @@ WRITES: Final = (
     "sessions.create",
     "sessions.replace",
 )
-"""What a call of a client writes."""
+"""Methods that write for a call of a client."""
 HEARTBEAT: Final = "log.heartbeat"
-"""What writes a heartbeat."""
+"""The method that writes a heartbeat."""
 
 
 class CuttableStore:

@@ -120,7 +120,7 @@ def test_a_process_that_cannot_open_a_new_key_is_unavailable_instead_of_refusing
     assert second.reason(token) == ""
 
 
-def test_what_was_sealed_anew_is_the_same_key_and_leaves_an_event(world: World, beside: Beside) -> None:
+def test_a_key_that_was_sealed_anew_is_the_same_and_leaves_an_event(world: World, beside: Beside) -> None:
     before = {f.record.key_id: f.record for f in world.store.records.list_of(StoredKey, limit=100)}
     rewrap(beside(NEW, other=MASTER_KEY))
     after = {f.record.key_id: f.record for f in world.store.records.list_of(StoredKey, limit=100)}

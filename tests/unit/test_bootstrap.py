@@ -1,4 +1,4 @@
-"""A service closes all that it has opened, when it stops and when it does not start, whatever fails then."""
+"""A service closes all parts that it has opened, when it stops and when it does not start, despite errors."""
 
 import socket
 import threading

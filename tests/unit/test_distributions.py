@@ -110,12 +110,12 @@ def test_the_server_needs_the_client_of_its_own_version(client: Path, server: Pa
     assert _needs(server)["identity-client"].specifier.contains(version)
 
 
-def test_the_client_works_where_the_server_is_not_installed(client: Path, tmp_path: Path) -> None:
+def test_the_client_works_without_the_server_being_installed(client: Path, tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index"]
     _run(*pip, "--no-deps", "--target", str(tmp_path), str(client))
     dependencies = metadata.distribution("grpcio").locate_file("")
 
-    # -S: what an editable installation adds to the path of this interpreter is not on the path of that one.
+    # -S: the path of this interpreter's editable installation is not on the path of that one.
     program = [sys.executable, "-I", "-S", "-c", _USE_WITHOUT_SERVER, str(tmp_path), str(dependencies)]
     used, of_server = _run(*program, cwd=tmp_path).splitlines()
 
@@ -125,7 +125,7 @@ def test_the_client_works_where_the_server_is_not_installed(client: Path, tmp_pa
 
 
 def _imported() -> set[str]:
-    """The full names of what the client imports, at the top of a module or inside of a function."""
+    """Return the full names of the modules that the client imports, also inside of functions."""
     names = set[str]()
     for package in PACKAGES:
         for path in (CLIENT / package).rglob("*.py"):
@@ -143,7 +143,7 @@ def _modules(distribution: str) -> set[str]:
     return {".".join(path.parent.parts if path.name == "__init__" else path.parts) for path in paths}
 
 
-def test_the_client_needs_what_it_imports_and_nothing_else(client: Path) -> None:
+def test_the_client_requires_exactly_the_packages_that_it_imports(client: Path) -> None:
     modules = {name: _modules(name) for name in _needs(client)}
     used = set[str]()
     for name in _imported():

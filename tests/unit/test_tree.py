@@ -84,7 +84,7 @@ def _project(folder: str) -> dict[str, Any]:
 
 
 def _named(group: str) -> list[Requirement]:
-    """What the server, the client and a group of dependencies with what it includes ask for."""
+    """Return the requirements of the server, the client and a group of dependencies."""
     server, client = _project("."), _project("clients/python")
     groups = server["dependency-groups"]
     named = [*server["project"]["dependencies"], *client["project"]["dependencies"]]

@@ -1,4 +1,4 @@
-"""The status of a process that stops: NOT_SERVING, whatever another thread finds meanwhile."""
+"""The status of a process that stops is NOT_SERVING, even if another thread reports that it is fresh."""
 
 from typing import Any, Final
 

@@ -42,7 +42,7 @@ def test_a_key_that_this_service_makes_passes_the_checks_of_members(
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_key_verifies_what_it_signed_and_nothing_else(generated: Generated, algorithm: str) -> None:
+def test_a_key_verifies_its_own_signatures_and_no_others(generated: Generated, algorithm: str) -> None:
     made = generated[algorithm]
     signature = keys.load(made.private_jwk, algorithm, private=True).sign(b"message")
 

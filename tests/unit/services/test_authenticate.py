@@ -1,4 +1,4 @@
-"""A sign-in with a password: under which generations it stands, and what a weak hash becomes."""
+"""A sign-in with a password: its generations, and the renewal of a weak hash."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

@@ -210,7 +210,7 @@ def test_keys_of_other_kinds_are_left_to_the_caller(jwk: dict[str, Any]) -> None
     check_members(jwk)
 
 
-# What it is for
+# The use of a key
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The cache that server and client share: bounded, and entries in use survive."""
+"""The cache that server and client share: it is bounded, and entries in use survive."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -29,7 +29,7 @@ def test_an_event_is_read_back_as_it_was_written(event: AuditEvent) -> None:
 
 
 @given(EVENTS)
-def test_what_is_written_is_one_json_object_that_utf_8_can_carry(event: AuditEvent) -> None:
+def test_an_encoded_event_is_one_json_object_in_utf_8(event: AuditEvent) -> None:
     assert isinstance(json.loads(codec.encode_event(event).encode()), dict)
 
 

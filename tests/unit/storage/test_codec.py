@@ -150,7 +150,7 @@ def test_a_session_is_read_back_as_it_was_written(session: Session) -> None:
 
 
 @given(st.one_of(USERS.map(record_codec.encode_record), SESSIONS.map(codec.encode_session)))
-def test_what_is_written_is_one_json_object_that_utf_8_can_carry(text: str) -> None:
+def test_an_encoded_record_is_one_json_object_in_utf_8(text: str) -> None:
     assert isinstance(json.loads(text.encode()), dict)
 
 

@@ -31,14 +31,14 @@ def test_a_version_without_the_commands_that_are_used_is_refused(version: str) -
 
 
 @pytest.mark.parametrize("version", ["6.2.0", "7.0.15", "10.1.0", "8.0-rc1", "255.255.255", "unstable"])
-def test_a_version_that_is_new_or_cannot_be_told_is_accepted(version: str) -> None:
+def test_a_new_or_unknown_version_is_accepted(version: str) -> None:
     assert judge(replace(GOOD, version=version), Demands(durability="local")) == []
 
 
 @pytest.mark.parametrize(
     ("fsync", "version"), [("everysec", "7.0.15"), ("everysec", None), ("no", "7.0.15"), ("no", "7.2.4")]
 )
-def test_durability_on_disk_needs_a_sync_that_redis_can_tell_of(fsync: str, version: str | None) -> None:
+def test_durability_on_disk_needs_a_sync_that_redis_can_confirm(fsync: str, version: str | None) -> None:
     (finding, *_) = judge(replace(GOOD, fsync=fsync, version=version), Demands(durability="local"))
 
     assert finding.severity == "refuse"
@@ -54,7 +54,7 @@ def test_a_server_that_syncs_each_second_and_confirms_it_is_sufficient_and_slow(
     assert "WAITAOF" in finding.what
 
 
-def test_a_replica_is_refused_whatever_it_is_set_up_for() -> None:
+def test_a_replica_is_refused_for_any_durability() -> None:
     (finding,) = judge(replace(GOOD, role="slave"), Demands(durability="unsynced", allow_unsafe=True))
 
     assert finding.severity == "refuse"
