@@ -256,6 +256,20 @@ def test_as_many_calls_as_a_connection_may_have_are_all_accepted(
         assert all(call.result().HasField("verified") for call in calls)
 
 
+@pytest.mark.in_process
+def test_the_window_of_a_stream_does_not_grow(start_world: StartWorld) -> None:
+    """Calls whose message is not read yet may fill it. Envoy's never grows."""
+    world = start_world()
+    body = bytes(1) + (2**20).to_bytes(4, "big") + bytes(2**20)
+
+    with SlowClient(world.target) as client:
+        client.acknowledge_settings()
+        for _ in range(20):
+            assert client.answer(client.call(VERIFY, body, end=True)).grpc_status == INVALID_ARGUMENT
+
+        assert client.window == 65_535
+
+
 def test_the_bound_of_unfinished_requests_in_all_refuses_at_once(start_world: StartWorld) -> None:
     world = start_world(max_receives=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
     give_time_to_send(world, 2 * PATIENCE)
