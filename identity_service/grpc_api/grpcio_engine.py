@@ -147,6 +147,9 @@ def _options(config: GrpcioConfig) -> list[tuple[str, int]]:
         # A connection that does not finish TLS or acknowledge the HTTP/2 settings in time is closed.
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.http2.settings_timeout", _SETTINGS_MS),
+        # Otherwise the windows of streams grow to megabytes, which calls that wait to be refused could fill.
+        # While a message is received, its stream has a window of the size of the message all the same.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.max_connection_age_ms", age),
         ("grpc.max_connection_age_grace_ms", int(config.drain_grace.total_seconds() * 1000)),
         # The documented keepalive of clients is a ping every 30 s, even without a call in progress.

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.method_spec import Streams
+from identity_service.grpc_api.refusals import RefusalTurns, Strikes
 from identity_service.services.attempts import address_of
 
 UNIX: Final = "unix"
@@ -94,6 +95,10 @@ def network_of(text: str) -> IPv4Network | IPv6Network:
     return ip_network(text.strip(), strict=False)
 
 
+class AddressBusyError(ServerBusyError):
+    """The client's address has reached a bound of its own, while the process could take more calls."""
+
+
 class Quota:
     """A counter of what is open of one kind; it refuses what exceeds the bound. Any thread may use it."""
 
@@ -127,7 +132,8 @@ class Quota:
     def acquire(self, address: str, *, briefly: bool = False) -> bool:
         """Count one more; return whether this exceeds the bound of its address.
 
-        Raises ServerBusyError if it exceeds the total bound, or that of its address without `briefly`.
+        Raises ServerBusyError if it exceeds the total bound, and AddressBusyError if it exceeds only that of
+        its address, without `briefly`.
 
         Args:
             address: the result of `Peers.address_of`; an empty address counts toward the total only.
@@ -138,23 +144,24 @@ class Quota:
         with self._lock:
             held = self._by_address.get(address, 0)
             beyond = address != "" and held >= per_peer
-            if self._open >= total:
-                setting, bound, where = self.name, total, "on this process"
-            elif beyond and not (briefly and self._open < total // 2):
-                setting, bound, where = f"{self.name}_per_peer", per_peer, "from your address"
-            else:
+            full = self._open >= total
+            if not full and (not beyond or (briefly and self._open < total // 2)):
                 self._open += 1
                 if address:
                     self._by_address[address] = held + 1
                 return beyond
-        raise self._refuse(setting, bound, where, address)
+        if not full:
+            raise self.refuse_beyond(address)
+        self._refused(self.name, address)
+        raise ServerBusyError(self._text(total, "on this process"))
 
-    def refuse_beyond(self, address: str) -> ServerBusyError:
+    def refuse_beyond(self, address: str) -> AddressBusyError:
         """Record that a call beyond the bound of its address is refused; return the error for its client."""
-        return self._refuse(f"{self.name}_per_peer", self._bound.per_peer, "from your address", address)
+        self._refused(f"{self.name}_per_peer", address)
+        return AddressBusyError(self._text(self._bound.per_peer, "from your address"))
 
     def release(self, address: str) -> None:
-        """Count one less. Call it once for each `take` that did not raise."""
+        """Count one less. Call it once for each `acquire` that did not raise."""
         with self._lock:
             self._open -= 1
             if address:
@@ -164,11 +171,8 @@ class Quota:
                 else:
                     del self._by_address[address]
 
-    def _refuse(self, setting: str, bound: int, where: str, address: str) -> ServerBusyError:
-        self._refused(setting, address)
-        return ServerBusyError(
-            f"too many {self._what} {where} ({bound:,}); retry as RetryInfo says, or use another instance"
-        )
+    def _text(self, bound: int, where: str) -> str:
+        return f"too many {self._what} {where} ({bound:,}); retry as RetryInfo says, or use another instance"
 
 
 @dataclass(slots=True)
@@ -193,6 +197,8 @@ class Limits:
         self.monotonic = monotonic
         self.receive_grace = RECEIVE_GRACE
         """`RECEIVE_GRACE`, unless a test sets another value."""
+        self.turns = RefusalTurns(config.calls.total, monotonic)
+        self.strikes = Strikes(monotonic)
         self._lock = threading.Lock()
         self._logged_at: dict[str, float] = {}
         self._unlogged: dict[str, _UnloggedHits] = {}
@@ -208,6 +214,29 @@ class Limits:
             Streams.AUDIT: self._quota("max_audit_tails", "calls of TailAuditEvents", config.audit_tails),
         }
         """The counters of streams, from the time that a stream is admitted to its end."""
+
+    def begin_receiving(self, address: str) -> bool:
+        """Count a call whose request is to arrive; return whether it has only `receive_grace` for that.
+
+        Raises ServerBusyError, AddressBusyError. Call `receives.release` when the request has been processed.
+        """
+        return self.receives.acquire(address, briefly=not self.strikes.has(address))
+
+    def end_grace(self, address: str) -> AddressBusyError:
+        """Record that a request has not arrived within `receive_grace`; return the error for its client.
+
+        For 5 s, calls of this address get no such grace.
+        """
+        self.strikes.add(address)
+        return self.receives.refuse_beyond(address)
+
+    def seconds_until_refused(self, error: ServerBusyError) -> float:
+        """Return the seconds after which a new call is to be refused with this error; 0.0 = at once.
+
+        Only calls beyond a bound of their address wait. If the process is full, the call may be that of any
+        client.
+        """
+        return self.turns.take() if isinstance(error, AddressBusyError) else 0.0
 
     @property
     def quotas(self) -> Sequence[Quota]:

@@ -192,6 +192,11 @@ class _LimitsCollector(Collector):
         for setting, times in self._limits.refusals.items():
             reached.add_metric([setting], times)
         yield reached
+        yield GaugeMetricFamily(
+            "identity_refusals_waiting",
+            "Calls beyond a bound of their address that wait for their turn to be refused.",
+            self._limits.turns.waiting,
+        )
 
 
 class _CountingEventLog:

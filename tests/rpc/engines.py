@@ -6,7 +6,9 @@ An Envoy takes two seconds to start, so services that listen alike share one, on
 import ssl
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from operator import attrgetter
 from pathlib import Path
 
 from identity_service.composition.opening import tls_files
@@ -41,10 +43,9 @@ class RemoteService:
         self._stopped = True
         return bool(self._host.order(None))
 
-    def give_time_to_send(self, seconds: float) -> None:
-        """Let calls beyond the bound of their address have so long for their request to arrive."""
-        set_values = "_limits.__dict__.update"
-        self._host.order(CallOrder(path=set_values, args=(), named={"receive_grace": seconds}))
+    def update(self, path: str, values: Mapping[str, object]) -> None:
+        """Set attributes of the part of the service that has this path."""
+        self._host.order(CallOrder(path=f"{path}.__dict__.update", args=(), named=values))
 
     def drain(self) -> None:
         """Have Envoy accept no more connections, and ask the clients of those there are to leave."""
@@ -58,6 +59,20 @@ class RemoteService:
 
     def __getattr__(self, name: str) -> "_Remote":
         return _Remote(self._host, name)
+
+
+def change(service: object, path: str, **values: object) -> None:
+    """Set attributes of a part of a service, which is in this process or in an Envoy.
+
+    Args:
+        service: the `Service` or `RemoteService`.
+        path: the names of attributes that lead to the part, such as `_limits.turns`.
+        values: the attributes.
+    """
+    if isinstance(service, RemoteService):
+        service.update(path, values)
+    else:
+        vars(attrgetter(path)(service)).update(values)
 
 
 class _Remote:

@@ -8,6 +8,7 @@ from h2.connection import H2Connection
 from h2.events import (
     ConnectionTerminated,
     Event,
+    PingAckReceived,
     ResponseReceived,
     StreamEnded,
     StreamReset,
@@ -25,14 +26,15 @@ CANCEL = 8
 class SlowClient:
     """One connection, on which the test decides which bytes are sent and read."""
 
-    def __init__(self, target: str, *, reads: bool = True) -> None:
+    def __init__(self, target: str, *, reads: bool = True, source: str = "127.0.0.1") -> None:
         """Connect.
 
         Args:
+            source: the address to connect from.
             reads: whether the server may send bodies; otherwise no stream ever has a window.
         """
         host, _, port = target.rpartition(":")
-        self._socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        self._socket = socket.create_connection((host, int(port)), PATIENCE, (source, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._h2 = H2Connection(H2Configuration(validate_outbound_headers=False))
         if not reads:
@@ -82,10 +84,21 @@ class SlowClient:
         self._h2.ping(bytes(8))
         self._flush()
 
+    def catch_up(self) -> None:
+        """Read everything that the server has sent before it answers a ping."""
+        self.ping()
+        while not self.closed and not any(isinstance(event, PingAckReceived) for event in self.read()):
+            pass
+
     def acknowledge_settings(self) -> None:
         """Wait for the server's settings, which reading acknowledges."""
         while SettingCodes.MAX_CONCURRENT_STREAMS not in self._h2.remote_settings:
             self.read()
+
+    @property
+    def window(self) -> int:
+        """The bytes that the server takes on a new stream before it has read any of them."""
+        return self._h2.remote_settings.initial_window_size
 
     def ignore_limit(self) -> None:
         """Wait for the server's settings, and open more streams than they allow from now on."""

@@ -18,7 +18,7 @@ from identity_service.envoy.service import envoy_config
 from identity_service.settings import Settings
 from tests.patience import PATIENCE, until
 from tests.rpc.conftest import ENVOY, running_in_envoy, settings_for_tests
-from tests.rpc.engines import EnvoyHost
+from tests.rpc.engines import EnvoyHost, change
 from tests.rpc.envoy_inside import StoreAddress
 from tests.rpc.slow_http2 import SlowClient
 from tests.rpc.world import World, bearer
@@ -36,6 +36,7 @@ STREAMS = 5
 RESETS = 500
 """More than Envoy lets pass, fewer than its codec does by itself (about 1,000)."""
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
+RESOURCE_EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 INTERNAL_ERROR, REFUSED_STREAM = 2, 7
 """Codes of HTTP/2."""
 
@@ -120,6 +121,21 @@ def test_a_request_that_does_not_end_is_ended(world: World) -> None:
         answer = client.answer(client.call(VERIFY, EMPTY[:3]))
 
     assert answer.grpc_status == DEADLINE_EXCEEDED
+
+
+def test_a_call_that_waits_to_be_refused_is_refused_once_it_sends_something(start: Start) -> None:
+    """It would hold up to 256 KiB until its turn."""
+    with start(max_calls_per_peer=1, limits_exempt=()) as world, SlowClient(world.target) as client:
+        change(world.service, "_limits.turns", interval=1_000_000.0)
+        calls = [client.call(VERIFY) for _ in range(90)]
+        client.answer(calls[50])
+        client.catch_up()
+        assert not client.has_ended(calls[-1])
+
+        client.send(calls[-1], EMPTY)
+
+        assert client.answer(calls[-1]).grpc_status == RESOURCE_EXHAUSTED
+        assert not client.has_ended(calls[-2])
 
 
 def test_headers_that_do_not_end_are_ended(start: Start) -> None:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -24,7 +24,7 @@ from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
 from tests.patience import PATIENCE, until
 from tests.rpc import raw_http2
 from tests.rpc.conftest import StartWorld
-from tests.rpc.engines import RemoteService
+from tests.rpc.engines import change
 from tests.rpc.slow_http2 import SlowClient
 from tests.rpc.watching import watching
 from tests.rpc.world import Failure, World, failure
@@ -40,6 +40,8 @@ CANCELLED = str(grpc.StatusCode.CANCELLED.value[0])
 INVALID_ARGUMENT = str(grpc.StatusCode.INVALID_ARGUMENT.value[0])
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 RESOURCE_EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+STRANGER = "127.0.0.2"
+"""An address of this machine that the other clients of a test do not have."""
 HALF_A_MESSAGE = b"\0\0\0\0\x64half"
 EMPTY = bytes(5)
 OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1)]
@@ -137,7 +139,7 @@ def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
         error = refused(lambda: list(stream))
 
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "WATCHER_TOO_SLOW")
-    assert world.service._limits.refusals["watch_queue"] == 1
+    until(lambda: world.service._limits.refusals["watch_queue"] == 1)
 
 
 @pytest.mark.in_process
@@ -221,10 +223,7 @@ def test_a_request_beyond_the_bound_of_its_address_for_too_long_counts_under_tha
 
 def give_time_to_send(world: World, seconds: float) -> None:
     """Set how long a call beyond the bound of its address has, so that no machine is too slow for a test."""
-    if isinstance(world.service, RemoteService):
-        world.service.give_time_to_send(seconds)
-    else:
-        world.service._limits.receive_grace = seconds
+    change(world.service, "_limits", receive_grace=seconds)
 
 
 def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world: StartWorld) -> None:
@@ -254,6 +253,98 @@ def test_as_many_calls_as_a_connection_may_have_are_all_accepted(
         # No more than that: gRPC's core counts a stream for a moment after its client has the answer.
         calls = [stub.Verify.future(request, timeout=PATIENCE) for _ in range(100)]
         assert all(call.result().HasField("verified") for call in calls)
+
+
+def test_five_hundred_calls_at_once_on_one_channel_are_all_answered(start_world: StartWorld) -> None:
+    """On Envoy, 100 of them at a time."""
+    world = start_world(limits_exempt=(), max_streams_per_connection=500)
+    give_time_to_send(world, 2 * PATIENCE)
+    request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, any_audience=True)
+
+    with grpc.insecure_channel(world.target, options=OF_ITS_OWN) as channel:
+        stub = identity_rpc.IdentityServiceStub(channel)
+        calls = [stub.Verify.future(request, timeout=PATIENCE) for _ in range(500)]
+        assert all(call.result().HasField("verified") for call in calls)
+
+
+def let_a_grace_pass(world: World, client: SlowClient, bound: int) -> None:
+    """Open a call too many and send no request. Afterwards no machine is too slow for the grace of others."""
+    change(world.service, "_limits.strikes", seconds=2 * PATIENCE)
+    calls = [client.call(VERIFY) for _ in range(bound + 1)]
+    assert client.answer(calls[-1]).grpc_status == RESOURCE_EXHAUSTED
+    give_time_to_send(world, 2 * PATIENCE)
+
+
+def test_an_address_that_let_a_grace_pass_is_refused_at_once(start_world: StartWorld) -> None:
+    world = start_world(max_receives_per_peer=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
+
+    with SlowClient(world.target) as client:
+        let_a_grace_pass(world, client, bound=1)
+        answers = [client.answer(client.call(VERIFY)) for _ in range(3)]
+
+    assert {answer.grpc_status for answer in answers} == {RESOURCE_EXHAUSTED}
+
+
+def test_an_address_that_let_a_grace_pass_takes_no_grace_from_others(start_world: StartWorld) -> None:
+    """Its further calls would take what is left of half of `max_receives`."""
+    world = start_world(max_receives=300, limits_exempt=(), request_timeout=timedelta(minutes=5))
+    request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, any_audience=True)
+
+    with ExitStack() as stack:
+        strangers = [stack.enter_context(SlowClient(world.target, source=STRANGER)) for _ in range(3)]
+        let_a_grace_pass(world, strangers[0], bound=32)
+        for stranger in strangers[1:]:
+            calls = [stranger.call(VERIFY) for _ in range(60)]
+            assert stranger.answer(calls[0]).grpc_status == RESOURCE_EXHAUSTED
+        channel = stack.enter_context(grpc.insecure_channel(world.target, options=OF_ITS_OWN))
+        stub = identity_rpc.IdentityServiceStub(channel)
+        burst = [stub.Verify.future(request, timeout=PATIENCE) for _ in range(100)]
+        assert all(call.result().HasField("verified") for call in burst)
+
+
+@pytest.mark.parametrize("bound", ["max_calls_per_peer", "max_receives_per_peer"])
+def test_of_many_calls_beyond_a_bound_of_their_address_some_wait_to_be_refused(
+    start_world: StartWorld, bound: str
+) -> None:
+    """Meanwhile others are answered."""
+    world = start_world(limits_exempt=(), request_timeout=timedelta(minutes=5), **{bound: 1})
+    change(world.service, "_limits.turns", interval=1_000_000.0)
+    with SlowClient(world.target, source=STRANGER) as stranger, SlowClient(world.target) as other:
+        if bound == "max_receives_per_peer":
+            let_a_grace_pass(world, stranger, bound=1)
+        calls = [stranger.call(VERIFY) for _ in range(90)]
+        stranger.answer(calls[49])
+
+        answer = other.answer(other.call(VERIFY, EMPTY, end=True))
+
+        assert answer.grpc_status == INVALID_ARGUMENT  # of Verify itself: no token
+        stranger.catch_up()
+        assert sum(map(stranger.has_ended, calls)) in (50, 51)
+
+
+def test_calls_that_wait_to_be_refused_are_refused_in_the_end(start_world: StartWorld) -> None:
+    world = start_world(max_calls_per_peer=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
+
+    with SlowClient(world.target) as client:
+        _, *calls = [client.call(VERIFY) for _ in range(99)]
+        answers = [client.answer(call) for call in calls]
+
+    assert {answer.grpc_status for answer in answers} == {RESOURCE_EXHAUSTED}
+    assert all("grpc-status-details-bin" in answer.headers for answer in answers)
+
+
+@pytest.mark.in_process
+def test_the_window_of_a_stream_does_not_grow(start_world: StartWorld) -> None:
+    """Calls that wait to be refused may fill it. Envoy's never grows."""
+    world = start_world()
+    body = bytes(1) + (2**20).to_bytes(4, "big") + bytes(2**20)
+
+    with SlowClient(world.target) as client:
+        client.acknowledge_settings()
+        for _ in range(20):
+            assert client.answer(client.call(VERIFY, body, end=True)).grpc_status == INVALID_ARGUMENT
+
+        assert client.window == 65_535
 
 
 def test_the_bound_of_unfinished_requests_in_all_refuses_at_once(start_world: StartWorld) -> None:

@@ -189,6 +189,13 @@ async def receive_from(receive: Receive) -> Event:
         raise ClientGoneError from error
 
 
+async def await_client(receive: Receive, seconds: float) -> None:
+    """Wait at most `seconds` until the client has sent something or has disconnected."""
+    waiting = asyncio.ensure_future(receive())
+    waiting.add_done_callback(_discard_outcome)
+    await asyncio.wait({waiting}, timeout=seconds)
+
+
 async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiContext) -> None:
     """Send a status without messages (Trailers-Only). Raises ClientGoneError."""
     headers = (

@@ -21,6 +21,7 @@ from identity_service.grpc_api.asgi.calls import (
     Receive,
     Send,
     answer_known,
+    await_client,
     receive_from,
     refuse,
     serve_unary,
@@ -79,14 +80,16 @@ class AsgiEngine:
         try:
             quotas.calls.acquire(address)
         except ServerBusyError as error:
-            with suppress(ClientGoneError):
-                await _refuse_with(send, error, context)
+            await self._refuse_in_turn(receive, send, error, context)
             return
         self._calls.add(context)
+        refused: ServerBusyError | None = None
         try:
             await self._serve(scope, receive, send, context, address)
         except ClientGoneError:
             pass
+        except ServerBusyError as error:
+            refused = error
         finally:
             context.end()
             self._calls.discard(context)
@@ -94,15 +97,32 @@ class AsgiEngine:
             if self._stopping:
                 with self._ended:
                     self._ended.notify_all()
+        if refused is not None:  # now that it is not counted
+            await self._refuse_in_turn(receive, send, refused, context)
+
+    async def _refuse_in_turn(
+        self, receive: Receive, send: Send, error: ServerBusyError, context: AsgiContext
+    ) -> None:
+        """Refuse a call that is not counted, when its turn comes.
+
+        Part of a request would take memory until then: if one arrives, the call is refused at once.
+        """
+        with suppress(ClientGoneError):
+            if delay := self._limits.seconds_until_refused(error):
+                await await_client(receive, delay)
+            await _refuse_with(send, error, context)
 
     async def _serve(
         self, scope: Mapping[str, Any], receive: Receive, send: Send, context: AsgiContext, address: str
     ) -> None:
-        """Receive the first message, run the handler, always send a status. Raises ClientGoneError."""
+        """Receive the first message, run the handler, send a status.
+
+        Raises ClientGoneError; ServerBusyError, without a status, if the call is not to be received.
+        """
         try:
             handler, window = self._open(scope, context)
             receiving = self._limits.receives
-            beyond = receiving.acquire(address, briefly=True)
+            beyond = self._limits.begin_receiving(address)
             until = self._limits.monotonic() + self._limits.receive_grace if beyond else None
             try:
                 event = await self._first_event(receive, context.time_remaining(), until)
@@ -113,10 +133,6 @@ class AsgiEngine:
                     message = await call.read_first(event, timeout)
             finally:
                 receiving.release(address)
-        except ClientGoneError:
-            raise
-        except ServerBusyError as error:
-            await _refuse_with(send, error, context)
         except RequestTimeoutError as error:
             await _refuse_with(send, self._late_request_error(error, address, beyond=beyond), context)
         except (WireError, AbortedError, TimeoutError) as error:
@@ -130,7 +146,7 @@ class AsgiEngine:
     def _late_request_error(self, error: RequestTimeoutError, address: str, *, beyond: bool) -> IdentityError:
         """Count a request that has not arrived in time, and return the error for its client."""
         if beyond:
-            return self._limits.receives.refuse_beyond(address)
+            return self._limits.end_grace(address)
         self._limits.hit("request_timeout", address)
         return error
 

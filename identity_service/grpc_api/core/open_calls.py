@@ -1,8 +1,9 @@
 """The open calls of one server: counted against the limits, and ended if the client is too slow."""
 
+from collections import deque
 from typing import Any, Final
 
-from identity_service.domain.errors import IdentityError, RequestTimeoutError
+from identity_service.domain.errors import IdentityError, RequestTimeoutError, ServerBusyError
 from identity_service.grpc_api.core.calls import OpenCall, Phase
 from identity_service.grpc_api.core.memory import FreedMemory
 from identity_service.grpc_api.errors import new_request_id, to_status
@@ -25,6 +26,8 @@ class OpenCalls:
         self._send_timeout = limits.config.send_timeout.total_seconds()
         # Only grpcio's serving thread adds and removes calls.
         self._open: set[OpenCall] = set()
+        self._waiting = deque[tuple[float, OpenCall, ServerBusyError]]()
+        """The calls that are not counted and wait to be refused, with the time of their turn."""
         self._memory = FreedMemory(limits.monotonic)
         self.thread = BackgroundThread("identity-calls", every(_CHECK_INTERVAL, self._check))
         """Ends the calls of slow clients, from its start until it is closed."""
@@ -35,19 +38,23 @@ class OpenCalls:
         return bool(self._open)
 
     def admit(self, event: Any, state: Any) -> OpenCall | None:
-        """Count a new call and return it; end it with an error and return None if a limit refuses it."""
+        """Count a new call and return it; if a limit refuses it, return None and end it with an error."""
         limits = self._limits
         address = limits.peers.address_of(event.call.peer().decode())
         call = OpenCall(event, state, address, self._monotonic())
         try:
             limits.calls.acquire(address)
             try:
-                call.beyond = limits.receives.acquire(address, briefly=True)
-            except IdentityError:
+                call.beyond = limits.begin_receiving(address)
+            except ServerBusyError:
                 limits.calls.release(address)
                 raise
-        except IdentityError as error:
-            call.abort(to_status(error, new_request_id()))
+        except ServerBusyError as error:
+            if delay := limits.seconds_until_refused(error):
+                # Without the traceback: it refers to frames, and thousands of calls may wait.
+                self._waiting.append((call.since + delay, call, error.with_traceback(None)))
+            else:
+                _refuse(call, error)
             return None
         self._open.add(call)
         state.callbacks.append(lambda: self._finished(call))
@@ -106,6 +113,7 @@ class OpenCalls:
     def _check(self) -> None:
         self._memory.release()
         now = self._monotonic()
+        self._refuse_waiting(now)
         for call in self._open.copy():
             if call.phase is Phase.RECEIVING:
                 timeout = self._limits.receive_grace if call.beyond else self._request_timeout
@@ -115,15 +123,25 @@ class OpenCalls:
                 self._limits.hit("send_timeout", call.address)
                 call.event.call.cancel()
 
+    def _refuse_waiting(self, now: float) -> None:
+        while self._waiting and self._waiting[0][0] <= now:
+            _, call, error = self._waiting.popleft()
+            _refuse(call, error)
+            self._memory.note()
+
     def _stop_receiving(self, call: OpenCall) -> None:
         with call.state.condition:
             if self.received(call):
-                call.abort(to_status(self._timeout_error(call), new_request_id()))
+                _refuse(call, self._timeout_error(call))
                 self.ending(call)
                 self._memory.note()
 
     def _timeout_error(self, call: OpenCall) -> IdentityError:
         if call.beyond:
-            return self._limits.receives.refuse_beyond(call.address)
+            return self._limits.end_grace(call.address)
         self._limits.hit("request_timeout", call.address)
         return RequestTimeoutError(self._request_timeout)
+
+
+def _refuse(call: OpenCall, error: IdentityError) -> None:
+    call.abort(to_status(error, new_request_id()))

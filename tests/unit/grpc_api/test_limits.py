@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.errors import ServerBusyError
-from identity_service.grpc_api.limits import UNIX, Bound, Limits, LimitsConfig, Peers, Quota
+from identity_service.grpc_api.limits import (
+    UNIX,
+    AddressBusyError,
+    Bound,
+    Limits,
+    LimitsConfig,
+    Peers,
+    Quota,
+)
 from tests.fakes.event_logs import RecordingEventLog
 
 ATTACKER, OTHER, EXEMPT = "192.0.2.1", "192.0.2.2", ""
@@ -174,3 +182,52 @@ def test_brief_requests_leave_half_of_the_bound_in_all_to_other_addresses() -> N
         assert not requests.acquire(address, briefly=True)
     with pytest.raises(ServerBusyError, match=r"on this process \(6\)"):
         requests.acquire(EXEMPT, briefly=True)
+
+
+def test_an_address_that_let_a_grace_pass_gets_none_for_five_seconds_and_the_others_do() -> None:
+    now = [100.0]
+    event_log = RecordingEventLog()
+    config = LimitsConfig(receives=Bound(total=100, per_peer=1))
+    limits = Limits(config, event_log, monotonic=lambda: now[0])
+    assert [limits.begin_receiving(ATTACKER) for _ in range(2)] == [False, True]
+    limits.receives.release(ATTACKER)
+
+    error = limits.end_grace(ATTACKER)
+
+    assert "from your address (1)" in str(error)
+    with pytest.raises(AddressBusyError):
+        limits.begin_receiving(ATTACKER)
+    assert [limits.begin_receiving(OTHER) for _ in range(2)] == [False, True]
+    assert limits.refusals["max_receives_per_peer"] == 2
+    assert [event["peer"] for event in event_log.named("limit_reached")] == [ATTACKER]
+    now[0] += 5.0
+    assert limits.begin_receiving(ATTACKER)
+
+
+def test_an_address_that_let_a_grace_pass_may_send_as_many_requests_as_its_bound() -> None:
+    limits = Limits(LimitsConfig(receives=Bound(total=100, per_peer=2)), RecordingEventLog())
+    limits.end_grace(ATTACKER)
+
+    assert [limits.begin_receiving(ATTACKER) for _ in range(2)] == [False, False]
+
+
+def test_calls_beyond_the_bound_of_their_address_wait_to_be_refused_and_never_those_of_a_full_process() -> (
+    None
+):
+    limits = Limits(
+        LimitsConfig(calls=Bound(total=200, per_peer=1)), RecordingEventLog(), monotonic=lambda: 9.0
+    )
+    limits.calls.acquire(ATTACKER)
+    delays = []
+    for _ in range(100):
+        with pytest.raises(AddressBusyError) as beyond:
+            limits.calls.acquire(ATTACKER)
+        delays.append(limits.seconds_until_refused(beyond.value))
+    for _ in range(199):
+        limits.calls.acquire(EXEMPT)
+
+    with pytest.raises(ServerBusyError) as full:
+        limits.calls.acquire(ATTACKER)
+
+    assert (delays[0], delays[-1] > 0) == (0.0, True)
+    assert limits.seconds_until_refused(full.value) == 0.0

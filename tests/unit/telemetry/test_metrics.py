@@ -11,6 +11,7 @@ from identity_service.adapters.clock import SystemClock
 from identity_service.domain.errors import ConfigurationError, UnsafeStoreError
 from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import TokenDenied
+from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.telemetry.metrics import Metrics
@@ -103,3 +104,15 @@ def test_the_metrics_show_whether_the_store_is_unsafe(metrics: Metrics, tmp_path
     assert ask(port)["identity_store_unsafe"] == 0
     assert ask(port)['identity_events_total{event="store_mended"}'] == 1
     store.close()
+
+
+def test_it_says_how_many_calls_wait_to_be_refused(metrics: Metrics) -> None:
+    limits = Limits(LimitsConfig(), RecordingEventLog(), monotonic=lambda: 0.0)
+    metrics.show_limits(limits)
+    port = metrics.serve("127.0.0.1:0")
+
+    before = ask(port)["identity_refusals_waiting"]
+    for _ in range(60):
+        limits.turns.take()
+
+    assert (before, ask(port)["identity_refusals_waiting"]) == (0, 10)
