@@ -230,7 +230,7 @@ class Settings(LimitSettings):
         5,
         ge=1,
         le=100,
-        description="wrong passwords of an account from one address before the next must wait; 1 to 100",
+        description="wrong passwords for one username from one address before the next must wait; 1 to 100",
     )
     attempts_per_peer: int = Field(
         100,

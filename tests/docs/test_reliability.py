@@ -76,7 +76,7 @@ def test_the_walk_needs_no_step_that_is_not_written(operator: Operator) -> None:
         operator.paste(undo)
 
     printed = operator.paste(restore, IDENTITY_STORE=elsewhere)
-    assert "everybody signs in again" in printed.lower()
+    assert "every user must sign in again" in printed.lower()
     assert operator.verified(operator.on(elsewhere), token) == "Rejected", "tokens of before do not"
     assert operator.verified(operator.on(elsewhere)) == "Verified"
 

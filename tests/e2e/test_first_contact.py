@@ -42,13 +42,13 @@ def test_a_trial_greets_before_any_line_of_the_log(relative: Installation) -> No
     assert '{"' not in greeting
 
 
-def test_a_trial_on_a_store_of_unknown_accounts_says_how_to_create_some(relative: Installation) -> None:
+def test_a_trial_on_a_store_of_unknown_secrets_says_how_to_create_principals(relative: Installation) -> None:
     (relative.folder / "var").mkdir()
     relative.init()
     with relative.serve("--dev"):
         until(lambda: "`identity client create`" in relative.log)
 
-    assert "The store was initialised before, and var/demo.json has no accounts of it" in relative.log
+    assert "The store was initialised before, and var/demo.json has no secrets of it" in relative.log
 
 
 def test_a_trial_with_the_certificates_of_dev_certs_prints_calls_that_can_be_pasted(
