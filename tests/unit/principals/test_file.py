@@ -92,7 +92,7 @@ trusted_issuers:
 
 def test_the_example_of_the_documentation_is_such_a_file() -> None:
     page = (Path(__file__).parents[3] / "docs" / "principals-file.md").read_text(encoding="utf-8")
-    example = page.split("```yaml\n")[1].split("```")[0]
+    example = page.split("```yaml principals.yaml\n")[1].split("```")[0]
 
     assert [name_of(wanted.record) for wanted in read(example).wanted] == [
         "reports",
