@@ -168,8 +168,8 @@ class Settings(LimitSettings):
         16,
         ge=0,
         le=200,
-        description="passwords that may wait for one, and sign-ins that may wait for others of a user; "
-        "with password_processes less than work_threads",
+        description="passwords that may wait for a process, and sign-ins that may wait for others of a "
+        "user; together with password_processes less than work_threads",
     )
     strong_limit: int = Field(
         2,

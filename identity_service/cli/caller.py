@@ -4,9 +4,11 @@ A secret is never a command-line argument, since other users of the machine can 
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from getpass import GetPassWarning
 from pathlib import Path
 from typing import Final
 
@@ -135,14 +137,26 @@ def secret_of(name: str, *, blanks: str | None = None) -> str:
 
 def read_password() -> str:
     """Return the caller's password from IDENTITY_PASSWORD, or prompt for it."""
-    return secret_of("IDENTITY_PASSWORD", blanks="\r\n") or typer.prompt(
-        "Password", hide_input=True, err=True
-    )
+    return secret_of("IDENTITY_PASSWORD", blanks="\r\n") or _ask("Password", "IDENTITY_PASSWORD")
 
 
 def read_client_secret() -> str:
     """Return the calling client's secret from the environment or its file, or prompt for it."""
-    return client_secret_of_environment() or typer.prompt("Client secret", hide_input=True, err=True)
+    variables = "IDENTITY_CLIENT_SECRET or IDENTITY_CLIENT_SECRET_FILE"
+    return client_secret_of_environment() or _ask("Client secret", variables)
+
+
+def _ask(what: str, variables: str) -> str:
+    """Return the answer to a prompt; end the command with Exit.USAGE if there is none, as in a script."""
+    try:
+        with warnings.catch_warnings():
+            # Without a terminal, the answer is read from standard input, and nothing is echoed anyway.
+            warnings.simplefilter("ignore", GetPassWarning)
+            answer: str = typer.prompt(what, hide_input=True, err=True)
+    except typer.Abort:
+        say("")
+        fail(f"{what}: no answer; set {variables}", Exit.USAGE)
+    return answer
 
 
 def client_secret_of_environment() -> str | None:

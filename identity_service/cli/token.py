@@ -208,7 +208,7 @@ def revoke(
     given = [t for t in (token, token_id, session_id, subject, client, everything) if t]
     if len(given) != 1:
         fail(
-            "give one of: a token, --token-id, --session-id, --subject, --client, --everything",
+            "give one target: a token, --token-id, --session-id, --subject, --client or --everything",
             Exit.USAGE,
             as_json=as_json,
         )

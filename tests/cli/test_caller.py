@@ -48,6 +48,14 @@ def test_a_client_by_secret_from_environment_file_or_answer(
     assert "IDENTITY_CLIENT_SECRET_FILE: cannot read none" in missing.stderr
 
 
+def test_if_no_terminal_answers_the_variable_of_the_secret_is_named(call: Run) -> None:
+    secret = call(*WORDS, "--client-id", "admin", code=2).stderr
+    password = call(*WORDS, "--username", "ana", code=2).stderr
+
+    assert "Client secret: no answer; set IDENTITY_CLIENT_SECRET or IDENTITY_CLIENT_SECRET_FILE" in secret
+    assert "Password: no answer; set IDENTITY_PASSWORD" in password
+
+
 def test_a_token_is_used_unless_the_command_line_names_a_credential(call: Run, served: Served) -> None:
     with served.running.client() as client:
         tokens = client.issue_with_secret("admin", served.client_secret, scopes=["identity.admin"])

@@ -304,6 +304,7 @@ def test_a_call_ends_at_its_deadline(target: str, script: Script) -> None:
     release.set()
 
     assert error.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert str(error.value) == "the service did not answer within 0.2 s"
 
 
 def test_the_callers_token_goes_along_and_may_be_renewed(target: str, script: Script) -> None:
