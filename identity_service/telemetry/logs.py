@@ -115,9 +115,10 @@ def write_error(event: str, **fields: object) -> None:
     os.write(sys.stderr.fileno(), line if isinstance(line, bytes) else f"{line}\n".encode())
 
 
-_ERRORS: Final = frozenset(
+ERRORS: Final = frozenset(
     {
         "clock_refused",
+        "envoy_ended",
         "follower_bug",
         "grpcio_fallback",
         "keys_not_maintained",
@@ -125,10 +126,11 @@ _ERRORS: Final = frozenset(
         "resend_dropped",
         "store_moved",
         "store_refused",
+        "workers_give_up",
     }
 )
 """Events after which a guarantee may be broken until an operator acts; logged as errors."""
-_WARNINGS: Final = frozenset(
+WARNINGS: Final = frozenset(
     {
         "clock_is_being_set",
         "clock_set_back",
@@ -140,9 +142,15 @@ _WARNINGS: Final = frozenset(
         "log_incomplete",
         "log_rebuilt",
         "log_replaced",
+        "principals_refused",
         "store_lost",
         "store_warning",
         "tls_key_exposed",
+        "tls_refused",
+        "worker_cut_off",
+        "worker_ended",
+        "worker_not_started",
+        "workers_not_renewed",
     }
 )
 """Events that report that something was lost, has no effect, or is accessible to other users, while the
@@ -157,9 +165,11 @@ class StructuredEventLog:
 
     def record(self, event: str, **fields: object) -> None:
         """Log the event, at the level that its name has in this module."""
-        if event in _ERRORS:
-            self._log.error(event, **fields)
-        elif event in _WARNINGS:
-            self._log.warning(event, **fields)
-        else:
-            self._log.info(event, **fields)
+        getattr(self._log, level_of(event))(event, **fields)
+
+
+def level_of(event: str) -> str:
+    """Return the level at which an event is logged: error, warning or info."""
+    if event in ERRORS:
+        return "error"
+    return "warning" if event in WARNINGS else "info"
