@@ -50,8 +50,8 @@ _DECODING_ERRORS = (ValueError, KeyError, TypeError, IndexError, OverflowError)
 def damaged(where: str, what: str) -> StoreDamagedError:
     """Return the error that names the key or row (`where`), what is wrong with it, and what to do."""
     return StoreDamagedError(
-        f"the store is damaged: `{where}` {what}. Delete it if another program wrote it; otherwise restore "
-        "its value, or a backup"
+        f"the store is damaged: `{where}` {what}. Delete it if another program wrote it; otherwise "
+        "correct its value, or restore a backup"
     )
 
 
