@@ -10,7 +10,7 @@ PROJECTS := --no-deps --no-build-isolation --editable clients/python --editable 
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev-certs test test-newest test-faults fuzz check format proto baseline lock bench soak clean
+.PHONY: help run dev-certs test test-fast test-newest test-faults fuzz check format proto baseline lock bench soak clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ else
 	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
 	@$(MAKE) --no-print-directory test-newest
 endif
+
+test-fast: .venv/.dev  ## Run the unit tests alone: about a minute, while you change one layer
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/unit $(ARGS)
 
 # The tests that depend most on the version of Python: keys, TLS, processes, threads, and the environment of the service.
 NEWEST := tests/e2e/test_bare_container.py tests/e2e/test_first_process.py tests/e2e/test_random_user.py \
