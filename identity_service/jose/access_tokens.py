@@ -88,12 +88,12 @@ class AccessTokenCodec:
 
     def _read_signed(self, text: str, parts: list[str]) -> AccessToken | Rejected:
         if len(parts) != 3:
-            return _malformed("not three parts")
+            return _malformed("the token does not have three parts")
         try:
             header = self._read_header(parts[0])
             signature = decode_base64url(parts[2])
         except ValueError:
-            return _malformed("not canonical base64url of JSON")
+            return _malformed("a part of the token is not canonical base64url of JSON")
         if isinstance(header, Rejected):
             return header
         key = self._keys.verifying(header["kid"])

@@ -71,7 +71,7 @@ class _FormError(ValueError):
 def _read_header(header: JsonObject) -> tuple[str, str, str]:
     algorithm, key_id, type_ = header.get("alg"), header.get("kid"), header.get("typ", "")
     if algorithm not in ISSUER_ALGORITHMS:
-        raise _FormError("alg is none that is accepted")
+        raise _FormError("alg is not an accepted algorithm")
     if "crit" in header or "b64" in header:
         raise _FormError("crit and b64 are not supported")
     if not isinstance(key_id, str) or not 0 < len(key_id) <= MAX_KEY_ID_CHARS:

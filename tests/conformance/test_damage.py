@@ -85,7 +85,7 @@ ON_REDIS: dict[str, tuple[tuple[Spoil, ...], str, Call]] = {
     "log: heartbeat": (replaced("{idn}:log"), r"`{idn}:log` is not a stream", lambda s: s.log.heartbeat("p")),
     "log: a foreign entry": (
         (redis_command("XADD", "{idn}:log", "17-0", "foo", "bar"),),
-        r"`{idn}:log entry 17-0` is none that this version knows",
+        r"`{idn}:log entry 17-0` is not one that this version knows",
         lambda s: s.log.read(0, 100),
     ),
     "log: a change that is no JSON": (

@@ -217,14 +217,14 @@ def read(text: str, keys: Mapping[str, VerifyingKey], issuer: str, revision: str
     if len(parts) == 5:
         raise RejectedError("UNDECRYPTABLE", "the token is encrypted, and no key here opens it")
     if len(parts) != 3:
-        raise RejectedError("MALFORMED", "not three parts, or longer than 8 KiB")
+        raise RejectedError("MALFORMED", "the token does not have three parts, or is longer than 8 KiB")
     try:
         algorithm, key_id = _read_header(parts[0])
         signature = decode_base64url(parts[2])
     except RejectedError:
         raise
     except ValueError:
-        raise RejectedError("MALFORMED", "not canonical base64url of JSON") from None
+        raise RejectedError("MALFORMED", "a part of the token is not canonical base64url of JSON") from None
     key = keys.get(key_id)
     if key is None:
         raise UnknownKeyError(key_id)

@@ -142,7 +142,7 @@ def entries_of(found: Sequence[tuple[str, Sequence[Any]]]) -> tuple[LogEntry, ..
         return tuple([entry_of(id_, fields) for id_, fields in found])
     except Exception:
         for id_, fields in found:
-            with reading(f"{keys.LOG} entry {id_}", "is none that this version knows"):
+            with reading(f"{keys.LOG} entry {id_}", "is not one that this version knows"):
                 entry_of(id_, fields)
         raise
 
