@@ -89,7 +89,7 @@ def test_a_target_that_becomes_unreachable_keeps_the_source_fenced_until_it_is_b
         migration = installation.start_command("migrate", from_, to)
         until(lambda: b":1" in ask(redis.port, b"EXISTS {idn}:copy\r\n"))
         redis.kill()
-        assert "accepts no more writes" in migration.communicate(timeout=PATIENCE)[1]
+        assert "accepts no writes" in migration.communicate(timeout=PATIENCE)[1]
         assert migration.returncode == 4
         with service.client(max_attempts=1) as client:
             until(lambda: is_unavailable(client, kept[0].access_token))
