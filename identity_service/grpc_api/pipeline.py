@@ -141,7 +141,8 @@ class Pipeline:
 
         def answer(data: bytes, context: Context) -> bytes:
             started, id_ = time.perf_counter(), request_id(context)
-            structlog.contextvars.bind_contextvars(request_id=id_)
+            if not quiet:  # a cached answer, which binds none, may be the next call of this thread
+                structlog.contextvars.bind_contextvars(request_id=id_)
             try:
                 request, caller = self._admit(method, spec, data, context)
                 call = Call(context=context, request_id=id_, caller=caller)

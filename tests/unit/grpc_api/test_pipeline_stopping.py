@@ -15,23 +15,17 @@ from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.method_spec import Access, Conversation, MethodSpec, Rule, Stream, Unary
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
+from tests.fakes.caller_gates import OpenGate
 from tests.fakes.event_logs import RecordingEventLog
 
 RULE = Rule(access=Access.OPEN)
-
-
-class Gate:
-    """Asks no caller for a proof."""
-
-    def applies(self, rule: Rule, request: Any) -> bool:
-        return False
 
 
 class Site:
     def __init__(self) -> None:
         self.error: Exception = AssertionError("no error was set")
         limits = Limits(LimitsConfig(), RecordingEventLog())
-        self.pipeline = Pipeline(cast("Any", Gate()), Pools(memory=1, work=1), limits)
+        self.pipeline = Pipeline(cast("Any", OpenGate()), Pools(memory=1, work=1), limits)
         self._specs: dict[str, MethodSpec] = {
             "Unary": Unary(RULE, Empty, self._fail),
             "Stream": Stream(RULE, Empty, self._fail),
