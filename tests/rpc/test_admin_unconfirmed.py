@@ -7,12 +7,13 @@ from typing import Any
 import grpc
 import pytest
 
-from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
+from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import GenerationRaised
 from identityapi.v1 import token_pb2
 from tests.patience import until
 from tests.rpc.administrator import Administrator, events, fails
+from tests.rpc.losing import WAYS, lose
 from tests.rpc.world import Failure, World
 
 pytestmark = pytest.mark.in_process
@@ -20,20 +21,10 @@ pytestmark = pytest.mark.in_process
 NEW_PASSWORD = "another horse battery staple"
 
 
-@pytest.fixture(params=["never arrived", "reply lost", "not confirmed"])
+@pytest.fixture(params=WAYS)
 def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every change of a record fails in one of the ways there are; the unconfirmed revocation arrives."""
-    for name in ("create", "update", "delete"):
-        real = getattr(world.store.records, name)
-
-        def fail(*words: Any, real: Any = real, **more: Any) -> None:
-            if request.param != "never arrived":
-                real(*words, **more)
-            if request.param == "not confirmed":
-                raise NotConfirmedError("0 of 1 replicas confirmed")
-            raise StoreUnavailableError("cannot reach Redis")
-
-        monkeypatch.setattr(world.store.records, name, fail)
+    lose(monkeypatch, world.store.records, ("create", "update", "delete"), request.param)
     way: str = request.param
     return way
 

@@ -241,30 +241,25 @@ def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world:
     assert {answer.grpc_status for answer in answers} == {INVALID_ARGUMENT}  # of Verify itself: no token
 
 
-def test_as_many_calls_as_a_connection_may_have_are_all_accepted(
-    start_world: StartWorld,
-) -> None:
-    world = start_world(limits_exempt=())
+def assert_all_verified_at_once(world: World, count: int) -> None:
+    """Each of this many calls, made at once on one channel, gets its answer."""
     give_time_to_send(world, 2 * PATIENCE)
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, any_audience=True)
 
     with grpc.insecure_channel(world.target, options=OF_ITS_OWN) as channel:
         stub = identity_rpc.IdentityServiceStub(channel)
-        # No more than that: gRPC's core counts a stream for a moment after its client has the answer.
-        calls = [stub.Verify.future(request, timeout=PATIENCE) for _ in range(100)]
+        calls = [stub.Verify.future(request, timeout=PATIENCE) for _ in range(count)]
         assert all(call.result().HasField("verified") for call in calls)
+
+
+def test_as_many_calls_as_a_connection_may_have_are_all_accepted(start_world: StartWorld) -> None:
+    # No more than that: gRPC's core counts a stream for a moment after its client has the answer.
+    assert_all_verified_at_once(start_world(limits_exempt=()), 100)
 
 
 def test_five_hundred_calls_at_once_on_one_channel_are_all_answered(start_world: StartWorld) -> None:
     """On Envoy, 100 of them at a time."""
-    world = start_world(limits_exempt=(), max_streams_per_connection=500)
-    give_time_to_send(world, 2 * PATIENCE)
-    request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, any_audience=True)
-
-    with grpc.insecure_channel(world.target, options=OF_ITS_OWN) as channel:
-        stub = identity_rpc.IdentityServiceStub(channel)
-        calls = [stub.Verify.future(request, timeout=PATIENCE) for _ in range(500)]
-        assert all(call.result().HasField("verified") for call in calls)
+    assert_all_verified_at_once(start_world(limits_exempt=(), max_streams_per_connection=500), 500)
 
 
 def let_a_grace_pass(world: World, client: SlowClient, bound: int) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import grpc
 import pytest
 
-from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import GenerationRaised, SessionEnded, TokenDenied
 from tests.patience import until
+from tests.rpc.losing import WAYS, lose
 from tests.rpc.world import World, failure
 
 pytestmark = pytest.mark.in_process
@@ -19,20 +19,10 @@ def changes(world: World) -> list[Any]:
     return [entry.change for entry in world.store.log.read(0, 1000).entries]
 
 
-@pytest.fixture(params=["never arrived", "reply lost", "not confirmed"])
+@pytest.fixture(params=WAYS)
 def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every write of a revocation fails in one of the ways there are; sending it again works."""
-    for name in ("deny_token", "end_session", "raise_generation"):
-        real = getattr(world.store.facts, name)
-
-        def fail(*words: Any, real: Any = real, **more: Any) -> None:
-            if request.param != "never arrived":
-                real(*words, **more)
-            if request.param == "not confirmed":
-                raise NotConfirmedError("0 of 1 replicas confirmed")
-            raise StoreUnavailableError("cannot reach Redis")
-
-        monkeypatch.setattr(world.store.facts, name, fail)
+    lose(monkeypatch, world.store.facts, ("deny_token", "end_session", "raise_generation"), request.param)
 
 
 def refused(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:

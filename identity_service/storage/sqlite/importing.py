@@ -23,7 +23,7 @@ from identity_service.domain.records import Record, kind_of
 from identity_service.domain.sessions import Session
 from identity_service.storage.codec import encode_session, seconds
 from identity_service.storage.record_codec import encode_record, names_of
-from identity_service.storage.sqlite.transactions import forget_oldest_events, insert_event
+from identity_service.storage.sqlite.transactions import forget_oldest_events, insert_event, kept_values
 
 _CHUNK: Final = 1000
 """Items that are held in memory at a time."""
@@ -101,16 +101,7 @@ def write(
         "INSERT INTO log_head (one, epoch, position, link, retention, raised, complete, lifetime, session,"
         " leeway, time, latest)"
         " VALUES (1, ?, 0, ?, ?, (SELECT count(*) FROM generations), 0, ?, ?, ?, ?, ?)",
-        (
-            epoch,
-            NO_LINK,
-            retention.total_seconds(),
-            marks.lifetime.total_seconds(),
-            marks.session.total_seconds(),
-            marks.leeway.total_seconds(),
-            seconds(marks.time) if marks.time is not None else None,
-            seconds(marks.latest) if marks.latest is not None else None,
-        ),
+        (epoch, NO_LINK, *kept_values(retention, marks)),
     )
 
 

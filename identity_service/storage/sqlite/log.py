@@ -27,7 +27,7 @@ from identity_service.storage.codec import moment, reading, seconds
 from identity_service.storage.rebuilding import require_none_lost
 from identity_service.storage.sqlite import rebuilding
 from identity_service.storage.sqlite.facts import all_generations, forget_expired, restore
-from identity_service.storage.sqlite.transactions import Mutation, Transactions, read_head
+from identity_service.storage.sqlite.transactions import Mutation, Transactions, kept_values, read_head
 
 _MAX_POSITION: Final = 2**63 - 1
 _REMEMBERED: Final = timedelta(hours=1)
@@ -261,14 +261,7 @@ def _keep(connection: sqlite3.Connection, head: Head, retention: timedelta, mark
     if marks != head.marks or retention != head.retention:
         connection.execute(
             "UPDATE log_head SET retention = ?, lifetime = ?, session = ?, leeway = ?, time = ?, latest = ?",
-            (
-                retention.total_seconds(),
-                marks.lifetime.total_seconds(),
-                marks.session.total_seconds(),
-                marks.leeway.total_seconds(),
-                seconds(marks.time) if marks.time is not None else None,
-                seconds(marks.latest) if marks.latest is not None else None,
-            ),
+            kept_values(retention, marks),
         )
     (last,) = connection.execute("SELECT max(position) FROM log").fetchone()
     whole = head.position <= max(head.floor, last or 0)

@@ -166,6 +166,18 @@ def _head_of(row: Sequence[Any], now: datetime) -> Head:
     )
 
 
+def kept_values(retention: timedelta, marks: Marks) -> tuple[float | None, ...]:
+    """Return the values of the columns retention, lifetime, session, leeway, time and latest of the head."""
+    return (
+        retention.total_seconds(),
+        marks.lifetime.total_seconds(),
+        marks.session.total_seconds(),
+        marks.leeway.total_seconds(),
+        seconds(marks.time) if marks.time is not None else None,
+        seconds(marks.latest) if marks.latest is not None else None,
+    )
+
+
 def insert_event(connection: sqlite3.Connection, event: AuditEvent, time: datetime) -> None:
     """Append one event to its ring, and delete none."""
     if event.kind is AuditKind.CHANGE:

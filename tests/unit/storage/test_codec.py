@@ -9,119 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId
-from identity_service.domain.issuers import TrustedIssuer, TrustRule
+from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import Generation, RecordKind
-from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User
+from identity_service.domain.principals import Client, Grant, StoredSecret, User
 from identity_service.domain.records import Record, kind_of
 from identity_service.domain.sessions import Session
-from identity_service.domain.tokens import TokenEncryption
 from identity_service.storage import codec, record_codec
-
-TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
-NAMES = st.frozensets(TEXTS, max_size=4)
-TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # zone added
-LIFETIMES = st.timedeltas(timedelta(microseconds=1), timedelta(days=3650))
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**53), 2**53)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | TEXTS,
-    lambda children: st.lists(children, max_size=3) | st.dictionaries(TEXTS, children, max_size=3),
-    max_leaves=8,
-)
-
-SECRETS = st.builds(
-    StoredSecret,
-    digest=st.binary(max_size=32),
-    expire_time=st.none() | TIMES,
-    create_time=st.none() | TIMES,
-)
-CLIENTS = st.builds(
-    Client,
-    client_id=TEXTS.map(PrincipalId),
-    display_name=TEXTS,
-    secrets=st.lists(SECRETS, max_size=3).map(tuple),
-    certificates=NAMES,
-    public_keys=st.lists(TEXTS, max_size=3).map(tuple),
-    grants=st.frozensets(st.sampled_from(Grant)),
-    audiences=NAMES,
-    scopes=NAMES,
-    max_lifetime=st.none() | LIFETIMES,
-    on_reuse=st.sampled_from(OnReuse),
-    require_binding=st.booleans(),
-    exchange_audiences=NAMES,
-    encryption_key=st.none() | TEXTS,
-    disabled=st.booleans(),
-    create_time=st.none() | TIMES,
-)
-USERS = st.builds(
-    User,
-    user_id=TEXTS.map(PrincipalId),
-    username=TEXTS,
-    display_name=TEXTS,
-    password_hash=st.none() | TEXTS,
-    audiences=NAMES,
-    scopes=NAMES,
-    disabled=st.booleans(),
-    create_time=st.none() | TIMES,
-)
-KEYS = st.builds(
-    StoredKey,
-    key_id=TEXTS.map(KeyId),
-    purpose=st.sampled_from(KeyPurpose),
-    algorithm=TEXTS,
-    public_jwk=st.none() | TEXTS,
-    sealed=TEXTS,
-    create_time=TIMES,
-    activate_time=TIMES,
-)
-RULES = st.builds(
-    TrustRule,
-    claims=st.dictionaries(TEXTS, TEXTS, max_size=3),
-    client_id=TEXTS.map(PrincipalId),
-    per_subject=st.booleans(),
-)
-ISSUERS = st.builds(
-    TrustedIssuer,
-    issuer=TEXTS,
-    jwks_uri=st.none() | TEXTS,
-    jwks_file=st.none() | TEXTS,
-    jwks=st.none() | TEXTS,
-    audiences=st.lists(TEXTS, max_size=3).map(tuple),
-    algorithms=st.lists(TEXTS, max_size=3).map(tuple),
-    rules=st.lists(RULES, max_size=3).map(tuple),
-    single_use=st.booleans(),
-    max_age=st.none() | LIFETIMES,
-    create_time=st.none() | TIMES,
-)
-GENERATIONS = st.builds(
-    Generation, number=st.integers(1, 2**53), link=st.text("abc-_+", min_size=1, max_size=64).map(Link)
-)
-SESSIONS = st.builds(
-    Session,
-    session_id=TEXTS.map(SessionId),
-    subject=TEXTS.map(PrincipalId),
-    client_id=TEXTS.map(PrincipalId),
-    audiences=st.lists(TEXTS, max_size=3).map(tuple),
-    scopes=st.lists(TEXTS, max_size=3).map(tuple),
-    lifetime=LIFETIMES,
-    claims=st.dictionaries(TEXTS, JSON, max_size=3),
-    generations=st.dictionaries(TEXTS.map(PrincipalId), GENERATIONS, max_size=3),
-    auth_time=TIMES,
-    expire_time=TIMES,
-    device=TEXTS,
-    peer=TEXTS,
-    may_act=st.none() | TEXTS.map(PrincipalId),
-    encryption=st.sampled_from(TokenEncryption),
-    certificate_sha256=st.none() | st.binary(min_size=32, max_size=32),
-    refresh_time=st.none() | TIMES,
-    key_id=TEXTS.map(KeyId),
-    latest=st.integers(0, 2**32),
-    parent=st.integers(-1, 2**32),
-    rotate_times=st.dictionaries(st.integers(0, 2**32), TIMES, max_size=5),
-)
+from tests.unit.storage.strategies import CLIENTS, ISSUERS, KEYS, SESSIONS, USERS
 
 
 @given(CLIENTS)

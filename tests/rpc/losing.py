@@ -1,0 +1,25 @@
+"""Writes of the store that fail so that their caller cannot know whether they took effect."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import pytest
+
+from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError
+
+WAYS: Final = ("never arrived", "reply lost", "not confirmed")
+
+
+def lose(monkeypatch: pytest.MonkeyPatch, part: object, names: Iterable[str], way: str) -> None:
+    """Have these methods of a part of the store fail in this way."""
+    for name in names:
+        real = getattr(part, name)
+
+        def fail(*words: Any, real: Any = real, **more: Any) -> None:
+            if way != "never arrived":
+                real(*words, **more)
+            if way == "not confirmed":
+                raise NotConfirmedError("0 of 1 replicas confirmed")
+            raise StoreUnavailableError("cannot reach Redis")
+
+        monkeypatch.setattr(part, name, fail)
