@@ -43,32 +43,22 @@ from identity_service.services.verify import StoreReadRequiredError
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 Answer: TypeAlias = Callable[[bytes, Context], bytes]
 Instant: TypeAlias = Callable[[bytes, Context], bytes | None]
-Observe: TypeAlias = Callable[[str, Answer], Answer]
-"""Wraps the function that answers a unary method, for metrics and tracing.
-
-Takes the name of the method and its function, and returns the function that replaces it. The replacement must
-call the original and pass on its result or exception.
-"""
 
 
 class Pipeline:
     """Makes the handlers of methods: each takes its calls through all the steps."""
 
-    def __init__(
-        self, gate: CallerGate, pools: Pools, limits: Limits, observe: Observe | None = None
-    ) -> None:
+    def __init__(self, gate: CallerGate, pools: Pools, limits: Limits) -> None:
         """Create a pipeline.
 
         Args:
             gate: authenticates callers.
             pools: run the methods.
             limits: bound the number of open streams of each kind.
-            observe: wraps unary methods for metrics and tracing; None = they are not wrapped.
         """
         self._gate = gate
         self._threads = {Pool.MEMORY: pools.memory, Pool.WORK: pools.work}
         self._limits = limits
-        self._observe = observe
         self._log: Any = structlog.get_logger("identity.rpc")
         self._verbose = logging.getLogger("identity.rpc").isEnabledFor(logging.DEBUG)
         self._stopping = False
@@ -79,13 +69,8 @@ class Pipeline:
 
     def handler(self, method: str, spec: MethodSpec | None) -> Handler:
         """Return the handler of a method, by its full name; without an entry it refuses every call."""
-        handler = self._refusal(method) if spec is None else self._handler(method, spec)
-        if self._observe is not None and isinstance(handler, UnaryHandler):
-            # No `instant`: no call may bypass the observer.
-            return UnaryHandler(threads=handler.threads, answer=self._observe(method, handler.answer))
-        return handler
-
-    def _handler(self, method: str, spec: MethodSpec) -> Handler:
+        if spec is None:
+            return self._refusal(method)
         threads = self._threads[spec.rule.pool]
         match spec:
             case Unary():

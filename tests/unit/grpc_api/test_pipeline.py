@@ -1,4 +1,4 @@
-"""The handlers of the pipeline: observers, cached responses, and callers that must prove themselves."""
+"""The handlers of the pipeline: cached responses, and callers that must prove themselves."""
 
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ from identity_service.grpc_api.calls import Caller
 from identity_service.grpc_api.engine import ConversationHandler, UnaryHandler
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.method_spec import Access, Cached, Conversation, MethodSpec, Pool, Rule, Unary
-from identity_service.grpc_api.pipeline import Answer, Observe, Pipeline
+from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
 from identity_service.services.verify import StoreReadRequiredError
 from identityapi.v1 import identity_service_pb2 as pb
@@ -41,48 +41,14 @@ class Gate:
         return self._found
 
 
-def handler_of(spec: MethodSpec, gate: Gate | None = None, observe: Observe | None = None) -> Any:
+def handler_of(spec: MethodSpec, gate: Gate | None = None) -> Any:
     limits = Limits(LimitsConfig(), RecordingEventLog())
-    pipeline = Pipeline(cast("Any", gate or Gate()), Pools(memory=1, work=1), limits, observe)
+    pipeline = Pipeline(cast("Any", gate or Gate()), Pools(memory=1, work=1), limits)
     return pipeline.handler(METHOD, spec)
 
 
 def context() -> AsgiContext:
     return AsgiContext({"headers": []})
-
-
-def test_an_observer_sees_every_call_and_its_end_and_changes_nothing() -> None:
-    seen: list[str] = []
-
-    def observe(method: str, answer: Answer) -> Answer:
-        def watched(data: bytes, context: Any) -> bytes:
-            try:
-                response = answer(data, context)
-            except AbortedError:
-                seen.append(f"{method} failed")
-                raise
-            seen.append(f"{method} answered")
-            return response
-
-        return watched
-
-    def serve(request: pb.VerifyRequest, _: object) -> pb.VerifyResponse:
-        if not request.token:
-            raise KeyError("token")
-        return pb.VerifyResponse(revision="1.1")
-
-    request, response = pb.VerifyRequest(token="x").SerializeToString(), pb.VerifyResponse(revision="1.1")
-    unary = handler_of(Unary(OPEN, pb.VerifyRequest, serve), observe=observe)
-    cached = handler_of(
-        Cached(OPEN, pb.VerifyRequest, lambda data: b"cached", lambda request, data: b""), observe=observe
-    )
-
-    assert unary.answer(request, context()) == response.SerializeToString()
-    with pytest.raises(AbortedError):
-        unary.answer(b"", context())
-    assert cached.answer(request, context()) == b"cached"
-    assert cached.instant is None  # an event loop would pass the observer by
-    assert seen == [f"{METHOD} answered", f"{METHOD} failed", f"{METHOD} answered"]
 
 
 def test_an_event_loop_does_not_wait_for_a_read_about_the_caller() -> None:
