@@ -35,7 +35,7 @@ from identity_service.domain.store import Store
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.audit import AuditHandlers
-from identity_service.grpc_api.callers import CallerGate
+from identity_service.grpc_api.calls import CallerGate
 from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.grpcio_engine import GrpcioEngine
 from identity_service.grpc_api.identity import IdentityServicer

@@ -1,29 +1,71 @@
-"""One call as a servicer gets it: its origin, its caller and the context of gRPC.
+"""One call as a servicer gets it: its origin, its id, and its caller, authenticated by token or certificate.
 
-This module authenticates no caller; see callers.py.
+The access token comes in metadata, and is verified like any other, for the audience of this service. If a
+call has both a token and a client certificate, the token decides: a client that sends a token wants to act as
+the subject of the token.
 """
 
 import hashlib
+import re
+import secrets
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cached_property
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import grpc
 
+from identity_service.domain.audit import AuditType
+from identity_service.domain.errors import CallerScopeMissingError, CallerUnauthenticatedError
 from identity_service.domain.grants import SCOPE_ADMIN
 from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.origin import Origin, PeerCertificate
+from identity_service.domain.ports import AuditTrail
 from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
+from identity_service.domain.tokens import Rejected
 from identity_service.jose.certificates import has_sound_key
+from identity_service.services.audit import record_refusal
+from identity_service.services.directory import Directory
+from identity_service.services.verify import Verifier, VerifyRequest
 
+_HEADER: Final = "authorization"
+_NEEDED: Final = "this method needs metadata `authorization: Bearer <access token>` for audience "
+REQUEST_ID: Final = "x-request-id"
+_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEER_KIND: Final = "ipvN:"
 _PEM: Final = "x509_pem_cert"
 _URI: Final = "peer_uri"
 _DNS: Final = "peer_dns"
+
+
+class Access(Enum):
+    """The condition that a caller of a method must meet."""
+
+    OPEN = auto()
+    """None: the request carries its own proof, or there is nothing to protect."""
+    SCOPE = auto()
+    """The caller has the scope."""
+    OWN_OR_SCOPE = auto()
+    """The caller is authenticated. For objects that are not its own it needs the scope.
+
+    A party that acts for another one (token exchange) needs the scope for the objects of that one, too.
+    """
+    SCOPE_WHERE_CONFIGURED = auto()
+    """The caller has the scope, if the setting `require_caller_auth` is on; else none."""
+    HOLDER_OR_SCOPE = auto()
+    """None if the request contains the token that it is about; else the caller has the scope."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRule:
+    """The condition that the callers of a method must meet, and the scope that it names."""
+
+    access: Access
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +108,117 @@ class Call:
             session_id=caller.session_id if caller is not None else None,
             is_admin=caller is not None and caller.is_admin,
         )
+
+
+class CallerGate:
+    """Enforces the access rule of a method on one call."""
+
+    def __init__(
+        self,
+        verifier: Verifier[Any],
+        directory: Directory,
+        audit: AuditTrail,
+        *,
+        audience: str,
+        require_caller_auth: bool,
+    ) -> None:
+        self._verifier = verifier
+        self._directory = directory
+        self._audit = audit
+        self._audience = audience
+        self._require_caller_auth = require_caller_auth
+
+    def applies(self, rule: AccessRule, request: Any) -> bool:  # any message
+        """Return whether this call must have an authenticated caller.
+
+        The request matters only for `Access.HOLDER_OR_SCOPE`.
+        """
+        match rule.access:
+            case Access.OPEN:
+                return False
+            case Access.SCOPE | Access.OWN_OR_SCOPE:
+                return True
+            case Access.SCOPE_WHERE_CONFIGURED:
+                return self._require_caller_auth
+            case Access.HOLDER_OR_SCOPE:
+                # A client that can send a token holds it, so the token is its own proof. A request without a
+                # target is refused as invalid later, for every caller.
+                return request.WhichOneof("target") not in ("token", None)
+
+    def admit(
+        self, method: str, rule: AccessRule, context: grpc.ServicerContext, *, may_wait: bool = True
+    ) -> Caller:
+        """Return the caller; it has the rule's scope unless the rule allows access to its own objects.
+
+        A refusal is recorded as an audit event.
+
+        Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError;
+        StoreReadRequiredError if `may_wait` is false and the answer needs a read of the store.
+        """
+        try:
+            return self._admit(rule, context, may_wait=may_wait)
+        except (CallerUnauthenticatedError, CallerScopeMissingError) as error:
+            origin = Origin(peer=peer_of(context), certificate=certificate_of(context))
+            record_refusal(self._audit, AuditType.CALL_REFUSED, error, origin, target=method)
+            raise
+
+    def _admit(self, rule: AccessRule, context: grpc.ServicerContext, *, may_wait: bool) -> Caller:
+        values = [value for key, value in context.invocation_metadata() if key == _HEADER]
+        certificate = certificate_of(context)
+        if values:
+            caller = self._by_token(values, certificate, may_wait=may_wait)
+        else:
+            caller = self._by_certificate(certificate)
+        may_own = rule.access is Access.OWN_OR_SCOPE and not caller.is_delegated
+        if not may_own and rule.scope not in caller.scopes:
+            raise CallerScopeMissingError(f"the caller lacks the scope {rule.scope}")
+        return caller
+
+    def _by_token(
+        self, values: Sequence[str | bytes], certificate: PeerCertificate | None, *, may_wait: bool
+    ) -> Caller:
+        if len(values) != 1 or not isinstance(values[0], str):
+            raise self._unauthenticated()
+        scheme, _, text = values[0].partition(" ")
+        if scheme.lower() != "bearer":
+            raise self._unauthenticated()
+        shown = certificate.sha256 if certificate is not None else b""
+        answer = self._verifier.verify(
+            VerifyRequest(
+                token=text, audiences=(self._audience,), certificate_sha256=shown, may_wait=may_wait
+            )
+        )
+        if isinstance(answer, Rejected):
+            raise CallerUnauthenticatedError(f"the caller's token was rejected: {answer.reason}")
+        token = answer.token
+        return Caller(
+            principal=token.subject,
+            scopes=frozenset(token.scopes),
+            session_id=token.session_id,
+            is_delegated=bool(token.actors),
+        )
+
+    def _by_certificate(self, certificate: PeerCertificate | None) -> Caller:
+        client = self._directory.client_of(certificate) if certificate is not None else None
+        if client is None or client.disabled:
+            raise self._unauthenticated()
+        return Caller(principal=client.client_id, scopes=client.scopes)
+
+    def _unauthenticated(self) -> CallerUnauthenticatedError:
+        return CallerUnauthenticatedError(f"{_NEEDED}{self._audience!r}, or a client certificate")
+
+
+def request_id(context: grpc.ServicerContext) -> str:
+    """Return the client's `x-request-id` if it is 1 to 128 visible ASCII characters, else a new id."""
+    for key, value in context.invocation_metadata():
+        if key == REQUEST_ID and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """Return a random id for a call whose client sent no usable one."""
+    return secrets.token_hex(8)
 
 
 def peer_of(context: grpc.ServicerContext) -> str:

@@ -1,7 +1,6 @@
 """The table from errors to gRPC status codes, and the conversion to google.rpc.Status (AIP-193)."""
 
 import math
-import secrets
 from typing import Final, NamedTuple
 
 import grpc
@@ -11,9 +10,9 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.domain import errors
+from identity_service.grpc_api.calls import REQUEST_ID, new_request_id
 
 DOMAIN: Final = "identityapi.v1"
-REQUEST_ID: Final = "x-request-id"
 
 STATUS_OF: Final[dict[type[errors.IdentityError], grpc.StatusCode]] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -45,11 +44,6 @@ class RpcStatus(NamedTuple):
     trailing_metadata: tuple[tuple[str, str | bytes], ...]
 
 
-def new_request_id() -> str:
-    """Return a random id for a call whose client sent no usable one."""
-    return secrets.token_hex(8)
-
-
 def status_code(error: BaseException) -> grpc.StatusCode:
     """Return the status code of an error: that of the nearest class in `STATUS_OF`, or INTERNAL."""
     for kind in type(error).__mro__:
@@ -58,12 +52,13 @@ def status_code(error: BaseException) -> grpc.StatusCode:
     return grpc.StatusCode.INTERNAL
 
 
-def to_status(error: BaseException, request_id: str) -> RpcStatus:
-    """Return the status of an error.
+def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
+    """Return the status of an error; without a request id it gets a new one.
 
     Its details always have an ErrorInfo with the reason and the request id; also a BadRequest for an invalid
     request, and a RetryInfo for RESOURCE_EXHAUSTED and UNAVAILABLE.
     """
+    request_id = request_id or new_request_id()
     code = status_code(error)
     known = isinstance(error, errors.IdentityError) and code is not grpc.StatusCode.INTERNAL
     message = str(error) if known else _OPAQUE

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import Enum, auto
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -12,7 +13,6 @@ from urllib.parse import unquote
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ports import EventLog
-from identity_service.grpc_api.method_spec import Streams
 from identity_service.grpc_api.refusals import RefusalTurns, Strikes
 from identity_service.services.attempts import address_of
 
@@ -32,6 +32,15 @@ calls before it has processed their messages. The messages of such a client arri
 _WITHOUT_QUOTA: Final = ("request_timeout", "send_timeout", "watch_queue")
 """Settings of limits that end slow calls and streams instead of counting open ones."""
 _PEER_KIND: Final = "ipvN:"
+
+
+class Streams(Enum):
+    """The kinds of streams whose number is limited; docs/limits.md names the settings."""
+
+    WATCH = auto()
+    HEALTH = auto()
+    REFLECTION = auto()
+    AUDIT = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

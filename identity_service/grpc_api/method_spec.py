@@ -10,28 +10,11 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from identity_service.grpc_api.calls import Call
+from identity_service.grpc_api.calls import AccessRule, Call
 from identity_service.grpc_api.engine import ResponseStream
+from identity_service.grpc_api.limits import Streams
 
 RequestT = TypeVar("RequestT", bound=Message)
-
-
-class Access(Enum):
-    """The condition that a caller of a method must meet."""
-
-    OPEN = auto()
-    """None: the request carries its own proof, or there is nothing to protect."""
-    SCOPE = auto()
-    """The caller has the scope."""
-    OWN_OR_SCOPE = auto()
-    """The caller is authenticated. For objects that are not its own it needs the scope.
-
-    A party that acts for another one (token exchange) needs the scope for the objects of that one, too.
-    """
-    SCOPE_WHERE_CONFIGURED = auto()
-    """The caller has the scope, if the setting `require_caller_auth` is on; else none."""
-    HOLDER_OR_SCOPE = auto()
-    """None if the request contains the token that it is about; else the caller has the scope."""
 
 
 class Pool(Enum):
@@ -43,21 +26,10 @@ class Pool(Enum):
     """Threads for methods that may wait for the store."""
 
 
-class Streams(Enum):
-    """The kinds of streams whose number is limited; docs/limits.md names the settings."""
-
-    WATCH = auto()
-    HEALTH = auto()
-    REFLECTION = auto()
-    AUDIT = auto()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(AccessRule):
     """The access condition of a method, and how its calls are run, logged and limited."""
 
-    access: Access
-    scope: str = ""
     pool: Pool = Pool.WORK
     quiet: bool = False
     """Whether calls that succeed are logged at level debug only."""

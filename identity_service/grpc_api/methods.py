@@ -12,18 +12,18 @@ from grpc_reflection.v1alpha import reflection_pb2
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
+from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.limits import Streams
 from identity_service.grpc_api.method_spec import (
-    Access,
     Cached,
     Conversation,
     MethodSpec,
     Pool,
     Rule,
     Stream,
-    Streams,
     Unary,
 )
 from identity_service.grpc_api.reflection import SERVICE_NAMES as REFLECTION

@@ -6,12 +6,11 @@ the text of an exception to the client.
 """
 
 import logging
-import re
 import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -24,8 +23,7 @@ from identity_service.domain.errors import (
     ShuttingDownError,
     StoreUnavailableError,
 )
-from identity_service.grpc_api.callers import CallerGate
-from identity_service.grpc_api.calls import Call, Caller
+from identity_service.grpc_api.calls import REQUEST_ID, Call, Caller, CallerGate, request_id
 from identity_service.grpc_api.engine import (
     Context,
     ConversationHandler,
@@ -34,13 +32,12 @@ from identity_service.grpc_api.engine import (
     StreamHandler,
     UnaryHandler,
 )
-from identity_service.grpc_api.errors import REQUEST_ID, new_request_id, status_code, to_status
+from identity_service.grpc_api.errors import status_code, to_status
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSpec, Pool, Rule, Stream, Unary
 from identity_service.grpc_api.threads import Pools
 from identity_service.services.verify import StoreReadRequiredError
 
-_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 Answer: TypeAlias = Callable[[bytes, Context], bytes]
 Instant: TypeAlias = Callable[[bytes, Context], bytes | None]
 
@@ -244,14 +241,6 @@ class Pipeline:
         if started is not None:
             more["ms"] = round((time.perf_counter() - started) * 1000, 3)
         self._log.info("rpc", method=method, code=code, request_id=id_, **more)
-
-
-def request_id(context: Context) -> str:
-    """Return the client's `x-request-id` if it is 1 to 128 visible ASCII characters, else a new id."""
-    for key, value in context.invocation_metadata():
-        if key == REQUEST_ID and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            return value
-    return new_request_id()
 
 
 def _parsed(spec: MethodSpec, data: bytes) -> Any:

@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2
 
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
-from identity_service.grpc_api.callers import CallerGate
+from identity_service.grpc_api.calls import CallerGate
 from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer

@@ -31,7 +31,7 @@ from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, lo
 from identity_service.grpc_api.asgi.streams import AsgiStream, converse
 from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, window_of
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
-from identity_service.grpc_api.errors import new_request_id, to_status
+from identity_service.grpc_api.errors import to_status
 from identity_service.grpc_api.limits import Limits
 
 
@@ -264,7 +264,7 @@ class AsgiEngine:
 
 async def _refuse_with(send: Send, error: IdentityError, context: AsgiContext) -> None:
     """Refuse a call with the status of an error, including the error's details. Raises ClientGoneError."""
-    status = to_status(error, new_request_id())
+    status = to_status(error)
     context.set_status(status)
     await refuse(send, status.code, status.details, context)
 
@@ -288,7 +288,7 @@ def _status(error: Exception, context: AsgiContext) -> _Status:
     if isinstance(error, AbortedError):
         return _Status(context.code() or grpc.StatusCode.UNKNOWN, context.details())
     if isinstance(error, IdentityError):  # the call could not be handed to a thread
-        status = to_status(error, new_request_id())
+        status = to_status(error)
         context.set_status(status)
         return _Status(status.code, status.details)
     return _Status(grpc.StatusCode.UNKNOWN, "Exception calling application")

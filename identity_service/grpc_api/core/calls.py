@@ -1,9 +1,10 @@
-"""One call of grpcio's server, received and answered by completions of gRPC's core.
+"""The open calls of one grpcio server: received by completions, counted, and ended if their clients are slow.
 
 Uses the private interface of grpcio (`grpc._server` and its Cython core). pyproject.toml keeps grpcio below
 the next minor version, and `check.py` tests at start that the interface works.
 """
 
+from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final
@@ -11,10 +12,15 @@ from typing import Any, Final
 import grpc._server as internals
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from identity_service.grpc_api.errors import RpcStatus
+from identity_service.domain.errors import IdentityError, RequestTimeoutError, ServerBusyError
+from identity_service.grpc_api.core.memory import FreedMemory
+from identity_service.grpc_api.errors import RpcStatus, to_status
+from identity_service.grpc_api.limits import Limits
+from identity_service.process.background import BackgroundThread, every
 
 _RECEIVE: Final = "receive_message"
-_SEND: Final = "send_message"
+_CHECK_INTERVAL: Final = 0.1
+"""Seconds between two checks for calls with slow clients; a check takes 0.2 ms per 1,000 calls."""
 
 
 class Phase(Enum):
@@ -37,6 +43,10 @@ class Phase(Enum):
     """
     ENDED = auto()
     """None: the call has ended."""
+
+
+_CLIENT_READS: Final = (Phase.SENDING, Phase.ENDING)
+"""The phases that end when the client has read what was sent."""
 
 
 class OpenCall:
@@ -64,6 +74,10 @@ class OpenCall:
             state.details = status.details.encode()
             internals._abort(state, self.event.call, cygrpc.StatusCode.unknown, b"")
 
+    def refuse(self, error: IdentityError) -> None:
+        """End the call with the status of an error unless it has a status; does not wait."""
+        self.abort(to_status(error))
+
     def receive(self, received: Callable[[bytes | None], None]) -> None:
         """Start to receive one message; `received` gets it, or None if the client sends no more.
 
@@ -85,64 +99,128 @@ class OpenCall:
                 state.due.add(_RECEIVE)
 
 
-class CoreStream:
-    """A `ResponseStream` that sends by completions of gRPC's core."""
+class OpenCalls:
+    """The open calls of one server."""
 
-    def __init__(self, call: OpenCall, ending: Callable[[OpenCall], None]) -> None:
-        """Create a stream of a call; `ending` is called when the handler has ended the stream."""
-        self._call = call
-        self._ending = ending
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._monotonic = limits.monotonic
+        self._request_timeout = limits.config.request_timeout.total_seconds()
+        self._send_timeout = limits.config.send_timeout.total_seconds()
+        # Only grpcio's serving thread adds and removes calls.
+        self._open: set[OpenCall] = set()
+        self._waiting = deque[tuple[float, OpenCall, ServerBusyError]]()
+        """The calls that are not counted and wait to be refused, with the time of their turn."""
+        self._memory = FreedMemory(limits.monotonic)
+        self.thread = BackgroundThread("identity-calls", every(_CHECK_INTERVAL, self._check))
+        """Ends the calls of slow clients, from its start until it is closed."""
 
     @property
-    def address(self) -> str:
-        """Return the address under which the client counts; empty if exempt."""
-        return self._call.address
+    def are_any(self) -> bool:
+        """Return whether any call is open."""
+        return bool(self._open)
 
-    def send(self, message: bytes, taken: Callable[[], None]) -> None:
-        """Start to send one message; `taken` is called when the core has taken it or the call has ended."""
-        state = self._call.state
+    def admit(self, event: Any, state: Any) -> OpenCall | None:
+        """Count a new call and return it; if a limit refuses it, return None and end it with an error."""
+        limits = self._limits
+        address = limits.peers.address_of(event.call.peer().decode())
+        call = OpenCall(event, state, address, self._monotonic())
+        try:
+            limits.calls.acquire(address)
+            try:
+                call.beyond = limits.begin_receiving(address)
+            except ServerBusyError:
+                limits.calls.release(address)
+                raise
+        except ServerBusyError as error:
+            if delay := limits.seconds_until_refused(error):
+                # Without the traceback: it refers to frames, and thousands of calls may wait.
+                self._waiting.append((call.since + delay, call, error.with_traceback(None)))
+            else:
+                call.refuse(error)
+            return None
+        self._open.add(call)
+        state.callbacks.append(lambda: self._finished(call))
+        return call
 
-        def completed(_: Any) -> Any:
-            with state.condition:
-                ended = internals._possibly_finish_call(state, _SEND)
-            taken()
-            return ended
+    def received(self, call: OpenCall) -> bool:
+        """Record that the request of a call has arrived; return False if the call had ended before."""
+        with call.state.condition:
+            if call.phase is not Phase.RECEIVING:
+                return False
+            call.phase = Phase.RUNNING
+        self._limits.receives.release(call.address)
+        return True
 
-        with state.condition:
-            active = internals._is_rpc_state_active(state)
-            if active:
-                operations = [cygrpc.SendMessageOperation(message, 0)]
-                if state.initial_metadata_allowed:
-                    operations.insert(0, internals._get_initial_metadata_operation(state, None))
-                    state.initial_metadata_allowed = False
-                self._call.event.call.start_server_batch(operations, completed)
-                state.due.add(_SEND)
-        if not active:
-            taken()
+    def note_unfinished(self) -> None:
+        """Record that a client ended its request early, which may leave memory of a large message."""
+        self._memory.note()
 
-    def end(self, status: RpcStatus | None) -> None:
-        """End the stream with this status; None = OK."""
-        if status is not None:
-            self._call.abort(status)
-        else:
-            with self._call.state.condition:
-                if internals._is_rpc_state_active(self._call.state):
-                    internals._status(self._call.event, self._call.state, None)
-        self._ending(self._call)
+    def streaming(self, call: OpenCall) -> None:
+        """Record that the call is an open stream that waits for the next message to send."""
+        with call.state.condition:
+            if not call.state.statused and not self._abandoned(call):
+                call.phase = Phase.STREAMING
 
-    def cancel(self) -> None:
-        """End the call at once."""
-        self._call.event.call.cancel()
+    def sending(self, call: OpenCall) -> None:
+        """Record that a message is sent; the client has `send_timeout` to read it."""
+        with call.state.condition:
+            if not call.state.statused and not self._abandoned(call):
+                call.since, call.phase = self._monotonic(), Phase.SENDING
 
-    def is_active(self) -> bool:
-        """Return whether the call is still open."""
-        with self._call.state.condition:
-            return bool(internals._is_rpc_state_active(self._call.state))
+    def ending(self, call: OpenCall) -> None:
+        """Record that the handler has answered; the client has `send_timeout` to read the answer."""
+        with call.state.condition:
+            if call.phase is not Phase.ENDING and not self._abandoned(call):
+                # Set the time first: the checking thread reads the phase without the lock.
+                call.since, call.phase = self._monotonic(), Phase.ENDING
 
-    def on_end(self, callback: Callable[[], None]) -> bool:
-        """Register a callback that runs when the call ends; return False if it has ended already."""
-        with self._call.state.condition:
-            callbacks = self._call.state.callbacks
-            if callbacks is not None:
-                callbacks.append(callback)
-            return callbacks is not None
+    def _abandoned(self, call: OpenCall) -> bool:
+        """Return whether the call has ended; stop counting it if it only waited for its handler."""
+        if call.phase is Phase.ABANDONED:
+            call.phase = Phase.ENDED
+            self._limits.calls.release(call.address)
+        return call.phase is Phase.ENDED
+
+    def _finished(self, call: OpenCall) -> None:
+        with call.state.condition:
+            phase = call.phase
+            call.phase = Phase.ABANDONED if phase is Phase.RUNNING else Phase.ENDED
+        self._open.discard(call)
+        if phase is Phase.RECEIVING:
+            self._limits.receives.release(call.address)
+            self._memory.note()
+        if phase is not Phase.RUNNING:
+            self._limits.calls.release(call.address)
+
+    def _check(self) -> None:
+        self._memory.release()
+        now = self._monotonic()
+        self._refuse_waiting(now)
+        for call in self._open.copy():
+            if call.phase is Phase.RECEIVING:
+                timeout = self._limits.receive_grace if call.beyond else self._request_timeout
+                if now - call.since > timeout:
+                    self._stop_receiving(call)
+            elif call.phase in _CLIENT_READS and now - call.since > self._send_timeout:
+                self._limits.hit("send_timeout", call.address)
+                call.event.call.cancel()
+
+    def _refuse_waiting(self, now: float) -> None:
+        while self._waiting and self._waiting[0][0] <= now:
+            _, call, error = self._waiting.popleft()
+            call.refuse(error)
+            self._memory.note()
+
+    def _stop_receiving(self, call: OpenCall) -> None:
+        with call.state.condition:
+            if self.received(call):
+                call.refuse(self._timeout_error(call))
+                self.ending(call)
+                self._memory.note()
+
+    def _timeout_error(self, call: OpenCall) -> IdentityError:
+        if call.beyond:
+            return self._limits.end_grace(call.address)
+        self._limits.hit("request_timeout", call.address)
+        return RequestTimeoutError(self._request_timeout)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import grpc
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.grpc_api.core.open_calls import OpenCalls
+from identity_service.grpc_api.core.calls import OpenCalls
 from identity_service.grpc_api.core.receivers import UnaryReceiver
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads

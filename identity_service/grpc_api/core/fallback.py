@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from identity_service.domain.errors import NotReadyError
 from identity_service.grpc_api.engine import Context, ConversationHandler, StreamHandler, UnaryHandler
-from identity_service.grpc_api.errors import RpcStatus, new_request_id, to_status
+from identity_service.grpc_api.errors import RpcStatus, to_status
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.threads import Threads
 
@@ -50,7 +50,7 @@ class BlockingStream:
             self.cancel()
             taken()
         except NotReadyError as error:
-            self.end(to_status(error, new_request_id()))
+            self.end(to_status(error))
             taken()
 
     def end(self, status: RpcStatus | None) -> None:

@@ -12,18 +12,82 @@ from typing import Any, Final
 
 import grpc
 import grpc._server as internals
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from identity_service.domain.errors import IdentityError, NotReadyError, ShuttingDownError
-from identity_service.grpc_api.core.calls import CoreStream, OpenCall
-from identity_service.grpc_api.core.open_calls import OpenCalls
+from identity_service.grpc_api.core.calls import OpenCall, OpenCalls
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
-from identity_service.grpc_api.errors import RpcStatus, new_request_id, to_status
+from identity_service.grpc_api.errors import RpcStatus
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.threads import Threads
 
+_SEND: Final = "send_message"
 _NO_MESSAGE: Final = RpcStatus(
     grpc.StatusCode.UNIMPLEMENTED, "the method takes exactly one request message", ()
 )
+
+
+class CoreStream:
+    """A `ResponseStream` that sends by completions of gRPC's core."""
+
+    def __init__(self, call: OpenCall, ending: Callable[[OpenCall], None]) -> None:
+        """Create a stream of a call; `ending` is called when the handler has ended the stream."""
+        self._call = call
+        self._ending = ending
+
+    @property
+    def address(self) -> str:
+        """Return the address under which the client counts; empty if exempt."""
+        return self._call.address
+
+    def send(self, message: bytes, taken: Callable[[], None]) -> None:
+        """Start to send one message; `taken` is called when the core has taken it or the call has ended."""
+        state = self._call.state
+
+        def completed(_: Any) -> Any:
+            with state.condition:
+                ended = internals._possibly_finish_call(state, _SEND)
+            taken()
+            return ended
+
+        with state.condition:
+            active = internals._is_rpc_state_active(state)
+            if active:
+                operations = [cygrpc.SendMessageOperation(message, 0)]
+                if state.initial_metadata_allowed:
+                    operations.insert(0, internals._get_initial_metadata_operation(state, None))
+                    state.initial_metadata_allowed = False
+                self._call.event.call.start_server_batch(operations, completed)
+                state.due.add(_SEND)
+        if not active:
+            taken()
+
+    def end(self, status: RpcStatus | None) -> None:
+        """End the stream with this status; None = OK."""
+        if status is not None:
+            self._call.abort(status)
+        else:
+            with self._call.state.condition:
+                if internals._is_rpc_state_active(self._call.state):
+                    internals._status(self._call.event, self._call.state, None)
+        self._ending(self._call)
+
+    def cancel(self) -> None:
+        """End the call at once."""
+        self._call.event.call.cancel()
+
+    def is_active(self) -> bool:
+        """Return whether the call is still open."""
+        with self._call.state.condition:
+            return bool(internals._is_rpc_state_active(self._call.state))
+
+    def on_end(self, callback: Callable[[], None]) -> bool:
+        """Register a callback that runs when the call ends; return False if it has ended already."""
+        with self._call.state.condition:
+            callbacks = self._call.state.callbacks
+            if callbacks is not None:
+                callbacks.append(callback)
+            return callbacks is not None
 
 
 class Receiver(ThreadPoolExecutor):
@@ -68,7 +132,7 @@ class Receiver(ThreadPoolExecutor):
             self._refuse(call, error)
 
     def _refuse(self, call: OpenCall, error: IdentityError) -> None:
-        call.abort(to_status(error, new_request_id()))
+        call.refuse(error)
         self._calls.ending(call)
 
     def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.asgi.wire import frame
+from identity_service.grpc_api.calls import REQUEST_ID
 from identity_service.grpc_api.engine import (
     Context,
     ConversationHandler,
@@ -22,7 +23,6 @@ from identity_service.grpc_api.engine import (
     StreamHandler,
     UnaryHandler,
 )
-from identity_service.grpc_api.errors import REQUEST_ID
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads
 from tests.fakes.event_logs import RecordingEventLog
