@@ -13,7 +13,7 @@ from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.keys import KeyPolicy
 from identity_service.domain.ports import AuditTrail, Clock, EventLog, IssuerKeys, PasswordHasher, ReplicaView
 from identity_service.domain.store import RecordStore, Store
-from identity_service.grpc_api import answers
+from identity_service.grpc_api.identity import render
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.encryption_keys import RegisteredKeys
@@ -111,7 +111,7 @@ class UseCases:
             self.keys,
             replica,
             clock,
-            answers.render,
+            render,
             leeway=settings.leeway,
             cache_bytes=settings.cache_bytes // 4 * 3,
             serve_stale=settings.on_stale == "serve",

@@ -3,10 +3,7 @@
 No message holds a password hash, a secret's hash or an encrypted key.
 """
 
-from datetime import datetime
 from typing import Final
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.origin import Origin
@@ -14,7 +11,6 @@ from identity_service.domain.principals import Client, OnReuse, StoredSecret, Us
 from identity_service.domain.records import Versioned
 from identity_service.domain.sessions import Session
 from identity_service.grpc_api.admin_convert import GRANTS
-from identity_service.grpc_api.answers import timestamp
 from identityapi.v1 import principal_pb2
 
 _GRANTS: Final = {grant: number for number, grant in GRANTS.items()}
@@ -27,7 +23,7 @@ _ON_REUSE: Final = {
 def from_client(found: Versioned[Client]) -> principal_pb2.Client:
     """Convert a client; its etag is the revision of the record."""
     client = found.record
-    message = principal_pb2.Client(
+    return principal_pb2.Client(
         client_id=client.client_id,
         display_name=client.display_name,
         grants=sorted(_GRANTS[grant] for grant in client.grants),
@@ -41,12 +37,10 @@ def from_client(found: Versioned[Client]) -> principal_pb2.Client:
         exchange_audiences=sorted(client.exchange_audiences),
         encryption_key=client.encryption_key or "",
         secrets=[_from_secret(secret) for secret in client.secrets],
-        create_time=_time(client.create_time),
+        create_time=client.create_time,
+        max_lifetime=client.max_lifetime,
         etag=str(found.revision),
     )
-    if client.max_lifetime is not None:
-        message.max_lifetime.FromTimedelta(client.max_lifetime)
-    return message
 
 
 def from_user(found: Versioned[User]) -> principal_pb2.User:
@@ -60,7 +54,7 @@ def from_user(found: Versioned[User]) -> principal_pb2.User:
         scopes=sorted(user.scopes),
         disabled=user.disabled,
         has_password=user.password_hash is not None,
-        create_time=_time(user.create_time),
+        create_time=user.create_time,
         etag=str(found.revision),
     )
 
@@ -73,9 +67,9 @@ def from_session(session: Session, origin: Origin) -> principal_pb2.Session:
         client_id=session.client_id,
         device=session.device,
         peer=session.peer,
-        auth_time=timestamp(session.auth_time),
-        refresh_time=_time(session.refresh_time),
-        expire_time=timestamp(session.expire_time),
+        auth_time=session.auth_time,
+        refresh_time=session.refresh_time,
+        expire_time=session.expire_time,
         audiences=session.audiences,
         scopes=session.scopes,
         current=session.session_id == origin.session_id,
@@ -85,7 +79,7 @@ def from_session(session: Session, origin: Origin) -> principal_pb2.Session:
 def from_trusted_issuer(found: Versioned[TrustedIssuer]) -> principal_pb2.TrustedIssuer:
     """Convert a trusted issuer; its etag is the revision of the record."""
     issuer = found.record
-    message = principal_pb2.TrustedIssuer(
+    return principal_pb2.TrustedIssuer(
         issuer=issuer.issuer,
         jwks_uri=issuer.jwks_uri,
         jwks_file=issuer.jwks_file,
@@ -99,19 +93,11 @@ def from_trusted_issuer(found: Versioned[TrustedIssuer]) -> principal_pb2.Truste
             for rule in issuer.rules
         ],
         single_use=issuer.single_use,
-        create_time=_time(issuer.create_time),
+        create_time=issuer.create_time,
+        max_age=issuer.max_age,
         etag=str(found.revision),
     )
-    if issuer.max_age is not None:
-        message.max_age.FromTimedelta(issuer.max_age)
-    return message
 
 
 def _from_secret(secret: StoredSecret) -> principal_pb2.SecretInfo:
-    return principal_pb2.SecretInfo(
-        create_time=_time(secret.create_time), expire_time=_time(secret.expire_time)
-    )
-
-
-def _time(time: datetime | None) -> Timestamp | None:
-    return None if time is None else timestamp(time)
+    return principal_pb2.SecretInfo(create_time=secret.create_time, expire_time=secret.expire_time)

@@ -18,7 +18,7 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.secret import Secret
-from identity_service.grpc_api.credentials import refuse_controls, refuse_invisible
+from identity_service.grpc_api.convert import refuse_controls, refuse_invisible, refuse_long
 from identity_service.services.admin.sessions import AllBut, OfClient, OfSubject, OneSession
 from identity_service.services.admin.users import NewUser
 from identityapi.v1 import admin_service_pb2 as pb
@@ -179,8 +179,7 @@ def to_purpose(value: int) -> KeyPurpose:
 
 def to_reason(text: str) -> str:
     """Return the reason of a change, for the audit events. Raises InvalidRequestError."""
-    if len(text) > MAX_REASON_CHARS:
-        raise InvalidRequestError.of("reason", f"must have at most {MAX_REASON_CHARS} characters")
+    refuse_long(reason=(text, MAX_REASON_CHARS))
     refuse_invisible(reason=text)
     return text
 

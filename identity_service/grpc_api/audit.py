@@ -10,7 +10,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from identity_service.domain.audit import AuditFilter, AuditOutcome, AuditType, StoredEvent
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.store import AuditStore
-from identity_service.grpc_api.answers import timestamp
 from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.calls import Call
 from identity_service.grpc_api.engine import ResponseStream
@@ -66,7 +65,7 @@ def from_stored_event(stored: StoredEvent) -> audit_pb2.AuditEvent:
     event = stored.event
     return audit_pb2.AuditEvent(
         event_id=stored.event_id,
-        time=timestamp(stored.time),
+        time=stored.time,
         type=event.type.value,
         outcome=_OUTCOMES[event.outcome],
         actor=event.actor,

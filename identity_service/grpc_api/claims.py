@@ -1,12 +1,12 @@
-"""Converters of extra claims between google.protobuf.Struct and JSON values.
+"""The converter of the extra claims of a request: from google.protobuf.Struct to JSON values.
 
-Claims that a client sends are bounded in depth, size and names.
+They are bounded in depth, size and names.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Final
 
 from google.protobuf.struct_pb2 import Struct, Value
 
@@ -33,11 +33,6 @@ def to_claims(struct: Struct) -> Mapping[str, object]:
     if len(json.dumps(claims, ensure_ascii=False).encode()) > MAX_EXTRA_CLAIMS_BYTES:
         raise InvalidRequestError.of("claims", f"must have at most {MAX_EXTRA_CLAIMS_BYTES} bytes as JSON")
     return claims
-
-
-def from_claims(claims: Mapping[str, object], into: Struct) -> None:
-    """Write the claims of a token that this service signed into a message."""
-    into.update(cast("Mapping[str, Any]", claims))
 
 
 def _plain(value: Value, depth: int) -> object:

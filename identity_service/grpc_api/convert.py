@@ -1,6 +1,7 @@
-"""Converters of IdentityService's and TrustService's requests: from wire messages to domain values.
+"""Converters of IdentityService's requests: from wire messages to domain values.
 
-A converter names the wrong field in its error, and makes no other decision.
+A converter names the wrong field in its error, and makes no other decision. The checks on text fields at the
+end also serve the other services.
 """
 
 from collections.abc import Mapping
@@ -9,25 +10,31 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from identity_service.domain.errors import (
-    InvalidRequestError,
-    LifetimeOutOfBoundsError,
-)
+from identity_service.domain.errors import FieldViolation, InvalidRequestError, LifetimeOutOfBoundsError
 from identity_service.domain.grants import MAX_AUDIENCES, MAX_SCOPES, GrantRequest
 from identity_service.domain.ids import (
     EVERYONE,
+    FIRST_PARTY_CLIENT,
     PrincipalId,
     SessionId,
     TokenId,
     is_principal_id,
 )
+from identity_service.domain.invisible import VISIBLE_TEXT, is_visible_text
 from identity_service.domain.log import Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, TokenEncryption
+from identity_service.domain.visible import NO_CONTROLS, has_controls
 from identity_service.grpc_api.claims import to_claims
-from identity_service.grpc_api.credentials import refuse_invisible, to_credential, too_long
-from identity_service.services.authenticate import Password
+from identity_service.services.authenticate import (
+    ClientAssertion,
+    ClientCertificate,
+    ClientCredential,
+    ClientSecret,
+    FederatedToken,
+    Password,
+)
 from identity_service.services.exchange import ExchangeRequest
 from identity_service.services.issue import IssueRequest
 from identity_service.services.refresh import RefreshRequest
@@ -42,7 +49,6 @@ from identity_service.services.revoke import (
 from identity_service.services.verify import VerifyRequest
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
-from identityapi.v1 import trust_service_pb2 as trust_pb
 
 MAX_BATCH: Final = 1000
 _ENCRYPTIONS: Final[Mapping[int, TokenEncryption]] = {
@@ -81,14 +87,10 @@ def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest
 def _exchange(request: pb.IssueRequest) -> ExchangeRequest | None:
     if not request.subject_token and not request.actor_token:
         return None
-    violations = [
-        *too_long(
-            subject_token=(request.subject_token, MAX_TOKEN_CHARS),
-            actor_token=(request.actor_token, MAX_TOKEN_CHARS),
-        )
-    ]
-    if violations:
-        raise InvalidRequestError(*violations)
+    refuse_long(
+        subject_token=(request.subject_token, MAX_TOKEN_CHARS),
+        actor_token=(request.actor_token, MAX_TOKEN_CHARS),
+    )
     if not request.subject_token:
         raise InvalidRequestError.of("subject_token", "must be set if actor_token is set")
     if request.credential.WhichOneof("kind") == "password":
@@ -127,28 +129,10 @@ def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
     )
 
 
-def to_resume(request: trust_pb.WatchRequest) -> Revision | None:
-    """Return the revision to resume after; None = send everything that is live.
-
-    Raises InvalidRequestError.
-    """
-    if not request.resume_after:
-        return None
-    try:
-        return Revision.parse(request.resume_after)
-    except ValueError:
-        raise InvalidRequestError.of("resume_after", "must be a revision that Watch returned") from None
-
-
 def check_batch(request: pb.VerifyBatchRequest) -> None:
     """Raise InvalidRequestError unless the batch has 1 to 1,000 requests."""
     if not 1 <= len(request.requests) <= MAX_BATCH:
         raise InvalidRequestError.of("requests", f"must have 1 to {MAX_BATCH} entries")
-
-
-def to_verify_in_batch(request: pb.VerifyBatchRequest, index: int) -> VerifyRequest:
-    """Convert the request at this index of a batch. Raises InvalidRequestError."""
-    return to_verify(request.requests[index], f"requests[{index}].")
 
 
 def to_refresh(request: pb.RefreshRequest, origin: Origin = NOWHERE) -> RefreshRequest:
@@ -172,9 +156,7 @@ def to_refresh(request: pb.RefreshRequest, origin: Origin = NOWHERE) -> RefreshR
 
 def to_revoke(request: pb.RevokeRequest, origin: Origin = NOWHERE) -> RevokeRequest:
     """Convert a request of Revoke. Raises InvalidRequestError."""
-    violations = [*too_long(reason=(request.reason, 256), request_id=(request.request_id, 64))]
-    if violations:
-        raise InvalidRequestError(*violations)
+    refuse_long(reason=(request.reason, 256), request_id=(request.request_id, 64))
     refuse_invisible(reason=request.reason, request_id=request.request_id)
     return RevokeRequest(
         target=_target(request),
@@ -232,3 +214,83 @@ def _revision(text: str, path: str) -> Revision:
         raise InvalidRequestError.of(
             f"{path}at_least_revision", "must be a revision that Revoke returned"
         ) from None
+
+
+def to_credential(credential: token_pb2.Credential, path: str, origin: Origin) -> ClientCredential | Password:
+    """Convert a credential of any kind; `path` names it in errors. Raises InvalidRequestError."""
+    match credential.WhichOneof("kind"):
+        case "client_secret":
+            return _client_secret(credential.client_secret, f"{path}.client_secret")
+        case "password":
+            return _password(credential.password, f"{path}.password")
+        case "client_assertion":
+            return ClientAssertion(jwt=_jwt(credential.client_assertion.jwt, f"{path}.client_assertion"))
+        case "client_certificate":
+            return ClientCertificate(certificate=origin.certificate)
+        case "federated_token":
+            return FederatedToken(jwt=_jwt(credential.federated_token.jwt, f"{path}.federated_token"))
+        case _:
+            raise InvalidRequestError.of(path, "must be set to one kind of credential")
+
+
+def _jwt(text: str, path: str) -> Secret:
+    require(path, jwt=(text, MAX_TOKEN_CHARS))
+    return Secret(text)
+
+
+def _client_secret(value: token_pb2.ClientSecret, path: str) -> ClientSecret:
+    require(path, client_id=(value.client_id, 128), client_secret=(value.client_secret, 256))
+    refuse_controls(path, client_id=value.client_id)
+    return ClientSecret(client_id=PrincipalId(value.client_id), secret=Secret(value.client_secret))
+
+
+def _password(value: token_pb2.Password, path: str) -> Password:
+    require(path, username=(value.username, 128), password=(value.password, 1024))
+    refuse_controls(path, username=value.username, client_id=value.client_id)
+    refuse_long(path, client_id=(value.client_id, 128), client_secret=(value.client_secret, 256))
+    return Password(
+        username=value.username,
+        password=Secret(value.password),
+        client_id=PrincipalId(value.client_id) if value.client_id else FIRST_PARTY_CLIENT,
+        client_secret=Secret(value.client_secret) if value.client_secret else None,
+    )
+
+
+def require(path: str, **fields: tuple[str, int]) -> None:
+    """Raise InvalidRequestError unless each text is set and at most as long as its limit."""
+    _refuse(
+        path,
+        {
+            name: f"must have at most {limit} characters" if value else "must be set"
+            for name, (value, limit) in fields.items()
+            if not 0 < len(value) <= limit
+        },
+    )
+
+
+def refuse_long(path: str = "", **fields: tuple[str, int]) -> None:
+    """Raise InvalidRequestError if a text is longer than its limit."""
+    too_long = {name: limit for name, (value, limit) in fields.items() if len(value) > limit}
+    _refuse(path, {name: f"must have at most {limit} characters" for name, limit in too_long.items()})
+
+
+def refuse_controls(path: str = "", **fields: str) -> None:
+    """Raise InvalidRequestError if a name could change how the text around it is shown.
+
+    Other invisible characters are allowed, since records of an older version may have such names and must be
+    found.
+    """
+    _refuse(path, {name: NO_CONTROLS for name, value in fields.items() if has_controls(value)})
+
+
+def refuse_invisible(**fields: str) -> None:
+    """Raise InvalidRequestError if a text for people has characters that cannot be displayed as they are."""
+    _refuse("", {name: VISIBLE_TEXT for name, value in fields.items() if not is_visible_text(value)})
+
+
+def _refuse(path: str, wrong: Mapping[str, str]) -> None:
+    """Raise InvalidRequestError with these descriptions of fields, unless there are none."""
+    if wrong:
+        raise InvalidRequestError(
+            *(FieldViolation(field=f"{path}.{n}" if path else n, description=d) for n, d in wrong.items())
+        )

@@ -1,11 +1,10 @@
 """The table from errors to gRPC status codes, and the conversion to google.rpc.Status (AIP-193)."""
 
-import math
+from datetime import timedelta
 from typing import Final, NamedTuple
 
 import grpc
 from google.protobuf import any_pb2
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -77,7 +76,7 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
             ),
         )
     if isinstance(error, errors.ExhaustedError | errors.UnavailableError):
-        _attach(status, error_details_pb2.RetryInfo(retry_delay=_duration(error.retry_after)))
+        _attach(status, error_details_pb2.RetryInfo(retry_delay=timedelta(seconds=error.retry_after)))
     return RpcStatus(
         code=code,
         details=message,
@@ -92,8 +91,3 @@ def _attach(status: status_pb2.Status, detail: Message) -> None:
     packed = any_pb2.Any()
     packed.Pack(detail)
     status.details.append(packed)
-
-
-def _duration(seconds: float) -> Duration:
-    fraction, whole = math.modf(seconds)
-    return Duration(seconds=int(whole), nanos=int(fraction * 1e9))

@@ -1,18 +1,28 @@
-"""The servicer of IdentityService: each method converts, calls a use case, and converts the result."""
+"""The servicer of IdentityService: each method converts, calls a use case, and converts the result.
+
+Verify answers in bytes. The field `verified` is serialized once per token and cached with the token. A
+response is that field followed by the field `revision`: protobuf allows serialized fields of one message to
+be concatenated.
+"""
 
 from hashlib import blake2b
 from typing import Final
 
+from identity_service.domain.log import Revision
 from identity_service.domain.ports import ReplicaView
-from identity_service.grpc_api import answers, batches, convert
+from identity_service.domain.tokens import AccessToken, Actor, Rejected
+from identity_service.grpc_api import batches, convert
 from identity_service.grpc_api.calls import Call
 from identity_service.services.issue import Issuer
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import Revoker
+from identity_service.services.token_maker import TokenSet
 from identity_service.services.verify import Verified, Verifier, VerifyRequest
 from identity_shared.lru_cache import LruCache
 from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
 
+_TOKEN_TYPE: Final = "Bearer"  # noqa: S105  # RFC 6750
 _CACHE_ENTRY_BYTES: Final = 500
 """Memory that a cached response takes beside its serialized text, in bytes."""
 _MAX_RECALLED_BATCH: Final = 200
@@ -40,13 +50,14 @@ class IdentityServicer:
         self._refresher = refresher
         self._revoker = revoker
         self._replica = replica
-        self._revision = answers.RevisionField()
+        self._revision_field: tuple[Revision | None, bytes] = (None, b"")
+        """The last revision, and the serialized field `revision` of a VerifyResponse with it."""
         self._answered: LruCache[bytes, Verified[bytes]] = LruCache(cache_bytes)
 
     def issue(self, request: pb.IssueRequest, call: Call) -> pb.IssueResponse:
         """Issue tokens for a credential."""
         tokens = self._issuer.issue(convert.to_issue(request, call.origin))
-        return pb.IssueResponse(token_set=answers.from_token_set(tokens))
+        return pb.IssueResponse(token_set=from_token_set(tokens))
 
     def recall_verify(self, data: bytes) -> bytes | None:
         """Return the cached response to the same bytes if its token is still valid, else None.
@@ -54,7 +65,7 @@ class IdentityServicer:
         Equal bytes ask the same of the same token, so only expiry and revocations are checked again.
         """
         # Read the revision before the token is checked: it may understate what is known, never overstate.
-        revision = self._revision.of(self._replica.revision)
+        revision = self._serialized_revision()
         known = self._recall(data)
         return None if known is None else known.rendered + revision
 
@@ -62,7 +73,7 @@ class IdentityServicer:
         """Verify a token; a token that is not valid is an answer, not an error."""
         wanted = convert.to_verify(request)
         self._verifier.prepare(wanted)
-        revision = self._revision.of(self._replica.revision)
+        revision = self._serialized_revision()
         return self._verify(wanted, data, revision)
 
     def recall_batch(self, data: bytes) -> bytes | None:
@@ -74,7 +85,7 @@ class IdentityServicer:
         parts = batches.split(data, _MAX_RECALLED_BATCH)
         if not parts:
             return None
-        revision = self._revision.of(self._replica.revision)
+        revision = self._serialized_revision()
         responses = []
         for part in parts:
             known = self._recall(part)
@@ -89,22 +100,31 @@ class IdentityServicer:
         parts = batches.split(data, convert.MAX_BATCH) or [
             single.SerializeToString() for single in request.requests
         ]
-        before = self._revision.of(self._replica.revision)
+        before = self._serialized_revision()
         responses = {
             index: known.rendered + before
             for index, part in enumerate(parts)
             if (known := self._recall(part)) is not None
         }
         asked = {
-            index: convert.to_verify_in_batch(request, index)
+            index: convert.to_verify(request.requests[index], f"requests[{index}].")
             for index in range(len(parts))
             if index not in responses
         }
         came = self._verifier.prepare(*asked.values())
-        revision = self._revision.of(self._replica.revision)
+        revision = self._serialized_revision()
         for index, wanted in asked.items():
             responses[index] = self._verify(wanted, parts[index], revision, came)
         return batches.join(responses[index] for index in range(len(parts)))
+
+    def _serialized_revision(self) -> bytes:
+        """Return the serialized field `revision` of a VerifyResponse, for what this process knows now."""
+        revision = self._replica.revision
+        known, field = self._revision_field
+        if known is not revision:
+            field = pb.VerifyResponse(revision=str(revision)).SerializeToString()
+            self._revision_field = (revision, field)
+        return field
 
     def _recall(self, data: bytes) -> Verified[bytes] | None:
         """Return the cached result of a serialized VerifyRequest if its token is still valid, else None."""
@@ -123,13 +143,67 @@ class IdentityServicer:
         outcome = self._verifier.verify(wanted, came)
         if isinstance(outcome, Verified) and not wanted.strong and wanted.at_least_revision is None:
             self._answered.put(blake2b(data).digest(), outcome, _CACHE_ENTRY_BYTES + len(outcome.rendered))
-        return answers.verify_response(outcome, revision)
+        return verify_response(outcome, revision)
 
     def refresh(self, request: pb.RefreshRequest, call: Call) -> pb.RefreshResponse:
         """Exchange a refresh token for new tokens of its session."""
         tokens = self._refresher.refresh(convert.to_refresh(request, call.origin))
-        return pb.RefreshResponse(token_set=answers.from_token_set(tokens))
+        return pb.RefreshResponse(token_set=from_token_set(tokens))
 
     def revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:
         """Revoke a token, a session, or everything of a principal; returns once the revocation is durable."""
         return pb.RevokeResponse(revision=str(self._revoker.revoke(convert.to_revoke(request, call.origin))))
+
+
+def from_token_set(tokens: TokenSet) -> token_pb2.TokenSet:
+    """Convert issued tokens."""
+    return token_pb2.TokenSet(
+        access_token=tokens.access_token,
+        token_type=_TOKEN_TYPE,
+        expire_time=tokens.expire_time,
+        refresh_token=tokens.refresh_token,
+        refresh_expire_time=tokens.refresh_expire_time,
+        audiences=tokens.audiences,
+        scopes=tokens.scopes,
+        token_id=tokens.token_id,
+        session_id=tokens.session_id,
+    )
+
+
+def from_access_token(token: AccessToken) -> token_pb2.VerifiedToken:
+    """Convert the claims of a verified access token."""
+    return token_pb2.VerifiedToken(
+        issuer=token.issuer,
+        subject=token.subject,
+        audiences=token.audiences,
+        client_id=token.client_id,
+        scopes=token.scopes,
+        token_id=token.token_id,
+        session_id=token.session_id,
+        issue_time=token.issue_time,
+        expire_time=token.expire_time,
+        auth_time=token.auth_time,
+        actors=map(_from_actor, token.actors),
+        may_act=_from_actor(token.may_act) if token.may_act is not None else None,
+        certificate_sha256=token.certificate_sha256,
+        claims=token.claims or None,
+    )
+
+
+def _from_actor(actor: Actor) -> token_pb2.Actor:
+    return token_pb2.Actor(subject=actor.subject, client_id=actor.client_id)
+
+
+def render(token: AccessToken) -> bytes:
+    """Return a serialized VerifyResponse that holds only the field `verified`."""
+    return pb.VerifyResponse(verified=from_access_token(token)).SerializeToString()
+
+
+def verify_response(outcome: Verified[bytes] | Rejected, revision: bytes) -> bytes:
+    """Return a serialized VerifyResponse; `revision` is that field, serialized."""
+    if isinstance(outcome, Verified):
+        return outcome.rendered + revision
+    rejected = pb.VerifyResponse(
+        rejected=pb.Rejection(reason=f"REJECTION_REASON_{outcome.reason}", detail=outcome.detail)
+    )
+    return rejected.SerializeToString() + revision

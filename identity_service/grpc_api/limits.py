@@ -138,23 +138,26 @@ class Quota:
         """Return the number of addresses, without exempt ones, that hold something open now."""
         return len(self._by_address)
 
-    def acquire(self, address: str, *, briefly: bool = False) -> bool:
+    def acquire(self, address: str, *, briefly: Callable[[str], bool] | None = None) -> bool:
         """Count one more; return whether this exceeds the bound of its address.
 
         Raises ServerBusyError if it exceeds the total bound, and AddressBusyError if it exceeds only that of
-        its address, without `briefly`.
+        its address, and `briefly` does not allow it.
 
         Args:
             address: the result of `Peers.address_of`; an empty address counts toward the total only.
-            briefly: count it even beyond the bound of its address, since the caller ends it soon. Ignored if
-                half of the total bound is open: otherwise two addresses could lock out all others.
+            briefly: returns whether it counts even beyond the bound of its address, since the caller ends it
+                soon. Ignored if half of the total bound is open: otherwise two addresses could lock out all
+                others.
         """
         total, per_peer = self._bound.total, self._bound.per_peer
         with self._lock:
             held = self._by_address.get(address, 0)
             beyond = address != "" and held >= per_peer
             full = self._open >= total
-            if not full and (not beyond or (briefly and self._open < total // 2)):
+            if not full and (
+                not beyond or (briefly is not None and self._open < total // 2 and briefly(address))
+            ):
                 self._open += 1
                 if address:
                     self._by_address[address] = held + 1
@@ -229,7 +232,10 @@ class Limits:
 
         Raises ServerBusyError, AddressBusyError. Call `receives.release` when the request has been processed.
         """
-        return self.receives.acquire(address, briefly=not self.strikes.has(address))
+        return self.receives.acquire(address, briefly=self._has_grace)
+
+    def _has_grace(self, address: str) -> bool:
+        return not self.strikes.has(address)
 
     def end_grace(self, address: str) -> AddressBusyError:
         """Record that a request has not arrived within `receive_grace`; return the error for its client.

@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
+from identity_service.domain.errors import InvalidRequestError
+from identity_service.domain.log import Revision
 from identity_service.domain.ports import ReplicaView
-from identity_service.grpc_api import convert
 from identity_service.grpc_api.calls import Call
 from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.senders import Senders
@@ -36,5 +37,18 @@ class TrustServicer:
 
     def watch(self, request: pb.WatchRequest, call: Call, stream: ResponseStream) -> None:
         """Send the live revocations, then every change and heartbeats, until the stream ends."""
-        watcher = self._hub.open(convert.to_resume(request), self._senders.wake)
+        watcher = self._hub.open(_to_resume(request), self._senders.wake)
         self._senders.add(watcher, stream, call.request_id, lambda: self._hub.close(watcher))
+
+
+def _to_resume(request: pb.WatchRequest) -> Revision | None:
+    """Return the revision to resume after; None = send everything that is live.
+
+    Raises InvalidRequestError.
+    """
+    if not request.resume_after:
+        return None
+    try:
+        return Revision.parse(request.resume_after)
+    except ValueError:
+        raise InvalidRequestError.of("resume_after", "must be a revision that Watch returned") from None

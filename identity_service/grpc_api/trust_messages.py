@@ -16,7 +16,6 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.grpc_api.answers import timestamp
 from identityapi.v1 import trust_service_pb2 as pb
 
 _LONGEST_MAX_AGE: Final = timedelta(minutes=20)
@@ -48,10 +47,8 @@ def from_keys(keys: Sequence[PublishedKey], max_age: timedelta) -> pb.KeySet:
     The etag depends on the keys only, not on their states.
     """
     jwks = json.dumps({"keys": [json.loads(key.public_jwk) for key in keys if key.public_jwk is not None]})
-    message = pb.KeySet(jwks=jwks, etag=base64url(hashlib.sha256(jwks.encode()).digest()[:16]))
-    message.max_age.FromTimedelta(max_age)
-    message.keys.extend(map(from_key, keys))
-    return message
+    etag = base64url(hashlib.sha256(jwks.encode()).digest()[:16])
+    return pb.KeySet(jwks=jwks, etag=etag, max_age=max_age, keys=map(from_key, keys))
 
 
 def from_key(key: PublishedKey) -> pb.PublishedKey:
@@ -62,9 +59,9 @@ def from_key(key: PublishedKey) -> pb.PublishedKey:
         algorithm=key.algorithm,
         state=_STATES[key.state],
         jwk=key.public_jwk or "",
-        create_time=timestamp(key.create_time),
-        activate_time=timestamp(key.activate_time),
-        expire_time=timestamp(key.expire_time) if key.expire_time is not None else None,
+        create_time=key.create_time,
+        activate_time=key.activate_time,
+        expire_time=key.expire_time,
     )
 
 
@@ -95,25 +92,22 @@ class WatchRenderer:
 
     def heartbeat(self, revision: Revision, time: datetime, staleness: float) -> bytes:
         """Return a heartbeat; `staleness` in seconds."""
-        message = pb.WatchResponse(revision=str(revision), time=timestamp(time))
-        message.staleness.FromMilliseconds(round(min(staleness, 1e9) * 1000))
-        return message.SerializeToString()
+        shown = timedelta(milliseconds=round(min(staleness, 1e9) * 1000))
+        return pb.WatchResponse(revision=str(revision), time=time, staleness=shown).SerializeToString()
 
 
 def _add(message: pb.WatchResponse, change: Change, link: Link) -> None:
     match change:
         case TokenDenied():
-            denied = message.revocations.add().denied_token
-            denied.token_id = change.token_id
-            denied.deny_until.CopyFrom(timestamp(change.deny_until))
+            denied = pb.DeniedToken(token_id=change.token_id, deny_until=change.deny_until)
+            message.revocations.add(denied_token=denied)
         case SessionEnded():
-            ended = message.revocations.add().ended_session
-            ended.session_id = change.session_id
-            ended.deny_until.CopyFrom(timestamp(change.deny_until))
+            ended = pb.EndedSession(session_id=change.session_id, deny_until=change.deny_until)
+            message.revocations.add(ended_session=ended)
         case GenerationRaised():
-            raised = message.revocations.add().raised_generation
-            raised.principal = change.principal
-            raised.number = change.number
-            raised.link = change.origin or link
+            raised = pb.RaisedGeneration(
+                principal=change.principal, number=change.number, link=change.origin or link
+            )
+            message.revocations.add(raised_generation=raised)
         case RecordChanged():
             pass  # records are not sent to watchers; keys are sent as a set

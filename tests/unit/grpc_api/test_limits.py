@@ -25,6 +25,10 @@ def quota(total: int, per_peer: int, refused: Callable[[str, str], None] = lambd
     return Quota("max_calls", "open calls", Bound(total=total, per_peer=per_peer), refused)
 
 
+def always(address: str) -> bool:
+    return True
+
+
 @pytest.mark.parametrize(
     ("peer", "address"),
     [
@@ -162,7 +166,7 @@ def test_addresses_are_counted_up_to_a_bound() -> None:
 def test_a_brief_request_may_exceed_the_bound_of_its_address() -> None:
     requests = quota(total=4, per_peer=1)
 
-    assert [requests.acquire(ATTACKER, briefly=True) for _ in range(2)] == [False, True]
+    assert [requests.acquire(ATTACKER, briefly=always) for _ in range(2)] == [False, True]
 
     assert (requests.open, requests.addresses) == (2, 1)
     for _ in range(2):
@@ -173,15 +177,15 @@ def test_a_brief_request_may_exceed_the_bound_of_its_address() -> None:
 def test_brief_requests_leave_half_of_the_bound_in_all_to_other_addresses() -> None:
     requests = quota(total=6, per_peer=1)
     for _ in range(3):
-        requests.acquire(ATTACKER, briefly=True)
+        requests.acquire(ATTACKER, briefly=always)
 
     with pytest.raises(ServerBusyError, match=r"from your address \(1\)"):
-        requests.acquire(ATTACKER, briefly=True)
+        requests.acquire(ATTACKER, briefly=always)
 
     for address in (OTHER, EXEMPT, EXEMPT):
-        assert not requests.acquire(address, briefly=True)
+        assert not requests.acquire(address, briefly=always)
     with pytest.raises(ServerBusyError, match=r"on this process \(6\)"):
-        requests.acquire(EXEMPT, briefly=True)
+        requests.acquire(EXEMPT, briefly=always)
 
 
 def test_an_address_that_let_a_grace_pass_gets_none_for_five_seconds_and_the_others_do() -> None:
