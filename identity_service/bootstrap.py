@@ -140,7 +140,7 @@ class Service:
         clock = clock or SystemClock()
         self._settings = settings
         self._metrics = Metrics()
-        self._event_log = event_log = self._metrics.counting(logs.StructuredEventLog())
+        self._event_log = event_log = logs.StructuredEventLog(self._metrics.counted)
         vault = open_vault(settings)
         self._store = store = store or open_store(settings, clock, event_log)
         self._hasher = open_hasher(settings)

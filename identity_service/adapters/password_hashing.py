@@ -36,8 +36,8 @@ from identity_service.domain.errors import (
     ServerBusyError,
     ShuttingDownError,
 )
-from identity_service.domain.invisible import comparable
 from identity_service.domain.secret import Secret
+from identity_service.domain.visible import comparable
 
 P = ParamSpec("P")
 T = TypeVar("T")

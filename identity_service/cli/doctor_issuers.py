@@ -10,8 +10,7 @@ from identity_service import bootstrap
 from identity_service.adapters.remote_keys.fetching import FetchError, HttpsFetcher
 from identity_service.adapters.remote_keys.files import read_file
 from identity_service.composition import opening
-from identity_service.domain.issuer_names import is_same_issuer
-from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.issuers import TrustedIssuer, is_same_issuer
 from identity_service.domain.store import all_records
 from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
 from identity_service.settings import Settings

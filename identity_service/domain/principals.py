@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
-from identity_service.domain.invisible import VISIBLE_NAME, comparable, is_visible_name
+from identity_service.domain.visible import VISIBLE_NAME, comparable, is_visible_name
 
 ANY: Final = "*"
 """In a client's audiences or scopes: everything that the user who signs in through the client may have."""

@@ -1,6 +1,18 @@
-"""A secret string: its `repr` and `str` hide it, and comparing it takes constant time."""
+"""Secrets: a string that hides itself, and the client secrets that this service makes, stores and compares.
 
+User passwords are hashed elsewhere (argon2id).
+"""
+
+import hashlib
 import hmac
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+from identity_service.domain.principals import StoredSecret
+
+CLIENT_SECRET_PREFIX: Final = "idcs_"  # noqa: S105  # a prefix that secret scanners look for
 
 
 class Secret:
@@ -32,3 +44,30 @@ class Secret:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a Secret is not to be pickled")
+
+
+def new_client_secret() -> Secret:
+    """Return a new client secret of 256 random bits.
+
+    That is too many to guess, so a plain SHA-256 suffices for storage, and is fast to check.
+    """
+    return Secret(CLIENT_SECRET_PREFIX + secrets.token_urlsafe(32))
+
+
+def stored(secret: Secret, expire_time: datetime | None = None) -> StoredSecret:
+    """Return the secret in the form in which the store holds it."""
+    return StoredSecret(digest=_digest(secret), expire_time=expire_time)
+
+
+def matches_any(shown: Secret, kept: Iterable[StoredSecret], now: datetime) -> bool:
+    """Return whether the secret is one of those in force; takes equally long whether it is or not."""
+    digest = _digest(shown)
+    found = False
+    for candidate in kept:
+        equal = hmac.compare_digest(candidate.digest, digest)
+        found |= equal and (candidate.expire_time is None or now < candidate.expire_time)
+    return found
+
+
+def _digest(secret: Secret) -> bytes:
+    return hashlib.sha256(secret.reveal().encode()).digest()

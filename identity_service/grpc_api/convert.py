@@ -20,12 +20,11 @@ from identity_service.domain.ids import (
     TokenId,
     is_principal_id,
 )
-from identity_service.domain.invisible import VISIBLE_TEXT, is_visible_text
 from identity_service.domain.log import Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, TokenEncryption
-from identity_service.domain.visible import NO_CONTROLS, has_controls
+from identity_service.domain.visible import NO_CONTROLS, VISIBLE_TEXT, has_controls, is_visible_text
 from identity_service.grpc_api.claims import to_claims
 from identity_service.services.authenticate import (
     ClientAssertion,

@@ -13,12 +13,13 @@ from typing import Any, Final
 import jwt
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from joserfc.jwk import JWKRegistry
-from jwt.algorithms import Algorithm
+from jwt.algorithms import Algorithm, ECAlgorithm
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ids import KeyId, base64url
-from identity_service.jose import ecdsa, ml_dsa
+from identity_service.jose import ml_dsa
 from identity_shared.key_members import check_members, check_use
 from identity_shared.strict import JsonObject, decode_base64url, parse_object
 
@@ -28,9 +29,40 @@ _ED25519_PRIME: Final = 2**255 - 19
 _ED25519_Y_OF_ORDER_8: Final = int.from_bytes(
     bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
 )
+
+
+class _Ecdsa(ECAlgorithm):
+    """A signer and verifier for the keys of one curve, in the JWS form (RFC 7518 section 3.4).
+
+    PyJWT can do the same, but converts by way of hexadecimal text, and creates a scheme object for each call.
+    """
+
+    def __init__(self, curve: type[ec.EllipticCurve], digest: Any) -> None:
+        super().__init__(digest, curve)
+        self._scheme = ec.ECDSA(digest())
+        self._width = (curve().key_size + 7) // 8
+
+    def sign(self, msg: bytes, key: ec.EllipticCurvePrivateKey) -> bytes:
+        """Return the signature of a message."""
+        r, s = decode_dss_signature(key.sign(msg, self._scheme))
+        return r.to_bytes(self._width, "big") + s.to_bytes(self._width, "big")
+
+    def verify(self, msg: bytes, key: Any, sig: bytes) -> bool:  # a public key, or a private one
+        """Return whether a signature is valid."""
+        if len(sig) != 2 * self._width:
+            return False
+        public = key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key
+        r, s = int.from_bytes(sig[: self._width], "big"), int.from_bytes(sig[self._width :], "big")
+        try:
+            public.verify(encode_dss_signature(r, s), msg, self._scheme)
+        except InvalidSignature:
+            return False
+        return True
+
+
 _OWN_IMPLEMENTATIONS: Final[Mapping[str, Algorithm]] = {
-    "ES256": ecdsa.ES256,
-    "ES384": ecdsa.ES384,
+    "ES256": _Ecdsa(ec.SECP256R1, ECAlgorithm.SHA256),
+    "ES384": _Ecdsa(ec.SECP384R1, ECAlgorithm.SHA384),
     "ML-DSA-44": ml_dsa.ML_DSA_44,
     "ML-DSA-65": ml_dsa.ML_DSA_65,
 }

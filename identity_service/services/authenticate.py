@@ -26,8 +26,7 @@ from identity_service.domain.origin import NOWHERE, Origin, PeerCertificate
 from identity_service.domain.ports import AuditTrail, Clock, PasswordHasher, ReplicaView
 from identity_service.domain.principals import Client, Grant, User, normalize_username
 from identity_service.domain.revocations import newest
-from identity_service.domain.secret import Secret
-from identity_service.domain.secrets import matches_any
+from identity_service.domain.secret import Secret, matches_any
 from identity_service.domain.sessions import Session, SignIn
 from identity_service.domain.store import RecordStore, SessionStore
 from identity_service.services.attempts import AttemptGuard

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from identity_service.domain.backups import BackupWriter, Manifest
-from identity_service.domain.copying import CopiedItem, CopiedRecord, CopySource
+from identity_service.domain.copying import BackupWriter, CopiedItem, CopiedRecord, CopySource, Manifest
 from identity_service.domain.errors import StoreFencedError, StoreReplacedError
 from identity_service.domain.keys import StoredKey
 from identity_service.services.copy_tally import Tally

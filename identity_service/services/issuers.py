@@ -6,8 +6,7 @@ A token whose `iss` is not trusted is refused without a read of the store. Reads
 import threading
 from collections.abc import Mapping
 
-from identity_service.domain.issuer_names import is_same_issuer
-from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.issuers import TrustedIssuer, is_same_issuer
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import EventLog, IssuerKeys
 from identity_service.domain.store import RecordStore, all_records

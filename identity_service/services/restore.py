@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from identity_service.domain.audit import AuditEvent, AuditType, StoredEvent
-from identity_service.domain.backups import BackupReader, Manifest
 from identity_service.domain.copying import (
+    BackupReader,
     CopiedEvent,
     CopiedGeneration,
     CopiedItem,
     CopiedRecord,
+    Manifest,
     RecordDeleted,
 )
 from identity_service.domain.errors import (

@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final, Protocol, Self
 
-from identity_service.domain.backups import Manifest
-from identity_service.domain.copying import CopiedItem
+from identity_service.domain.copying import CopiedItem, Manifest
 from identity_service.domain.errors import ConfigurationError
 from identity_service.storage.codec import dumps, moment, seconds
 from identity_service.storage.copy_codec import decode_items, encode_item, encode_items

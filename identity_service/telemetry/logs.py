@@ -4,12 +4,17 @@ An entry is an event with named fields, never a sentence with values in it, and 
 characters are escaped in both formats and in the messages of libraries, since a terminal may show the log.
 """
 
+import atexit
 import json
 import logging
 import os
+import queue
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import orjson
@@ -17,7 +22,13 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from identity_service.domain.visible import escape, escape_json
-from identity_service.telemetry.line_writer import LineWriter
+
+_MAX_WAITING: Final = 20_000
+"""Most lines that wait to be written."""
+_BATCH_DELAY: Final = 0.02
+"""Seconds that the first line waits for others to be written with it: every write releases the GIL."""
+_MAX_BATCH: Final = 1000
+"""Most lines in one write."""
 
 
 def configure(level: str, log_format: Literal["json", "console"]) -> None:
@@ -83,6 +94,87 @@ class _LineLogger:
 
     def __init__(self, put: Callable[[bytes], None]) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = put
+
+
+class LineWriter:
+    """A bounded queue of log lines and a thread that writes many of them at once.
+
+    A thread that logs never waits, even if nothing reads the log; beyond the bound lines are dropped and
+    counted.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        say_dropped: Callable[[int], bytes],
+        *,
+        waiting: int = _MAX_WAITING,
+    ) -> None:
+        """Create the queue; the thread starts with the first line.
+
+        Args:
+            write: writes whole lines; may block.
+            say_dropped: returns the line that reports how many lines were dropped.
+            waiting: most lines that wait to be written; further lines are dropped.
+        """
+        self._write = write
+        self._say_dropped = say_dropped
+        self._limit = waiting
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+        self._has_begun = False
+        """Whether what waits is written when the process ends."""
+        self._closing = threading.Event()
+
+    def put(self, line: bytes) -> None:
+        """Queue a line, which is written about 20 ms later. Never blocks."""
+        if self._lines.qsize() < self._limit:
+            self._lines.put(line)
+            if self._thread is None:
+                self._start()
+        else:
+            with self._lock:
+                self._dropped += 1
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Write the waiting lines, for at most `timeout` seconds, and end the thread.
+
+        Without a thread the caller writes them.
+        """
+        self._closing.set()
+        self._lines.put(b"")
+        if self._thread is not None:
+            self._thread.join(timeout)
+        elif self._has_begun:
+            self._run()
+
+    def _start(self) -> None:
+        """Start the thread. If the system gives none, lines wait, and the next one tries again."""
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="identity-log", daemon=True)
+                if not self._has_begun:
+                    self._has_begun = True
+                    atexit.register(self.close)
+                with suppress(RuntimeError):
+                    thread.start()
+                    self._thread = thread
+
+    def _run(self) -> None:
+        while not (self._closing.is_set() and self._lines.empty()):
+            lines = [self._lines.get()]
+            self._closing.wait(_BATCH_DELAY)
+            lines += [self._lines.get() for _ in range(min(self._lines.qsize(), _MAX_BATCH))]
+            with self._lock:
+                dropped, self._dropped = self._dropped, 0
+            if dropped:
+                lines.append(self._say_dropped(dropped))
+            try:
+                self._write(b"".join(lines))
+            except (OSError, ValueError):  # the log is closed: go on, the lines are lost
+                continue
 
 
 def _stamp(_: object, level: str, event: EventDict) -> EventDict:
@@ -160,11 +252,15 @@ service goes on; logged as warnings."""
 class StructuredEventLog:
     """An implementation of the port EventLog that writes to the structured log."""
 
-    def __init__(self) -> None:
+    def __init__(self, counted: Mapping[str, Callable[[], None]] = MappingProxyType({})) -> None:
+        """Create the log; `counted` maps the events that are also counted to the function that counts one."""
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("identity.events")
+        self._counted = counted
 
     def record(self, event: str, **fields: object) -> None:
-        """Log the event, at the level that its name has in this module."""
+        """Log the event, at the level that its name has in this module, and count it if it is counted."""
+        if event in self._counted:
+            self._counted[event]()
         getattr(self._log, level_of(event))(event, **fields)
 
 

@@ -3,7 +3,7 @@
 Defines the names of the metrics and serves them over HTTP. It adds no work to calls.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
@@ -11,7 +11,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.tls import Certificates
 from identity_service.replication.replica import Replica
@@ -53,14 +52,17 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._events = Counter(
+        events = Counter(
             "identity_events",
             "Events between this process and its store, by the name of the event in the log.",
             ["event"],
             registry=self._registry,
         )
-        for event in _COUNTED:
-            self._events.labels(event)  # exported as 0 from the start, so that a rate can be computed
+        # Exported as 0 from the start, so that a rate can be computed.
+        self.counted: Mapping[str, Callable[[], None]] = {
+            event: events.labels(event).inc for event in _COUNTED
+        }
+        """The function that counts an event, by the name of the event."""
         self._close: Callable[[], None] = lambda: None
 
     def watch(self, replica: Replica) -> None:
@@ -137,10 +139,6 @@ class Metrics:
         """
         Gauge(name, what, registry=self._registry).set_function(read)
 
-    def counting(self, event_log: EventLog) -> EventLog:
-        """Wrap an event log, so that some of its events are counted in `identity_events`."""
-        return _CountingEventLog(event_log, self._events)
-
     def serve(self, listen: str) -> int:
         """Serve `/metrics` over HTTP at host:port; return the port.
 
@@ -197,17 +195,3 @@ class _LimitsCollector(Collector):
             "Calls beyond a bound of their address that wait for their turn to be refused.",
             self._limits.turns.waiting,
         )
-
-
-class _CountingEventLog:
-    """An implementation of the port EventLog that counts events and passes them on to another event log."""
-
-    def __init__(self, event_log: EventLog, events: Counter) -> None:
-        self._event_log = event_log
-        self._events = events
-
-    def record(self, event: str, **fields: object) -> None:
-        """Count the event if it is one of `_COUNTED`, and pass it on."""
-        if event in _COUNTED:
-            self._events.labels(event).inc()
-        self._event_log.record(event, **fields)

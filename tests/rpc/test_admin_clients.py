@@ -7,8 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from identity_service.domain.secret import Secret
-from identity_service.domain.secrets import stored
+from identity_service.domain.secret import Secret, stored
 from identity_service.jose.keys import generate
 from identityapi.v1 import principal_pb2
 from tests.rpc.administrator import Administrator, events, fails

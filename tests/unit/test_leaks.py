@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from identity_service.domain.refresh_tokens import PREFIX
-from identity_service.domain.secrets import new_client_secret
+from identity_service.domain.secret import new_client_secret
 from tests.leaks import leaks_of, secrets_in
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJpZGVudGl0eSJ9.c2lnbmF0dXJlLXNpZ25hdHVyZQ"

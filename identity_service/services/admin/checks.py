@@ -12,7 +12,6 @@ from typing import Final
 from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.grants import MAX_SCOPES, is_audience, is_known_scope
 from identity_service.domain.ids import USER_PREFIX, is_principal_id
-from identity_service.domain.invisible import VISIBLE_TEXT, is_visible_text
 from identity_service.domain.issuers import FEDERATED_PREFIX
 from identity_service.domain.ports import PublicKeyChecker
 from identity_service.domain.principals import (
@@ -24,6 +23,7 @@ from identity_service.domain.principals import (
     is_certificate_name,
     is_username,
 )
+from identity_service.domain.visible import VISIBLE_TEXT, is_visible_text
 
 MAX_NAME_CHARS: Final = 128
 MAX_ALLOWED_AUDIENCES: Final = 100

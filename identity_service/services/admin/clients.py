@@ -12,8 +12,7 @@ from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import Clock, PublicKeyChecker
 from identity_service.domain.principals import Client, Grant, StoredSecret, normalize_certificate_name
 from identity_service.domain.records import Versioned
-from identity_service.domain.secret import Secret
-from identity_service.domain.secrets import new_client_secret, stored
+from identity_service.domain.secret import Secret, new_client_secret, stored
 from identity_service.services.admin.checks import check_client
 from identity_service.services.admin.records import Changed, Records, differing, names
 

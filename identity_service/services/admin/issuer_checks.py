@@ -7,12 +7,10 @@ from typing import Final
 
 from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.grants import is_audience
-from identity_service.domain.invisible import VISIBLE_NAME, is_visible_name
-from identity_service.domain.issuer_names import is_same_issuer
-from identity_service.domain.issuers import ISSUER_ALGORITHMS, TrustedIssuer, TrustRule
+from identity_service.domain.issuers import ISSUER_ALGORITHMS, TrustedIssuer, TrustRule, is_same_issuer
 from identity_service.domain.ports import PublicKeyChecker
 from identity_service.domain.urls import MAX_URL_CHARS, SAFE_URL, is_safe_url
-from identity_service.domain.visible import has_controls
+from identity_service.domain.visible import VISIBLE_NAME, has_controls, is_visible_name
 from identity_service.services.admin.checks import MAX_DURATION, is_client_id
 
 MAX_ISSUER_CHARS: Final = 256

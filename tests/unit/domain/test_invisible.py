@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.domain.invisible import (
+from identity_service.domain.principals import is_name_as_password
+from identity_service.domain.visible import (
     MAX_MARKS,
     comparable,
+    has_controls,
     has_invisible,
     is_visible_name,
     is_visible_text,
 )
-from identity_service.domain.principals import is_name_as_password
-from identity_service.domain.visible import has_controls
 
 BLANK = (
     "\u2800",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from identity_service.domain.issuer_names import is_same_issuer
+from identity_service.domain.issuers import is_same_issuer
 
 OWN = "https://identity.example.org"
 SPELLINGS = (

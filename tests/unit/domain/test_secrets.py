@@ -4,8 +4,13 @@ import hashlib
 import re
 from datetime import timedelta
 
-from identity_service.domain.secret import Secret
-from identity_service.domain.secrets import CLIENT_SECRET_PREFIX, matches_any, new_client_secret, stored
+from identity_service.domain.secret import (
+    CLIENT_SECRET_PREFIX,
+    Secret,
+    matches_any,
+    new_client_secret,
+    stored,
+)
 from tests.unit.domain.samples import MOMENT, START
 
 OLD, NEW = Secret("old"), Secret("new")

@@ -4,8 +4,14 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-from identity_service.domain.backups import Manifest
-from identity_service.domain.copying import CopiedGeneration, CopiedItem, CopiedRecord, Fence, RecordDeleted
+from identity_service.domain.copying import (
+    CopiedGeneration,
+    CopiedItem,
+    CopiedRecord,
+    Fence,
+    Manifest,
+    RecordDeleted,
+)
 from identity_service.domain.errors import AlreadyExistsError, StoreFencedError, StoreReplacedError
 from identity_service.domain.ids import Epoch, Link, PrincipalId, TokenId
 from identity_service.domain.log import Generation, RecordKind, TokenDenied

@@ -7,13 +7,13 @@ from datetime import timedelta
 import pytest
 
 from identity_service.domain.audit import AuditType
-from identity_service.domain.backups import Manifest
 from identity_service.domain.copying import (
     CopiedEvent,
     CopiedGeneration,
     CopiedItem,
     CopiedMarks,
     CopiedRecord,
+    Manifest,
     RecordDeleted,
 )
 from identity_service.domain.errors import (

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from identity_service.domain.backups import Manifest
-from identity_service.domain.copying import CopiedItem, CopiedRecord
+from identity_service.domain.copying import CopiedItem, CopiedRecord, Manifest
 from identity_service.domain.errors import AlreadyExistsError, ConfigurationError, StoreReplacedError
 from identity_service.domain.ids import TokenId
 from identity_service.domain.log import TokenDenied

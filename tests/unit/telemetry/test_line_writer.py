@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from identity_service.telemetry.line_writer import LineWriter
+from identity_service.telemetry.logs import LineWriter
 from tests.patience import until
 
 

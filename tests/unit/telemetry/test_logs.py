@@ -6,8 +6,7 @@ import threading
 import pytest
 from structlog.testing import capture_logs
 
-from identity_service.telemetry.line_writer import LineWriter
-from identity_service.telemetry.logs import StructuredEventLog, _render, _stamp
+from identity_service.telemetry.logs import LineWriter, StructuredEventLog, _render, _stamp
 from tests.patience import PATIENCE
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.domain.errors import ConfigurationError, UnsafeStoreError
@@ -14,6 +15,7 @@ from identity_service.domain.log import TokenDenied
 from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
+from identity_service.telemetry.logs import StructuredEventLog
 from identity_service.telemetry.metrics import Metrics
 from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
@@ -61,16 +63,16 @@ def test_the_metrics_show_the_state_of_the_replica_and_its_staleness(metrics: Me
 
 
 def test_events_are_counted_on_their_way_to_the_log(metrics: Metrics) -> None:
-    event_log = RecordingEventLog()
-    counting = metrics.counting(event_log)
+    event_log = StructuredEventLog(metrics.counted)
     port = metrics.serve("127.0.0.1:0")
     assert ask(port)['identity_events_total{event="log_repaired"}'] == 0
 
-    counting.record("log_repaired", known=3, absent=1)
-    counting.record("token_issued", token_id="t")
+    with capture_logs() as logged:
+        event_log.record("log_repaired", known=3, absent=1)
+        event_log.record("token_issued", token_id="t")
 
     assert ask(port)['identity_events_total{event="log_repaired"}'] == 1
-    assert event_log.names == ["log_repaired", "token_issued"]
+    assert [entry["event"] for entry in logged] == ["log_repaired", "token_issued"]
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_the_setting(metrics: Metrics) -> None:
@@ -81,7 +83,7 @@ def test_a_port_that_is_taken_is_an_error_that_names_the_setting(metrics: Metric
 
 def test_the_metrics_show_whether_the_store_is_unsafe(metrics: Metrics, tmp_path: Path) -> None:
     clock, file = SystemClock(), tmp_path / "identity.db"
-    event_log = metrics.counting(RecordingEventLog())
+    event_log = StructuredEventLog(metrics.counted)
     store = SqliteStore.open(str(file), clock=clock, event_log=event_log)
     store.initialise(new_epoch())
     replica = Replica(store.log, clock, event_log, ReplicaConfig(max_staleness=timedelta(0)))
