@@ -19,8 +19,7 @@ from identity_service.domain.copying import (
 from identity_service.domain.ids import Link, PrincipalId
 from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.records import RECORD_TYPES, Record, kind_of
-from identity_service.storage.change_codec import decode_change, encode_change
-from identity_service.storage.codec import Json, dumps, moment, seconds
+from identity_service.storage.codec import Json, decode_change, dumps, encode_change, moment, seconds
 from identity_service.storage.record_codec import decode_record, encode_record
 
 

@@ -8,7 +8,7 @@ import redis
 from identity_service.domain.log import RecordKind
 from identity_service.domain.ports import EventLog
 from identity_service.domain.store import Store
-from identity_service.storage.change_codec import decode_change
+from identity_service.storage.codec import decode_change
 from identity_service.storage.redis import RedisStore, keyspace
 from identity_service.storage.redis.client.server_checks import Demands
 from tests.machine.clocks import PartyClock

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from identity_service.domain.ports import EventLog
 from identity_service.domain.store import Store
-from identity_service.storage.change_codec import decode_change
+from identity_service.storage.codec import decode_change
 from identity_service.storage.sqlite import SqliteStore
 from tests.machine.clocks import PartyClock
 from tests.machine.facts import Kind

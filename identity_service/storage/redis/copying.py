@@ -8,8 +8,7 @@ from identity_service.domain.copying import CopiedItem, Fence
 from identity_service.domain.errors import AlreadyExistsError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, PrincipalId, new_epoch
 from identity_service.domain.log import Generation, Head
-from identity_service.storage.copies import require_copyable
-from identity_service.storage.fence import decode_fence, encode_fence
+from identity_service.storage.codec import decode_fence, encode_fence
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import RedisAudit
 from identity_service.storage.redis.client.connection import Connection
@@ -17,7 +16,8 @@ from identity_service.storage.redis.exporting import Export
 from identity_service.storage.redis.importing import Import, clear
 from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.redis.records import RedisRecords
-from identity_service.storage.redis.writing import Writer
+from identity_service.storage.redis.script_calls import Writer
+from identity_service.storage.whole_log import require_copyable
 
 
 class RedisCopying:

@@ -33,15 +33,14 @@ from identity_service.domain.log import (
 )
 from identity_service.domain.records import RECORD_TYPES
 from identity_service.storage.codec import decode_session, reading
-from identity_service.storage.copies import revocations_in
 from identity_service.storage.record_codec import decode_record
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import RedisAudit
 from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.redis.records import RedisRecords
-from identity_service.storage.redis.values import entries_of, head_of, time_of
-from identity_service.storage.redis.writing import Writer
+from identity_service.storage.redis.script_calls import Writer, entries_of, head_of, time_of
+from identity_service.storage.whole_log import revocations_in
 
 _PAGE: Final = 500
 _PASSES: Final = 100

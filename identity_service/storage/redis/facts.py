@@ -9,8 +9,8 @@ from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, n
 from identity_service.domain.log import Appended, GenerationRaised, SessionEnded, TokenDenied
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.sessions import RedisSessions
-from identity_service.storage.redis.values import (
+from identity_service.storage.redis.script_calls import (
+    Writer,
     appended,
     denial_prefix,
     end_prefix,
@@ -18,7 +18,7 @@ from identity_service.storage.redis.values import (
     time_of,
     time_text,
 )
-from identity_service.storage.redis.writing import Writer
+from identity_service.storage.redis.sessions import RedisSessions
 
 _REQUEST_SECONDS: Final = 24 * 3600
 """How long a raised generation is remembered under its request id."""

@@ -22,10 +22,10 @@ from identity_service.domain.log import (
     RepairResult,
     Revision,
 )
-from identity_service.storage.rebuilding import lost_generations, require_none_lost
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.values import (
+from identity_service.storage.redis.script_calls import (
+    Writer,
     entries_of,
     generations_of,
     head_of,
@@ -33,7 +33,7 @@ from identity_service.storage.redis.values import (
     restore_words,
     time_text,
 )
-from identity_service.storage.redis.writing import Writer
+from identity_service.storage.whole_log import lost_generations, require_none_lost
 
 _MAX_POSITION: Final = 2**63 - 1
 _HEARTBEAT_SECONDS: Final = 3600

@@ -18,13 +18,11 @@ from identity_service.domain.log import (
 )
 from identity_service.domain.principals import Client, User, normalize_username
 from identity_service.domain.records import Record, RecordT, Versioned, kind_of
-from identity_service.storage.change_codec import encode_change
-from identity_service.storage.codec import dumps, reading
+from identity_service.storage.codec import dumps, encode_change, reading
 from identity_service.storage.record_codec import decode_record, encode_record, names_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.values import appended, raise_prefix
-from identity_service.storage.redis.writing import Writer
+from identity_service.storage.redis.script_calls import Writer, appended, raise_prefix
 
 _PRINCIPALS: Final = (RecordKind.CLIENT, RecordKind.USER)
 

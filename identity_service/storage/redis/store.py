@@ -22,9 +22,8 @@ from identity_service.storage.redis.copying import RedisCopying
 from identity_service.storage.redis.facts import RedisFacts, RedisSingleUse
 from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.redis.records import RedisRecords
+from identity_service.storage.redis.script_calls import Writer, head_of, time_text
 from identity_service.storage.redis.sessions import RedisSessions, SpreadSessions
-from identity_service.storage.redis.values import head_of, time_text
-from identity_service.storage.redis.writing import Writer
 from identity_service.storage.upgrade import require_stopped
 
 

@@ -15,7 +15,7 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.log import Generation, Head
 from identity_service.domain.ports import Clock
-from identity_service.storage.fence import decode_fence, encode_fence
+from identity_service.storage.codec import decode_fence, encode_fence
 from identity_service.storage.sqlite import exporting, facts, importing
 from identity_service.storage.sqlite.database import Database
 from identity_service.storage.sqlite.transactions import FENCE

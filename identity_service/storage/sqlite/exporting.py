@@ -18,11 +18,11 @@ from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
 from identity_service.domain.log import Generation, Head, LogEntry, SessionEnded, TokenDenied
 from identity_service.domain.records import RECORD_TYPES
 from identity_service.storage.codec import decode_session, moment, reading, seconds
-from identity_service.storage.copies import require_copyable, revocations_in
 from identity_service.storage.record_codec import decode_record
 from identity_service.storage.sqlite import audit, log
 from identity_service.storage.sqlite.snapshot import Snapshot
 from identity_service.storage.sqlite.transactions import read_head
+from identity_service.storage.whole_log import require_copyable, revocations_in
 
 _PAGE: Final = 1000
 

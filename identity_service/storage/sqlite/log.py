@@ -22,12 +22,11 @@ from identity_service.domain.log import (
     Marks,
     RepairResult,
 )
-from identity_service.storage.change_codec import decode_change
-from identity_service.storage.codec import moment, reading, seconds
-from identity_service.storage.rebuilding import require_none_lost
+from identity_service.storage.codec import decode_change, moment, reading, seconds
 from identity_service.storage.sqlite import rebuilding
 from identity_service.storage.sqlite.facts import all_generations, forget_expired, restore
 from identity_service.storage.sqlite.transactions import Mutation, Transactions, kept_values, read_head
+from identity_service.storage.whole_log import require_none_lost
 
 _MAX_POSITION: Final = 2**63 - 1
 _REMEMBERED: Final = timedelta(hours=1)

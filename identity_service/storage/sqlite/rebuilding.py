@@ -9,11 +9,10 @@ from typing import Final
 
 from identity_service.domain.ids import Link, SessionId, TokenId
 from identity_service.domain.log import GenerationRaised
-from identity_service.storage.change_codec import decode_change
-from identity_service.storage.codec import moment, seconds
-from identity_service.storage.rebuilding import lost_generations
+from identity_service.storage.codec import decode_change, moment, seconds
 from identity_service.storage.sqlite import facts
 from identity_service.storage.sqlite.transactions import Mutation
+from identity_service.storage.whole_log import lost_generations
 
 CHUNK: Final = 1000
 """Facts that one transaction appends at most, so that other writers wait only briefly."""

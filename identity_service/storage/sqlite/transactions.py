@@ -16,9 +16,7 @@ from identity_service.domain.errors import StoreReplacedError, StoreUninitialize
 from identity_service.domain.ids import Epoch, Link, new_link
 from identity_service.domain.log import Appended, Change, Head, Marks, Revision
 from identity_service.domain.ports import Clock
-from identity_service.storage.change_codec import encode_change
-from identity_service.storage.codec import encode_event, moment, reading, seconds
-from identity_service.storage.fence import fence_error
+from identity_service.storage.codec import encode_change, encode_event, fence_error, moment, reading, seconds
 from identity_service.storage.sqlite.database import Database
 
 FENCE: Final = "log_head, fence"

@@ -17,7 +17,7 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.storage.change_codec import decode_change, encode_change
+from identity_service.storage.codec import decode_change, encode_change
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=20)
 TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # zone added

@@ -15,9 +15,9 @@ from redis.exceptions import NoScriptError
 from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError, UnsafeStoreError
 from identity_service.storage.redis.client.batching import CallBatcher, PendingCall
 from identity_service.storage.redis.client.circuit_breaker import CircuitBreaker
-from identity_service.storage.redis.client.durability import Confirmation
 from identity_service.storage.redis.client.pool import (
     BusyError,
+    Confirmation,
     Handshake,
     Pool,
     PooledConnection,

@@ -9,12 +9,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import redis
 
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.storage.redis.client.durability import Confirmation
 
 
 class RawConnection(Protocol):
@@ -38,6 +38,33 @@ class RawConnection(Protocol):
 
     def disconnect(self) -> None:
         """Close the connection; nothing happens if it is closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmation:
+    """The command that waits until enough copies have the write, and the number that it must answer.
+
+    It covers the writes of the connection on which it is sent, so it is sent directly after the write.
+    """
+
+    command: str
+    """`WAIT` or `WAITAOF`."""
+    needed: int
+    """How many must have the write: replicas for `WAIT`, for `WAITAOF` the append-only file of the server
+    (1)."""
+
+    def words(self, patience: float) -> tuple[str | int, ...]:
+        """Return the command and its arguments; the server stops waiting after `patience` seconds."""
+        milliseconds = max(1, int(patience * 1000))
+        if self.command == "WAITAOF":
+            return ("WAITAOF", self.needed, 0, milliseconds)
+        return ("WAIT", self.needed, milliseconds)
+
+    def is_given(self, answer: Any) -> bool:
+        """Return whether the answer to the command confirms the write."""
+        # WAITAOF answers two numbers: of the server itself, and of its replicas.
+        count = answer[0] if isinstance(answer, list) else answer
+        return int(count) >= self.needed
 
 
 Handshake = Callable[[RawConnection], Confirmation | None]

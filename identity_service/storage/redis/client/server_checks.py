@@ -4,14 +4,14 @@ Pure functions without a connection: `server_probe.py` reads the configuration. 
 changed.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Literal
 
-from identity_service.storage.redis.client.durability import replicas_of, version_of
-
 _MIN_VERSION: Final = (6, 2)
+_REPLICAS: Final = re.compile(r"replicas:([1-9][0-9]?)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,19 @@ class ServerSetup:
     """The difference between its clock and that of this process, at least."""
 
 
+def replicas_of(durability: str) -> int:
+    """Return how many replicas must have a write: N for `replicas:N`, otherwise 0.
+
+    Raises ValueError if the text is not unsynced, local or replicas:N with N from 1 to 99.
+    """
+    if durability in ("unsynced", "local"):
+        return 0
+    named = _REPLICAS.fullmatch(durability)
+    if named is None:
+        raise ValueError("must be unsynced, local or replicas:N with N from 1 to 99")
+    return int(named[1])
+
+
 def judge(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
     """Return the findings against these demands in the configuration, refusals first."""
     findings = [
@@ -105,13 +118,19 @@ def _judge_role(setup: ServerSetup) -> Iterator[Finding]:
 
 
 def _judge_version(setup: ServerSetup) -> Iterator[Finding]:
-    known = version_of(setup.version)
+    known = _version_of(setup.version)
     if known and known < _MIN_VERSION:
         yield Finding(
             severity="refuse",
             what=f"Redis {known[0]} is too old",
             fix="install Redis 6.2 or newer",
         )
+
+
+def _version_of(version: str | None) -> tuple[int, int] | None:
+    """Return the major and minor version from `redis_version`, or None if it is not known."""
+    known = re.match(r"(\d+)\.(\d+)", version or "")
+    return (int(known[1]), int(known[2])) if known else None
 
 
 def _judge_eviction(setup: ServerSetup, *, allow_unsafe: bool) -> Iterator[Finding]:

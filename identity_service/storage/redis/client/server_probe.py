@@ -12,10 +12,15 @@ from typing import Final
 
 from identity_service.domain.errors import UnsafeStoreError
 from identity_service.domain.ports import Clock, EventLog
-from identity_service.storage.redis.client.durability import Confirmation, confirmation_of
 from identity_service.storage.redis.client.node import answer_of, code_of, is_refusal, pack
-from identity_service.storage.redis.client.pool import RawConnection
-from identity_service.storage.redis.client.server_checks import Demands, Finding, ServerSetup, judge
+from identity_service.storage.redis.client.pool import Confirmation, RawConnection
+from identity_service.storage.redis.client.server_checks import (
+    Demands,
+    Finding,
+    ServerSetup,
+    judge,
+    replicas_of,
+)
 
 _SETTINGS: Final = (
     "maxmemory-policy",
@@ -78,7 +83,7 @@ class ServerProbe:
         if refused and demands.insist:
             raise UnsafeStoreError(f"Redis is not set up safely: {'; '.join(refused)}")
         # Without `insist` a server without an append-only file is used: WAITAOF would fail there.
-        return confirmation_of(
+        return _confirmation_of(
             demands.durability, waitaof=bool(setup.waitaof) and setup.append_only is not False
         )
 
@@ -94,6 +99,22 @@ class ServerProbe:
             self._event_log.record(event, what=finding.what, fix=finding.fix)
         if resolved:
             self._event_log.record("store_mended")
+
+
+def _confirmation_of(durability: str, *, waitaof: bool) -> Confirmation | None:
+    """Return the command to send behind each write; None = the answer to the write confirms it.
+
+    Args:
+        durability: unsynced, local or replicas:N.
+        waitaof: whether the server has WAITAOF, and this user may call it.
+    """
+    if replicas := replicas_of(durability):
+        return Confirmation(command="WAIT", needed=replicas)
+    # Also with `appendfsync always`, although Redis then answers after the sync: WAITAOF is an error as soon
+    # as the append-only file is turned off, which the answer to the write would not show.
+    if durability == "local" and waitaof:
+        return Confirmation(command="WAITAOF", needed=1)
+    return None
 
 
 def read_setup(raw: RawConnection, clock: Clock | None = None) -> ServerSetup:

@@ -18,8 +18,7 @@ from identity_service.domain.errors import (
     StoreUnavailableError,
     StoreUninitializedError,
 )
-from identity_service.storage.codec import damaged
-from identity_service.storage.fence import fence_error
+from identity_service.storage.codec import damaged, fence_error
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.node import code_of
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.storage.redis.client.durability import Confirmation
-from identity_service.storage.redis.client.pool import Handshake, Pool, RawConnection
+from identity_service.storage.redis.client.pool import Confirmation, Handshake, Pool, RawConnection
 from tests.patience import PATIENCE
 
 

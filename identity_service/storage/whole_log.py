@@ -1,11 +1,41 @@
-"""Finding generations that a store has lost, for the rebuild of its log. Knows no store."""
+"""Checks of a whole log that both stores make: whether it can be copied, and which generations are lost."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from identity_service.domain.errors import StoreDamagedError
 from identity_service.domain.ids import Link, PrincipalId
-from identity_service.domain.log import NEVER_RAISED, Change, Generation, GenerationRaised
+from identity_service.domain.log import (
+    NEVER_RAISED,
+    Change,
+    Generation,
+    GenerationRaised,
+    Head,
+    LogEntry,
+    SessionEnded,
+    TokenDenied,
+)
 from identity_service.domain.revocations import Revocations
+
+
+def require_copyable(head: Head) -> Head:
+    """Return the head. Raises StoreDamagedError if the log lacks entries that the store knows of."""
+    if head.whole and head.complete:
+        return head
+    raise StoreDamagedError(
+        "the change log does not hold all that the store knows of, so a copy of it could lack a revocation: "
+        "start the service on the store once, it completes the log; then copy it again"
+    )
+
+
+def revocations_in(entries: Iterable[LogEntry]) -> Iterator[TokenDenied | SessionEnded]:
+    """Yield the denials and the ends of sessions among these entries of the log.
+
+    A copy needs those of the log in addition to those of the state: a clock that was a day ahead for a moment
+    has deleted live denials from the state, while every process still enforces them from the log.
+    """
+    for entry in entries:
+        if isinstance(entry.change, TokenDenied | SessionEnded):
+            yield entry.change
 
 
 def lost_generations(
