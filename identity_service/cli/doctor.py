@@ -18,7 +18,7 @@ from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import KeyVault
 from identity_service.domain.store import all_records
 from identity_service.grpc_api.core.check import why_not
-from identity_service.replication.replica import FRESH
+from identity_service.replication.freshness import FRESH
 from identity_service.settings import Settings
 
 

@@ -14,9 +14,6 @@ from typing import Final
 from identity_service.domain.change_log import NO_MARKS, ChangeLog
 from identity_service.domain.clock_guard import ClockVerdict
 from identity_service.domain.errors import (
-    NoSigningKeyError,
-    NotReadyError,
-    ReplicaStaleError,
     RevisionNotReachedError,
     ServerBusyError,
     StoreDamagedError,
@@ -30,17 +27,13 @@ from identity_service.domain.ids import NO_LINK, Epoch
 from identity_service.domain.log import Appended, Fact, Head, LogPage, Marks, RecordChanged, Revision
 from identity_service.domain.ports import Clock, EventLog, LogListener
 from identity_service.domain.revocations import Revocations
+from identity_service.replication.freshness import ACTIONABLE, ClockSample, Freshness
 from identity_service.replication.history import History
 from identity_service.replication.log_reader import Cursor, LogReader
 from identity_service.replication.maintenance import LogMaintenance, retention_for
 from identity_service.replication.rate_limited_event import RateLimitedEvent
 from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
-from identity_service.replication.wall_clock import ClockSample, WallClock
 
-FRESH: Final = "fresh"
-"""The status of a process that may answer calls."""
-_ACTIONABLE: Final = (NoSigningKeyError, UnsafeStoreError, StoreDamagedError)
-"""Errors that an operator has to fix: callers get their message instead of that of ReplicaStaleError."""
 _PENDING_HEARTBEATS: Final = 64
 """Heartbeats that are remembered until their head is folded; beyond that the oldest is dropped."""
 _LOADS: Final = 5
@@ -72,20 +65,21 @@ class Replica:
         self._clock = clock
         self._event_log = event_log
         self._config = config
-        self._max_staleness = config.max_staleness.total_seconds()
-        self._revocations = Revocations()
+        self._freshness = freshness = Freshness(
+            clock, event_log, max_staleness=config.max_staleness, leeway=config.leeway
+        )
+        # Verify calls one of these on every call.
+        self.require_ready, self.is_fresh = freshness.require_ready, freshness.is_fresh
+        self.require_fresh, self.require_clock = freshness.require_fresh, freshness.require_clock
+        self.revocations = Revocations()
+        """The denials and generations that are known."""
         self._callbacks: list[Callable[[RecordChanged | None], None]] = []
         self._listeners: list[LogListener] = []
         self._reader = LogReader(log, event_log, begin=self._begin, fold=self._fold)
-        self._revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
-        self._ready = False
-        self._last_error: UnavailableError | None = None
-        self._fenced: StoreFencedError | None = None
-        """The error of the last heartbeat if the store was moved to another one. Reads of a fenced store
-        still succeed."""
-        self._wall_clock = WallClock(clock, event_log, leeway=config.leeway)
-        self._confirmed: float | None = None
-        self._marks = config.marks
+        self.revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
+        """The revision up to which everything of the log is known."""
+        self.marks = config.marks
+        """The store's marks: the longest lifetimes and leeway ever configured, the latest steady time."""
         self._pending: deque[tuple[float, Head]] = deque(maxlen=_PENDING_HEARTBEATS)
         self._reading = threading.Lock()
         self._reads_begun = 0
@@ -95,38 +89,22 @@ class Replica:
         self._history = History(Epoch(""))
         self._own_writes = UnconfirmedWrites()
         self._unrecognised = RateLimitedEvent("revision_unrecognised", event_log, clock)
-        self.maintenance = LogMaintenance(log, self._revocations, clock, event_log, sent=self._sent)
-
-    @property
-    def revision(self) -> Revision:
-        """The revision up to which everything of the log is known."""
-        return self._revision
-
-    @property
-    def revocations(self) -> Revocations:
-        """The denials and generations that are known."""
-        return self._revocations
-
-    @property
-    def ready(self) -> bool:
-        """Whether the log was read to its end for the first time."""
-        return self._ready
-
-    @property
-    def marks(self) -> Marks:
-        """The store's marks: the longest lifetimes and leeway ever configured, the latest steady time."""
-        return self._marks
+        self.maintenance = LogMaintenance(log, self.revocations, clock, event_log, sent=self._sent)
 
     @property
     def staleness(self) -> float:
         """Seconds since the last confirmed heartbeat whose head is folded was sent; infinite if none."""
-        confirmed = self._confirmed
-        return float("inf") if confirmed is None else self._clock.monotonic() - confirmed
+        return self._freshness.staleness
+
+    @property
+    def status(self) -> str:
+        """Why this process may not answer, or "fresh"; `identity doctor` shows it."""
+        return self._freshness.status
 
     @property
     def store_is_unsafe(self) -> bool:
         """Whether the last heartbeat found the set-up or the files of the store to be unsafe."""
-        return isinstance(self._last_error, UnsafeStoreError)
+        return isinstance(self._freshness.last_error, UnsafeStoreError)
 
     def subscribe(self, on_change: Callable[[RecordChanged | None], None]) -> None:
         """Call `on_change` for each changed record before the revision passes it; None = any may have."""
@@ -136,60 +114,15 @@ class Replica:
         """Notify this listener of everything that is folded from now on."""
         self._listeners.append(listener)
 
-    def require_ready(self) -> None:
-        """Raise NotReadyError until the log was read to its end for the first time."""
-        if not self._ready:
-            raise NotReadyError("this process has not yet read the change log; try again")
-
-    def require_fresh(self) -> None:
-        """Raise an UnavailableError unless this process is fresh and its wall clock is accepted.
-
-        A process is fresh if its staleness is at most `max_staleness`.
-
-        The error is NotReadyError, StoreFencedError, ReplicaStaleError, ClockSkewedError, or the last error
-        of the store if an operator has to fix it.
-        """
-        confirmed = self._confirmed
-        if confirmed is None or self._clock.monotonic() - confirmed > self._max_staleness:
-            self.require_ready()
-            if self._fenced is not None:
-                raise StoreFencedError(self._fenced.target)
-            if isinstance(self._last_error, _ACTIONABLE):
-                raise type(self._last_error)(str(self._last_error))
-            raise ReplicaStaleError(
-                "the store has confirmed no heartbeat of this process for too long; try again"
-            )
-        self._wall_clock.require()
-
-    def require_clock(self) -> None:
-        """Raise NotReadyError while the log is read from its start, or ClockSkewedError."""
-        if self._confirmed is None:
-            self.require_ready()
-            raise NotReadyError("this process reads the change log again from its start; try again")
-        self._wall_clock.require()
-
-    def is_fresh(self) -> bool:
-        """Return whether `require_fresh` would pass."""
-        return self.status == FRESH
-
-    @property
-    def status(self) -> str:
-        """Why this process may not answer, or "fresh"; `identity doctor` shows it."""
-        try:
-            self.require_fresh()
-        except UnavailableError as error:
-            return str(error)
-        return FRESH
-
     @property
     def latest_time(self) -> datetime:
         """The latest time that this process ever accepted, or the present time if that is later."""
-        return self._wall_clock.latest()
+        return self._freshness.latest()
 
     @property
     def held_time(self) -> datetime | None:
         """The wall-clock time, or None until the wall clock has been steady for 10 minutes."""
-        return self._wall_clock.held_time()
+        return self._freshness.held_time()
 
     def recognises(self, revision: Revision) -> bool:
         """Return whether this revision was read in the history that is followed.
@@ -219,7 +152,7 @@ class Replica:
             self._waiting.release()
         if revision is None:
             return
-        if revision.epoch == self._revision.epoch and not self._has_read(revision):
+        if revision.epoch == self.revision.epoch and not self._has_read(revision):
             raise RevisionNotReachedError("the change log does not reach this revision yet; try again")
         # The revision lies in another history, or was read too long ago to compare. The log has been read to
         # its end, which is all that can be done: a client's revision is no reason to read from the start.
@@ -229,7 +162,7 @@ class Replica:
         """Fold the changes that this process wrote, at once; the revision does not move."""
         with self._folding:
             for change, link in appended.changes:
-                self._revocations.apply(change, link)
+                self.revocations.apply(change, link)
         # Only after the changes are folded: a repair of a new epoch sends the facts known when it begins, and
         # this call reports those that were folded after that.
         self._send_again(self._own_writes.add(appended, self._clock.monotonic()))
@@ -240,7 +173,7 @@ class Replica:
     def add_unconfirmed(self, fact: Fact) -> None:
         """Enforce this fact at once, and send it again until the store confirms it."""
         with self._folding:
-            self._revocations.apply(fact, NO_LINK)
+            self.revocations.apply(fact, NO_LINK)
         self.maintenance.add_unconfirmed(fact)
 
     # Methods that the follower calls.
@@ -259,7 +192,7 @@ class Replica:
             self.catch_up()
             head = self._log.head()
             if head.whole and head.complete:
-                self._ready = True
+                self._freshness.ready = True
                 return
         raise StoreUnavailableError("entries vanish from the change log again and again while it is read")
 
@@ -277,14 +210,14 @@ class Replica:
             try:
                 replaced = self._reader.read_to_end()
             except UnavailableError as error:
-                if isinstance(error, _ACTIONABLE) or not isinstance(self._last_error, _ACTIONABLE):
-                    self._last_error = error
+                if isinstance(error, ACTIONABLE) or not isinstance(self._freshness.last_error, ACTIONABLE):
+                    self._freshness.last_error = error
                 raise
             with self._folding:
-                self._revocations.history_is_read()
+                self.revocations.history_is_read()
             if replaced:
                 self.maintenance.request_repair()
-            self._reads_done, self._last_error = number, None
+            self._reads_done, self._freshness.last_error = number, None
             self._confirm()
 
     def heartbeat(self, process: str) -> None:
@@ -295,32 +228,32 @@ class Replica:
         try:
             self._heartbeat(process)
         except (UnsafeStoreError, StoreDamagedError) as error:
-            self._last_error = error
+            self._freshness.last_error = error
             raise
         except StoreFencedError as error:
-            self._fenced = error
+            self._freshness.fenced = error
             raise
-        self._fenced = None
-        if isinstance(self._last_error, UnsafeStoreError | StoreDamagedError):
-            self._last_error = None
+        self._freshness.fenced = None
+        if isinstance(self._freshness.last_error, UnsafeStoreError | StoreDamagedError):
+            self._freshness.last_error = None
 
     def _heartbeat(self, process: str) -> None:
         """Send a heartbeat, and another one if the log got a new epoch: only one under that epoch counts."""
         try:
             head = self._heartbeat_once(process)
         except StoreUninitializedError:
-            if not self._ready:
+            if not self._freshness.ready:
                 raise
             self.catch_up()  # gives a log that was emptied a new epoch
             head = self._heartbeat_once(process)
-        if head.epoch != self._revision.epoch:
+        if head.epoch != self.revision.epoch:
             self._heartbeat_once(process)  # only a heartbeat under the new epoch counts
 
     def _heartbeat_once(self, process: str) -> Head:
         """Send a heartbeat and act on the head that the store returns; returns the head."""
-        sample = self._wall_clock.sample()
+        sample = self._freshness.sample()
         # Sends all marks that this process knows, so that a store that lost its own gets them back.
-        marks = replace(self._marks, time=self._wall_clock.held_time())
+        marks = replace(self.marks, time=self._freshness.held_time())
         head = self._log.heartbeat(process, self._retention(), marks=marks, status=self.status)
         self._keep_marks(head)
         verdict = self._judge_clock(sample, head)
@@ -335,79 +268,79 @@ class Replica:
             self.catch_up()
         self._confirm()
         self._send_again(self._own_writes.after_heartbeat(head, sample.steady))
-        self.maintenance.held(head, self._revision.position, marks.time)
+        self.maintenance.held(head, self.revision.position, marks.time)
         if not head.complete:
             self.maintenance.request_rebuild()
         return head
 
     def _retention(self) -> timedelta:
         """Return how far back the log must reach: as configured, or for the longest lifetime ever known."""
-        marks = self._marks
+        marks = self.marks
         longest = retention_for(marks.lifetime, marks.leeway) if marks.lifetime else timedelta(0)
         return max(self._config.retention, longest)
 
     def _keep_marks(self, head: Head) -> None:
         """Keep the longest durations ever known, but the store's times: an operator may set these back."""
-        self._marks = replace(self._marks.merged(head.marks), time=head.marks.time, latest=head.marks.latest)
+        self.marks = replace(self.marks.merged(head.marks), time=head.marks.time, latest=head.marks.latest)
 
     def _read_again(self, head: Head) -> None:
         """Read the log from its start, so that a clock that was set back can be accepted."""
         with self._reading:
             self._reader.start_over()
         self.catch_up()
-        self._judge_clock(self._wall_clock.sample(), head)
+        self._judge_clock(self._freshness.sample(), head)
 
     def _judge_clock(self, sample: ClockSample, head: Head) -> ClockVerdict | None:
         """Decide whether calls may rely on the wall clock; if so, evict the denials that have ended by it."""
         with self._folding:
-            verdict = self._wall_clock.judge(sample, head)
+            verdict = self._freshness.judge(sample, head)
             if verdict is ClockVerdict.STEADY:
-                self._revocations.evict(self._wall_clock.forgettable())
+                self.revocations.evict(self._freshness.forgettable())
             return verdict
 
     def _has_read(self, revision: Revision) -> bool:
         """Return whether the log was read up to this position, whichever entry is there."""
-        known = self._revision
+        known = self.revision
         return revision.epoch == known.epoch and revision.position <= known.position
 
     def _begin(self, head: Head) -> None:
         """Prepare to read a log from its start. All facts that were known stay known."""
-        self._confirmed = None
+        self._freshness.confirmed = None
         # The call that may fail comes first: the clock guard may begin anew only if the log is read from its
         # start.
-        known_before = dict(self._revocations.generations)
+        known_before = dict(self.revocations.generations)
         generations = self._log.generations()
         with self._folding:
-            self._revocations.begin_history(generations, known_before)
+            self.revocations.begin_history(generations, known_before)
         self._notify(None)
         with self._folding:
-            self._wall_clock.begin()
+            self._freshness.begin()
         self._keep_marks(head)
         self._history = History(head.epoch)
         self._own_writes.begin(self._history)
         of_this_log = [heartbeat for heartbeat in tuple(self._pending) if heartbeat[1].epoch == head.epoch]
         self._pending = deque(of_this_log, maxlen=_PENDING_HEARTBEATS)
-        self._revision = Revision(epoch=head.epoch, position=0, link=NO_LINK)
+        self.revision = Revision(epoch=head.epoch, position=0, link=NO_LINK)
         for listener in self._listeners:
-            listener.on_log_replaced(self._revision)
+            listener.on_log_replaced(self.revision)
 
     def _fold(self, page: LogPage, cursor: Cursor) -> None:
         """Fold one page: apply its changes, call the callbacks, move the revision, notify listeners."""
         with self._folding:
             for entry in page.entries:
-                self._revocations.apply(entry.change, entry.link)
+                self.revocations.apply(entry.change, entry.link)
         for entry in page.entries:
             if isinstance(entry.change, RecordChanged):
                 self._notify(entry.change)
         revision = cursor.revision
         self._history.add(page.entries, revision)
         # Entries at the end may be missing: the revision moves past them all the same, for watchers too.
-        moved, self._revision = revision != self._revision, revision
+        moved, self.revision = revision != self.revision, revision
         self._send_again(self._own_writes.read(revision.position))
         if moved and self._listeners:
             changes = [(entry.change, entry.link) for entry in page.entries]
             for listener in self._listeners:
-                listener.on_changes(self._revision, changes)
+                listener.on_changes(self.revision, changes)
 
     def _send_again(self, missing: Missing) -> None:
         """Resend the acknowledged facts that the log lacks or may lack."""
@@ -432,5 +365,7 @@ class Replica:
     def _confirm(self) -> None:
         """Move the confirmed time to the latest heartbeat whose head, by its link, has been folded."""
         for sent, head in tuple(self._pending):
-            if self._history.holds(head.revision) and (self._confirmed is None or sent > self._confirmed):
-                self._confirmed = sent
+            if self._history.holds(head.revision) and (
+                self._freshness.confirmed is None or sent > self._freshness.confirmed
+            ):
+                self._freshness.confirmed = sent

@@ -1,7 +1,8 @@
-"""The wall clock of this process, compared with the store's clock and with its own past.
+"""Whether this process may answer from memory: how stale its replica is, and whether its clock is accepted.
 
-Decides whether calls may rely on it, and records each change of that as one event. Reads no log: `replica.py`
-does what a verdict asks for. `domain/clock_guard.py` has the rule.
+The wall clock is compared with the store's clock and with its own past, and each change of the verdict is
+recorded as one event. Reads no log: `replica.py` does what a verdict asks for. `domain/clock_guard.py` has
+the rule.
 """
 
 from dataclasses import dataclass
@@ -10,10 +11,23 @@ from math import isnan
 from typing import Final
 
 from identity_service.domain.clock_guard import STEP, ClockGuard, ClockVerdict
-from identity_service.domain.errors import ClockSkewedError
+from identity_service.domain.errors import (
+    ClockSkewedError,
+    NoSigningKeyError,
+    NotReadyError,
+    ReplicaStaleError,
+    StoreDamagedError,
+    StoreFencedError,
+    UnavailableError,
+    UnsafeStoreError,
+)
 from identity_service.domain.log import Head
 from identity_service.domain.ports import Clock, EventLog
 
+FRESH: Final = "fresh"
+"""The status of a process that may answer calls."""
+ACTIONABLE: Final = (NoSigningKeyError, UnsafeStoreError, StoreDamagedError)
+"""Errors that an operator has to fix: callers get their message instead of that of ReplicaStaleError."""
 _EVENTS: Final = {
     ClockVerdict.MOVING: "clock_is_being_set",
     ClockVerdict.READ_AGAIN: "clock_set_back",
@@ -32,19 +46,32 @@ class ClockSample:
     """The wall clock minus the boot clock, in seconds."""
 
 
-class WallClock:
-    """A wall clock that is judged at each heartbeat, and that refuses calls while it is not accepted.
+class Freshness:
+    """The conditions under which this process answers, which refuse calls while one of them does not hold.
 
     One thread at a time calls `judge`, `begin` and `forgettable`; any thread calls the others.
     """
 
-    def __init__(self, clock: Clock, event_log: EventLog, *, leeway: timedelta) -> None:
+    def __init__(
+        self, clock: Clock, event_log: EventLog, *, max_staleness: timedelta, leeway: timedelta
+    ) -> None:
         self._clock = clock
         self._event_log = event_log
         self._leeway = leeway
         self._guard = ClockGuard(clock, leeway=leeway)
         self._skew: timedelta | None = None
         self._verdict = ClockVerdict.STEADY
+        self._max_staleness = max_staleness.total_seconds()
+        self.ready = False
+        """Whether the log was read to its end for the first time."""
+        self.confirmed: float | None = None
+        """When the last heartbeat was sent that the store confirmed and whose head is folded (monotonic
+        clock); None = none since the log was last read from its start."""
+        self.last_error: UnavailableError | None = None
+        """The error of the store that has not been followed by a success."""
+        self.fenced: StoreFencedError | None = None
+        """The error of the last heartbeat if the store was moved to another one. Reads of a fenced store
+        still succeed."""
 
     def sample(self) -> ClockSample:
         """Read the clocks; call this right before a heartbeat is sent."""
@@ -52,7 +79,58 @@ class WallClock:
             steady=self._clock.monotonic(), wall=self._clock.now(), offset=self._guard.measure()
         )
 
-    def require(self) -> None:
+    @property
+    def staleness(self) -> float:
+        """Seconds since the last confirmed heartbeat whose head is folded was sent; infinite if none."""
+        confirmed = self.confirmed
+        return float("inf") if confirmed is None else self._clock.monotonic() - confirmed
+
+    def require_ready(self) -> None:
+        """Raise NotReadyError until the log was read to its end for the first time."""
+        if not self.ready:
+            raise NotReadyError("this process has not yet read the change log; try again")
+
+    def require_fresh(self) -> None:
+        """Raise an UnavailableError unless this process is fresh and its wall clock is accepted.
+
+        A process is fresh if its staleness is at most `max_staleness`.
+
+        The error is NotReadyError, StoreFencedError, ReplicaStaleError, ClockSkewedError, or the last error
+        of the store if an operator has to fix it.
+        """
+        confirmed = self.confirmed
+        if confirmed is None or self._clock.monotonic() - confirmed > self._max_staleness:
+            self.require_ready()
+            if self.fenced is not None:
+                raise StoreFencedError(self.fenced.target)
+            if isinstance(self.last_error, ACTIONABLE):
+                raise type(self.last_error)(str(self.last_error))
+            raise ReplicaStaleError(
+                "the store has confirmed no heartbeat of this process for too long; try again"
+            )
+        self._require_clock_accepted()
+
+    def require_clock(self) -> None:
+        """Raise NotReadyError while the log is read from its start, or ClockSkewedError."""
+        if self.confirmed is None:
+            self.require_ready()
+            raise NotReadyError("this process reads the change log again from its start; try again")
+        self._require_clock_accepted()
+
+    def is_fresh(self) -> bool:
+        """Return whether `require_fresh` would pass."""
+        return self.status == FRESH
+
+    @property
+    def status(self) -> str:
+        """Why this process may not answer, or "fresh"; `identity doctor` shows it."""
+        try:
+            self.require_fresh()
+        except UnavailableError as error:
+            return str(error)
+        return FRESH
+
+    def _require_clock_accepted(self) -> None:
         """Raise ClockSkewedError unless the wall clock is still as the last heartbeat accepted it."""
         boot = self._clock.boot()
         # A thread that is interrupted between the two readings sees a step although there is none. So a
