@@ -51,9 +51,9 @@ from identity_service.process.background import BackgroundThread, Run, every
 from identity_service.replication.follower import Follower
 from identity_service.replication.replica import Replica
 from identity_service.services.admin.administration import Administration
-from identity_service.services.key_keeper import keep_keys
+from identity_service.services.rotation import keep_keys
 from identity_service.services.setup import Initialised, initialise
-from identity_service.services.watch import WatchConfig, WatchHub
+from identity_service.services.watch import WatchHub
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
 from identity_service.telemetry.metrics import Metrics
@@ -185,8 +185,8 @@ class Service:
             require_caller_auth=settings.callers_prove_themselves,
         )
         keys_max_age = max_age(settings.publish_before)
-        renderer, config = WatchRenderer(keys_max_age), WatchConfig(queue=settings.watch_queue)
-        self._hub = hub = WatchHub(replica, use.keys, parts.clock, renderer, config)
+        renderer, queue = WatchRenderer(keys_max_age), settings.watch_queue
+        self._hub = hub = WatchHub(replica, use.keys, parts.clock, renderer, queue=queue)
         replica.follow(hub)
         replica.subscribe(hub.on_change)
         self._limits = limits = Limits(limits_config(settings), event_log)

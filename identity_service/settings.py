@@ -29,6 +29,7 @@ from identity_service.config.values import (
     within,
 )
 from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.log import Marks
 from identity_service.domain.secret import Secret
 
 _DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
@@ -329,6 +330,13 @@ class Settings(LimitSettings):
     def callers_prove_themselves(self) -> bool:
         """Return whether Verify, VerifyBatch, GetKeys and Watch need a caller with scope identity.verify."""
         return self.tls_certificate is not None or bool(self.require_caller_auth)
+
+    @property
+    def marks(self) -> Marks:
+        """Return the longest durations of these settings, from which follows how long a denial is kept."""
+        return Marks(
+            lifetime=self.max_access_token_lifetime, session=self.session_lifetime, leeway=self.leeway
+        )
 
     def read_master_key(self) -> Secret:
         """Return the master key, without blanks around it.

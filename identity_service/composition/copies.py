@@ -20,8 +20,7 @@ from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
 from identity_service.services.backup import BackedUp, back_up
 from identity_service.services.migrate import Migration, Place
-from identity_service.services.openable import require_openable
-from identity_service.services.restore import Restore, RestoreConfig
+from identity_service.services.restore import Restore, RestoreConfig, require_openable
 from identity_service.settings import Settings
 from identity_service.storage.backup_file import NewBackup, OpenBackup
 from identity_service.storage.sqlite.database import MEMORY

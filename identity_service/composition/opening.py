@@ -12,7 +12,6 @@ from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
-from identity_service.domain.log import Marks
 from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.store import Store
 from identity_service.grpc_api.grpcio_engine import GrpcioConfig
@@ -177,11 +176,7 @@ def replica_config(settings: Settings) -> ReplicaConfig:
         leeway=settings.leeway,
         retention=retention_for(settings.max_access_token_lifetime, settings.leeway),
         strong_limit=settings.strong_limit,
-        marks=Marks(
-            lifetime=settings.max_access_token_lifetime,
-            session=settings.session_lifetime,
-            leeway=settings.leeway,
-        ),
+        marks=settings.marks,
     )
 
 

@@ -28,16 +28,16 @@ from identity_service.services.admin.records import Records
 from identity_service.services.admin.sessions import Sessions
 from identity_service.services.admin.users import Users
 from identity_service.services.attempts import AttemptGuard, WaitPolicy
-from identity_service.services.audit import LoggedTrail, StoredTrail, TrailConfig
+from identity_service.services.audit import LoggedTrail, StoredTrail
 from identity_service.services.authenticate import Authenticator
-from identity_service.services.client_proofs import ClientProofs, ProofConfig
+from identity_service.services.client_proofs import ClientProofs
 from identity_service.services.directory import Directory
 from identity_service.services.exchange import Exchanger
 from identity_service.services.issue import Issuer
 from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
 from identity_service.services.refresh import Refresher
-from identity_service.services.revoke import RevokeConfig, Revoker
+from identity_service.services.revoke import Revoker
 from identity_service.services.rewrap import Rewrap
 from identity_service.services.rotation import Rotation
 from identity_service.services.token_maker import IssueConfig, Recipients, TokenMaker
@@ -72,7 +72,14 @@ class UseCases:
         replica.subscribe(self.directory.on_change)
         issuers = Issuers(store.records, parts.issuer_keys, parts.event_log, own=settings.issuer)
         replica.subscribe(issuers.on_change)
-        self.trail = StoredTrail(store.audit, parts.event_log, clock, _trail_config(settings))
+        self.trail = StoredTrail(
+            store.audit,
+            parts.event_log,
+            clock,
+            queue=settings.audit_queue,
+            burst=settings.audit_burst,
+            store_traffic=settings.audit_traffic == "store",
+        )
 
         codec = AccessTokenCodec(self.keys, settings.issuer)
         config = _issue_config(settings)
@@ -84,7 +91,8 @@ class UseCases:
             parts.issuer_keys,
             StrictAssertions(),
             clock,
-            ProofConfig(audience=settings.issuer, leeway=settings.leeway),
+            audience=settings.issuer,
+            leeway=settings.leeway,
         )
         self.guard = AttemptGuard(
             store.attempts,
@@ -117,7 +125,7 @@ class UseCases:
             serve_stale=settings.on_stale == "serve",
         )
         self.revoker = Revoker(
-            store.facts, store.log, replica, codec, self.keys, clock, self.trail, _revoke_config(settings)
+            store.facts, store.log, replica, codec, self.keys, clock, self.trail, settings.marks
         )
         self.refresher = Refresher(
             store.sessions,
@@ -205,14 +213,6 @@ def _wait_policy(settings: Settings) -> WaitPolicy:
     return WaitPolicy(places=min(settings.password_queue, settings.work_threads - 1 - hashing))
 
 
-def _trail_config(settings: Settings) -> TrailConfig:
-    return TrailConfig(
-        queue=settings.audit_queue,
-        burst=settings.audit_burst,
-        store_traffic=settings.audit_traffic == "store",
-    )
-
-
 def _issue_config(settings: Settings) -> IssueConfig:
     return IssueConfig(
         issuer=settings.issuer,
@@ -221,12 +221,4 @@ def _issue_config(settings: Settings) -> IssueConfig:
         ),
         session_lifetime=settings.session_lifetime,
         known_scopes=frozenset(settings.known_scopes),
-    )
-
-
-def _revoke_config(settings: Settings) -> RevokeConfig:
-    return RevokeConfig(
-        longest_lifetime=settings.max_access_token_lifetime,
-        session_lifetime=settings.session_lifetime,
-        leeway=settings.leeway,
     )

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from identity_service.domain.errors import NotFoundError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.principals import Client, User
-from identity_service.domain.records import Versioned
 from identity_service.domain.secret import Secret
 from identity_service.principals.plan import Declared, Found
 from identity_service.services.admin.administration import Administration, NewUser
@@ -31,23 +29,23 @@ class OwnRecords:
         with suppress(NotFoundError):
             match record:
                 case Client():
-                    return _found(self._clients.get(record.client_id))
+                    return self._clients.get(record.client_id)
                 case User():
-                    return _found(self._users.find(record.username))
+                    return self._users.find(record.username)
                 case TrustedIssuer():
-                    return _found(self._issuers.get(record.issuer))
+                    return self._issuers.get(record.issuer)
         return None
 
     def list(self, kind: type[Declared]) -> Iterator[Found]:
         """Yield all records of a kind, read in pages."""
-        lists: dict[type[Declared], Callable[..., Sequence[Versioned[Any]]]] = {
+        lists: dict[type[Declared], Callable[..., Sequence[Found]]] = {
             Client: self._clients.list,
             User: self._users.list,
             TrustedIssuer: self._issuers.list,
         }
         page = lists[kind](limit=_PAGE)
         while page:
-            yield from map(_found, page)
+            yield from page
             page = lists[kind](after=page[-1].record.id, limit=_PAGE)
 
     def create(self, record: Declared, *, secret: bool) -> Secret | None:
@@ -93,7 +91,3 @@ class OwnRecords:
                 self._users.delete(found.record.id, expected=found.revision)
             case TrustedIssuer():
                 self._issuers.delete(found.record.id, expected=found.revision)
-
-
-def _found(found: Versioned[Any]) -> Found:
-    return Found(record=found.record, revision=found.revision)

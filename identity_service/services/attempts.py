@@ -179,13 +179,9 @@ class _ClaimQueue:
         self._monotonic = monotonic
         self._policy = policy
         self._settled = threading.Condition()
-        self._waiting = 0
-        self._settlements = 0
-
-    @property
-    def waiting(self) -> int:
+        self.waiting = 0
         """How many callers are waiting for a claim."""
-        return self._waiting
+        self._settlements = 0
 
     def claim(self, counter: AttemptCounter, limits: Sequence[Limit]) -> Claim:
         """Claim an attempt, and wait for one if attempts in progress hold all claims.
@@ -211,16 +207,16 @@ class _ClaimQueue:
             claim.settle(verdict)
         finally:
             # A caller that begins to wait only now has not asked the counter yet, and so sees the settlement.
-            if self._waiting:
+            if self.waiting:
                 with self._settled:
                     self._settlements += 1
                     self._settled.notify_all()
 
     def _wait(self, counter: AttemptCounter, limits: Sequence[Limit]) -> Claim | Paused:
         with self._settled:
-            if self._waiting >= self._policy.places:
+            if self.waiting >= self._policy.places:
                 raise _busy()
-            self._waiting += 1
+            self.waiting += 1
         try:
             deadline = self._monotonic() + self._policy.patience.total_seconds()
             while True:
@@ -235,7 +231,7 @@ class _ClaimQueue:
                         self._settled.wait(self._policy.poll.total_seconds())
         finally:
             with self._settled:
-                self._waiting -= 1
+                self.waiting -= 1
 
 
 def _busy() -> ServerBusyError:

@@ -6,7 +6,6 @@ Both classes implement the port AuditTrail. A caller that records an event never
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditKind, AuditOutcome, AuditType
@@ -25,18 +24,6 @@ _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 _LOOK_EVERY: Final = 1.0
 """Seconds between two checks for windows that have ended, while events are being folded."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrailConfig:
-    """The settings for events that are not written together with a change."""
-
-    queue: int
-    """How many events may wait while the store is slow or unreachable; more are dropped."""
-    burst: int
-    """Successful calls of one address and type that are recorded one by one in each window."""
-    store_traffic: bool
-    """Whether events of kind TRAFFIC are stored; if not, they are only logged."""
 
 
 class LoggedTrail:
@@ -66,16 +53,6 @@ class LoggedTrail:
         self._event_log.record(event.type.value, **fields)
 
 
-@dataclass(slots=True)
-class _Counts:
-    dropped: int = 0
-    """Events dropped since the process began."""
-    unsaid: int = 0
-    """Events dropped that no EVENTS_DROPPED event has reported yet."""
-    folded: int = 0
-    """Events folded since the process began."""
-
-
 class StoredTrail(LoggedTrail):
     """The audit trail of a serving process: folds events (see `folding.py`), logs them, and stores them.
 
@@ -83,34 +60,49 @@ class StoredTrail(LoggedTrail):
     writes the summaries of folded events.
     """
 
-    def __init__(self, store: AuditStore, event_log: EventLog, clock: Clock, config: TrailConfig) -> None:
+    def __init__(
+        self,
+        store: AuditStore,
+        event_log: EventLog,
+        clock: Clock,
+        *,
+        queue: int,
+        burst: int,
+        store_traffic: bool,
+    ) -> None:
+        """Create a trail without events.
+
+        Args:
+            store: stores the events.
+            event_log: receives each event that is not folded.
+            clock: measures the windows of folding.
+            queue: how many events may wait while the store is slow or unreachable; more are dropped.
+            burst: successful calls of one address and type that are recorded one by one in each window.
+            store_traffic: whether events of kind TRAFFIC are stored; if not, they are only logged.
+        """
         super().__init__(event_log)
         self._store = store
-        self._config = config
-        self._folding = Folding(clock, done=FoldRule(whole=config.burst, keys=DONE_KEYS))
+        self._limit = queue
+        self._store_traffic = store_traffic
+        self._folding = Folding(clock, done=FoldRule(whole=burst, keys=DONE_KEYS))
         self._has_folded = False
         """Whether events were folded, so that `run` has to check for windows that have ended."""
         self._events: deque[AuditEvent] = deque()
         self._changed = threading.Condition()
-        self._counts = _Counts()
+        self.dropped = 0
+        """How many events found the queue full since this process began."""
+        self._unreported = 0
+        """How many of these no EVENTS_DROPPED event has reported yet."""
+        self.folded = 0
+        """How many events were counted instead of written since this process began."""
         self._ended = False
         """Whether `run` has ended, so that nothing stores further events."""
-
-    @property
-    def dropped(self) -> int:
-        """How many events found the queue full since this process began."""
-        return self._counts.dropped
-
-    @property
-    def folded(self) -> int:
-        """How many events were counted instead of written since this process began."""
-        return self._counts.folded
 
     def record(self, event: AuditEvent) -> None:
         """Fold an event that records no change, or log it and queue it for the store."""
         with self._changed:
             if not self._folding.admit(event):
-                self._counts.folded += 1
+                self.folded += 1
                 if not self._has_folded:
                     self._has_folded = True
                     self._changed.notify()
@@ -120,15 +112,15 @@ class StoredTrail(LoggedTrail):
 
     def _queue(self, event: AuditEvent) -> None:
         """Queue an event if its kind is stored; drop it if the queue is full. The caller holds the lock."""
-        if event.kind is AuditKind.TRAFFIC and not self._config.store_traffic:
+        if event.kind is AuditKind.TRAFFIC and not self._store_traffic:
             return
-        if len(self._events) < self._config.queue and not self._ended:
+        if len(self._events) < self._limit and not self._ended:
             self._events.append(event)
             if len(self._events) == 1:
                 self._changed.notify()
         else:
-            self._counts.dropped += 1
-            self._counts.unsaid += 1
+            self.dropped += 1
+            self._unreported += 1
 
     def run(self, stopping: threading.Event) -> None:
         """Store events until `stopping` is set and `wake` called.
@@ -185,16 +177,16 @@ class StoredTrail(LoggedTrail):
         """Return the next batch, which may be empty; its last event says how many were dropped, if any."""
         with self._changed:
             batch = [self._events.popleft() for _ in range(min(_BATCH, len(self._events)))]
-            if batch and (unsaid := self._counts.unsaid):
-                self._counts.unsaid = 0
-                batch.append(AuditEvent.of(AuditType.EVENTS_DROPPED, count=unsaid))
+            if batch and (dropped := self._unreported):
+                self._unreported = 0
+                batch.append(AuditEvent.of(AuditType.EVENTS_DROPPED, count=dropped))
             return batch
 
     def _requeue(self, batch: list[AuditEvent]) -> None:
         with self._changed:
             for event in reversed(batch):
                 if event.type is AuditType.EVENTS_DROPPED:
-                    self._counts.unsaid += int(event.details["count"])
+                    self._unreported += int(event.details["count"])
                 else:
                     self._events.appendleft(event)
 

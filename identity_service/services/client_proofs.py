@@ -41,16 +41,6 @@ class AuthenticatedClient:
     """Those of the client, the subject and the service, read before the client's record."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProofConfig:
-    """The settings of proofs."""
-
-    audience: str
-    """The `aud` that a JWT must have: the issuer name of this service."""
-    leeway: timedelta
-    """How far the clock of the signer may differ from this one."""
-
-
 class ClientProofs:
     """Authenticates clients. Every method raises CredentialRefusedError and StoreUnavailableError."""
 
@@ -63,8 +53,15 @@ class ClientProofs:
         issuer_keys: IssuerKeys,
         reader: AssertionReader,
         clock: Clock,
-        config: ProofConfig,
+        *,
+        audience: str,
+        leeway: timedelta,
     ) -> None:
+        """Authenticate the clients of this directory.
+
+        `audience` is the `aud` that a JWT must have: the issuer name of this service. `leeway` is how far the
+        clock of the signer may differ from this one.
+        """
         self._single_use = single_use
         self._replica = replica
         self._directory = directory
@@ -72,7 +69,8 @@ class ClientProofs:
         self._issuer_keys = issuer_keys
         self._reader = reader
         self._clock = clock
-        self._config = config
+        self._audience = audience
+        self._leeway = leeway
 
     def by_assertion(self, jwt: Secret) -> AuthenticatedClient:
         """Return the client whose registered key signed this JWT (RFC 7523)."""
@@ -87,9 +85,9 @@ class ClientProofs:
             assertion = unverified.prove(key)
             token_id = check_client_assertion(
                 assertion,
-                audience=self._config.audience,
+                audience=self._audience,
                 now=self._clock.now(),
-                leeway=self._config.leeway,
+                leeway=self._leeway,
             )
             _require_enabled(proven)
             self._consume(f"assertion:{named}", token_id, assertion)
@@ -135,9 +133,9 @@ class ClientProofs:
         token_id = check_federated_token(
             assertion,
             issuer,
-            audience=self._config.audience,
+            audience=self._audience,
             now=self._clock.now(),
-            leeway=self._config.leeway,
+            leeway=self._leeway,
         )
         rule = issuer.rule_for(assertion.claims)
         if rule is None:
@@ -178,7 +176,7 @@ class ClientProofs:
         return None
 
     def _consume(self, whose: str, token_id: str, assertion: Assertion) -> None:
-        until = assertion.expire_time + self._config.leeway
+        until = assertion.expire_time + self._leeway
         if not self._single_use.consume(f"{whose}:{_digest(token_id)}", until):
             raise CredentialRefusedError("the JWT was used before, and is for a single use")
 

@@ -34,7 +34,6 @@ from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.ports import Clock, KeyVault
 from identity_service.domain.store import Store
 from identity_service.services.copy_tally import Tally
-from identity_service.services.openable import require_openable
 from identity_service.services.regained import BackupRecords, Regained
 
 
@@ -224,6 +223,17 @@ class Restore:
             return self._store.log.head().epoch == epoch
         except StoreUninitializedError:
             return False
+
+
+def require_openable(vault: KeyVault, key: StoredKey) -> None:
+    """Raise ConfigurationError if the master key does not open this key, which a backup needs."""
+    match key.purpose:
+        case KeyPurpose.SIGN:
+            vault.open_signing(key)
+        case KeyPurpose.REFRESH:
+            vault.open_refresh(key)
+        case KeyPurpose.ENCRYPT:
+            vault.open_decrypting(key)
 
 
 def _raised(contents: Contents, held: Mapping[PrincipalId, Generation]) -> Mapping[PrincipalId, Generation]:

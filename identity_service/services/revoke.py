@@ -4,7 +4,8 @@ When a call returns, the revocation is durable and enforced by this process; eve
 from the change log. Idempotent (RFC 7009).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -14,11 +15,13 @@ from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.change_log import ReadableLog
 from identity_service.domain.errors import (
     RefreshTokenInvalidError,
+    StoreUnavailableError,
     TokenNotOpenableError,
 )
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
     Appended,
+    Fact,
     GenerationRaised,
     Marks,
     Revision,
@@ -33,7 +36,6 @@ from identity_service.domain.secret import Secret
 from identity_service.domain.store import FactStore
 from identity_service.domain.tokens import AccessToken, Rejected, RejectionReason
 from identity_service.services.keyring import KeyRing
-from identity_service.services.unconfirmed import resent_until_confirmed
 
 _LONG_EXPIRED: Final = timedelta(hours=36)
 """A token that expired longer ago than this needs no denial: no clock is assumed to be ahead by more."""
@@ -85,15 +87,17 @@ class RevokeRequest:
     origin: Origin = NOWHERE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RevokeConfig:
-    """The configured lifetimes, from which follows how long a denial must be kept."""
+@contextmanager
+def resent_until_confirmed(replica: ReplicaView, fact: Fact) -> Iterator[None]:
+    """Guard a write of `fact`: if the store does not confirm it, the replica enforces and resends it.
 
-    longest_lifetime: timedelta = timedelta(hours=24)
-    """Of access tokens."""
-    session_lifetime: timedelta = timedelta(days=30)
-    leeway: timedelta = timedelta(seconds=10)
-    """How long after its expiry a token is still accepted."""
+    The StoreUnavailableError of the write is raised again.
+    """
+    try:
+        yield
+    except StoreUnavailableError:
+        replica.add_unconfirmed(fact)
+        raise
 
 
 class Revoker:
@@ -108,8 +112,9 @@ class Revoker:
         keys: KeyRing,
         clock: Clock,
         audit: AuditTrail,
-        config: RevokeConfig,
+        configured: Marks,
     ) -> None:
+        """Revoke in this store; `configured` are the longest durations of this process's settings."""
         self._facts = facts
         self._log = log
         self._replica = replica
@@ -117,7 +122,7 @@ class Revoker:
         self._keys = keys
         self._clock = clock
         self._audit = audit
-        self._config = config
+        self._configured = configured
 
     def revoke(self, request: RevokeRequest) -> Revision:
         """Revoke durably, and return the revision of the log that holds the revocation.
@@ -162,11 +167,7 @@ class Revoker:
 
     def _marks(self) -> Marks:
         """Return the longest lifetimes of this process's settings and of all that its replica knows of."""
-        config = self._config
-        configured = Marks(
-            lifetime=config.longest_lifetime, session=config.session_lifetime, leeway=config.leeway
-        )
-        return configured.merged(self._replica.marks)
+        return self._configured.merged(self._replica.marks)
 
     def _marks_in_store(self) -> Marks:
         """Return `_marks` merged with those of the store, since a process with longer settings may be new."""

@@ -3,13 +3,20 @@
 Everything it writes is a record or a generation, so that all processes learn of it from the change log.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditType
-from identity_service.domain.errors import InvalidRequestError, NotFoundError, StaleEtagError
+from identity_service.domain.errors import (
+    IdentityError,
+    InvalidRequestError,
+    NotFoundError,
+    StaleEtagError,
+    StoreFencedError,
+)
 from identity_service.domain.ids import KeyId, key_principal, new_link
 from identity_service.domain.keys import (
     CreateKey,
@@ -22,11 +29,11 @@ from identity_service.domain.keys import (
 )
 from identity_service.domain.log import GenerationRaised, RecordKind, Revision
 from identity_service.domain.origin import NOWHERE, Origin
-from identity_service.domain.ports import AuditTrail, Clock, KeyVault, ReplicaView
+from identity_service.domain.ports import AuditTrail, Clock, EventLog, KeyVault, ReplicaView
 from identity_service.domain.records import Versioned
 from identity_service.domain.store import FactStore, RecordStore, SingleUse, all_records
 from identity_service.domain.visible import shown
-from identity_service.services.unconfirmed import resent_until_confirmed
+from identity_service.services.revoke import resent_until_confirmed
 
 _ATTEMPTS: Final = 8
 """How often a change is tried while other processes change the keys at the same time."""
@@ -236,6 +243,30 @@ class Rotation:
 
     def _read(self) -> dict[KeyId, Versioned[StoredKey]]:
         return {found.record.key_id: found for found in all_records(self._records, StoredKey)}
+
+
+def keep_keys(
+    maintain: Callable[[], int], event_log: EventLog, interval: timedelta, stopping: threading.Event
+) -> None:
+    """Call `maintain` now and at each interval, until `stopping` is set.
+
+    Every process does so; a lease picks which one acts. The first of several consecutive failures is logged.
+    """
+    failing = False
+    while not stopping.is_set():
+        why = ""
+        try:
+            maintain()
+        except StoreFencedError:
+            pass  # the heartbeat thread logs this once
+        except IdentityError as error:
+            why = str(error)
+        except Exception as error:  # noqa: BLE001  # if it ended the loop, the last key would sign for ever
+            why = type(error).__name__
+        if why and not failing and not stopping.is_set():
+            event_log.record("keys_not_maintained", error=why)
+        failing = bool(why)
+        stopping.wait(interval.total_seconds())
 
 
 def _no_key() -> StoredKey:

@@ -54,14 +54,6 @@ class Renderer(Protocol):
         """Encode a heartbeat: current revision, wall-clock time, and staleness in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchConfig:
-    """The bounds of watching."""
-
-    queue: int = 1000
-    """Messages that may wait for one watcher; a watcher that would exceed this overflows."""
-
-
 class Watcher:
     """The messages that wait for one watcher. Any thread may put; one thread at a time may take."""
 
@@ -133,13 +125,14 @@ class WatchHub:
     """Distributes changes to all watchers. Implements the port LogListener; thread-safe."""
 
     def __init__(
-        self, replica: ReplicaView, keys: KeyRing, clock: Clock, renderer: Renderer, config: WatchConfig
+        self, replica: ReplicaView, keys: KeyRing, clock: Clock, renderer: Renderer, *, queue: int = 1000
     ) -> None:
+        """Create a hub without watchers; a watcher for which more than `queue` messages wait overflows."""
         self._replica = replica
         self._keys = keys
         self._clock = clock
         self._renderer = renderer
-        self._config = config
+        self._queue = queue
         self._lock = threading.Lock()
         self._watchers: set[Watcher] = set()
         self._recent: deque[_Batch] = deque()
@@ -166,7 +159,7 @@ class WatchHub:
         with self._lock:
             # Registered before the snapshot is made, so that changes are queued meanwhile. A change that is
             # in the snapshot too does no harm.
-            watcher = Watcher(self._first_messages(resume_after), self._config.queue, ready)
+            watcher = Watcher(self._first_messages(resume_after), self._queue, ready)
             self._watchers.add(watcher)
         return watcher
 

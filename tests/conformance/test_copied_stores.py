@@ -29,8 +29,7 @@ from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
 from identity_service.services.backup import back_up
 from identity_service.services.migrate import Migration, Place
-from identity_service.services.openable import require_openable
-from identity_service.services.restore import Restore, RestoreConfig, Restored
+from identity_service.services.restore import Restore, RestoreConfig, Restored, require_openable
 from identity_service.storage.backup_file import NewBackup, OpenBackup
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore

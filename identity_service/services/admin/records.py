@@ -19,7 +19,7 @@ from identity_service.domain.principals import Client, User
 from identity_service.domain.records import RecordT, Versioned
 from identity_service.domain.store import RecordStore
 from identity_service.domain.visible import shown
-from identity_service.services.unconfirmed import resent_until_confirmed
+from identity_service.services.revoke import resent_until_confirmed
 
 MAX_ATTEMPTS: Final = 8
 """How often a change without an etag is tried if other callers change the record at the same time."""

@@ -17,7 +17,7 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import Origin
 from identity_service.process.background import BackgroundThread
-from identity_service.services.audit import LoggedTrail, StoredTrail, TrailConfig, record_refusal
+from identity_service.services.audit import LoggedTrail, StoredTrail, record_refusal
 from identity_service.services.folding import REFUSED, WINDOW
 from tests.fakes.clocks import FakeClock
 from tests.fakes.event_logs import RecordingEventLog
@@ -67,8 +67,8 @@ def clock() -> FakeClock:
 class Trail(StoredTrail):
     """One with the thread that stores its events."""
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
         self._thread = BackgroundThread("the thread of a trail", self.run, self.wake)
         self.start = self._thread.start
 
@@ -85,8 +85,7 @@ def make_trail(store: SlowStore, event_log: RecordingEventLog, clock: FakeClock)
     trails: list[Trail] = []
 
     def make(*, queue: int = 10, burst: int = 1000, store_traffic: bool = True) -> Trail:
-        config = TrailConfig(queue=queue, burst=burst, store_traffic=store_traffic)
-        trails.append(Trail(store, event_log, clock, config))
+        trails.append(Trail(store, event_log, clock, queue=queue, burst=burst, store_traffic=store_traffic))
         return trails[-1]
 
     yield make

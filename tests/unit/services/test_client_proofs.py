@@ -21,7 +21,7 @@ from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
 from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.jwks import open_public_key
-from identity_service.services.client_proofs import AuthenticatedClient, ClientProofs, ProofConfig
+from identity_service.services.client_proofs import AuthenticatedClient, ClientProofs
 from identity_service.services.directory import Directory
 from identity_service.services.issuers import Issuers
 from identity_service.storage.sqlite import SqliteStore
@@ -38,7 +38,6 @@ ISSUER = "https://issuer.example"
 OTHER = "https://other.example"
 """An issuer of which only RS256 is accepted."""
 CERTIFICATE = PeerCertificate(sha256=b"x" * 32, names=frozenset({"dns:reports.example"}))
-CONFIG = ProofConfig(audience="identity-service", leeway=timedelta(seconds=10))
 Prove = Callable[["Site"], AuthenticatedClient]
 
 
@@ -109,7 +108,15 @@ class Site:
         replica = FakeReplica(FakeClock())
         replica.revocations = self.revocations
         self.proofs = ClientProofs(
-            store.single_use, replica, self.directory, issuers, keys, self.reader, SystemClock(), CONFIG
+            store.single_use,
+            replica,
+            self.directory,
+            issuers,
+            keys,
+            self.reader,
+            SystemClock(),
+            audience="identity-service",
+            leeway=timedelta(seconds=10),
         )
 
     def register(self, *public_keys: str) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.services.key_keeper import keep_keys
+from identity_service.services.rotation import keep_keys
 from tests.fakes.event_logs import RecordingEventLog
 
 

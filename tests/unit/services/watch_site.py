@@ -18,7 +18,7 @@ from identity_service.domain.log import (
 )
 from identity_service.grpc_api.trust_messages import WatchRenderer
 from identity_service.replication.history import History
-from identity_service.services.watch import WatchConfig, Watcher, WatchHub
+from identity_service.services.watch import Watcher, WatchHub
 from identityapi.v1 import trust_service_pb2 as pb
 from tests.fakes.clocks import FakeClock
 from tests.fakes.replicas import FakeReplica
@@ -54,7 +54,7 @@ class Site:
         self.replica.confirmed -= 0.25
         keys: Any = self.keys
         renderer = WatchRenderer(timedelta(minutes=5))
-        self.hub = WatchHub(self.replica, keys, self.clock, renderer, WatchConfig(**config))
+        self.hub = WatchHub(self.replica, keys, self.clock, renderer, **config)
         self.hub.on_log_replaced(self.replica.revision)  # as the replica does when it begins to read
 
     def fold(self, *changes: Change) -> Revision:
