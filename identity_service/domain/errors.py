@@ -15,6 +15,11 @@ class IdentityError(Exception):
     """The base class of all errors. `reason` is a name in `error_reason.proto` without its prefix."""
 
     reason: ClassVar[str] = "INTERNAL"
+    message: ClassVar[str] = ""
+    """The message, unless another one is given."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or self.message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +88,10 @@ class CredentialRefusedError(UnauthenticatedError):
     """
 
     reason = "CREDENTIAL_REFUSED"
-    message: ClassVar[str] = "the credential was refused"
+    message = "the credential was refused"
 
     def __init__(self, why: str = "", principal: str = "", details: Mapping[str, str] | None = None) -> None:
-        super().__init__(self.message)
+        super().__init__()
         self.why = why
         """Why the credential was refused, without any part of it; goes into the audit event only."""
         self.principal = principal
@@ -116,11 +121,10 @@ class BindingRequiredError(UnauthenticatedError):
 
     reason = "BINDING_REQUIRED"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "these tokens are bound to a certificate: connect with TLS and the certificate of the sign-in "
-            "or, if the sign-in had none, with a registered one"
-        )
+    message = (
+        "these tokens are bound to a certificate: connect with TLS and the certificate of the sign-in "
+        "or, if the sign-in had none, with a registered one"
+    )
 
 
 class RefreshTokenInvalidError(UnauthenticatedError):
@@ -128,8 +132,7 @@ class RefreshTokenInvalidError(UnauthenticatedError):
 
     reason = "REFRESH_TOKEN_INVALID"
 
-    def __init__(self) -> None:
-        super().__init__("the refresh token is not valid; sign in again")
+    message = "the refresh token is not valid; sign in again"
 
 
 class RefreshTokenSupersededError(UnauthenticatedError):
@@ -137,8 +140,7 @@ class RefreshTokenSupersededError(UnauthenticatedError):
 
     reason = "REFRESH_TOKEN_SUPERSEDED"
 
-    def __init__(self) -> None:
-        super().__init__("a newer refresh token of this session has replaced this one; use the newest")
+    message = "a newer refresh token of this session has replaced this one; use the newest"
 
 
 class RefreshTokenReusedError(UnauthenticatedError):
@@ -146,8 +148,7 @@ class RefreshTokenReusedError(UnauthenticatedError):
 
     reason = "REFRESH_TOKEN_REUSED"
 
-    def __init__(self) -> None:
-        super().__init__("the refresh token was used again after it had been replaced; sign in again")
+    message = "the refresh token was used again after it had been replaced; sign in again"
 
 
 class SessionEndedError(UnauthenticatedError):
@@ -155,8 +156,7 @@ class SessionEndedError(UnauthenticatedError):
 
     reason = "SESSION_ENDED"
 
-    def __init__(self) -> None:
-        super().__init__("the session has ended; sign in again")
+    message = "the session has ended; sign in again"
 
 
 class SubjectTokenRefusedError(UnauthenticatedError):
@@ -277,10 +277,7 @@ class NotConfirmedError(StoreUnavailableError):
 class StoreReplacedError(StoreUnavailableError):
     """The store's log has another epoch than this process follows; nothing was changed."""
 
-    def __init__(
-        self, message: str = "the store has another change log than the one this process follows"
-    ) -> None:
-        super().__init__(message)
+    message = "the store has another change log than the one this process follows"
 
 
 class UnsafeStoreError(StoreUnavailableError):
@@ -290,22 +287,19 @@ class UnsafeStoreError(StoreUnavailableError):
 class StoreUninitializedError(StoreUnavailableError):
     """The store has no epoch: it was never initialised, or it was emptied."""
 
-    def __init__(
-        self,
-        message: str = "the store was never initialised, or it was emptied: check that its URL is right, "
-        "then run `identity init`, or `identity restore FILE`",
-    ) -> None:
-        super().__init__(message)
+    message = (
+        "the store was never initialised, or it was emptied: check that its URL is right, then run `identity "
+        "init`, or `identity restore FILE`"
+    )
 
 
 class CopyUnfinishedError(StoreUninitializedError):
     """The store holds an incomplete copy: a restore or a migration into it did not finish."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "a restore or a migration into this store was not finished: run it again (`identity restore FILE "
-            "--replace`, or `identity migrate` as before)"
-        )
+    message = (
+        "a restore or a migration into this store was not finished: run it again (`identity restore FILE "
+        "--replace`, or `identity migrate` as before)"
+    )
 
 
 class StoreFencedError(StoreUnavailableError):
@@ -366,8 +360,7 @@ class IssuerUnreachableError(UnavailableError):
 
     reason = "ISSUER_UNREACHABLE"
 
-    def __init__(self) -> None:
-        super().__init__("the keys of the token's issuer cannot be read now; try again")
+    message = "the keys of the token's issuer cannot be read now; try again"
 
 
 class ClockSkewedError(UnavailableError):

@@ -8,6 +8,7 @@ import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import jwt
@@ -70,7 +71,7 @@ _OWN_IMPLEMENTATIONS: Final[Mapping[str, Algorithm]] = {
 PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class AlgorithmSpec:
     """The requirements of an algorithm on its key (RFC 7518 section 3.1, RFC 8037, RFC 9964)."""
 
@@ -82,45 +83,14 @@ class AlgorithmSpec:
 
 
 ALGORITHMS: Final[Mapping[str, AlgorithmSpec]] = {
-    "ES256": AlgorithmSpec(
-        key_type="EC",
-        curve="P-256",
-        signature_bytes=64,
-        generate=lambda: ec.generate_private_key(ec.SECP256R1()),
-    ),
-    "ES384": AlgorithmSpec(
-        key_type="EC",
-        curve="P-384",
-        signature_bytes=96,
-        generate=lambda: ec.generate_private_key(ec.SECP384R1()),
-    ),
-    "EdDSA": AlgorithmSpec(
-        key_type="OKP",
-        curve="Ed25519",
-        signature_bytes=64,
-        generate=ed25519.Ed25519PrivateKey.generate,
-    ),
-    "RS256": AlgorithmSpec(
-        key_type="RSA",
-        curve=None,
-        signature_bytes=None,
-        generate=lambda: rsa.generate_private_key(65537, RSA_BITS),
-    ),
-    "PS256": AlgorithmSpec(
-        key_type="RSA",
-        curve=None,
-        signature_bytes=None,
-        generate=lambda: rsa.generate_private_key(65537, RSA_BITS),
-    ),
-    "ML-DSA-44": AlgorithmSpec(
-        key_type="AKP", curve=None, signature_bytes=2420, generate=ml_dsa.ML_DSA_44.generate
-    ),
-    "ML-DSA-65": AlgorithmSpec(
-        key_type="AKP", curve=None, signature_bytes=3309, generate=ml_dsa.ML_DSA_65.generate
-    ),
-    "HS256": AlgorithmSpec(
-        key_type="oct", curve=None, signature_bytes=32, generate=lambda: secrets.token_bytes(32)
-    ),
+    "ES256": AlgorithmSpec("EC", "P-256", 64, partial(ec.generate_private_key, ec.SECP256R1())),
+    "ES384": AlgorithmSpec("EC", "P-384", 96, partial(ec.generate_private_key, ec.SECP384R1())),
+    "EdDSA": AlgorithmSpec("OKP", "Ed25519", 64, ed25519.Ed25519PrivateKey.generate),
+    "RS256": AlgorithmSpec("RSA", None, None, partial(rsa.generate_private_key, 65537, RSA_BITS)),
+    "PS256": AlgorithmSpec("RSA", None, None, partial(rsa.generate_private_key, 65537, RSA_BITS)),
+    "ML-DSA-44": AlgorithmSpec("AKP", None, 2420, ml_dsa.ML_DSA_44.generate),
+    "ML-DSA-65": AlgorithmSpec("AKP", None, 3309, ml_dsa.ML_DSA_65.generate),
+    "HS256": AlgorithmSpec("oct", None, 32, partial(secrets.token_bytes, 32)),
 }
 """The algorithms of this service; `none` and all others are not supported."""
 
