@@ -5,6 +5,8 @@ issuer, refresher, revoker, verifier, …      (one object for each use case)
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.adapters.password_hashing import is_common
@@ -16,7 +18,7 @@ from identity_service.domain.store import RecordStore, Store
 from identity_service.grpc_api.identity import render
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
-from identity_service.jose.encryption_keys import RegisteredKeys
+from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.vault import Vault
@@ -44,6 +46,9 @@ from identity_service.services.token_maker import IssueConfig, Recipients, Token
 from identity_service.services.verify import Verifier
 from identity_service.settings import Settings
 from identity_service.telemetry.logs import StructuredEventLog
+
+_ENCRYPTION_KEYS: Final = 1000
+"""Public keys of clients that are kept opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +117,7 @@ class UseCases:
             guard=self.guard,
             audit=self.trail,
         )
-        recipients = Recipients(self.keys, self.directory, RegisteredKeys())
+        recipients = Recipients(self.keys, self.directory, lru_cache(_ENCRYPTION_KEYS)(read_encryption_key))
         maker = TokenMaker(codec, self.keys, clock, config)
         self.verifier = Verifier(
             codec,

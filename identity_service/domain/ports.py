@@ -117,13 +117,6 @@ class DecryptingKey(Protocol):
         """
 
 
-class EncryptionKeyReader(Protocol):
-    """A reader of the public encryption keys that clients have registered."""
-
-    def open_encryption_key(self, jwk: str) -> EncryptingKey:
-        """Return the key in a JWK. Raises ValueError if tokens cannot be encrypted to it."""
-
-
 class KeySource(Protocol):
     """The keys that this process has loaded; every method answers from memory."""
 

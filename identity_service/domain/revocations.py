@@ -265,16 +265,6 @@ class Revocations:
                 return _RETIRED if is_key_principal(raised) else _RAISED
         return None
 
-    def is_ahead(self, held: Mapping[PrincipalId, Generation]) -> bool:
-        """Return whether a token or session names a higher generation than is known here: see `is_ahead`."""
-        return is_ahead(self._generations, held)
-
-    def raised_over(
-        self, principals: frozenset[PrincipalId], held: Mapping[PrincipalId, Generation]
-    ) -> PrincipalId | None:
-        """Return the first of `principals` whose generation was raised over the one held, or None."""
-        return first_raised(self._generations, principals, held)
-
 
 def first_raised(
     table: Mapping[PrincipalId, Generation],

@@ -6,7 +6,6 @@ Every key is checked, and has exactly one algorithm. No message holds any part o
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 from joserfc.errors import JoseError
@@ -23,7 +22,6 @@ MAX_RSA_BITS: Final = 4096
 """The largest RSA key: a larger key takes longer than a call may, and makes no token safer."""
 MAX_KEY_ID_CHARS: Final = 128
 SERVICE_CURVE: Final = "P-256"
-_KEY_CACHE_SIZE: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +103,6 @@ def read_encryption_key(jwk_text: str) -> EncryptionKey:
     except (JoseError, ValueError):
         raise ValueError(f"must be a key that {algorithm} can encrypt to") from None
     return key
-
-
-class RegisteredKeys:
-    """A cache of recently used keys of clients; implements the port EncryptionKeyReader."""
-
-    def __init__(self) -> None:
-        self._open = lru_cache(_KEY_CACHE_SIZE)(read_encryption_key)
-
-    def open_encryption_key(self, jwk: str) -> EncryptionKey:
-        """Return the key in a JWK. Raises ValueError if tokens cannot be encrypted to it."""
-        return self._open(jwk)
 
 
 def _check_kind(jwk: JsonObject, algorithm: str, spec: EncryptionSpec) -> None:

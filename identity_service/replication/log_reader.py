@@ -5,7 +5,7 @@ Owns the cursor. Does not know what the entries mean. Used by one thread at a ti
 
 import contextlib
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 from identity_service.domain.change_log import ChangeLog
@@ -14,7 +14,7 @@ from identity_service.domain.errors import (
     StoreUnavailableError,
     StoreUninitializedError,
 )
-from identity_service.domain.ids import NO_LINK, Epoch, Link, new_epoch
+from identity_service.domain.ids import NO_LINK, Epoch, new_epoch
 from identity_service.domain.log import Head, LogPage, Revision
 from identity_service.domain.ports import EventLog
 from identity_service.replication.read_ahead import read_ahead
@@ -25,22 +25,8 @@ _ATTEMPTS: Final = 3
 """Times that one call follows a replaced log before it raises StoreUnavailableError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """The place of the last entry that was read."""
-
-    epoch: Epoch
-    position: int
-    link: Link
-
-    @property
-    def revision(self) -> Revision:
-        """The cursor as a revision."""
-        return Revision(epoch=self.epoch, position=self.position, link=self.link)
-
-    def is_at(self, head: Head) -> bool:
-        """Return whether the last entry that was read is the last entry of the log with this head."""
-        return (self.epoch, self.position, self.link) == (head.epoch, head.position, head.link)
+_START: Final = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
+"""The place before anything was read."""
 
 
 class LogReader:
@@ -52,7 +38,7 @@ class LogReader:
         event_log: EventLog,
         *,
         begin: Callable[[Head], None],
-        fold: Callable[[LogPage, Cursor], None],
+        fold: Callable[[LogPage, Revision], None],
     ) -> None:
         """Begin at the start of the log; nothing is read yet.
 
@@ -73,7 +59,8 @@ class LogReader:
         self._may_have_lost = False
         """Whether the log was replaced since its end was last reached. Kept here because the read may fail in
         between."""
-        self.cursor = Cursor(Epoch(""), 0, NO_LINK)
+        self.cursor = _START
+        """The place of the last entry that was read."""
 
     def start_over(self) -> Head:
         """Begin at the start of the log that the store has now; returns its head.
@@ -84,7 +71,7 @@ class LogReader:
         self._begin(head)  # first: if it fails, the next read finds the log replaced again
         self._log.adopt(head.epoch)
         self._from_start = True
-        self.cursor = Cursor(head.epoch, 0, NO_LINK)
+        self.cursor = replace(_START, epoch=head.epoch)
         return head
 
     def start_complete(self) -> None:
@@ -160,13 +147,13 @@ class LogReader:
         cursor = self.cursor
         same = found.epoch == cursor.epoch
         if same and not self._from_start and cursor.position < found.floor:
-            self._event_log.record("log_trimmed_meanwhile", known=str(cursor.revision), floor=found.floor)
+            self._event_log.record("log_trimmed_meanwhile", known=str(cursor), floor=found.floor)
             self.start_over()
             return
         # Recorded once, even if reading the new log fails repeatedly.
         if found.epoch != self._recorded_epoch or same:
             self._recorded_epoch = found.epoch
-            self._event_log.record("log_replaced", known=str(cursor.revision), found=str(found.revision))
+            self._event_log.record("log_replaced", known=str(cursor), found=str(found.revision))
         if same:
             self.renew(found)
         self.start_over()
@@ -183,11 +170,11 @@ class LogReader:
             if not (chained or self._may_skip(position, entry.position, head.floor)):
                 return False
             position, link = entry.position, entry.link
-        cursor = Cursor(cursor.epoch, position, link)
+        cursor = Revision(epoch=cursor.epoch, position=position, link=link)
         if not page.entries:
             if self._from_start and cursor.position < head.floor == head.position:
-                cursor = Cursor(cursor.epoch, head.position, head.link)  # all entries were trimmed or lost
-            if not cursor.is_at(head):
+                cursor = head.revision  # all entries were trimmed or lost
+            if cursor != head.revision:
                 return False
         self._fold(page, cursor)  # before the cursor moves: if folding fails, the page is read again
         self.cursor = cursor

@@ -29,7 +29,7 @@ from identity_service.domain.ports import Clock, EventLog, LogListener
 from identity_service.domain.revocations import Revocations
 from identity_service.replication.freshness import ACTIONABLE, ClockSample, Freshness
 from identity_service.replication.history import History
-from identity_service.replication.log_reader import Cursor, LogReader
+from identity_service.replication.log_reader import LogReader
 from identity_service.replication.maintenance import LogMaintenance, retention_for
 from identity_service.replication.rate_limited_event import RateLimitedEvent
 from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
@@ -264,7 +264,7 @@ class Replica:
         # Only after the verdict and the read that it may require: no process becomes fresh while its clock is
         # not accepted.
         self._pending.append((sample.steady, head))
-        if not (head.whole and self._reader.cursor.is_at(head)):
+        if not (head.whole and self._reader.cursor == head.revision):
             self.catch_up()
         self._confirm()
         self._send_again(self._own_writes.after_heartbeat(head, sample.steady))
@@ -324,7 +324,7 @@ class Replica:
         for listener in self._listeners:
             listener.on_log_replaced(self.revision)
 
-    def _fold(self, page: LogPage, cursor: Cursor) -> None:
+    def _fold(self, page: LogPage, revision: Revision) -> None:
         """Fold one page: apply its changes, call the callbacks, move the revision, notify listeners."""
         with self._folding:
             for entry in page.entries:
@@ -332,7 +332,6 @@ class Replica:
         for entry in page.entries:
             if isinstance(entry.change, RecordChanged):
                 self._notify(entry.change)
-        revision = cursor.revision
         self._history.add(page.entries, revision)
         # Entries at the end may be missing: the revision moves past them all the same, for watchers too.
         moved, self.revision = revision != self.revision, revision

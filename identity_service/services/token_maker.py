@@ -4,7 +4,7 @@ Makes no decision about what is granted. A use case finds the recipient of an en
 or rotates anything, so that a call that fails changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -14,7 +14,7 @@ from identity_service.domain.exchange import Exchanged
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, key_principal, new_token_id
 from identity_service.domain.log import NEVER_RAISED, Generation
-from identity_service.domain.ports import Clock, EncryptingKey, EncryptionKeyReader, KeySource, TokenCodec
+from identity_service.domain.ports import Clock, EncryptingKey, KeySource, TokenCodec
 from identity_service.domain.sessions import Session
 from identity_service.domain.tokens import AccessToken, Actor, TokenEncryption
 from identity_service.services.directory import Directory
@@ -67,10 +67,16 @@ class Recipient:
 class Recipients:
     """Finds the recipient of encrypted tokens, from the service's keys and the clients' registered keys."""
 
-    def __init__(self, keys: KeySource, directory: Directory, reader: EncryptionKeyReader) -> None:
+    def __init__(
+        self, keys: KeySource, directory: Directory, open_key: Callable[[str], EncryptingKey]
+    ) -> None:
+        """Find recipients among these keys and clients.
+
+        `open_key` returns the key in a JWK, and raises ValueError if tokens cannot be encrypted to it.
+        """
         self._keys = keys
         self._directory = directory
-        self._reader = reader
+        self._open_key = open_key
 
     def find(self, encryption: TokenEncryption, audiences: Sequence[str]) -> Recipient | None:
         """Return the recipient of a token for these audiences; None = the token is signed only.
@@ -99,7 +105,7 @@ class Recipients:
                 "for the audience needs a client with the id of the audience and an encryption_key",
             )
         try:
-            return self._reader.open_encryption_key(client.encryption_key)
+            return self._open_key(client.encryption_key)
         except ValueError:  # the key was registered before a rule that refuses it
             raise EncryptionNotPossibleError.of(
                 _ENCRYPTION,

@@ -18,6 +18,7 @@ from typing import Final, Generic, TypeVar
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import Revision
 from identity_service.domain.ports import Clock, KeySource, ReplicaView, TokenCodec
+from identity_service.domain.revocations import is_ahead
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Rejected, RejectionReason
 from identity_shared.lru_cache import LruCache
 
@@ -212,7 +213,7 @@ class Verifier(Generic[R]):
         return self._is_ahead(known)
 
     def _is_ahead(self, known: Verified[R]) -> bool:
-        return self._revocations.is_ahead(known.token.generations)
+        return is_ahead(self._revocations.generations, known.token.generations)
 
 
 def _check_requirements(known: Verified[R], request: VerifyRequest) -> Rejected | None:

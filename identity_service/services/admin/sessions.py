@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import CallerScopeMissingError, NotFoundError
 from identity_service.domain.grants import SCOPE_ADMIN
-from identity_service.domain.ids import EVERYONE, USER_PREFIX, PrincipalId, SessionId
+from identity_service.domain.ids import USER_PREFIX, PrincipalId, SessionId
 from identity_service.domain.log import Revision
 from identity_service.domain.origin import Origin
 from identity_service.domain.ports import Clock, ReplicaView
+from identity_service.domain.revocations import first_raised
 from identity_service.domain.sessions import Session
 from identity_service.domain.store import SessionStore
 from identity_service.domain.visible import shown
@@ -142,11 +143,10 @@ class Sessions:
 
     def _lives(self, session: Session) -> bool:
         known = self._replica.revocations
-        principals = frozenset({EVERYONE, session.subject, session.client_id, *session.generations})
         return (
             session.session_id not in known.denylist
             and session.expire_time > self._clock.now()
-            and known.raised_over(principals, session.generations) is None
+            and first_raised(known.generations, session.principals, session.generations) is None
         )
 
 

@@ -475,9 +475,3 @@ def test_a_private_key_of_this_service_must_be_one(changes: dict[str, Any]) -> N
 
     with pytest.raises(ValueError, match="key"):
         encryption_keys.load_service_key(text)
-
-
-def test_registered_keys_that_were_used_lately_stay_open() -> None:
-    keys = encryption_keys.RegisteredKeys()
-
-    assert keys.open_encryption_key(KEY.public_jwk or "") is keys.open_encryption_key(KEY.public_jwk or "")

@@ -17,7 +17,7 @@ from identity_service.domain.log import Generation
 from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.ports import VerifyingKey
 from identity_service.domain.principals import Client
-from identity_service.domain.revocations import Revocations
+from identity_service.domain.revocations import Revocations, first_raised
 from identity_service.domain.secret import Secret
 from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.jwks import open_public_key
@@ -157,8 +157,8 @@ def test_a_raise_while_the_record_is_read_revokes_the_resulting_tokens(
     proven = prove(site)
     site.directory.raises = ()
 
-    assert site.revocations.raised_over(frozenset({principal}), proven.generations) is not None
-    assert site.revocations.raised_over(frozenset({principal}), prove(site).generations) is None
+    assert first_raised(site.revocations.generations, frozenset({principal}), proven.generations) is not None
+    assert first_raised(site.revocations.generations, frozenset({principal}), prove(site).generations) is None
 
 
 def test_an_algorithm_that_the_issuer_may_not_use_proves_nothing_with_any_key(
