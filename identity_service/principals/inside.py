@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from identity_service.domain.errors import NotFoundError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.principals import Client, User
+from identity_service.domain.records import Versioned
 from identity_service.domain.secret import Secret
 from identity_service.principals.plan import Declared, Found
 from identity_service.services.admin.administration import Administration, NewUser
@@ -29,23 +31,23 @@ class OwnRecords:
         with suppress(NotFoundError):
             match record:
                 case Client():
-                    return self._clients.get(record.client_id)
+                    return _found(self._clients.get(record.client_id))
                 case User():
-                    return self._users.find(record.username)
+                    return _found(self._users.find(record.username))
                 case TrustedIssuer():
-                    return self._issuers.get(record.issuer)
+                    return _found(self._issuers.get(record.issuer))
         return None
 
     def list(self, kind: type[Declared]) -> Iterator[Found]:
         """Yield all records of a kind, read in pages."""
-        lists: dict[type[Declared], Callable[..., Sequence[Found]]] = {
+        lists: dict[type[Declared], Callable[..., Sequence[Versioned[Any]]]] = {
             Client: self._clients.list,
             User: self._users.list,
             TrustedIssuer: self._issuers.list,
         }
         page = lists[kind](limit=_PAGE)
         while page:
-            yield from page
+            yield from map(_found, page)
             page = lists[kind](after=page[-1].record.id, limit=_PAGE)
 
     def create(self, record: Declared, *, secret: bool) -> Secret | None:
@@ -91,3 +93,7 @@ class OwnRecords:
                 self._users.delete(found.record.id, expected=found.revision)
             case TrustedIssuer():
                 self._issuers.delete(found.record.id, expected=found.revision)
+
+
+def _found(found: Versioned[Any]) -> Found:
+    return Found(record=found.record, revision=found.revision)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
+from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, User
-from identity_service.domain.records import Versioned
 
 Declared = Client | User | TrustedIssuer
 KINDS: Final[tuple[type[Declared], ...]] = (Client, User, TrustedIssuer)
@@ -28,8 +28,12 @@ _JSON_FIELDS: Final = frozenset({"public_keys", "jwks", "encryption_key"})
 """Fields that hold JSON as text."""
 
 
-Found: TypeAlias = Versioned[Any]
-"""A stored record of one of these kinds, with its etag."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A stored record, with the revision of its last change (its etag)."""
+
+    record: Declared
+    revision: Revision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
