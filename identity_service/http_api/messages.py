@@ -1,0 +1,36 @@
+"""Requests and responses of the HTTP API as values, so that the code behind them knows no framework."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from identity_service.domain.origin import Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """A request that has arrived completely."""
+
+    method: str
+    """In upper case."""
+    path: str
+    """The path of the URL, percent-decoded, without the query."""
+    query: bytes
+    """The query of the URL as it was sent, without the question mark."""
+    headers: Mapping[str, tuple[str, ...]] = field(repr=False)
+    """Name in lower case → all values in the order of the request. They may hold credentials."""
+    body: bytes = field(repr=False)
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpResponse:
+    """A response with its complete body; the listener adds Content-Length and headers that all have."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = field(default=b"", repr=False)
+
+
+Endpoint = Callable[[HttpRequest], HttpResponse]
+"""Answers a request. Synchronous; it may wait for the store or for a password hash, so it runs in the work
+pool."""
