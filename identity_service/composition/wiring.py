@@ -35,11 +35,13 @@ from identity_service.services.authenticate import Authenticator
 from identity_service.services.client_proofs import ClientProofs
 from identity_service.services.directory import Directory
 from identity_service.services.exchange import Exchanger
+from identity_service.services.introspect import Introspector
 from identity_service.services.issue import Issuer
 from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
 from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import Revoker
+from identity_service.services.revoke_token import TokenRevoker
 from identity_service.services.rewrap import Rewrap
 from identity_service.services.rotation import Rotation
 from identity_service.services.token_maker import IssueConfig, Recipients, TokenMaker
@@ -106,7 +108,7 @@ class UseCases:
             clock.monotonic,
             _wait_policy(settings),
         )
-        authenticator = Authenticator(
+        self.authenticator = authenticator = Authenticator(
             store.sessions,
             store.records,
             replica,
@@ -131,6 +133,10 @@ class UseCases:
         )
         self.revoker = Revoker(
             store.facts, store.log, replica, codec, self.keys, clock, self.trail, settings.marks
+        )
+        self.token_revoker = TokenRevoker(self.revoker, store.sessions, self.directory)
+        self.introspector = Introspector(
+            self.verifier, store.sessions, replica, self.keys, grace=settings.refresh_grace
         )
         self.refresher = Refresher(
             store.sessions,

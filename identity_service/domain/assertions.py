@@ -4,7 +4,7 @@ Parses no JWT and verifies no signature. There are two types, so that an unverif
 verified one: only `UnverifiedAssertion.prove` returns an Assertion.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -80,10 +80,13 @@ class AssertionReader(Protocol):
         """
 
 
-def check_client_assertion(assertion: Assertion, *, audience: str, now: datetime, leeway: timedelta) -> str:
+def check_client_assertion(
+    assertion: Assertion, *, audiences: Collection[str], now: datetime, leeway: timedelta
+) -> str:
     """Check that an assertion authenticates the client that is its subject, and return its `jti`.
 
-    The rules are those of RFC 7523 section 3. Raises CredentialRefusedError.
+    The rules are those of RFC 7523 section 3. `audiences` are the names of this service, of which its `aud`
+    must be one. Raises CredentialRefusedError.
     """
     if assertion.type not in _CLIENT_TYPES:
         raise CredentialRefusedError("the assertion's typ is neither JWT nor client-authentication+jwt")
@@ -91,8 +94,8 @@ def check_client_assertion(assertion: Assertion, *, audience: str, now: datetime
         raise CredentialRefusedError("the assertion's iss and sub differ")
     # A single string, compared as a whole: if a list were accepted, one of its other audiences could present
     # the assertion here as its own.
-    if assertion.audience != audience:
-        raise CredentialRefusedError("the assertion's aud is not exactly the issuer name of this service")
+    if assertion.audience not in audiences:
+        raise CredentialRefusedError("the assertion's aud is not exactly a name of this service")
     _check_times(assertion, now, leeway)
     if assertion.expire_time > now + MAX_ASSERTION_LIFETIME + leeway:
         raise CredentialRefusedError("the assertion's exp is more than 5 minutes in the future")

@@ -110,6 +110,10 @@ class CertificateMissingError(CredentialRefusedError):
     message = "the connection has no client certificate: connect with TLS and a client certificate"
 
 
+class WrongClientError(CredentialRefusedError):
+    """The refresh token was issued to another client than the one that presents it."""
+
+
 class CallerUnauthenticatedError(UnauthenticatedError):
     """The caller of a method that needs authentication has not authenticated itself."""
 

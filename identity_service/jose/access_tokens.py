@@ -55,7 +55,7 @@ class AccessTokenCodec:
         if header is None:
             header = _encode({"alg": key.algorithm, "typ": TYPE, "kid": key.key_id})
             self._headers[key.key_id] = header
-        message = f"{header}.{_encode(_to_claims(token))}"
+        message = f"{header}.{_encode(to_claims(token))}"
         text = f"{message}.{base64url(key.sign(message.encode()))}"
         if encrypt_with is not None:
             text = encrypt_with.encrypt(text)
@@ -143,7 +143,8 @@ def _check_header(header: JsonObject) -> Rejected | None:
     return None
 
 
-def _to_claims(token: AccessToken) -> JsonObject:
+def to_claims(token: AccessToken) -> JsonObject:
+    """Return the claims of a token as they are signed, the extra claims among them."""
     claims: JsonObject = {
         "iss": token.issuer,
         "sub": token.subject,

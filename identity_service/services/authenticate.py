@@ -25,7 +25,7 @@ from identity_service.domain.log import Generation
 from identity_service.domain.origin import NOWHERE, Origin, PeerCertificate
 from identity_service.domain.ports import AuditTrail, Clock, PasswordHasher, ReplicaView
 from identity_service.domain.principals import Client, Grant, User, normalize_username
-from identity_service.domain.revocations import newest
+from identity_service.domain.revocations import first_raised, newest
 from identity_service.domain.secret import Secret, matches_any
 from identity_service.domain.sessions import Session, SignIn
 from identity_service.domain.store import RecordStore, SessionStore
@@ -47,6 +47,10 @@ class ClientAssertion:
     """A JWT that the client signed with its own key (RFC 7523)."""
 
     jwt: Secret
+    client_id: PrincipalId | None = None
+    """The client that the request names beside the JWT; None = none. Any other is refused."""
+    token_endpoint: str | None = None
+    """The URL that `aud` may be beside the issuer name of this service; None = none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +65,8 @@ class FederatedToken:
     """A JWT that a trusted issuer signed."""
 
     jwt: Secret
+    client_id: PrincipalId | None = None
+    """The client that the request names beside the JWT; None = none. Any other is refused."""
 
 
 ClientCredential = ClientSecret | ClientAssertion | ClientCertificate | FederatedToken
@@ -74,6 +80,8 @@ class Password:
     password: Secret
     client_id: PrincipalId = FIRST_PARTY_CLIENT
     client_secret: Secret | None = None
+    authenticated: AuthenticatedClient | None = None
+    """The client with `client_id`, if it was authenticated just before; it needs no secret then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +136,13 @@ class Authenticator:
             case ClientSecret():
                 return self._by_secret(credential)
             case ClientAssertion():
-                return self._proofs.by_assertion(credential.jwt)
+                return self._proofs.by_assertion(
+                    credential.jwt, named=credential.client_id, token_endpoint=credential.token_endpoint
+                )
             case ClientCertificate():
                 return self._proofs.by_certificate(credential.certificate)
             case FederatedToken():
-                return self._proofs.by_federated_token(credential.jwt)
+                return self._proofs.by_federated_token(credential.jwt, named=credential.client_id)
             case _:
                 assert_never(credential)
 
@@ -170,7 +180,7 @@ class Authenticator:
         if (
             client is None
             or client.disabled
-            or not self._is_proven(client, credential.client_secret, origin.certificate)
+            or not self._is_proven(client, credential, generations, origin.certificate)
         ):
             raise CredentialRefusedError("the client of the sign-in is not proven", principal=user.user_id)
         require_grant(client, Grant.PASSWORD)
@@ -207,11 +217,21 @@ class Authenticator:
             self._records.update(stronger, expected=found.revision, audit=event)
             self._audit.stored(event)
 
-    def _is_proven(self, client: Client, secret: Secret | None, certificate: PeerCertificate | None) -> bool:
-        """Return whether the client is public, or its secret or the certificate proves it."""
+    def _is_proven(
+        self,
+        client: Client,
+        credential: Password,
+        generations: Mapping[PrincipalId, Generation],
+        certificate: PeerCertificate | None,
+    ) -> bool:
+        """Return whether the client is public, was authenticated, or is proven by secret or certificate."""
         if client.is_public:
             return True
-        if secret is not None:
+        if (proven := credential.authenticated) is not None:
+            # If it was revoked since, the session of today would escape the revocation.
+            revoked = first_raised(generations, frozenset({client.client_id}), proven.generations)
+            return proven.client.client_id == client.client_id and revoked is None
+        if (secret := credential.client_secret) is not None:
             return matches_any(secret, client.secrets, self._clock.now())
         named = self._directory.client_of(certificate) if certificate is not None else None
         return named is not None and named.client_id == client.client_id

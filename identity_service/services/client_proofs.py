@@ -72,11 +72,19 @@ class ClientProofs:
         self._audience = audience
         self._leeway = leeway
 
-    def by_assertion(self, jwt: Secret) -> AuthenticatedClient:
-        """Return the client whose registered key signed this JWT (RFC 7523)."""
+    def by_assertion(
+        self, jwt: Secret, *, named: PrincipalId | None = None, token_endpoint: str | None = None
+    ) -> AuthenticatedClient:
+        """Return the client whose registered key signed this JWT (RFC 7523).
+
+        Args:
+            jwt: the assertion.
+            named: the client that the request names beside the assertion; any other is refused.
+            token_endpoint: a URL that `aud` may be beside the issuer name of this service; None = none.
+        """
         unverified = self._reader.read(jwt)
-        named = unverified.assertion.issuer
-        proven = self._find(PrincipalId(named)) if is_principal_id(named) else None
+        issuer = unverified.assertion.issuer
+        proven = self._find(PrincipalId(issuer)) if is_principal_id(issuer) else None
         with _naming_principal(proven):
             key = self._key_of(proven, unverified.key_id)
             if proven is None or key is None:
@@ -85,12 +93,13 @@ class ClientProofs:
             assertion = unverified.prove(key)
             token_id = check_client_assertion(
                 assertion,
-                audience=self._audience,
+                audiences=(self._audience, *((token_endpoint,) if token_endpoint else ())),
                 now=self._clock.now(),
                 leeway=self._leeway,
             )
             _require_enabled(proven)
-            self._consume(f"assertion:{named}", token_id, assertion)
+            _require_named(proven, named)
+            self._consume(f"assertion:{issuer}", token_id, assertion)
         return proven
 
     def by_certificate(self, certificate: PeerCertificate | None) -> AuthenticatedClient:
@@ -106,19 +115,23 @@ class ClientProofs:
             _require_enabled(proven)
         return proven
 
-    def by_federated_token(self, jwt: Secret) -> AuthenticatedClient:
+    def by_federated_token(self, jwt: Secret, *, named: PrincipalId | None = None) -> AuthenticatedClient:
         """Return the client that the rules of a trusted issuer assign to this token.
+
+        If the request names a client, `named`, any other is refused.
 
         Also raises IssuerUnreachableError if the keys of the issuer cannot be fetched.
         """
         unverified = self._reader.read(jwt)
         try:
-            return self._by_token_of_issuer(unverified)
+            return self._by_token_of_issuer(unverified, named)
         except CredentialRefusedError as error:
             error.details["issuer"] = shown(unverified.assertion.issuer)
             raise
 
-    def _by_token_of_issuer(self, unverified: UnverifiedAssertion) -> AuthenticatedClient:
+    def _by_token_of_issuer(
+        self, unverified: UnverifiedAssertion, named: PrincipalId | None
+    ) -> AuthenticatedClient:
         issuer = self._issuers.find(unverified.assertion.issuer)
         if issuer is None:
             raise CredentialRefusedError("the token's issuer is not trusted")
@@ -149,6 +162,7 @@ class ClientProofs:
             )
         with _naming_principal(proven):
             _require_enabled(proven)
+            _require_named(proven, named)
             if token_id is not None:
                 self._consume(f"federated:{_digest(issuer.issuer)}", token_id, assertion)
         return proven
@@ -184,6 +198,11 @@ class ClientProofs:
 def _require_enabled(proven: AuthenticatedClient) -> None:
     if proven.client.disabled:
         raise CredentialRefusedError("the client is disabled")
+
+
+def _require_named(proven: AuthenticatedClient, named: PrincipalId | None) -> None:
+    if named is not None and named != proven.client.client_id:
+        raise CredentialRefusedError("the JWT is of another client than the one that the request names")
 
 
 @contextmanager

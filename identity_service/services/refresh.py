@@ -21,14 +21,14 @@ from identity_service.domain.errors import (
     SessionEndedError,
     TooManyAttemptsError,
     UnauthenticatedError,
+    WrongClientError,
 )
-from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant, user_entitlement
+from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
-from identity_service.domain.principals import Client, Grant, OnReuse, User
+from identity_service.domain.principals import Client, Grant, OnReuse
 from identity_service.domain.refresh_tokens import RefreshToken
-from identity_service.domain.revocations import first_raised, is_ahead, newest
 from identity_service.domain.secret import Secret
 from identity_service.domain.sessions import (
     Replayed,
@@ -44,6 +44,7 @@ from identity_service.domain.store import SessionStore
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential, rebind
 from identity_service.services.keyring import KeyRing
+from identity_service.services.live_sessions import require_live, still_granted
 from identity_service.services.revoke import Revoker
 from identity_service.services.token_maker import Recipients, TokenMaker, TokenSet
 
@@ -57,6 +58,8 @@ class RefreshRequest:
     refresh_token: Secret
     client: ClientCredential | None = None
     """The client's credential; only a public client may leave it out."""
+    client_id: PrincipalId | None = None
+    """The client that a request without a credential names; None = the session's."""
     scopes: Sequence[str] = field(default_factory=tuple)
     """Empty = all scopes of the session."""
     audiences: Sequence[str] = field(default_factory=tuple)
@@ -127,16 +130,18 @@ class Refresher:
             state = self._sessions.read(token.session_id)
             if state is None:
                 raise SessionEndedError
-            client, user = self._require_live(state)
+            client, user = require_live(state, self._replica.revocations)
             if proven is None:  # only once: an assertion is single-use (RFC 7523)
-                proven = self._authenticate(client, request.client, request.origin)
+                proven = self._authenticate(client, request)
             bound = rebind(state.session, client, request.client, request.origin.certificate)
             decision = self._decide(state, token)
             if isinstance(decision, Reused):
                 self._on_reuse(state.session, client, request.origin)
                 raise RefreshTokenReusedError
             # Checked before the session is rotated: a request that is refused must not change it.
-            audiences, scopes = _narrowed(state.session, client, user, request)
+            granted = still_granted(state.session, client, user)
+            audiences = narrow("audiences", granted[0], request.audiences)
+            scopes = narrow("scopes", granted[1], request.scopes)
             recipient = self._recipients.find(state.session.encryption, audiences)
             if self._settle(decision, state.version, request.origin):
                 session = replace(decision.session, certificate_sha256=bound)
@@ -183,37 +188,16 @@ class Refresher:
         )
         return True
 
-    def _require_live(self, state: SessionState) -> tuple[Client, User]:
-        """Return the session's client and user; raise SessionEndedError if the session is no longer live.
-
-        The store and the replica are both asked, since either may know a revocation that the other lacks.
-        """
-        session, revocations = state.session, self._replica.revocations
-        principals = session.principals
-        known = newest(state.generations, revocations.current(*principals))
-        over = (
-            state.ended
-            or session.session_id in revocations.denylist
-            or state.time >= session.expire_time
-            or first_raised(known, principals, session.generations) is not None
-            # The session is of a history of the store that was lost, and so are its revocations.
-            or is_ahead(known, session.generations)
-        )
-        client, user = state.client, state.user
-        if over or client is None or client.disabled or user is None or user.disabled:
-            raise SessionEndedError
-        return client, user
-
-    def _authenticate(
-        self, client: Client, credential: ClientCredential | None, origin: Origin
-    ) -> PrincipalId:
+    def _authenticate(self, client: Client, request: RefreshRequest) -> PrincipalId:
         """Require that the session's client is authenticated, unless it is public and sent no credential."""
         require_grant(client, Grant.REFRESH_TOKEN)
-        if credential is None:
-            if not client.is_public:
-                raise CredentialRefusedError("the client must prove itself", client.client_id)
-        elif self._authenticator.client(credential, origin).client.client_id != client.client_id:
-            raise CredentialRefusedError("the session is of another client", client.client_id)
+        presenter = request.client_id or client.client_id
+        if request.client is not None:
+            presenter = self._authenticator.client(request.client, request.origin).client.client_id
+        elif not client.is_public:
+            raise CredentialRefusedError("the client must prove itself", client.client_id)
+        if presenter != client.client_id:
+            raise WrongClientError("the session is of another client", client.client_id)
         return client.client_id
 
     def _on_reuse(self, session: Session, client: Client, origin: Origin) -> None:
@@ -235,18 +219,3 @@ class Refresher:
             self._audit.record(event)
         else:
             self._revoker.end_session(session.session_id, event)
-
-
-def _narrowed(
-    session: Session, client: Client, user: User, request: RefreshRequest
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the audiences and scopes of the new access token.
-
-    They are those of the session that the request names and that the user and client are still allowed.
-    """
-    allowed = user_entitlement(client, user)
-    audiences = tuple(a for a in session.audiences if a in allowed.audiences)
-    scopes = tuple(s for s in session.scopes if s in allowed.scopes)
-    if not audiences:
-        raise SessionEndedError
-    return narrow("audiences", audiences, request.audiences), narrow("scopes", scopes, request.scopes)

@@ -191,19 +191,23 @@ class Revoker:
     def _token(self, text: str, request: RevokeRequest) -> Revision:
         """Revoke the token with this text. One that does not verify is ignored, not an error (RFC 7009)."""
         if text.startswith(refresh_tokens.PREFIX):
-            refresh_token = self._read_refresh_token(text)
+            refresh_token = self.read_refresh_token(text)
             if refresh_token is None:
                 return self._replica.revision
             session_id = refresh_token.session_id
             return self.end_session(session_id, _event(AuditType.SESSION_REVOKED, session_id, request))
-        token = self._read_access_token(text)
+        token = self.read_access_token(text)
         if token is None:
             return self._replica.revision
         if token.expire_time + _LONG_EXPIRED < self._clock.now():
             return self._replica.revision
         return self._deny(token.token_id, lambda marks: token.expire_time + marks.leeway, request)
 
-    def _read_refresh_token(self, text: str) -> RefreshToken | None:
+    def read_refresh_token(self, text: str) -> RefreshToken | None:
+        """Return the refresh token with this text, or None if this service did not issue it.
+
+        Reads the log to its end if the key is unknown. Raises UnavailableError.
+        """
         unknown: list[KeyId] = []
 
         def find_key(key_id: KeyId) -> bytes | None:
@@ -224,7 +228,11 @@ class Revoker:
         except RefreshTokenInvalidError:
             return None
 
-    def _read_access_token(self, text: str) -> AccessToken | None:
+    def read_access_token(self, text: str) -> AccessToken | None:
+        """Return the access token with this text, which may have expired, or None if it does not verify.
+
+        Reads the log to its end if the key is unknown. Raises TokenNotOpenableError, UnavailableError.
+        """
         found = self._codec.read(text)
         if isinstance(found, Rejected) and found.reason in _PERHAPS_NEW_KEY:
             self._replica.reach(None)

@@ -42,6 +42,7 @@ class TokenSet:
     """The tokens that a call returns, with their properties."""
 
     access_token: str = field(repr=False)
+    issue_time: datetime
     expire_time: datetime
     refresh_token: str | None = field(default=None, repr=False)
     refresh_expire_time: datetime | None = None
@@ -242,6 +243,7 @@ class TokenMaker:
             token = replace(token, generations={recipient.principal: NEVER_RAISED, **token.generations})
         return TokenSet(
             access_token=self._codec.sign(token, recipient.key if recipient is not None else None),
+            issue_time=token.issue_time,
             expire_time=token.expire_time,
             refresh_token=refresh_token,
             refresh_expire_time=refresh_expire_time,

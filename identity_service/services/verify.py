@@ -48,6 +48,9 @@ class VerifyRequest:
     """Whether `Verifier.prepare` reads the log to its end first."""
     certificate_sha256: bytes = b""
     """SHA-256 of the certificate that the token was presented with; empty = there was none."""
+    any_certificate: bool = False
+    """True = accept a token that is bound to a certificate without the certificate, for a caller that checks
+    the binding itself."""
     may_wait: bool = True
     """False = raise StoreReadRequiredError instead of reading the store, for a caller on an event loop."""
 
@@ -222,13 +225,13 @@ def _check_requirements(known: Verified[R], request: VerifyRequest) -> Rejected 
         return _reject(RejectionReason.WRONG_AUDIENCE, "the token is for another audience")
     if request.required_scopes and not known.scopes.issuperset(request.required_scopes):
         return _reject(RejectionReason.INSUFFICIENT_SCOPE, "the token lacks a required scope")
-    return _check_binding(known.token, request.certificate_sha256)
+    return _check_binding(known.token, request)
 
 
-def _check_binding(token: AccessToken, shown: bytes) -> Rejected | None:
+def _check_binding(token: AccessToken, request: VerifyRequest) -> Rejected | None:
     """Reject a token that is bound to another certificate than the one shown (RFC 8705 section 3)."""
-    bound = token.certificate_sha256
-    if bound is None or (shown and hmac.compare_digest(bound, shown)):
+    bound, shown = token.certificate_sha256, request.certificate_sha256
+    if bound is None or request.any_certificate or (shown and hmac.compare_digest(bound, shown)):
         return None
     return _reject(RejectionReason.BINDING_MISMATCH, "the token is bound to another certificate")
 

@@ -1,0 +1,81 @@
+"""The use case Introspect: returns the facts of a token that is valid now (RFC 7662). Changes nothing."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from identity_service.domain import refresh_tokens
+from identity_service.domain.errors import RefreshTokenInvalidError, SessionEndedError
+from identity_service.domain.ports import ReplicaView
+from identity_service.domain.principals import Grant
+from identity_service.domain.refresh_tokens import RefreshToken
+from identity_service.domain.secret import Secret
+from identity_service.domain.sessions import Reused, Session, Superseded, decide_refresh
+from identity_service.domain.store import SessionStore
+from identity_service.domain.tokens import AccessToken, Rejected
+from identity_service.services.keyring import KeyRing
+from identity_service.services.live_sessions import require_live, still_granted
+from identity_service.services.verify import Verifier, VerifyRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveRefreshToken:
+    """A refresh token that Refresh would accept from its client."""
+
+    session: Session
+    scopes: tuple[str, ...]
+    """The scopes that it may still grant."""
+
+
+class Introspector:
+    """Looks up tokens without using them: no refresh token is rotated, and no session is ended."""
+
+    def __init__(
+        self,
+        verifier: Verifier[Any],
+        sessions: SessionStore,
+        replica: ReplicaView,
+        keys: KeyRing,
+        *,
+        grace: timedelta,
+    ) -> None:
+        """Look up the tokens of this store; `grace` is that of Refresh."""
+        self._verifier = verifier
+        self._sessions = sessions
+        self._replica = replica
+        self._keys = keys
+        self._grace = grace
+
+    def access_token(self, token: Secret) -> AccessToken | None:
+        """Return an access token that is valid for any audience, or None.
+
+        A token that is bound to a certificate is returned without it: the caller checks the binding. Raises
+        UnavailableError.
+        """
+        request = VerifyRequest(token=token.reveal(), any_audience=True, any_certificate=True)
+        answer = self._verifier.verify(request)
+        return None if isinstance(answer, Rejected) else answer.token
+
+    def refresh_token(self, token: Secret) -> LiveRefreshToken | None:
+        """Return a refresh token of a live session, or None.
+
+        It is the latest of its session, or an older one that Refresh still accepts. Raises UnavailableError.
+        """
+        self._replica.require_fresh()
+        try:
+            return self._refresh_token(refresh_tokens.read(token.reveal(), self._keys.refresh_key))
+        except (RefreshTokenInvalidError, SessionEndedError):
+            return None
+
+    def _refresh_token(self, token: RefreshToken) -> LiveRefreshToken | None:
+        state = self._sessions.read(token.session_id)
+        if state is None:
+            return None
+        client, user = require_live(state, self._replica.revocations)
+        _, scopes = still_granted(state.session, client, user)
+        decision = decide_refresh(
+            state.session, token.number, now=state.time, grace=self._grace, key_id=token.key_id
+        )
+        if Grant.REFRESH_TOKEN not in client.grants or isinstance(decision, Superseded | Reused):
+            return None
+        return LiveRefreshToken(session=state.session, scopes=scopes)
