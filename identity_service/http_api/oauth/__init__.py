@@ -1,0 +1,4 @@
+"""The OAuth 2.0 endpoints: functions from requests to responses around the use cases. Knows no framework.
+
+No JSON and no form leaves this package.
+"""

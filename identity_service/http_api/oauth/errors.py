@@ -1,0 +1,144 @@
+"""OAuth errors (RFC 6749 section 5.2), and the table from the service's errors to them.
+
+A description is for the developer of the client: it holds no secret, and does not tell whether a principal
+exists. The messages of errors about the store name addresses, so they are not shown.
+"""
+
+import math
+import re
+from typing import Final, NamedTuple
+
+from identity_service.domain import errors
+from identity_service.domain.grants import SCOPE_VERIFY
+
+REALM: Final = "identity-service"
+INVALID_REQUEST: Final = "invalid_request"
+INVALID_CLIENT: Final = "invalid_client"
+INVALID_GRANT: Final = "invalid_grant"
+UNAUTHORIZED_CLIENT: Final = "unauthorized_client"
+UNSUPPORTED_GRANT_TYPE: Final = "unsupported_grant_type"
+INVALID_SCOPE: Final = "invalid_scope"
+INVALID_TARGET: Final = "invalid_target"
+"""RFC 8707 section 2."""
+UNSUPPORTED_TOKEN_TYPE: Final = "unsupported_token_type"  # noqa: S105  # RFC 7009 section 2.2.1
+TEMPORARILY_UNAVAILABLE: Final = "temporarily_unavailable"
+SERVER_ERROR: Final = "server_error"
+
+_NOT_IN_DESCRIPTION: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
+_BUSY: Final = "the service cannot answer now; try again"
+
+
+class OAuthError(Exception):
+    """An error in the form in which an endpoint answers it."""
+
+    def __init__(
+        self,
+        code: str,
+        description: str = "",
+        *,
+        status: int = 400,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Create the error; a character that RFC 6749 does not allow in `description` becomes `?`."""
+        super().__init__(code)
+        self.code = code
+        self.description = _NOT_IN_DESCRIPTION.sub("?", description)
+        self.status = status
+        self.headers = headers
+
+
+class _Answer(NamedTuple):
+    """How a class of errors is answered."""
+
+    code: str
+    status: int = 400
+    description: str | None = None
+    """None = the message of the error."""
+
+
+ANSWER_OF: Final[dict[type[errors.IdentityError], _Answer]] = {
+    errors.InvalidRequestError: _Answer(INVALID_REQUEST),
+    errors.UnknownScopeError: _Answer(INVALID_SCOPE),
+    errors.TokenNotOpenableError: _Answer(UNSUPPORTED_TOKEN_TYPE),
+    errors.UnauthenticatedError: _Answer(INVALID_GRANT),
+    # A token that is wrong or not acceptable makes the request invalid: RFC 8693 section 2.2.2.
+    errors.SubjectTokenRefusedError: _Answer(INVALID_REQUEST),
+    errors.ExchangeNotAllowedError: _Answer(INVALID_REQUEST),
+    # Not invalid_grant, after which a library drops a refresh token that is still good.
+    errors.BindingRequiredError: _Answer(INVALID_REQUEST),
+    errors.PermissionDeniedError: _Answer(UNAUTHORIZED_CLIENT),
+    errors.AudienceNotAllowedError: _Answer(INVALID_TARGET),
+    errors.ScopeNotAllowedError: _Answer(INVALID_SCOPE),
+    errors.TooManyAttemptsError: _Answer(TEMPORARILY_UNAVAILABLE, 429),
+    errors.ExhaustedError: _Answer(TEMPORARILY_UNAVAILABLE, 503, _BUSY),
+    errors.UnavailableError: _Answer(TEMPORARILY_UNAVAILABLE, 503, _BUSY),
+}
+"""The answer to an error class; it also holds for subclasses that have no entry.
+
+Every other exception is answered with server_error, without a word about it.
+"""
+
+_CODE_OF_FIELD: Final = {"audiences": INVALID_TARGET, "scopes": INVALID_SCOPE}
+_PARAMETER_OF_FIELD: Final = {"audiences": "audience", "scopes": "scope"}
+
+
+def invalid_request(description: str) -> OAuthError:
+    """Return the error for a request that is malformed, or lacks a parameter."""
+    return OAuthError(INVALID_REQUEST, description)
+
+
+def invalid_client(description: str = "the client authentication was refused") -> OAuthError:
+    """Return the error for a client that is not authenticated; the description names no client."""
+    return OAuthError(INVALID_CLIENT, description, status=401, headers=_challenge(f'Basic realm="{REALM}"'))
+
+
+def invalid_token(description: str) -> OAuthError:
+    """Return the error for a caller's access token that is not valid (RFC 6750 section 3.1)."""
+    challenge = f'Bearer realm="{REALM}", error="invalid_token"'
+    return OAuthError("invalid_token", description, status=401, headers=_challenge(challenge))
+
+
+def insufficient_scope() -> OAuthError:
+    """Return the error for a caller's access token without identity.verify (RFC 6750 section 3.1)."""
+    challenge = f'Bearer realm="{REALM}", error="insufficient_scope", scope="{SCOPE_VERIFY}"'
+    description = f"the token lacks the scope {SCOPE_VERIFY}"
+    return OAuthError("insufficient_scope", description, status=403, headers=_challenge(challenge))
+
+
+def from_error(error: Exception, *, refused: str = INVALID_CLIENT) -> OAuthError:
+    """Return how an exception is answered; `refused` is the code of a credential that was refused."""
+    if isinstance(error, OAuthError):
+        return error
+    if isinstance(error, errors.WrongClientError):
+        return OAuthError(INVALID_GRANT, "the refresh token was issued to another client")
+    if isinstance(error, errors.CredentialRefusedError):
+        return invalid_client() if refused == INVALID_CLIENT else OAuthError(refused, str(error))
+    if isinstance(error, errors.InvalidRequestError) and error.violations:
+        return _from_invalid(error)
+    for kind in type(error).__mro__:
+        if kind in ANSWER_OF:
+            code, status, description = ANSWER_OF[kind]
+            text = str(error) if description is None else description
+            return OAuthError(code, text, status=status, headers=_retry_after(error))
+    return OAuthError(SERVER_ERROR, status=500)
+
+
+def _from_invalid(error: errors.InvalidRequestError) -> OAuthError:
+    """Return the answer to an invalid value, named as the parameter that it came with."""
+    first = error.violations[0]
+    name = first.field.partition("[")[0]
+    code = ANSWER_OF[type(error)].code if type(error) in ANSWER_OF else INVALID_REQUEST
+    return OAuthError(
+        _CODE_OF_FIELD.get(name, code),
+        f"{_PARAMETER_OF_FIELD.get(name, first.field)}: {first.description}",
+    )
+
+
+def _retry_after(error: Exception) -> tuple[tuple[str, str], ...]:
+    if isinstance(error, errors.ExhaustedError | errors.UnavailableError):
+        return (("Retry-After", str(max(1, math.ceil(error.retry_after)))),)
+    return ()
+
+
+def _challenge(value: str) -> tuple[tuple[str, str], ...]:
+    return (("WWW-Authenticate", value),)

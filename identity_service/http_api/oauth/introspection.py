@@ -1,0 +1,59 @@
+"""The introspection endpoint (RFC 7662): says whether a token is valid, and what it grants."""
+
+from typing import Final
+
+from identity_service.domain.refresh_tokens import PREFIX
+from identity_service.domain.secret import Secret
+from identity_service.http_api.messages import HttpRequest, HttpResponse
+from identity_service.http_api.oauth.answers import (
+    access_token_response,
+    inactive_response,
+    refresh_token_response,
+)
+from identity_service.http_api.oauth.callers import Callers
+from identity_service.http_api.oauth.clients import read_client
+from identity_service.http_api.oauth.errors import invalid_request
+from identity_service.http_api.oauth.forms import Form
+from identity_service.services.introspect import Introspector
+
+_BEARER: Final = "bearer "
+
+
+class IntrospectionEndpoint:
+    """Serves the introspection endpoint, for callers that have the scope identity.verify."""
+
+    def __init__(
+        self, introspector: Introspector, callers: Callers, *, issuer: str, token_endpoint: str
+    ) -> None:
+        """Serve with these parts; `issuer` is the `iss` of this service."""
+        self._introspector = introspector
+        self._callers = callers
+        self._issuer = issuer
+        self._token_endpoint = token_endpoint
+
+    def answer(self, request: HttpRequest, form: Form) -> HttpResponse:
+        """Return the facts of a token, or only that it is not active. Raises OAuthError, IdentityError."""
+        self._admit(request, form)
+        text = form.require("token")
+        if not text.startswith(PREFIX):
+            access_token = self._introspector.access_token(Secret(text))
+            return inactive_response() if access_token is None else access_token_response(access_token)
+        # A resource that was sent a refresh token in place of an access token must not take it for one, so a
+        # caller that does not ask for refresh tokens is told of none.
+        refresh_token = None
+        if form.get("token_type_hint") == "refresh_token":
+            refresh_token = self._introspector.refresh_token(Secret(text))
+        if refresh_token is None:
+            return inactive_response()
+        return refresh_token_response(refresh_token, self._issuer)
+
+    def _admit(self, request: HttpRequest, form: Form) -> None:
+        """Require a caller that may verify tokens, by the credential of a client or an access token."""
+        authorization = request.headers.get("authorization", ())
+        if len(authorization) != 1 or not authorization[0].lower().startswith(_BEARER):
+            client = read_client(request.headers, form, token_endpoint=self._token_endpoint)
+            self._callers.verifying_client(client, request)
+            return
+        if any(form.get(name) for name in ("client_secret", "client_assertion")):
+            raise invalid_request("use one method of authentication only")
+        self._callers.verifying_token(authorization[0][len(_BEARER) :].strip(" "), request)

@@ -1,0 +1,67 @@
+"""The metadata documents (RFC 8414, OpenID Connect Discovery 1.0), which claim only what is enabled.
+
+This service is no OpenID provider. It serves the second document for libraries that look for nothing else,
+and that refuse one without the two members that `openid_configuration` adds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from identity_service.domain.issuers import ISSUER_ALGORITHMS
+from identity_service.http_api import paths
+from identity_service.http_api.oauth import token
+from identity_service.http_api.oauth.clients import METHODS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetadataConfig:
+    """What a deployment offers."""
+
+    issuer: str
+    """The `iss` of its tokens, byte for byte."""
+    scopes: frozenset[str]
+    """The scopes that a client may request, as far as they are known."""
+    algorithms: tuple[str, ...]
+    """The algorithms of its published signing keys."""
+    public_clients: bool
+    """Whether a client may be public, so that `none` is a method."""
+    trusted_issuers: bool
+    """Whether it accepts tokens of other issuers, so that jwt-bearer is a grant."""
+
+
+def authorization_server_metadata(config: MetadataConfig) -> Mapping[str, object]:
+    """Return the document for `/.well-known/oauth-authorization-server` (RFC 8414 section 2)."""
+    unauthenticated = ("none",) if config.public_clients else ()
+    document: dict[str, object] = {
+        "issuer": config.issuer,
+        "token_endpoint": paths.url_of(config.issuer, paths.TOKEN),
+        "jwks_uri": paths.url_of(config.issuer, paths.KEYS),
+        "introspection_endpoint": paths.url_of(config.issuer, paths.INTROSPECT),
+        "revocation_endpoint": paths.url_of(config.issuer, paths.REVOKE),
+        "grant_types_supported": _grants(config),
+        "response_types_supported": [],
+        "scopes_supported": sorted(config.scopes),
+    }
+    methods = {
+        "token": (*METHODS, *unauthenticated),
+        "introspection": (*METHODS, "Bearer"),
+        "revocation": (*METHODS, *unauthenticated),
+    }
+    for endpoint, supported in methods.items():
+        document[f"{endpoint}_endpoint_auth_methods_supported"] = list(supported)
+        document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] = list(ISSUER_ALGORITHMS)
+    return document
+
+
+def openid_configuration(config: MetadataConfig) -> Mapping[str, object]:
+    """Return the document for `/.well-known/openid-configuration`."""
+    return {
+        **authorization_server_metadata(config),
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": list(config.algorithms),
+    }
+
+
+def _grants(config: MetadataConfig) -> list[str]:
+    always = [token.CLIENT_CREDENTIALS, token.PASSWORD, token.REFRESH_TOKEN, token.TOKEN_EXCHANGE]
+    return [*always, token.JWT_BEARER] if config.trusted_issuers else always
