@@ -384,7 +384,7 @@ def test_the_signer_of_the_sdk_proves_its_client(one: World) -> None:
     [
         (
             lambda w: KEY.jwt(claims(w, aud="x")),
-            "the assertion's aud is not exactly the issuer name of this service",
+            "the assertion's aud is not exactly a name of this service",
         ),
         (lambda w: KEY.jwt(claims(w), kid="x"), "the assertion is of no client that has such a key"),
         (lambda w: KEY.jwt(claims(w, exp="x")), "it is malformed: exp must be a date in seconds"),
