@@ -217,6 +217,7 @@ def test_a_caller_whose_token_lacks_the_scope_is_told_which(site: Site) -> None:
     assert answer.headers["WWW-Authenticate"] == [
         'Bearer realm="identity-service", error="insufficient_scope", scope="identity.verify"'
     ]
+    assert [event["reason"] for event in site.audited("call_refused")] == ["CALLER_SCOPE_MISSING"]
 
 
 @pytest.mark.parametrize("kind", ["for another audience", "malformed", "empty"])
@@ -248,6 +249,15 @@ def test_a_caller_must_authenticate_itself(site: Site, params: dict[str, str]) -
     answer = site.post(paths.INTROSPECT, {"token": "x", **params})
 
     assert (answer.status, answer.error) == (401, "invalid_client")
+
+
+def test_a_caller_with_a_wrong_secret_is_refused_and_leaves_an_event(site: Site) -> None:
+    site.secrets["gateway"] = "wrong"
+
+    assert site.introspect("x").error == "invalid_client"
+
+    (event,) = site.audited("call_refused")
+    assert (event["target"], event["reason"]) == ("gateway", "CREDENTIAL_REFUSED")
 
 
 def test_a_caller_shows_one_credential_only(site: Site) -> None:

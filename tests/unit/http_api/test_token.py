@@ -225,6 +225,7 @@ def test_a_wrong_client_learns_nothing_about_the_password(site: Site, password: 
     ]
 
     assert [answer.error for answer in answers] == ["invalid_client", "invalid_grant"]
+    assert site.audited("issue_refused")[0]["target"] == "portal"
 
 
 def test_a_revocation_between_the_client_and_the_password_is_not_escaped(
@@ -255,6 +256,13 @@ def test_a_sign_in_needs_both(site: Site, missing: str) -> None:
         "error": "invalid_request",
         "error_description": f"the parameter {missing} is missing",
     }
+
+
+def test_a_username_with_control_characters_is_invalid(site: Site) -> None:
+    """It could change how the text around it is shown, in a log for example."""
+    site.new_app()
+
+    assert site.sign_in(username="ana\x1b[2J").error == "invalid_request"
 
 
 def test_too_many_wrong_passwords_are_answered_with_the_time_to_wait(site: Site) -> None:
@@ -384,6 +392,15 @@ def test_a_wrong_token_makes_an_exchange_an_invalid_request(exchanging: Site, pa
     answer = exchanging.exchange(subject_token, "backend", **params)
 
     assert (answer.status, answer.error) == (400, "invalid_request")
+
+
+def test_an_exchange_needs_the_credential_of_the_client(exchanging: Site) -> None:
+    subject_token = exchanging.client_token().json["access_token"]
+    exchanging.secrets["backend"] = "wrong"
+
+    answer = exchanging.exchange(subject_token, "backend")
+
+    assert (answer.status, answer.error) == (401, "invalid_client")
 
 
 def test_an_exchange_gives_only_what_the_client_may_pass_on(exchanging: Site) -> None:
