@@ -5,11 +5,13 @@ for new inputs, `test_corpus.py` tries the known ones.
 """
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import quote_plus, urlencode
 
 from joserfc import jwe
 from joserfc.jwk import ECKey
@@ -22,6 +24,9 @@ from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, bas
 from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import AccessToken, Actor, Rejected
+from identity_service.http_api.oauth.clients import parse_basic
+from identity_service.http_api.oauth.errors import OAuthError
+from identity_service.http_api.oauth.forms import parse_form
 from identity_service.jose import encryption_keys, keys
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
@@ -177,6 +182,21 @@ def _to_an_audience(data: bytes) -> None:
         assert (_AUDIENCE_KEY.decrypt(text), text) == (_TOKEN, _TO_AUDIENCE), "a changed token was opened"
 
 
+def _oauth_form(data: bytes) -> None:
+    """A form that is accepted means the same after it is written anew, as the standard spells it."""
+    with suppress(OAuthError):
+        read = {name: values for name, values in parse_form(data).values.items() if values}
+        assert parse_form(urlencode(read, doseq=True).encode()).values == read
+
+
+def _basic_header(data: bytes) -> None:
+    """A header Authorization authenticates a client or is refused."""
+    with suppress(ValueError):
+        client_id, secret = parse_basic(data.decode("latin-1"))
+        encoded = f"{quote_plus(client_id)}:{quote_plus(secret.reveal())}".encode()
+        assert parse_basic(f"Basic {b64encode(encoded).decode()}") == (client_id, secret)
+
+
 def _refresh_token(data: bytes) -> None:
     text = data.decode("latin-1")
     with suppress(RefreshTokenInvalidError):
@@ -292,6 +312,8 @@ TARGETS: Final[Mapping[str, Target]] = {
     "registered_key": Target(
         _registered_key, [_key("ES256"), _key("EdDSA"), _key("RS256"), _AUDIENCE_KEY.public_jwk().encode()]
     ),
+    "oauth_form": Target(_oauth_form, [b"scope=a+b&audience=x&audience=%C3%A9&token=", b"a=b&&c"]),
+    "basic_header": Target(_basic_header, [b"Basic cmVwb3J0czpz", b"basic dGVhbSUzQWE6cyUyQg=="]),
     "strict_json": Target(_strict_json, [b'{"a":[1,2.5,null,true,{"b":"\\u00e9"}]}']),
     "strict_base64url": Target(_strict_base64url, [b"AQ", b"AQI", b"AQID", b"-_-_"]),
 }

@@ -264,6 +264,9 @@ def test_a_caller_shows_one_credential_only(site: Site) -> None:
     params = {"token": "x", "client_id": "gateway", "client_secret": site.secrets["gateway"]}
 
     assert site.post(paths.INTROSPECT, params, authorization="Bearer x").error == "invalid_request"
+    caller = site.client_token("gateway", scope="identity.verify").json["access_token"]
+    twice = (f"Bearer {caller}", f"Bearer {caller}")
+    assert site.post(paths.INTROSPECT, {"token": "x"}, authorization=twice).error == "invalid_request"
 
 
 def test_a_request_without_a_token_is_invalid(site: Site) -> None:
