@@ -74,9 +74,9 @@ class AssertionReader(Protocol):
         """Return a public key with the one algorithm that its JWK names. Raises ValueError."""
 
     def spend(self, assertion: UnverifiedAssertion) -> None:
-        """Take as long as a verification does; for assertions whose key is unknown.
+        """Take as long as a verification does, for an assertion whose key is unknown.
 
-        So the duration of a refusal does not tell which clients exist.
+        This keeps the duration of a refusal from telling which clients exist.
         """
 
 

@@ -28,21 +28,21 @@ _LONGEST_EXPONENT: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptPolicy:
-    """How many failures are allowed for one kind of key, and how long the next attempt then has to wait."""
+    """The number of failures that one kind of key allows, and the pauses after further failures."""
 
     free: int
     """The number of failures before the first pause."""
     lockout: timedelta = timedelta(minutes=15)
     """The longest pause."""
     window: timedelta = timedelta(hours=1)
-    """Failures no longer count this long after the first of them."""
+    """The time after the first failure from which the failures no longer count."""
     forgive: bool = True
-    """Whether a success clears the failures that were counted before its attempt was claimed."""
+    """True if a success clears the failures that were counted before its attempt was claimed."""
 
     def pause_after(self, failures: int) -> timedelta:
-        """Return the pause after this many failures: 1 s, 2 s, 4 s, ...
+        """Return the pause after this many failures.
 
-        Once the free failures are used up.
+        It is 0 while free failures are left, and then 1 s, 2 s, 4 s, ..., at most `lockout`.
         """
         if failures < self.free:
             return timedelta(0)
@@ -54,13 +54,13 @@ class AttemptPolicies:
     """The policy for each kind of key."""
 
     username: AttemptPolicy = AttemptPolicy(free=50)
-    """Failures of one username from all addresses: higher, so that an attacker does not soon lock out its
-    owner."""
+    """The policy for the failures of one username from all addresses. It allows many, so that an
+    attacker cannot easily lock out the owner of the username."""
     username_at_peer: AttemptPolicy = AttemptPolicy(free=5)
     client: AttemptPolicy = AttemptPolicy(free=20)
     peer: AttemptPolicy = AttemptPolicy(free=100, forgive=False)
-    """Failures from one address, for any username. `free` 0 = addresses are not counted, for a service behind
-    a proxy that hides them."""
+    """The policy for the failures from one address, for any username. `free` 0 = addresses are not counted,
+    for a service behind a proxy that hides them."""
 
 
 class Limit(NamedTuple):

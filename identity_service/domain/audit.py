@@ -103,7 +103,7 @@ _CHANGES: Final = frozenset(type_.value for type_, kind in _KINDS.items() if kin
 
 
 class AuditOutcome(StrEnum):
-    """Whether the action was carried out or refused."""
+    """The outcome of an action: it was carried out, or refused."""
 
     DONE = "done"
     REFUSED = "refused"
@@ -199,9 +199,10 @@ class AuditFilter:
 
 
 AUDIT_ENTRIES: Final = 100_000
-"""Events of each kind that a store keeps unless the settings say otherwise."""
+"""The number of events of each kind that a store keeps unless the settings say otherwise."""
 MAX_LOOKED_AT: Final = 2000
-"""Events that one call of `AuditStore.list_newest` reads at most, even if fewer of them match its filter."""
+"""The largest number of events that one call of `AuditStore.list_newest` reads, even if fewer of them match
+its filter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

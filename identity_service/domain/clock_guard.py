@@ -29,7 +29,7 @@ _FAST_READING: Final = 0.05
 
 
 class ClockVerdict(Enum):
-    """What a confirmed heartbeat finds out about the wall clock."""
+    """The verdict about the wall clock at a confirmed heartbeat."""
 
     STEADY = "steady"
     """The offset is accepted."""

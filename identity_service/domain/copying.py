@@ -66,9 +66,9 @@ class CopiedSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopiedEvent:
-    """An audit event with the time at which it was stored. Only a migration copies events.
+    """An audit event with the time at which it was stored.
 
-    The oldest first.
+    Only a migration copies events; it copies the oldest first.
     """
 
     event: StoredEvent
@@ -85,8 +85,8 @@ CopiedItem = (
     | CopiedSession
     | CopiedEvent
 )
-"""Items come in any order, and repeating an item is harmless: marks, generations and revocations only grow,
-and the last item of a record counts."""
+"""One item of a copy. Items come in any order, and repeating an item is harmless: marks, generations and
+revocations only grow, and the last item of a record counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

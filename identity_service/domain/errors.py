@@ -29,7 +29,7 @@ class FieldViolation:
     field: str
     """The path of the field, as in `requests[3].audiences[0]`."""
     description: str
-    """What the value must be."""
+    """The rule that the value breaks, as a phrase that begins with "must"."""
 
 
 class InvalidRequestError(IdentityError):
@@ -93,7 +93,8 @@ class CredentialRefusedError(UnauthenticatedError):
     def __init__(self, why: str = "", principal: str = "", details: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.why = why
-        """Why the credential was refused, without any part of it; goes into the audit event only."""
+        """The reason for the refusal, which contains no part of the credential; goes into the audit event
+        only."""
         self.principal = principal
         """The client or user, if one is known; goes into the audit event only."""
         self.details = {name: shown(text) for name, text in (details or {}).items()}
@@ -218,7 +219,7 @@ class ExhaustedError(IdentityError):
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        """How long to wait before the next attempt, in seconds."""
+        """The number of seconds to wait before the next attempt."""
 
 
 class TooManyAttemptsError(ExhaustedError):

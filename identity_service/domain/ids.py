@@ -9,16 +9,17 @@ import secrets
 from typing import Final, NewType
 
 PrincipalId = NewType("PrincipalId", str)
-"""A client's `client_id` or a user's generated id: one namespace. `EVERYONE` stands for all principals."""
+"""The id of a principal: a client's `client_id` or a user's generated id, in one namespace. `EVERYONE` stands
+for all principals."""
 
 SessionId = NewType("SessionId", str)
-"""`sid`: 128 random bits, base64url, 22 characters."""
+"""The id of a session (`sid`): 128 random bits in base64url, 22 characters."""
 
 TokenId = NewType("TokenId", str)
-"""`jti`: 128 random bits, base64url, 22 characters when made here."""
+"""The id of a token (`jti`). This service makes ids of 128 random bits in base64url, 22 characters."""
 
 KeyId = NewType("KeyId", str)
-"""`kid`: the RFC 7638 thumbprint of a signing key, or the random name of a refresh key."""
+"""The id of a key (`kid`): the RFC 7638 thumbprint of a signing key, or the random name of a refresh key."""
 
 Epoch = NewType("Epoch", str)
 """The random name that a change log gets when it is created, restored or found damaged."""
@@ -27,10 +28,10 @@ Link = NewType("Link", str)
 """The random name of one entry of a change log."""
 
 EVERYONE: Final = PrincipalId("*")
-"""The whole service: raising its generation revokes every token."""
+"""The principal that stands for the whole service: raising its generation revokes every token."""
 
 FIRST_PARTY_CLIENT: Final = PrincipalId("first-party")
-"""The client for users who sign in without naming a client. Public: it has no secret."""
+"""The id of the client for users who sign in without naming a client. It is public: it has no secret."""
 
 USER_PREFIX: Final = "u_"
 """The prefix of users' ids; no client's id begins with it."""

@@ -31,7 +31,7 @@ class TrustRule:
     `applies`."""
     client_id: PrincipalId
     per_subject: bool = False
-    """Whether each `sub` of the issuer is a separate subject; if not, the subject is the client."""
+    """True if each `sub` of the issuer is a separate subject; if False, the subject is the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class TrustedIssuer:
     rules: tuple[TrustRule, ...] = field(default_factory=tuple)
     """The rules; the first rule that applies decides."""
     single_use: bool = False
-    """Whether each token is accepted only once, by its `jti`."""
+    """True if each token is accepted only once, by its `jti`."""
     max_age: timedelta | None = None
     """The longest time from `iat` to now; None = only `exp` limits it."""
     create_time: datetime | None = None

@@ -80,7 +80,7 @@ class PublishedKey:
     activate_time: datetime
     state: KeyState
     expire_time: datetime | None = None
-    """When the key is deleted; None while it is in use or will be."""
+    """The time at which the key is deleted; None while it is in use or will be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class KeyPolicy:
 
     rotate_every: timedelta
     publish_before: timedelta
-    """How long verifiers may cache the keys; a new key is published this long before it signs."""
+    """The time for which verifiers may cache the keys; a new key is published this long before it signs."""
     lifetimes: Mapping[KeyPurpose, timedelta]
     """The longest lifetime of what is made with a key of each purpose."""
 

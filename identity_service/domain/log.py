@@ -19,7 +19,7 @@ _BEFORE_FIRST: Final = "-"
 """The text of a revision's link at position 0, where there is no entry. No entry has such a link."""
 _LONGEST_NAME: Final = 64
 _LONGEST_REVISION: Final = 2 * _LONGEST_NAME + 21
-"""The characters of an epoch, 19 digits, a link, and the two dots between them."""
+"""The length of the longest revision: an epoch, 19 digits, a link, and the two dots between them."""
 _DASHES: Final = {ord("-"): "0", ord("_"): "0"}
 """The characters of base64url that are neither letters nor digits; a digit replaces them in `isalnum`
 checks."""
@@ -78,7 +78,10 @@ class Revision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """How often everything of a principal was revoked, and by which entry last; absent if never revoked."""
+    """The number of times that everything of a principal was revoked, and the entry that did it last.
+
+    A principal of which nothing was ever revoked has no generation.
+    """
 
     number: int
     link: Link
@@ -223,7 +226,7 @@ class Heartbeat:
     time: datetime
     """The time of the heartbeat by the store's clock."""
     status: str
-    """How the process saw its clock and the store; empty = not given."""
+    """A text that says how the process saw its clock and the store; empty = not given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +236,7 @@ class RepairResult:
     end: Revision
     """The end of the log that holds all of these facts: a reader that has reached it has read them."""
     absent: int
-    """How many of the facts the store lacked."""
+    """The number of these facts that the store lacked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,11 +254,11 @@ class Head:
     """Entries up to this position may be missing: they were trimmed, or lost before the log got this
     epoch."""
     retention: timedelta = timedelta(0)
-    """How far back the log must reach: the longest retention that any process ever asked for."""
+    """The time for which entries must be kept: the longest retention that any process ever asked for."""
     whole: bool = True
-    """Whether log and state hold as much as the head counts; False = entries or generations were lost."""
+    """True if log and state hold as much as the head counts; False = entries or generations were lost."""
     complete: bool = True
-    """Whether the log holds every fact of the state; False = the log got a new epoch, and `rebuild` has not
+    """True if the log holds every fact of the state; False = the log got a new epoch, and `rebuild` has not
     run yet."""
     marks: Marks = Marks()
     """The highest marks that any process of this store ever wrote."""

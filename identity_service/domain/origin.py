@@ -29,7 +29,7 @@ class Origin:
     session_id: SessionId | None = None
     """The session of the access token that authenticated the actor."""
     is_admin: bool = False
-    """Whether the actor has the scope identity.admin."""
+    """True if the actor has the scope identity.admin."""
 
 
 NOWHERE = Origin()

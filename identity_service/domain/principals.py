@@ -14,7 +14,8 @@ from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.visible import VISIBLE_NAME, comparable, is_visible_name
 
 ANY: Final = "*"
-"""In a client's audiences or scopes: everything that the user who signs in through the client may have."""
+"""An entry in a client's audiences or scopes that stands for everything that the user who signs in through
+the client may have."""
 
 _SPIFFE_ID: Final = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)+")
 _DNS_NAME: Final = re.compile(
@@ -25,7 +26,7 @@ _FINGERPRINT: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_CERTIFICATE_NAME_CHARS: Final = 2048
 MAX_USERNAME_CHARS: Final = 128
 USERNAME_RULE: Final = f"must be 1 to {MAX_USERNAME_CHARS} {VISIBLE_NAME}"
-"""How an error describes a text for which `is_username` is True."""
+"""The description, in errors, of a text for which `is_username` is True."""
 
 
 class Grant(StrEnum):
@@ -38,7 +39,7 @@ class Grant(StrEnum):
 
 
 class OnReuse(StrEnum):
-    """What happens if a refresh token is reused and the client authenticated itself with that call."""
+    """The reaction if a refresh token is reused and the client authenticated itself with that call."""
 
     END_SESSION = "end_session"
     REFUSE = "refuse"
@@ -51,7 +52,7 @@ class StoredSecret:
     digest: bytes = field(repr=False)
     create_time: datetime | None = None
     expire_time: datetime | None = None
-    """When the secret stops working, while two overlap; None = never."""
+    """The time at which the secret stops working, while two secrets overlap; None = never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class Client:
     """The longest lifetime of its access tokens; None = the service's own maximum."""
     on_reuse: OnReuse = OnReuse.END_SESSION
     require_binding: bool = False
-    """Whether its tokens are issued only over a connection with a client certificate, to which they are then
+    """True if its tokens are issued only over a connection with a client certificate, to which they are then
     bound."""
     exchange_audiences: frozenset[str] = frozenset()
     """The audiences of subject tokens that it may exchange: the names under which it receives tokens."""

@@ -32,7 +32,7 @@ _RETIRED: Final = "a key that the token was made with was retired"
 
 
 class _Bucket:
-    """The ids whose denial ends at one minute.
+    """The ids whose denials end at the same minute.
 
     The ids are packed into tuples as they arrive. A full garbage collection visits every id in a list, which
     for a million ids takes 35 ms in which no call is answered; it visits none in a tuple of strings.

@@ -55,10 +55,10 @@ class Session:
     latest: int = 0
     parent: int = NO_PARENT
     refresh_time: datetime | None = None
-    """When the session was last rotated, by the store's clock."""
+    """The time at which the session was last rotated, by the store's clock."""
     rotate_times: Mapping[int, datetime] = field(default_factory=dict)
-    """Number → when that token was first rotated, voided or skipped, by the store's clock; within the grace
-    window only."""
+    """A map from the number of a token to the time at which that token was first rotated, voided or skipped,
+    by the store's clock. Numbers whose grace window is over are removed."""
 
     @property
     def principals(self) -> frozenset[PrincipalId]:
@@ -86,7 +86,7 @@ class SessionState:
     version: int
     """The version of the record; it grows with every change."""
     ended: bool
-    """Whether the session has ended, by a SessionEnded fact or by the mark on its record."""
+    """True if the session has ended, by a SessionEnded fact or by the mark on its record."""
     generations: Mapping[PrincipalId, Generation]
     """The generations of `*`, the subject and the client; a generation that was never raised is absent."""
     user: User | None
@@ -114,7 +114,7 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Superseded:
-    """The refresh is refused, without suspicion: a slow caller within the grace window of its token."""
+    """The refresh is refused, but is harmless: a slow caller used a token within the token's grace window."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

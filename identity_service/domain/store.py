@@ -118,7 +118,7 @@ class RecordStore(Protocol):
 
 
 class SessionStore(Protocol):
-    """The sessions, and what a sign-in needs. Writes check the epoch as mutations do, but append nothing."""
+    """The sessions, and the data for a sign-in. Writes check the epoch like mutations, but append nothing."""
 
     def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
         """Return the data for a sign-in of this username through this client, read in one atomic step."""
@@ -139,8 +139,8 @@ class SessionStore(Protocol):
 
         Returns False if the record has changed or the session has ended.
 
-        Not confirmed as other writes are: if a failover loses a rotation, the client that presents the newer
-        token has it made again (semantics 2).
+        Unlike other writes, this one is not confirmed: if a failover loses a rotation, the next refresh with
+        the newer token makes it again (`decide_refresh`).
         """
 
     def list_of(self, owner: PrincipalId, *, before: str = "", limit: int = 100) -> Sequence[Session]:

@@ -83,9 +83,9 @@ class AccessToken:
     token_id: TokenId
     session_id: SessionId | None = None
     issue_time: datetime
-    """Whole seconds."""
+    """The time of issue, in whole seconds (`iat`)."""
     expire_time: datetime
-    """Whole seconds."""
+    """The end of its validity, in whole seconds (`exp`)."""
     not_before: datetime | None = None
     auth_time: datetime | None = None
     actors: tuple[Actor, ...] = ()
@@ -98,7 +98,7 @@ class AccessToken:
     certificate_sha256: bytes | None = None
     """The SHA-256 of the certificate that it is bound to (RFC 8705, `cnf.x5t#S256`)."""
     claims: Mapping[str, object] = field(default_factory=dict)
-    """All other claims."""
+    """All claims that no other attribute holds."""
     key_id: KeyId | None = None
     """The key that verified its signature; None before it is signed."""
 

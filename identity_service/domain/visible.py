@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 NO_CONTROLS: Final = "must have no control characters, line separators or invisible formatting characters"
-"""How an error describes a text for which `has_controls` is False."""
+"""The description, in errors, of a text for which `has_controls` is False."""
 
 _MAX_SHOWN: Final = 200
 _CONTROL: Final = re.compile(
