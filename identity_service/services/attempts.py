@@ -39,26 +39,28 @@ from identity_service.domain.errors import (
 
 _IPV6_SITE_BITS: Final = 64
 _PEERS: Final = 1024
-"""Peers whose parsed address is cached."""
+"""The number of peers whose parsed address is cached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitPolicy:
-    """How attempts wait until other attempts return their claims."""
+    """The rule by which attempts wait until other attempts return their claims."""
 
     places: int = 16
-    """How many attempts may wait at once. Each blocks a thread; more are refused at once (SERVER_BUSY)."""
+    """The number of attempts that may wait at once. Each blocks a thread; further ones are refused at once
+    (SERVER_BUSY)."""
     patience: timedelta = timedelta(seconds=30)
-    """An attempt that has waited for this long is refused (SERVER_BUSY).
+    """The time after which a waiting attempt is refused (SERVER_BUSY).
 
     20 concurrent sign-ins of one user took 8 s with argon2 at its defaults on two busy cores.
     """
     poll: timedelta = timedelta(milliseconds=50)
-    """How often a waiting attempt tries again. Only claims returned in this process wake it earlier."""
+    """The time after which a waiting attempt tries again. Only claims returned in this process wake it
+    earlier."""
 
 
 class AttemptGuard:
-    """Allows attempts at credentials, or refuses them with the time until the next one is allowed."""
+    """A guard that allows an attempt at a credential, or refuses it with the time until the next one."""
 
     def __init__(
         self,
@@ -73,9 +75,9 @@ class AttemptGuard:
         Args:
             shared: counts for all processes; used for passwords, which are slow to check anyway.
             local: counts in this process; used for client credentials, which are checked from memory.
-            policies: how many failures each kind of key is allowed.
+            policies: the number of failures that each kind of key is allowed.
             monotonic: returns seconds on a clock that is never set.
-            waits: how attempts wait for the claims of others; None = the defaults.
+            waits: the rule for attempts that wait for the claims of others; None = the defaults.
         """
         self._shared = shared
         self._local = local
@@ -86,7 +88,7 @@ class AttemptGuard:
 
     @property
     def waiting(self) -> int:
-        """How many attempts are waiting for a claim."""
+        """The number of attempts that are waiting for a claim."""
         return self._queue.waiting
 
     def of_user(self, username: str, peer: str) -> AbstractContextManager[None]:
@@ -173,7 +175,7 @@ class _Attempt:
 
 
 class _ClaimQueue:
-    """Claims attempts; a bounded number of callers may wait until a claim is free."""
+    """A queue in which a bounded number of callers may wait until a claim is free."""
 
     def __init__(self, monotonic: Callable[[], float], policy: WaitPolicy) -> None:
         self._monotonic = monotonic

@@ -16,9 +16,9 @@ from identity_service.domain.store import AuditStore
 from identity_service.services.folding import DONE_KEYS, Folding, FoldRule
 
 _BATCH: Final = 500
-"""Events in one write to the store."""
+"""The number of events in one write to the store."""
 _COLLECT: Final = 0.05
-"""Seconds that the first event of a batch waits for others, to save writes."""
+"""The number of seconds that the first event of a batch waits for others, to save writes."""
 _FIRST_PAUSE: Final = 0.1
 """Seconds before a failed write is repeated; doubled after each failure."""
 _LONGEST_PAUSE: Final = 5.0
@@ -86,7 +86,7 @@ class StoredTrail(LoggedTrail):
         self._store_traffic = store_traffic
         self._folding = Folding(clock, done=FoldRule(whole=burst, keys=DONE_KEYS))
         self._has_folded = False
-        """Whether events were folded, so that `run` has to check for windows that have ended."""
+        """True if events were folded, so that `run` has to check for windows that have ended."""
         self._events: deque[AuditEvent] = deque()
         self._changed = threading.Condition()
         self.dropped = 0
@@ -96,7 +96,7 @@ class StoredTrail(LoggedTrail):
         self.folded = 0
         """How many events were counted instead of written since this process began."""
         self._ended = False
-        """Whether `run` has ended, so that nothing stores further events."""
+        """True once `run` has ended, so that nothing stores further events."""
 
     def record(self, event: AuditEvent) -> None:
         """Fold an event that records no change, or log it and queue it for the store."""
@@ -150,7 +150,7 @@ class StoredTrail(LoggedTrail):
         self._ended = True
 
     def wake(self) -> None:
-        """Have `run` notice that it has to end."""
+        """End the wait of `run`, so that it notices that it has to end."""
         with self._changed:
             self._changed.notify_all()
 

@@ -91,13 +91,13 @@ class AuthenticatedUser:
     user: User
     client: Client
     generations: Mapping[PrincipalId, Generation]
-    """Those of the user, the client and the service, read before the password was checked."""
+    """The generations of the user, the client and the service, read before the password was checked."""
     auth_time: datetime
-    """When the user was authenticated, by the store's clock."""
+    """The time at which the user was authenticated, by the store's clock."""
 
 
 class Authenticator:
-    """Checks the credentials of clients and users, and limits how often a caller may try."""
+    """A checker of the credentials of clients and users, which limits how often a caller may try."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Authenticator:
         return AuthenticatedClient(client=client, subject=client.client_id, generations=generations)
 
     def user(self, credential: Password, origin: Origin = NOWHERE) -> AuthenticatedUser:
-        """Check a username and password, and return the user. Slow on purpose (argon2id).
+        """Check a username and password, and return the user. This is slow on purpose (argon2id).
 
         The client proves itself by its secret or by the certificate of the connection; a public client need
         not. Raises CredentialRefusedError, TooManyAttemptsError, ServerBusyError, StoreUnavailableError.

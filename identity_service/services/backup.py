@@ -13,7 +13,7 @@ from identity_service.domain.keys import StoredKey
 from identity_service.services.copy_tally import Tally
 
 _ATTEMPTS: Final = 3
-"""How often a backup is begun if the store is replaced meanwhile."""
+"""The number of times that a backup is begun if the store is replaced meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class BackedUp:
 
     manifest: Manifest
     counts: Mapping[str, int]
-    """How many things of each kind it holds."""
+    """The number of things of each kind that it holds."""
 
 
 def back_up(

@@ -38,11 +38,11 @@ class AuthenticatedClient:
     subject: PrincipalId
     """The client's id, or the id of a principal of a trusted issuer, which has no record here."""
     generations: Mapping[PrincipalId, Generation]
-    """Those of the client, the subject and the service, read before the client's record."""
+    """The generations of the client, the subject and the service, read before the client's record."""
 
 
 class ClientProofs:
-    """Authenticates clients. Every method raises CredentialRefusedError and StoreUnavailableError."""
+    """A checker of client proofs. Every method raises CredentialRefusedError and StoreUnavailableError."""
 
     def __init__(
         self,

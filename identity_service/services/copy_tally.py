@@ -1,4 +1,4 @@
-"""Counts the items of a copy, and remembers which there were, so that two copies can be compared.
+"""Counts the items of a copy, and remembers them, so that two copies can be compared.
 
 Knows no store and no file.
 """
@@ -30,7 +30,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._held: dict[int, float] = {}
-        """Hash of a thing's kind and id, to save memory -> when it may be forgotten (Unix seconds)."""
+        """A map from the hash of a thing's kind and id, which saves memory, to the time at which the thing
+        may be forgotten (Unix seconds)."""
         self._generations: dict[str, Generation] = {}
         self._counts: Counter[str] = Counter()
 
@@ -65,7 +66,7 @@ class Tally:
         return generations | {label: self._counts[kind] for kind, label in _LABELS.items()}
 
     def missing_in(self, other: "Tally", now: datetime) -> int:
-        """Return how many things that must still be kept at `now` the other copy lacks."""
+        """Return the number of things that the other copy lacks and that must still be kept at `now`."""
         moment = now.timestamp()
         return sum(not other.has(name) for name, until in self._held.items() if until > moment) + sum(
             other.generation_of(principal) != generation
@@ -97,7 +98,7 @@ _LABELS: Final[Mapping[str, str]] = {
 def _described(
     item: TokenDenied | SessionEnded | CopiedRecord | CopiedUse | CopiedSession,
 ) -> tuple[str, str, float]:
-    """Return the kind and id of an item, and when it may be forgotten (Unix seconds)."""
+    """Return the kind and id of an item, and the time at which it may be forgotten (Unix seconds)."""
     match item:
         case TokenDenied(token_id=token_id, deny_until=until):
             return "denial", token_id, until.timestamp()

@@ -15,11 +15,11 @@ from identity_service.domain.principals import Client
 from identity_service.domain.store import RecordStore
 
 _LIMIT: Final = 10_000
-"""Clients, and certificates, that are cached."""
+"""The number of clients, and of certificates, that are cached."""
 
 
 class Directory:
-    """Finds clients by id or certificate, in memory if possible. Thread-safe."""
+    """A thread-safe cache that finds clients by id or certificate, and reads the store if necessary."""
 
     def __init__(self, records: RecordStore, *, limit: int = _LIMIT) -> None:
         self._records = records

@@ -34,7 +34,7 @@ class ExchangeRequest:
 
 
 class Exchanger:
-    """Exchanges tokens, as a part of the use case Issue."""
+    """The token exchange, a part of the use case Issue."""
 
     def __init__(
         self,

@@ -15,19 +15,21 @@ from identity_service.domain.ports import Clock
 from identity_service.services.attempts import address_of
 
 WINDOW: Final = 10.0
-"""Seconds from the first event of a key on, during which events of this key are counted together."""
+"""The number of seconds, from the first event of a key on, in which events of this key are counted
+together."""
 _PEERS: Final = 1024
-"""Peers whose parsed address is cached, since one connection makes many calls."""
+"""The number of peers whose parsed address is cached, since one connection makes many calls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldRule:
-    """How many events of one outcome (refused or done) are recorded in one window."""
+    """The rule that limits how many events of one outcome (refused or done) are recorded in one window."""
 
     whole: int
-    """Events of one key that are recorded one by one."""
+    """The number of events of one key that are recorded one by one."""
     keys: int
-    """Keys that have a window of their own; the events of all further keys share one window per type."""
+    """The number of keys that have a window of their own; the events of all further keys share one window per
+    type."""
 
 
 REFUSED: Final = FoldRule(whole=20, keys=1000)
@@ -40,7 +42,7 @@ More of them are recorded, since they need a credential and say which principal 
 
 _OTHERS: Final = "others"
 _Key = tuple[str, AuditType, str]
-"""Address, type and reason."""
+"""The address, type and reason of an event."""
 
 
 @dataclass(slots=True)
@@ -48,11 +50,11 @@ class _Window:
     """The events of one key since its window began."""
 
     end: float
-    """Monotonic seconds."""
+    """The end of the window, in seconds by the monotonic clock."""
     first: AuditEvent
     """The first event; its type, outcome and reason are those of all events of the key."""
     address: str | None
-    """None = events of several addresses are counted together."""
+    """The address; None = events of several addresses are counted together."""
     seen: int = 1
     folded: int = 0
     actor: str = ""
@@ -87,7 +89,7 @@ class _Window:
 
 
 class Folding:
-    """Decides which events are recorded one by one. Not thread-safe: the caller holds a lock."""
+    """A filter that decides which events are recorded one by one. It is not thread-safe."""
 
     def __init__(self, clock: Clock, *, done: FoldRule, refused: FoldRule = REFUSED) -> None:
         self._clock = clock
@@ -96,7 +98,7 @@ class Folding:
 
     @property
     def has_folded(self) -> bool:
-        """Whether any events were counted that no summary has reported yet."""
+        """True if any events were counted that no summary has reported yet."""
         return self._done.has_folded or self._refused.has_folded
 
     def admit(self, event: AuditEvent) -> bool:
@@ -121,12 +123,12 @@ class _Windows:
         self._open: dict[_Key, _Window] = {}
         """The open windows, in the order in which they end."""
         self._folding = 0
-        """How many open windows have folded an event."""
+        """The number of open windows that have folded an event."""
         self._ended: list[AuditEvent] = []
 
     @property
     def has_folded(self) -> bool:
-        """Whether any events were counted that no summary has reported yet."""
+        """True if any events were counted that no summary has reported yet."""
         return bool(self._folding or self._ended)
 
     def admit(self, address: str, event: AuditEvent, now: float) -> bool:

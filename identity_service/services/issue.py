@@ -46,7 +46,7 @@ class IssueRequest:
 
 
 class Issuer:
-    """Issues tokens to clients and users, by credential, password or token exchange."""
+    """The use case Issue: issues tokens to clients and users, by credential, password or token exchange."""
 
     def __init__(
         self,

@@ -37,9 +37,10 @@ class _Choice:
     key: StoredKey | None
     since: datetime
     until: datetime
-    """When the next key is due."""
+    """The time at which the next key is due."""
     raised: int
-    """How many principals have a raised generation; retiring a key raises one, and so changes this number."""
+    """The number of principals with a raised generation; retiring a key raises one, and so changes this
+    number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

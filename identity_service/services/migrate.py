@@ -33,7 +33,7 @@ class Place:
 
     store: Store
     url: str
-    """Without passwords."""
+    """The URL of the store, without passwords."""
 
     def epoch(self) -> Epoch | None:
         """Return the epoch of the store; None = it has no head. Raises StoreUnavailableError."""
@@ -48,13 +48,13 @@ class Migrated:
     """The result of a migration."""
 
     counts: Mapping[str, int]
-    """How many things of each kind the target holds."""
+    """The number of things of each kind that the target holds."""
     was_finished: bool
-    """Whether an earlier run had copied everything already."""
+    """True if an earlier run had copied everything already."""
 
 
 class Migration:
-    """Copies one store into another, or takes an unfinished migration back."""
+    """A migration of one store into another, which can be run, or undone while it is unfinished."""
 
     def __init__(self, source: Place, target: Place, clock: Clock) -> None:
         self._source = source

@@ -53,7 +53,7 @@ _TRIES: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshRequest:
-    """A refresh token, and which audiences and scopes of its session the new access token shall have."""
+    """A refresh token, and the audiences and scopes of its session that the new access token shall have."""
 
     refresh_token: Secret
     client: ClientCredential | None = None
@@ -61,14 +61,14 @@ class RefreshRequest:
     client_id: PrincipalId | None = None
     """The client that a request without a credential names; None = the session's."""
     scopes: Sequence[str] = field(default_factory=tuple)
-    """Empty = all scopes of the session."""
+    """The scopes; empty = all scopes of the session."""
     audiences: Sequence[str] = field(default_factory=tuple)
-    """Empty = all audiences of the session."""
+    """The audiences; empty = all audiences of the session."""
     origin: Origin = NOWHERE
 
 
 class Refresher:
-    """Exchanges refresh tokens, and ends a session if one of its old refresh tokens is used again."""
+    """The use case Refresh: exchanges refresh tokens, and ends a session if an old one is used again."""
 
     def __init__(
         self,
@@ -86,8 +86,8 @@ class Refresher:
     ) -> None:
         """Refresh sessions of this store.
 
-        `grace` is how long a used refresh token still returns its successor. `known_scopes` are the scopes
-        that a request may name; empty = all that are well-formed.
+        `grace` is the time for which a used refresh token still returns its successor. `known_scopes` are the
+        scopes that a request may name; empty = all that are well-formed.
         """
         self._sessions = sessions
         self._replica = replica

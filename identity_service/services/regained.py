@@ -15,7 +15,7 @@ from identity_service.domain.principals import Client, User
 from identity_service.domain.store import RecordStore, all_records
 
 NAMED: Final = 20
-"""Things of each kind that are named; the others are only counted."""
+"""The number of things of each kind that are named; the others are only counted."""
 _Principal = tuple[RecordKind, str]
 
 
@@ -29,7 +29,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regained:
-    """What the restored store allows and the replaced store did not."""
+    """The access that the restored store allows and the replaced store did not."""
 
     enabled: Named
     """Principals that were disabled or deleted after the backup, and are enabled again."""

@@ -42,9 +42,9 @@ class RestoreConfig:
     """The settings of the new keys of a restored store."""
 
     algorithm: str
-    """Of the new signing keys."""
+    """The algorithm of the new signing keys."""
     policy: KeyPolicy
-    """When the keys are rotated."""
+    """The times that govern the rotation of the keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +64,9 @@ class Prepared:
 
     contents: Contents
     replaces: bool
-    """Whether the store holds data, which `Restore.run` deletes."""
+    """True if the store holds data, which `Restore.run` deletes."""
     only_a_part: bool = False
-    """Whether only an unfinished copy may be deleted; if it was finished meanwhile, `Restore.run` fails."""
+    """True if only an unfinished copy may be deleted; if it was finished meanwhile, `Restore.run` fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +75,15 @@ class Restored:
 
     manifest: Manifest
     counts: Mapping[str, int]
-    """How many things of each kind the backup holds."""
+    """The number of things of each kind that the backup holds."""
     regained: Regained | None
-    """What is allowed again; None = the store was empty before, or could not be read."""
+    """The access that is allowed again; None = the store was empty before, or could not be read."""
     signing_key: str
     """The id of the new signing key."""
 
 
 class Restore:
-    """Restores a backup in two steps, so that the operator can be asked in between."""
+    """A restore of a backup in two steps, so that the operator can be asked in between."""
 
     def __init__(
         self,
@@ -201,9 +201,9 @@ class Restore:
         yield CopiedEvent(event=_restored_event(contents.manifest, self._clock.now()))
 
     def _write(self, items: Iterator[CopiedItem], epoch: Epoch, *, replaces: bool) -> None:
-        """Write the copy, and return if the store has its head, even if that may not be durable yet.
+        """Write the copy; return once the store has its head, even if the head may not be durable yet.
 
-        The caller's `rebuild` makes it durable then. Raises what the store raised if there is no head.
+        The caller's `rebuild` makes it durable then. If there is no head, the error of the store is raised.
         """
         try:
             self._store.copying.write_copy(items, epoch, replace=replaces)

@@ -38,9 +38,9 @@ from identity_service.domain.tokens import AccessToken, Rejected, RejectionReaso
 from identity_service.services.keyring import KeyRing
 
 _LONG_EXPIRED: Final = timedelta(hours=36)
-"""A token that expired longer ago than this needs no denial: no clock is assumed to be ahead by more."""
+"""The time after its expiry from which a token needs no denial: no clock is assumed to be ahead by more."""
 _BETWEEN_HEARTBEATS: Final = timedelta(minutes=1)
-"""More than the time for which a process may issue tokens after a heartbeat (`max_staleness`, seconds)."""
+"""A duration longer than that for which a process may issue tokens after a heartbeat (`max_staleness`)."""
 _PERHAPS_NEW_KEY: Final = (RejectionReason.UNKNOWN_KEY, RejectionReason.UNDECRYPTABLE)
 
 
@@ -81,9 +81,10 @@ class RevokeRequest:
 
     target: Target
     reason: str = ""
-    """For the audit event."""
+    """The reason that the audit event states."""
     request_id: str | None = None
-    """Calls with the same id raise the generation of a principal once only; None = each call raises it."""
+    """An id of the request: calls with the same one raise the generation of a principal once only; None =
+    each call raises it."""
     origin: Origin = NOWHERE
 
 
@@ -101,7 +102,7 @@ def resent_until_confirmed(replica: ReplicaView, fact: Fact) -> Iterator[None]:
 
 
 class Revoker:
-    """Revokes tokens, sessions and principals in the store, and in this process's replica at once."""
+    """The use case Revoke: revokes tokens, sessions and principals, durably and at once in the replica."""
 
     def __init__(
         self,

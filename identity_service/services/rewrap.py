@@ -22,13 +22,13 @@ class Rewrapped:
     """The result of rewrapping."""
 
     rewrapped: int
-    """Keys that were encrypted under the current master key now."""
+    """The number of keys that this call encrypted under the current master key."""
     total: int
-    """Keys in the store."""
+    """The number of keys in the store."""
 
 
 class Rewrap:
-    """Encrypts the keys of a store under the current master key."""
+    """The use case that encrypts the keys of a store under the current master key."""
 
     def __init__(
         self, records: RecordStore, vault: KeyVault, replica: ReplicaView, trail: AuditTrail

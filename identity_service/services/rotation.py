@@ -36,9 +36,9 @@ from identity_service.domain.visible import shown
 from identity_service.services.revoke import resent_until_confirmed
 
 _ATTEMPTS: Final = 8
-"""How often a change is tried while other processes change the keys at the same time."""
+"""The number of attempts at a change while other processes change the keys at the same time."""
 _LEASE: Final = timedelta(seconds=10)
-"""How long one process alone may carry out the plan."""
+"""The time for which one process alone may carry out the plan."""
 _SYMMETRIC: Final = "HS256"
 
 
@@ -53,7 +53,7 @@ class Retired:
 
 
 class Rotation:
-    """Changes the keys of a store: by schedule, and when an administrator rotates or retires one."""
+    """The use cases that change keys: by schedule, and when an administrator rotates or retires one."""
 
     def __init__(
         self,

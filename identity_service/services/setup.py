@@ -48,9 +48,9 @@ def initialise(
         vault: makes the keys.
         administrator: creates the first administrator.
         clock: the wall clock.
-        algorithm: of the signing keys.
+        algorithm: the algorithm of the signing keys.
         service_audience: the audience of calls to this service, which the administrator may ask for.
-        policy: when the keys are rotated.
+        policy: the times that govern the rotation of the keys.
         admin_id: the client id of the first administrator.
 
     Raises:

@@ -30,9 +30,9 @@ class IssueConfig:
     issuer: str
     """The `iss` of this service's tokens."""
     lifetimes: LifetimeBounds = field(default_factory=LifetimeBounds)
-    """Of access tokens."""
+    """The lifetimes of access tokens."""
     session_lifetime: timedelta = timedelta(days=30)
-    """From the sign-in on; refreshing does not extend it."""
+    """The lifetime of a session from its sign-in on; refreshing does not extend it."""
     known_scopes: frozenset[str] = frozenset()
     """The scopes that a request may name; empty = any that is well-formed."""
 
@@ -66,7 +66,7 @@ class Recipient:
 
 
 class Recipients:
-    """Finds the recipient of encrypted tokens, from the service's keys and the clients' registered keys."""
+    """A finder of the recipient of a token, among the service's keys and the clients' registered keys."""
 
     def __init__(
         self, keys: KeySource, directory: Directory, open_key: Callable[[str], EncryptingKey]
@@ -115,7 +115,7 @@ class Recipients:
 
 
 class TokenMaker:
-    """Builds and signs tokens."""
+    """A maker of signed tokens from grants and sessions."""
 
     def __init__(self, codec: TokenCodec, keys: KeyRing, clock: Clock, config: IssueConfig) -> None:
         self._codec = codec

@@ -25,11 +25,11 @@ from identity_shared.lru_cache import LruCache
 R = TypeVar("R")
 _LOST: Final = "the token was issued in a history of the store that was lost"
 _TOKEN_BYTES: Final = 3000
-"""Memory of a cached token in bytes, in addition to three times the length of its text."""
+"""The memory of a cached token in bytes, in addition to three times the length of its text."""
 
 
 class StoreReadRequiredError(Exception):
-    """The answer needs a read of the store, and the request does not allow to wait for it."""
+    """The answer needs a read of the store, and the request does not allow waiting for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +38,22 @@ class VerifyRequest:
 
     token: str
     audiences: Sequence[str] = ()
-    """The token must be for at least one of these; ignored if `any_audience` is True."""
+    """The audiences of which the token must have at least one; ignored if `any_audience` is True."""
     any_audience: bool = False
     required_scopes: Sequence[str] = ()
-    """The token must have all of these."""
+    """The scopes, all of which the token must have."""
     at_least_revision: Revision | None = None
-    """`Verifier.prepare` reads the log up to this revision first."""
+    """The revision up to which `Verifier.prepare` reads the log first."""
     strong: bool = False
-    """Whether `Verifier.prepare` reads the log to its end first."""
+    """True if `Verifier.prepare` reads the log to its end first."""
     certificate_sha256: bytes = b""
-    """SHA-256 of the certificate that the token was presented with; empty = there was none."""
+    """The SHA-256 of the certificate that the token was presented with; empty = there was none."""
     any_certificate: bool = False
     """True = accept a token that is bound to a certificate without the certificate, for a caller that checks
     the binding itself."""
     may_wait: bool = True
-    """False = raise StoreReadRequiredError instead of reading the store, for a caller on an event loop."""
+    """True if the call may wait for the store. False = raise StoreReadRequiredError instead, for a caller on
+    an event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +65,19 @@ class Verified(Generic[R]):
     """The token in the form that the transport answers with, made once for each token by `render`."""
     key_id: str
     valid_from: float
-    """Unix seconds, with the leeway subtracted."""
+    """The start of its validity in Unix seconds, with the leeway subtracted."""
     valid_until: float
-    """Unix seconds, with the leeway added."""
+    """The end of its validity in Unix seconds, with the leeway added."""
     audiences: frozenset[str]
     scopes: frozenset[str]
     principals: frozenset[PrincipalId]
     first_seen: float
-    """Monotonic seconds: when the first call with this token arrived at this process, or later."""
+    """The monotonic time, in seconds, at which the first call with this token arrived at this process, or
+    later."""
 
 
 class Verifier(Generic[R]):
-    """Verifies access tokens against the keys and the revocations that this process holds in memory."""
+    """The use case Verify: checks tokens against the keys and revocations that this process has in memory."""
 
     def __init__(
         self,
@@ -98,7 +100,8 @@ class Verifier(Generic[R]):
         self._revocations = replica.revocations
         self._cache: LruCache[bytes, Verified[R]] = LruCache(cache_bytes)
         self._read_at = -math.inf
-        """Monotonic seconds: when the last complete read of the log for a generation that is ahead began."""
+        """The monotonic time, in seconds, at which the last complete read of the log for a generation that is
+        ahead began."""
         self._require = replica.require_clock if serve_stale else replica.require_fresh
 
     def prepare(self, *requests: VerifyRequest) -> float:

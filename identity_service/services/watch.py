@@ -29,17 +29,18 @@ from identity_service.services.keyring import KeyRing
 from identity_service.services.watch_snapshot import Snapshot
 
 _CHUNK: Final = 2000
-"""Facts in one message of a snapshot: about 150 KB."""
+"""The number of facts in one message of a snapshot, which has about 150 KB."""
 _RECENT: Final = 10_000
-"""Changes that are kept for watchers that reconnect."""
+"""The number of changes that are kept for watchers that reconnect."""
 _SHARED: Final = 30.0
-"""Seconds for which one snapshot serves all new watchers: after a restart, all of them reconnect at once."""
+"""The number of seconds for which one snapshot serves all new watchers: after a restart, all of them
+reconnect at once."""
 _MESSAGE: Final = 256 * 1024
-"""Bytes: once a message has reached this size, no further waiting message is joined to it."""
+"""The size, in bytes, from which no further waiting message is joined to a message."""
 
 
 class Renderer(Protocol):
-    """Encodes messages for the transport. Encoded messages of changes may be concatenated."""
+    """An encoder of messages for the transport. Encoded messages of changes may be concatenated."""
 
     def changes(self, changes: Sequence[tuple[Change, Link]], revision: Revision | None) -> bytes:
         """Encode changes; with `revision`, the watcher then knows everything up to it."""
@@ -62,7 +63,7 @@ class Watcher:
 
         Args:
             snapshot: the messages that are taken before those that are put.
-            limit: how many messages may wait.
+            limit: the number of messages that may wait.
             ready: called when a message is put after `take` has returned None.
         """
         self._snapshot: Iterator[bytes] | None = snapshot
@@ -72,7 +73,7 @@ class Watcher:
         self._lock = threading.Lock()
         self._idle = False
         self.overflowed = False
-        """Whether a message was dropped because the queue was full; no further message is queued then."""
+        """True if a message was dropped because the queue was full; no further message is queued then."""
 
     def put(self, message: bytes, *, optional: bool = False, alone: bool = False) -> None:
         """Queue a message.
@@ -110,7 +111,7 @@ class Watcher:
         return b"".join(parts)
 
     def last(self) -> None:
-        """Send nothing before the stream ends: the client resumes on another process at its revision."""
+        """Send nothing more before the stream ends: the client resumes on another process at its revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,7 @@ class _Batch:
 
 
 class WatchHub:
-    """Distributes changes to all watchers. Implements the port LogListener; thread-safe."""
+    """A distributor of changes to all watchers. Implements the port LogListener; thread-safe."""
 
     def __init__(
         self, replica: ReplicaView, keys: KeyRing, clock: Clock, renderer: Renderer, *, queue: int = 1000
@@ -138,7 +139,7 @@ class WatchHub:
         self._recent: deque[_Batch] = deque()
         self._kept = 0
         self._begin: Revision | None = None
-        """`_recent` has all changes after this revision; None = the replica has not reported any yet."""
+        """The revision after which `_recent` has all changes; None = the replica has not reported any yet."""
         self._revision: Revision | None = None
         self._snapshot: Snapshot | None = None
 
@@ -146,7 +147,7 @@ class WatchHub:
         return len(self._watchers)
 
     def open(self, resume_after: Revision | None, ready: Callable[[Watcher], None]) -> Watcher:
-        """Return a new watcher; its first messages are what it lacks, then come the changes from now on.
+        """Return a new watcher, which gets first the state or changes that it lacks, then each new change.
 
         Args:
             resume_after: the revision that the client has reached; None = it has none. If the changes since

@@ -10,14 +10,14 @@ from identity_service.domain.log import Revision
 
 
 class Snapshot:
-    """Messages that are rendered when the first watcher takes them. Several threads may iterate at once."""
+    """The messages of one snapshot, each rendered when the first watcher takes it. Thread-safe."""
 
     def __init__(self, revision: Revision, time: float, messages: Iterator[bytes]) -> None:
         """Share these messages between watchers.
 
         Args:
             revision: the messages contain everything up to this revision, and perhaps more.
-            time: when the snapshot was begun, in seconds on the monotonic clock.
+            time: the time at which the snapshot was begun, in seconds on the monotonic clock.
             messages: renders the messages; it is advanced only when a watcher needs the next one.
         """
         self.revision = revision
@@ -26,7 +26,7 @@ class Snapshot:
         self._made: list[bytes] = []
         self._complete = False
         self.broken = False
-        """Whether rendering failed. The snapshot lacks facts then, and must not be used."""
+        """True if rendering failed. The snapshot lacks facts then, and must not be used."""
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[bytes]:

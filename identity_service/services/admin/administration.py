@@ -1,4 +1,4 @@
-"""The use cases that change clients, users and trusted issuers. Holds no logic of its own."""
+"""The use cases that change clients, users and trusted issuers."""
 
 from dataclasses import dataclass
 

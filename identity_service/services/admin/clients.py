@@ -33,13 +33,13 @@ CLIENT_FIELDS: Final = (
 """The fields that `Clients.update` can change; secrets are changed by `Clients.rotate_secret`."""
 
 MAX_OVERLAP: Final = timedelta(days=30)
-"""How long old secrets may stay valid after a rotation."""
+"""The longest time for which old secrets may stay valid after a rotation."""
 MAX_SECRETS: Final = 5
-"""How many secrets of one client may be valid at once."""
+"""The number of secrets of one client that may be valid at once."""
 
 
 class Clients:
-    """Creates, finds, changes and deletes clients, and rotates their secrets."""
+    """The use cases that create, find, change and delete clients, and rotate their secrets."""
 
     def __init__(self, records: Records, keys: PublicKeyChecker, clock: Clock) -> None:
         self._records = records

@@ -21,7 +21,7 @@ MAX_CLAIM_CHARS: Final = 512
 
 _PATH: Final = "trusted_issuer"
 Found = Iterator[tuple[str, str]]
-"""Field and description of each violation."""
+"""The violations, each as a field and a description."""
 
 
 def is_issuer(text: str) -> bool:
@@ -38,7 +38,7 @@ def check_issuer(
         issuer: the record.
         keys: checks public keys.
         own: this service's own issuer name, if it is known.
-        stored: whether there is a record of this name already. Then the form of the name is not checked,
+        stored: True if there is a record of this name already. Then the form of the name is not checked,
             since an older version may have accepted it.
 
     Raises:

@@ -20,7 +20,7 @@ ISSUER_FIELDS: Final = (*KEY_SOURCES, "audiences", "algorithms", "rules", "singl
 
 
 class TrustedIssuers:
-    """Creates, finds, changes and deletes trusted issuers."""
+    """The use cases that create, find, change and delete trusted issuers."""
 
     def __init__(self, records: Records, keys: PublicKeyChecker, clock: Clock, *, own: str) -> None:
         """Administer the trusted issuers of this store.

@@ -1,8 +1,8 @@
-"""Writes the records of administration: with an audit event, by compare-and-set, and known here at once.
+"""Writes the records of clients, users and trusted issuers by compare-and-set, each with an audit event.
 
-Knows no kind of record. The store changes a record and raises the generation of its principal in one atomic
-step. If the store does not confirm that, this process enforces the raise and resends it; the record is not
-resent.
+This process applies each change to its replica at once. The store changes a record and raises the generation
+of its principal in one atomic step. If the store does not confirm that, this process enforces the raise and
+resends it; the record is not resent.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,7 @@ from identity_service.domain.visible import shown
 from identity_service.services.revoke import resent_until_confirmed
 
 MAX_ATTEMPTS: Final = 8
-"""How often a change without an etag is tried if other callers change the record at the same time."""
+"""The number of attempts at a change without an etag if other callers change the record at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +32,11 @@ class Changed(Generic[RecordT]):
     record: RecordT
     event: AuditEvent
     revoke: bool = False
-    """Whether the change revokes everything that was issued to the principal so far."""
+    """True if the change revokes everything that was issued to the principal so far."""
 
 
 class Records:
-    """Reads and writes the records of clients, users and trusted issuers."""
+    """The access of the use cases to the records of clients, users and trusted issuers."""
 
     def __init__(self, store: RecordStore, trail: AuditTrail, replica: ReplicaView | None = None) -> None:
         """Access the records of this store.
@@ -143,7 +143,7 @@ class Records:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Put the name of the record before an error of the store, which says only what is wrong with it."""
+    """Add the name of the record to the message of the store's error, which does not name it."""
     try:
         yield
     except (NotFoundError, AlreadyExistsError, StaleEtagError) as error:

@@ -20,7 +20,7 @@ from identity_service.domain.visible import shown
 from identity_service.services.revoke import Revoker
 
 _BATCH = 500
-"""Sessions that are read from the store at once."""
+"""The number of sessions that are read from the store at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class OfSubject:
     """The sessions of a user."""
 
     subject: PrincipalId | None = None
-    """None = the caller."""
+    """The user; None = the caller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +61,11 @@ class Ended:
     revision: Revision
     """The revision of the log that holds the last of the revocations."""
     count: int
-    """How many sessions were ended."""
+    """The number of sessions that were ended."""
 
 
 class Sessions:
-    """Lists and ends the sessions of users."""
+    """The use cases that list and end the sessions of users."""
 
     def __init__(self, sessions: SessionStore, replica: ReplicaView, revoker: Revoker, clock: Clock) -> None:
         self._sessions = sessions

@@ -35,7 +35,7 @@ class NewUser:
 
     username: str
     password: Secret | None = None
-    """None or empty = the user cannot sign in with a password."""
+    """The password; None or empty = the user cannot sign in with a password."""
     display_name: str = ""
     audiences: Collection[str] = ()
     scopes: Collection[str] = ()
@@ -43,7 +43,7 @@ class NewUser:
 
 
 class Users:
-    """Creates, finds, changes and deletes users, and sets their passwords."""
+    """The use cases that create, find, change and delete users, and set their passwords."""
 
     def __init__(
         self,
