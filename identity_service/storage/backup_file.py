@@ -22,11 +22,11 @@ from identity_service.storage.new_file import NewFile, require_absent
 
 FORMAT: Final = 1
 _PART_ITEMS: Final = 1000
-"""Items in one line."""
+"""The number of items in one line."""
 _PART_BYTES: Final = 1_000_000
-"""Bytes of items in one line, before sealing; a larger item has a line for itself."""
+"""The number of bytes of items in one line, before sealing; a larger item has a line for itself."""
 _MAX_LINE: Final = 4_000_000
-"""Bytes. A longer line is refused before all of it is read."""
+"""The longest line in bytes. A longer one is refused before all of it is read."""
 _FIRST: Final = re.compile(rb'\{"identity_backup":([0-9]{1,9})(?:,"id":"([0-9a-f]{32})"\}\n)?')
 
 

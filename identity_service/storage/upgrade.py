@@ -10,7 +10,7 @@ from typing import Final
 from identity_service.domain.errors import ConfigurationError
 
 WATCHED: Final = 2.0
-"""Seconds for which heartbeats are watched: four intervals with the default settings."""
+"""The number of seconds for which heartbeats are watched: four intervals with the default settings."""
 _POLL: Final = 0.1
 """Seconds between two reads of the heartbeats."""
 
@@ -37,7 +37,7 @@ def require_stopped(
     Args:
         read: returns the last heartbeat of each process; if there is none at all, the check ends at once.
         problem: returns the error text for a process that writes heartbeats.
-        watched: how long to watch, in seconds.
+        watched: the time to watch, in seconds.
     """
     before = read()
     deadline = time.monotonic() + watched

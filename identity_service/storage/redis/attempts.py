@@ -34,7 +34,7 @@ class RedisAttempts:
         Args:
             connection: the client of the store.
             writer: supplies the time, if a test injects a clock.
-            kept: the maximum number of counters with failures; beyond it the one whose window ends first is
+            kept: the largest number of counters with failures; beyond it the one whose window ends first is
                 deleted.
         """
         self._connection = connection
@@ -80,7 +80,7 @@ class _RedisClaim:
         self._failed = failed
 
     def settle(self, verdict: Verdict) -> None:
-        """Report how the attempt ended: count a failure, or give the claim back."""
+        """End the claim with the verdict on the attempt: count a failure, or give the claim back."""
         self._attempts.run(verdict.value, self._name, self._limits, self._failed)
 
 

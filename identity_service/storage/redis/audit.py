@@ -97,7 +97,7 @@ class RedisAudit:
 
 
 def event_words(event: AuditEvent) -> tuple[str, str]:
-    """Return an event as scripts take it: the number of the stream of its kind, and the event as JSON."""
+    """Return an event in the form that scripts take: the number of its stream, and the event as JSON."""
     return "1" if event.kind is AuditKind.CHANGE else "2", encode_event(event)
 
 

@@ -21,7 +21,7 @@ from identity_service.storage.whole_log import require_copyable
 
 
 class RedisCopying:
-    """Reads a store on Redis for a copy and writes a copy into it, implementing the port `Copying`."""
+    """The reader and the writer of copies of a store on Redis, implementing the port `Copying`."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class RedisCopying:
 
     @contextmanager
     def export(self, *, whole: bool) -> Iterator[tuple[Head, Iterator[CopiedItem]]]:
-        """Give the head and an iterator over the items, which scans the store and then follows the log."""
+        """Yield the head and an iterator over the items, which scans the store and then follows the log."""
         head = require_copyable(self._log.head())
         with closing(self._export.items(head, whole=whole)) as items:
             yield head, items

@@ -44,8 +44,8 @@ from identity_service.storage.whole_log import revocations_in
 
 _PAGE: Final = 500
 _PASSES: Final = 100
-"""A pass reads the log up to the end that it had when the pass began; the export is finished when the log has
-no more entries after a pass. After 100 passes it fails."""
+"""The largest number of passes. A pass reads the log up to the end that it had when the pass began; the
+export is finished when the log has no more entries after a pass, and fails after this many passes."""
 _REPLACED: Final = "the store's change log was replaced while it was copied: begin again"
 
 
@@ -106,7 +106,7 @@ class Export:
                     yield from self._living(found[::2], found[1::2])
 
     def _living(self, names: Sequence[str], values: Sequence[str]) -> Iterator[CopiedItem]:
-        """Yield those of these sessions for which there is no key that ends them.
+        """Yield those of these sessions that have not ended, by the keys of ended sessions.
 
         In a cluster the mark on the record of an ended session may be missing.
         """

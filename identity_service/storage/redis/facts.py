@@ -21,9 +21,10 @@ from identity_service.storage.redis.script_calls import (
 from identity_service.storage.redis.sessions import RedisSessions
 
 _REQUEST_SECONDS: Final = 24 * 3600
-"""How long a raised generation is remembered under its request id."""
+"""The number of seconds for which a raised generation is remembered under its request id."""
 _CALL_SECONDS: Final = 60
-"""How long it is remembered without a request id: longer than one call takes, its retry included."""
+"""The number of seconds for which it is remembered without a request id: longer than one call takes, its
+retry included."""
 
 
 class RedisFacts:

@@ -33,12 +33,13 @@ from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.script_calls import time_text
 
 _ITEMS: Final = 500
-"""Items in one call of a script, so that it blocks the server for a few milliseconds at most."""
+"""The number of items in one call of a script, so that it blocks the server for a few milliseconds at
+most."""
 _BYTES: Final = 1_000_000
-"""Characters of arguments after which a call gets no further item."""
+"""The number of characters of arguments after which a call gets no further item."""
 _THREADS: Final = 16
-"""Threads that write sessions in a cluster, where each session is a call of its own; calls to one server are
-batched."""
+"""The number of threads that write sessions in a cluster, where each session is a call of its own; calls to
+one server are batched."""
 
 Words = Sequence[str | int]
 

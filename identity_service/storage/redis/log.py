@@ -37,9 +37,9 @@ from identity_service.storage.whole_log import lost_generations, require_none_lo
 
 _MAX_POSITION: Final = 2**63 - 1
 _HEARTBEAT_SECONDS: Final = 3600
-"""How long the last heartbeat of a process is kept."""
+"""The number of seconds for which the last heartbeat of a process is kept."""
 _LOG_STEP: Final = 1000
-"""Entries of the log that are read at once in the search for lost generations."""
+"""The number of entries of the log that are read at once in the search for lost generations."""
 _RAISED: Final = '"k":"gen"'
 """A part of the JSON of every raised generation, and of no other change."""
 

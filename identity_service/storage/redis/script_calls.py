@@ -108,7 +108,7 @@ class Writer:
 
 
 def time_text(time: datetime) -> str:
-    """Return a time as scripts take it: Unix seconds as decimal text."""
+    """Return a time in the form that scripts take: Unix seconds as decimal text."""
     return repr(seconds(time))
 
 
@@ -138,7 +138,7 @@ def raise_prefix(principal: str, origin: Link | None = None) -> str:
 
 
 def restore_words(fact: Fact) -> tuple[str, ...]:
-    """Return a fact as `repair_facts.lua` and `trim_log.lua` take it."""
+    """Return a fact in the form that `repair_facts.lua` and `trim_log.lua` take."""
     match fact:
         case TokenDenied():
             until = time_text(fact.deny_until)

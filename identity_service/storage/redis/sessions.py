@@ -27,11 +27,12 @@ from identity_service.storage.redis.script_calls import Writer, generations_of, 
 _USERS: Final = keys.record(RecordKind.USER, "")
 _CLIENTS: Final = keys.record(RecordKind.CLIENT, "")
 _PAGE: Final = 500
-"""Sessions of a list that are read at once if the earlier ones were not live."""
+"""The number of sessions of a list that are read at once if the earlier ones were not live."""
 _MAX_SCANNED: Final = 2000
-"""Entries of a list that one script looks at, at most, so that it does not block the server."""
+"""The largest number of entries of a list that one script looks at, so that it does not block the server."""
 _CACHE_SIZE: Final = 1024
-"""Users, and clients, that are kept decoded (LRU): most refreshes are of the same few clients."""
+"""The number of users, and of clients, that are kept decoded (LRU): most refreshes are of the same few
+clients."""
 
 
 class RedisSessions:
@@ -135,7 +136,7 @@ class RedisSessions:
         return [keys.session(session_id)], None
 
     def read(self, session_id: SessionId) -> SessionState | None:
-        """Return a session and everything that may forbid to refresh it; None if it is absent or expired."""
+        """Return a session and everything that may forbid its refresh; None if it is absent or expired."""
         now, *found = self._read(session_id)
         with reading(f"{keys.session(session_id)} or {keys.ended(session_id)}"):
             return self._state(now, found)
@@ -176,7 +177,7 @@ class RedisSessions:
         return [keys.HEAD], self._writer.expected(), self._writer.now()
 
     def _begin(self, audit: AuditEvent | None) -> tuple[list[str], str, list[str | int]]:
-        """Return what the script that stores a session takes beside it: keys, epoch and the audit event."""
+        """Return further arguments of the script that stores a session: keys, epoch and the audit event."""
         audit_keys, audit_words = self._writer.event(audit)
         return [keys.HEAD, *audit_keys], self._writer.expected(), audit_words
 
@@ -224,9 +225,9 @@ class SpreadSessions(RedisSessions):
         return [], None
 
     def _read(self, session_id: SessionId) -> list[Any]:
-        """Read the session first, then what may forbid to refresh it.
+        """Read the session first, then everything that may forbid its refresh.
 
-        That only grows, so that reading it later is at most stricter than an atomic read.
+        The latter only grows, so that reading it later is at most stricter than an atomic read.
         """
         held = self._connection.command(
             "HMGET", keys.session(session_id), "v", "d", "expire", "sub", "client", "ended"

@@ -64,13 +64,14 @@ class RedisStore:
             url: redis://, redis+sentinel:// or redis+cluster://, `rediss` for TLS; see `address.py`.
             clock: for tests; None = the time of the server.
             timeout: seconds that one call may take.
-            demands: what every server must fulfil before it is used, and what confirms a write; None = no
-                server is checked, and the answer to a write is its only confirmation.
+            demands: the requirements on every server before it is used, and the durability of writes; None =
+                no server is checked, and the answer to a write is its only confirmation.
             wall_clock: the clock of this process, compared with that of each server; None = they are not
                 compared.
-            event_log: where findings about the configuration of the servers are logged; None = they are not.
-            audit_entries: how many audit events of changes are kept.
-            audit_traffic_entries: how many audit events of traffic are kept.
+            event_log: receives the findings about the configuration of the servers; None = they are not
+                logged.
+            audit_entries: the number of audit events of changes that are kept.
+            audit_traffic_entries: the number of audit events of traffic that are kept.
             may_be_damaged: also return a store with a damaged head, which the caller is about to replace.
 
         Raises ConfigurationError, StoreUnavailableError, StoreDamagedError.

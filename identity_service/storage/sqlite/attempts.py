@@ -47,10 +47,10 @@ class SqliteAttempts:
         """Open nothing yet: a service without passwords needs no such file.
 
         Args:
-            path: of the file, or `:memory:`.
+            path: the path of the file, or `:memory:`.
             now: returns seconds on a clock that is never set and that all processes on this machine share.
             timeout: seconds to wait for other processes.
-            kept: how many counters with failures are kept at most.
+            kept: the largest number of counters with failures that are kept.
         """
         self._path = path
         self._now = now
@@ -161,8 +161,8 @@ class _SqliteClaim:
 def _read(connection: sqlite3.Connection, limit: Limit, now: float) -> Counts:
     """Return the counts of a key.
 
-    Ends of windows and pauses that lie further ahead than is possible today are cut: the clock began anew
-    when the machine was restarted.
+    The ends of windows and pauses are limited to the latest possible times, because the clock begins anew
+    when the machine is restarted.
     """
     (claims,) = connection.execute("SELECT count(*) FROM claim WHERE key = ?", [limit.key]).fetchone()
     row = connection.execute(

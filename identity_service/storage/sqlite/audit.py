@@ -20,7 +20,7 @@ _FURTHEST: Final = 2**63 - 1
 _CHANGES: Final = "SELECT id, 0 AS number, time, event FROM audit"
 _TRAFFIC: Final = "SELECT after_id, id, time, event FROM audit_traffic"
 EVERY_EVENT: Final = f"{_CHANGES} UNION ALL {_TRAFFIC} ORDER BY 1, 2"
-"""Selects the rows of both rings in the form that `stored` takes, the oldest first."""
+"""The query for the rows of both rings in the form that `stored` takes, the oldest first."""
 
 Place = tuple[int, int]
 """The id of a change, and behind it the id of an event of traffic, or 0."""

@@ -29,7 +29,7 @@ from identity_service.storage.upgrade import require_stopped
 
 MEMORY: Final = ":memory:"
 _BUGS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.NotSupportedError)
-"""Errors that are bugs of this program: they must not be reported as an outage of the store."""
+"""The errors that are bugs of this program: they must not be reported as an outage of the store."""
 
 
 class Database:
@@ -39,7 +39,7 @@ class Database:
         """Open or create the file.
 
         Args:
-            path: of the file, or `:memory:`.
+            path: the path of the file, or `:memory:`.
             timeout: seconds to wait for a lock of this or another process.
             event_log: records that the files were removed, replaced or damaged.
 
@@ -59,7 +59,7 @@ class Database:
             raise
 
     def _open(self, path: str, event_log: EventLog | None) -> None:
-        """Open the connections, and translate the errors of that."""
+        """Open the connections, and translate the errors of opening them."""
         try:
             if self._path is None:
                 self._prepare(path)
@@ -208,7 +208,7 @@ class Database:
 
     @property
     def _losses(self) -> int:
-        """How often the guard has left commits behind that were not acknowledged."""
+        """The number of times that the guard has left commits behind that were not acknowledged."""
         return 0 if self._guard is None else self._guard.losses
 
     def _check_files(self) -> None:

@@ -23,13 +23,13 @@ from identity_service.storage.codec import moment, reading, seconds
 from identity_service.storage.sqlite.transactions import Mutation, Transactions
 
 REQUEST_MEMORY: Final = timedelta(hours=24)
-"""How long the request id of a raise is remembered."""
+"""The time for which the request id of a raise is remembered."""
 A_DAY: Final = timedelta(days=1)
-"""Rows are deleted this long after their logical end. Decisions compare times and never rely on a row being
-gone, so a clock that was hours ahead has deleted nothing that still counts."""
+"""The time after its logical end at which a row is deleted. Decisions compare times and never rely on a row
+being gone, so a clock that was hours ahead has deleted nothing that still counts."""
 _EXPIRING: Final = ("denied", "ended", "requests", "sessions", "used")
 _FORGET_PER_WRITE: Final = 2
-"""Two rows are deleted for each new one, so that no table grows beyond its live rows."""
+"""The number of rows that are deleted for each new one, so that no table grows beyond its live rows."""
 _FORGET_PER_HEARTBEAT: Final = 100
 
 

@@ -94,7 +94,7 @@ def leave_to_owner(path: Path) -> None:
 
 
 def why_not_opened(path: Path) -> str:
-    """Return which file of a database this process may not use and what to do; empty if none."""
+    """Return the name of a file of the database that this process may not use, with the remedy; or ""."""
     if is_read_only(path.parent):
         return f"the file system of {path.parent} is read-only; mount a volume there that takes writes"
     for name in _all_of(path):

@@ -29,11 +29,11 @@ from identity_service.storage.sqlite.files import (
 )
 
 _EXAMINED_BYTES: Final = 16 * 2**20
-"""Bytes up to which a file is checked; 16 MiB take about 50 ms."""
+"""The size in bytes up to which a file is checked; 16 MiB take about 50 ms."""
 _EXAMINE_INTERVAL: Final = 10.0
 """Seconds between two checks of the content, unless the file has shrunk."""
 _SAVED_LOGS: Final = 16
-"""Saved logs that are remembered in the file."""
+"""The number of saved logs that are remembered in the file."""
 _DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -54,7 +54,7 @@ class FileGuard:
         """Note which files are open.
 
         Args:
-            path: of the file, absolute.
+            path: the absolute path of the file.
             connections: all connections of this process to it, the writing one first; open, in WAL mode.
             timeout: seconds to wait for locks.
             event_log: records refused, repaired and reopened files.
@@ -70,13 +70,13 @@ class FileGuard:
         self._changing = threading.Lock()
         self._ids = file_ids(self._name)
         self.is_open = True
-        """Whether the connections are open; False after reopening failed, until the next `check`."""
+        """True if the connections are open; False after reopening failed, until the next `check`."""
         self._refusal: tuple[FileIds, UnsafeStoreError] | None = None
         self._damage: UnsafeStoreError | None = None
         self._examined = self._size_and_mtime()
         self._examine_time = float("-inf")
         self.losses = 0
-        """How often commits that were not acknowledged were left behind in a removed log."""
+        """The number of times that commits that were not acknowledged were left behind in a removed log."""
         with self._writer.held() as connection:
             self._forget_saved(connection)
 

@@ -26,7 +26,7 @@ from identity_service.storage.record_codec import encode_record, names_of
 from identity_service.storage.sqlite.transactions import forget_oldest_events, insert_event, kept_values
 
 _CHUNK: Final = 1000
-"""Items that are held in memory at a time."""
+"""The number of items that are held in memory at a time."""
 _STATE: Final = (
     "log_head", "log", "denied", "ended", "generations", "requests", "records", "names", "sessions", "used",
     "audit", "audit_traffic", "beats",
@@ -39,14 +39,15 @@ _RAISE: Final = (
     " link = iif(excluded.number = number, lower(hex(randomblob(8))), excluded.link)"
     " WHERE excluded.number > number OR (excluded.number = number AND excluded.link <> link)"
 )
-"""Two generations with the same number come from logs that split. Neither may win, as in `facts.restore`: the
-next number with a new link is kept."""
+"""The statement that raises a generation. Two generations with the same number come from logs that diverged.
+Neither may win, as in `facts.restore`: the next number with a new link is kept."""
 _DENY: Final = (
     "INSERT INTO denied (id, deny_until, expire_time, position, link) VALUES (?1, ?2, ?2, 0, '')"
     " ON CONFLICT DO UPDATE SET deny_until = max(deny_until, excluded.deny_until),"
     " expire_time = max(expire_time, excluded.expire_time)"
 )
-"""A denial gets position 0, where no entry is, so that a rebuild appends it to the log."""
+"""The statement that inserts a denial. It gets position 0, where no entry is, so that a rebuild appends it to
+the log."""
 _END: Final = (
     "INSERT INTO ended (id, deny_until, end_until, expire_time, position, link)"
     " VALUES (?1, ?2, ?3, max(?2, ?3), 0, '') ON CONFLICT DO UPDATE SET"

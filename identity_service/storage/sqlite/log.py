@@ -30,7 +30,7 @@ from identity_service.storage.whole_log import require_none_lost
 
 _MAX_POSITION: Final = 2**63 - 1
 _REMEMBERED: Final = timedelta(hours=1)
-"""How long the last heartbeat of a process is kept."""
+"""The time for which the last heartbeat of a process is kept."""
 
 
 class SqliteLog:

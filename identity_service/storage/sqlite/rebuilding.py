@@ -15,7 +15,7 @@ from identity_service.storage.sqlite.transactions import Mutation
 from identity_service.storage.whole_log import lost_generations
 
 CHUNK: Final = 1000
-"""Facts that one transaction appends at most, so that other writers wait only briefly."""
+"""The largest number of facts that one transaction appends, so that other writers wait only briefly."""
 _ABSENT: Final = (
     "id > ? AND deny_until > ? AND NOT EXISTS"
     " (SELECT 1 FROM log WHERE log.position = t.position AND log.link = t.link) ORDER BY id LIMIT ?"

@@ -100,11 +100,12 @@ _FROM_FIRST: Final = (
     "ALTER TABLE records DROP COLUMN username",
     "UPDATE sessions SET subject = json_extract(value, '$.sub'), client_id = json_extract(value, '$.client')",
 )
-"""From version 1, whose records had a column for the username and whose sessions could not be listed."""
+"""The migration from version 1, whose records had a column for the username and whose sessions could not be
+listed."""
 
 
 def heartbeats_of_older(connection: sqlite3.Connection) -> dict[str, float]:
-    """Return when each process last wrote a heartbeat, if the file has a schema older than version 3.
+    """Return the time of each process's last heartbeat, if the file has a schema older than version 3.
 
     Such processes must not run beside this version. A process of version 3 may: this version reads what it
     writes, and it needs nothing from the new table.

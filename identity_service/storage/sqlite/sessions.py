@@ -24,7 +24,8 @@ _LIVE: Final = (
     " UNION ALL SELECT value, expire_time, id FROM sessions"
     f" WHERE client_id = :owner AND subject <> :owner AND {_ALIVE} ORDER BY expire_time DESC, id DESC"
 )
-"""Merges two indexes as they are read. With OR, SQLite would sort all sessions of a client for one page."""
+"""The query for live sessions, which merges two indexes as they are read. With OR, SQLite would sort all
+sessions of a client for one page."""
 
 
 class SqliteSessions:
@@ -34,7 +35,7 @@ class SqliteSessions:
         self._transactions = transactions
 
     def read_sign_in(self, username: str, client_id: PrincipalId) -> SignIn:
-        """Return what a sign-in with this username needs, in one snapshot."""
+        """Return the data for a sign-in with this username, read in one snapshot."""
         with self._transactions.reading() as connection:
             user = records.find_user(connection, username)
             client = records.get(connection, Client, client_id)
@@ -67,7 +68,7 @@ class SqliteSessions:
                 raise AlreadyExistsError("a session with this id exists already")
 
     def read(self, session_id: SessionId) -> SessionState | None:
-        """Return a session and all that may forbid to refresh it, in one snapshot; None = no session."""
+        """Return a session and everything that may forbid its refresh, in one snapshot; None = no session."""
         with self._transactions.reading() as connection:
             now = self._transactions.now()
             row = connection.execute(

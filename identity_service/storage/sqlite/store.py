@@ -55,11 +55,11 @@ class SqliteStore:
         """Open or create the store, and adopt its epoch if it has one.
 
         Args:
-            path: of the file; `:memory:` = a private store that ends with this object.
+            path: the path of the file; `:memory:` = a private store that ends with this object.
             clock: the store's clock; the embedded store has none of its own.
             timeout: seconds to wait for a lock of this or another process.
-            audit_entries: how many audit events of changes are kept.
-            audit_traffic_entries: how many audit events of traffic are kept.
+            audit_entries: the number of audit events of changes that are kept.
+            audit_traffic_entries: the number of audit events of traffic that are kept.
             event_log: records that the files were removed, replaced or damaged.
             may_be_damaged: return a store whose head is damaged, too, because it is about to be replaced.
 

@@ -1,4 +1,4 @@
-"""The transactions of a store: what each write does beside its own rows.
+"""The transactions of a store, with the checks and rows that each write needs besides its own rows.
 
 A part of the store gets its connections here only, so no write of a part goes past the fence of a store that
 was moved, no mutation past the check of the epoch, and no audit event is left out.
@@ -55,13 +55,13 @@ class Mutation:
         return position, link
 
     def stands(self, position: int, link: str) -> bool:
-        """Return whether the log still has this entry. State whose entry is gone proves nothing."""
+        """Return whether the log still has this entry; without it, the state proves nothing."""
         row = self.connection.execute("SELECT link FROM log WHERE position = ?", (position,)).fetchone()
         return row is not None and row[0] == link
 
     @property
     def count(self) -> int:
-        """How many changes were appended."""
+        """The number of changes that were appended."""
         return len(self._changes)
 
     @property
@@ -70,17 +70,17 @@ class Mutation:
         return self._head.revision
 
     def appended(self) -> Appended:
-        """Return what the write returns to its caller: the revision and the changes."""
+        """Return the result of the write for its caller: the revision and the changes."""
         return Appended(revision=self.revision, changes=tuple(self._changes))
 
     def held(self, change: Change, position: int, link: str) -> Appended:
-        """Return what a repeated write returns: the entry that holds the fact already."""
+        """Return the result of a repeated write: the entry that holds the fact already."""
         revision = Revision(epoch=self._head.epoch, position=position, link=Link(link))
         return Appended(revision=revision, changes=((change, Link(link)),))
 
 
 class Transactions:
-    """Begins the transactions of the parts of one store. Thread-safe."""
+    """The starter of all transactions of the parts of one store. Thread-safe."""
 
     def __init__(self, database: Database, clock: Clock, keep: RingSizes) -> None:
         self._database = database

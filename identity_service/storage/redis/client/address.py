@@ -1,4 +1,4 @@
-"""The store's Redis URL: how it is parsed, and the factories that create connections from it.
+"""The store's Redis URL: its parser, and the factories that create connections from it.
 
     redis://user:password@host:6379/0              one server
     redis+sentinel://…@host:26379,host:26379/<service>/0   the primary that the Sentinels name
@@ -101,8 +101,8 @@ def _parse(url: str) -> Address:
 def maker(address: Address) -> Callable[[float], RawConnection]:
     """Return a factory of connections to the server, or to the primary that the Sentinels name.
 
-    The factory takes the timeout of the connection in seconds: to connect, and for each answer. This function
-    raises ConfigurationError for options that redis-py does not know.
+    The factory takes the timeout, in seconds, of connecting and of each answer. This function raises
+    ConfigurationError for options that redis-py does not know.
     """
     if address.kind != "sentinel":
         return node_maker(address, None)

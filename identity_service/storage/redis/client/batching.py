@@ -13,20 +13,20 @@ from typing import Final, Generic, TypeVar
 R = TypeVar("R")
 A = TypeVar("A")
 _MAX_BATCH: Final = 64
-"""Calls in one batch; those beyond it wait for the next batch."""
+"""The largest number of calls in one batch; further calls wait for the next batch."""
 
 
 class PendingCall(Generic[R, A]):
-    """A call that waits for its batch, and then its outcome: an answer or an error."""
+    """A call that waits for its batch. Afterwards it holds its outcome: an answer or an error."""
 
     __slots__ = ("_error", "_wait", "answers", "leads", "request", "wake")
 
     def __init__(self, request: R) -> None:
         self.request = request
         self.answers: list[A] = []
-        """Holds the answer, once there is one; empty before and if the batch failed."""
+        """A list of the one answer; empty before the answer arrives, and if the batch failed."""
         self.leads = False
-        """Whether the thread of this call must send the next batch."""
+        """True if the thread of this call must send the next batch."""
         self._error: BaseException | None = None
         lock = threading.Lock()
         lock.acquire()
@@ -49,7 +49,7 @@ class PendingCall(Generic[R, A]):
 
 
 class CallBatcher(Generic[R, A]):
-    """Groups concurrent calls into batches of at most 64, one batch at a time. Thread-safe."""
+    """A queue that groups concurrent calls into batches of at most 64, one batch at a time. Thread-safe."""
 
     def __init__(self, talk: Callable[[Sequence[PendingCall[R, A]]], None]) -> None:
         """Use `talk` to send the batches.
@@ -64,10 +64,10 @@ class CallBatcher(Generic[R, A]):
         self._in_progress = False
 
     def go(self, request: R) -> A:
-        """Send the request in the next batch, and return the answer to it.
+        """Send the request in the next batch, and return the answer.
 
-        Raises the error with which its batch failed. An error of the batch before also fails the calls that
-        wait: they would probably fail in the same way, and no caller should wait for two timeouts.
+        Raises the error with which its batch failed. An error of a batch also fails the calls that wait for
+        the next one: they would probably fail in the same way, and no caller should wait for two timeouts.
         """
         pending: PendingCall[R, A] = PendingCall(request)
         with self._lock:

@@ -14,13 +14,14 @@ from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreErr
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _LONGEST_REFUSAL: Final = 0.5
-"""Longest pause, in seconds, for a server that answers but is refused because of its configuration: it is
+"""The longest pause, in seconds, for a server that answers but is refused because of its configuration: it is
 checked again soon, so that a corrected configuration takes effect."""
 _MAX_WAIT: Final = 0.05
-"""Seconds that a caller waits for the next trial instead of failing: after a short outage no call fails."""
+"""The number of seconds that a caller waits for the next trial instead of failing: after a short outage no
+call fails."""
 _TOLERATED_FAILURES: Final = 2
-"""Consecutive failures of a reachable server that leave the circuit closed: one slow answer says little about
-the next."""
+"""The number of consecutive failures of a reachable server that leave the circuit closed: one slow answer
+says little about the next."""
 
 
 class CircuitBreaker:
@@ -47,11 +48,11 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls fail at once, except the trials."""
+        """True if calls fail at once, except the trials."""
         return self._open
 
     def enter(self) -> bool:
-        """Permit a call; return whether the call is a trial, which it must say when it reports its outcome.
+        """Permit a call; return whether it is a trial. The caller repeats that when it reports the outcome.
 
         Raises StoreUnavailableError if the circuit is open and another caller's trial is in progress or none
         is due within 0.05 s; it is the subclass UnsafeStoreError if the server was refused.

@@ -1,4 +1,4 @@
-"""A Redis Cluster: which of its servers owns a key, read from CLUSTER SLOTS and from redirections (MOVED).
+"""A Redis Cluster: finds the server that owns a key, by CLUSTER SLOTS and by redirections (MOVED).
 
 This module does not know which commands are sent. A slot that is being migrated (ASK, TRYAGAIN) is
 unavailable until the migration is finished.
@@ -21,7 +21,8 @@ from identity_service.storage.redis.client.pool import RawConnection
 
 _SLOTS: Final = 16384
 _REFRESH_INTERVAL: Final = 0.2
-"""Seconds between two reads of the slot map: while a server is unavailable, every call would read it."""
+"""The shortest time, in seconds, between two reads of the slot map: while a server is unavailable, every call
+would read it."""
 _ASK_TIMEOUT: Final = 0.5
 
 
@@ -39,7 +40,7 @@ class _Map:
 
 
 class Cluster:
-    """Implements the port `Topology`."""
+    """The servers of a cluster, found by the slots of keys; implements the port `Topology`."""
 
     is_spread = True
 

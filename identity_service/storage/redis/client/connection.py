@@ -27,8 +27,8 @@ from identity_service.storage.redis.scripts import load_scripts
 
 _LONGEST_BLOCK: Final = 1.0
 _REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
-"""Seconds to wait before each redirection is followed: of two servers that redirect to each other, one does
-not know of the move yet."""
+"""The pauses, in seconds, before each redirection is followed: of two servers that redirect to each other,
+one does not know of the move yet."""
 
 
 class Topology(Protocol):
@@ -36,7 +36,7 @@ class Topology(Protocol):
 
     @property
     def is_spread(self) -> bool:
-        """Whether two keys of different hash tags may lie on different servers."""
+        """True if two keys of different hash tags may lie on different servers."""
 
     def node_of(self, key: str) -> Node:
         """Return the server that owns this key. Raises StoreUnavailableError if no owner is known."""
@@ -74,10 +74,11 @@ class Connection:
         Args:
             url: see `address.py`.
             timeout: seconds that one call may take.
-            demands: what each server must fulfil before it is used; None = no server is checked, and the
+            demands: the requirements on each server before it is used; None = no server is checked, and the
                 answer to a write is its only confirmation.
             clock: the clock of this process, compared with that of each server; None = they are not compared.
-            event_log: where findings about the configuration of the servers are logged; None = they are not.
+            event_log: receives the findings about the configuration of the servers; None = they are not
+                logged.
         """
         address = parse(url)
         self._clock = clock
@@ -88,7 +89,7 @@ class Connection:
 
     @property
     def is_spread(self) -> bool:
-        """Whether keys without a common hash tag may lie on different servers."""
+        """True if keys without a common hash tag may lie on different servers."""
         return self._topology.is_spread
 
     def run(
@@ -106,7 +107,7 @@ class Connection:
         Args:
             script: the name of the file in `lua/`, without its suffix.
             keys: the first of them says on which server the script runs.
-            args: what the script reads as ARGV.
+            args: the values that the script reads as ARGV.
             repeatable: whether the script is sent once more if the connection breaks before an answer comes.
             durable: whether the call returns only after the write is as durable as the demands say.
             brief: whether the call may be sent in one batch with others; see `Request`.

@@ -13,7 +13,8 @@ from identity_service.storage.redis.client.pool import RawConnection
 from identity_service.storage.redis.client.translation import CALL_ERRORS, translate
 
 _STEP: Final = 1000
-"""Keys that one step of SCAN looks at, so that it blocks the server for a few milliseconds at most."""
+"""The number of keys that one step of SCAN looks at, so that it blocks the server for a few milliseconds at
+most."""
 
 
 class DedicatedConnection:
@@ -48,9 +49,9 @@ class DedicatedConnection:
     def scan(self, script: str, keys: Sequence[str], prefix: str, *words: str | int) -> Iterator[list[str]]:
         """Run a script for each step of SCAN until all keys were looked at; yield the result of each step.
 
-        The script takes as ARGV the cursor, the prefix and how many keys to look at, then `words`. It answers
-        the next cursor and what it found. Raises StoreUnavailableError, and the domain error for the refusal
-        of the script.
+        The script takes as ARGV the cursor, the prefix and the number of keys to look at, then `words`. It
+        answers the next cursor and its finds. Raises StoreUnavailableError, and the domain error for the
+        refusal of the script.
         """
         cursor = "0"
         while True:

@@ -27,14 +27,14 @@ from identity_service.storage.redis.client.pool import (
 _CONNECTIONS: Final = 64
 _WAITERS: Final = 8
 _CONFIRM_SHARE: Final = 0.75
-"""Fraction of the timeout of a call for which WAIT or WAITAOF waits: the server answers before the call times
-out, even if too few copies confirm the write."""
+"""The fraction of the timeout of a call for which WAIT or WAITAOF waits: the server answers before the call
+times out, even if too few copies confirm the write."""
 _LOOK_INTERVAL: Final = 0.4
-"""Seconds for which one check of a server's configuration is valid for the writes of a connection. It is less
-than the default interval of heartbeats, so that each heartbeat checks; and no write relies on a check that is
-older than a second."""
+"""The number of seconds for which one check of a server's configuration is valid for the writes of a
+connection. It is less than the default interval of heartbeats, so that each heartbeat checks; and no write
+relies on a check that is older than a second."""
 _DEMOTED: Final = ("READONLY", "NOREPLICAS", "MASTERDOWN", "UNBLOCKED")
-"""Error codes of a server that is no longer the primary, or of a primary that has lost its replicas."""
+"""The error codes of a server that is no longer the primary, or of a primary that has lost its replicas."""
 
 
 class Request(NamedTuple):
@@ -45,11 +45,11 @@ class Request(NamedTuple):
     script: str | None = None
     """The text of the script, if the command is EVALSHA: the server may not have the script yet."""
     repeatable: bool = True
-    """Whether it is safe to send the command again if no answer came."""
+    """True if it is safe to send the command again if no answer came."""
     durable: bool = False
-    """Whether the server must confirm that the write has the configured durability."""
+    """True if the server must confirm that the write has the configured durability."""
     brief: bool = False
-    """Whether it may be sent in one batch with others: it takes the server little time, has a short answer,
+    """True if it may be sent in one batch with others: it takes the server little time, has a short answer,
     is repeatable, and needs no confirmation."""
 
 
@@ -79,7 +79,7 @@ class Node:
 
     @property
     def is_away(self) -> bool:
-        """Whether the circuit is open: the server is unavailable or refused, and calls fail at once."""
+        """True if the circuit is open: the server is unavailable or refused, and calls fail at once."""
         return self._circuit.is_open
 
     def call(self, request: Request) -> Any:

@@ -22,7 +22,7 @@ class RawConnection(Protocol):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection is open, as far as this process knows."""
+        """True if the connection is open, as far as this process knows."""
 
     def connect(self) -> None:
         """Open the connection, authenticate, and select the database."""
@@ -68,8 +68,8 @@ class Confirmation:
 
 
 Handshake = Callable[[RawConnection], Confirmation | None]
-"""Checks the server behind a connection, and returns what confirms a write there (None = the answer to the
-write).
+"""A function that checks the server behind a connection, and returns the confirmation of writes there (None =
+the answer to the write).
 
 Raises the exceptions of redis-py, and UnsafeStoreError if that server must not be used.
 """
@@ -83,11 +83,11 @@ class PooledConnection:
     def __init__(self, raw: RawConnection) -> None:
         self.raw = raw
         self.confirmation: Confirmation | None = None
-        """What confirms a write; None = the answer to the write."""
+        """The command that confirms a write; None = the answer to the write confirms it."""
         self.era = 0
         """The number of calls of `Pool.distrust` before the connection was opened."""
         self.looked = float("-inf")
-        """When the last check of the server began, in seconds of the monotonic clock."""
+        """The time at which the last check of the server began, in seconds of the monotonic clock."""
 
     def look(self, handshake: Handshake) -> None:
         """Check the server and keep the result. Raises the exceptions of `handshake`."""
@@ -107,7 +107,7 @@ class Pool:
         Args:
             make: creates a connection that is not yet open.
             handshake: checks the server of each connection after it was opened, before its first use.
-            size: the maximum number of connections.
+            size: the largest number of connections.
             patience: seconds that a caller waits for a free connection.
         """
         self._make = make

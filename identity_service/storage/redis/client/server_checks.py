@@ -31,20 +31,21 @@ class Demands:
     """The requirements that a Redis server must meet, from the operator's settings."""
 
     durability: str = "unsynced"
-    """unsynced, local or replicas:N."""
+    """The setting `durability`: unsynced, local or replicas:N."""
     allow_unsafe: bool = False
-    """Accept a server that may evict keys, with a warning."""
+    """True = accept a server that may evict keys, with a warning."""
     max_staleness: timedelta = timedelta(seconds=5)
     """The longest permitted `min-replicas-max-lag`, with failover."""
     leeway: timedelta = timedelta(seconds=10)
     """The longest difference between the clocks of the server and of this process without a warning."""
     config_unchecked: bool = False
-    """Accept a server that refuses CONFIG GET or INFO: the operator is responsible for what cannot be
-    read."""
+    """True = accept a server that refuses CONFIG GET or INFO: the operator is responsible for the values that
+    cannot be read."""
     insist: bool = True
-    """Refuse a server that does not meet the demands; False = only report it, as for `identity init`."""
+    """True = refuse a server that does not meet the demands; False = only report it, as for `identity
+    init`."""
     failover: bool = False
-    """Whether another server may be promoted in place of this one: with Sentinel or a cluster."""
+    """True if another server may be promoted in place of this one: with Sentinel or a cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,33 +53,34 @@ class ServerSetup:
     """The configuration and state of a server as it reports them; None = it does not report the value."""
 
     version: str | None = None
-    """`redis_version`."""
+    """The value of `redis_version`."""
     role: str | None = None
-    """`role`: master or slave."""
+    """The value of `role`: master or slave."""
     eviction: str | None = None
-    """`maxmemory-policy`."""
+    """The value of `maxmemory-policy`."""
     append_only: bool | None = None
-    """Whether there is an append-only file that holds all data."""
+    """True if there is an append-only file that holds all data."""
     writes_fail: bool | None = None
-    """Whether the last write to that file failed (`aof_last_write_status`)."""
+    """True if the last write to that file failed (`aof_last_write_status`)."""
     rewriting: bool | None = None
-    """Whether the append-only file is being rewritten, or a rewrite is scheduled."""
+    """True if the append-only file is being rewritten, or a rewrite is scheduled."""
     waitaof: bool | None = False
-    """Whether WAITAOF exists and this user may call it; None = it exists, but the user may not call it."""
+    """True if WAITAOF exists and this user may call it; None = it exists, but the user may not call it."""
     fsync: str | None = None
-    """`appendfsync`."""
+    """The value of `appendfsync`."""
     skips_fsync: bool | None = None
-    """`no-appendfsync-on-rewrite`: nothing is synced while a child process writes a file."""
+    """The value of `no-appendfsync-on-rewrite`: if True, nothing is synced while a child process writes a
+    file."""
     save: str | None = None
-    """`save`: when snapshots are taken; empty = never."""
+    """The value of `save`, the rule for snapshots; empty = none are taken."""
     replicas: int | None = None
     """The number of connected replicas (`connected_slaves`)."""
     min_replicas: int | None = None
-    """`min-replicas-to-write`."""
+    """The value of `min-replicas-to-write`."""
     min_replicas_lag: int | None = None
-    """`min-replicas-max-lag` in seconds; 0 = the lag is not checked."""
+    """The value of `min-replicas-max-lag` in seconds; 0 = the lag is not checked."""
     skew: timedelta | None = field(default=None, compare=False)
-    """The difference between its clock and that of this process, at least."""
+    """The least possible difference between its clock and that of this process."""
 
 
 def replicas_of(durability: str) -> int:

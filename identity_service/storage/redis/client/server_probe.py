@@ -1,4 +1,4 @@
-"""The check of the server behind a connection: it is admitted or refused because of its configuration.
+"""The check of the server behind a connection: admits or refuses it because of its configuration.
 
 This module owns the commands that read it, in one round trip. It does not know how the answers are judged
 (`server_checks.py`), nor how often a server is checked (`node.py`).
@@ -53,10 +53,10 @@ class ServerProbe:
         """Prepare the check.
 
         Args:
-            demands: called for each check, since in a cluster the demands depend on which keys the server
-                owns.
+            demands: returns the demands; called for each check, since in a cluster they depend on which keys
+                the server owns.
             clock: the clock of this process, compared with that of the server; None = they are not compared.
-            event_log: where findings are logged when they change; None = they are not.
+            event_log: receives the findings when they change; None = they are not logged.
         """
         self._demands = demands
         self._clock = clock
@@ -66,7 +66,7 @@ class ServerProbe:
         self._append_only_was_off = False
 
     def admit(self, raw: RawConnection) -> Confirmation | None:
-        """Check the server, and return what confirms a write there (None = the answer to the write).
+        """Check the server, and return the command that confirms writes there (None = the answer itself).
 
         Raises UnsafeStoreError if the server does not meet the demands and `insist` is set, and the
         exceptions of redis-py.

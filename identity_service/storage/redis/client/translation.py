@@ -28,13 +28,13 @@ closed."""
 _WRONG_TYPE: Final = "WRONGTYPE"
 _OTHER_FORMAT: Final = "IDN_FORMAT"
 _FENCED: Final = "IDN_FENCED"
-"""Begins the error for a write to a store that was moved; the fence follows it as JSON."""
+"""The start of the error for a write to a store that was moved; the fence follows it as JSON."""
 _PLAIN: Final[dict[str, Callable[[], IdentityError]]] = {
     "IDN_UNINITIALIZED": StoreUninitializedError,
     "IDN_UNFINISHED": CopyUnfinishedError,
     "IDN_REPLACED": StoreReplacedError,
 }
-"""The refusals whose errors have a message of their own."""
+"""The refusals for which the class of the error has a message of its own."""
 _DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
 """The error of a script that finds a key with contents that this service did not write: the key, and its
 fault."""
