@@ -1,4 +1,4 @@
-"""Issues, verifies, refreshes and revokes tokens with the Python client; revoked tokens are refused then.
+"""Issues, verifies, refreshes and revokes tokens with the Python client; the revoked tokens are then refused.
 
 Run it against `make run`, which prints the command. Exits with 0 only if every step has the expected result.
 """

@@ -41,7 +41,8 @@ _CURVES: Final = {
     "ES256": (ec.SECP256R1(), ec.ECDSA(hashes.SHA256()), 32),
     "ES384": (ec.SECP384R1(), ec.ECDSA(hashes.SHA384()), 48),
 }
-"""By algorithm: the curve, ECDSA with its hash, and the bytes of one coordinate (RFC 7518 section 3.4)."""
+"""For each algorithm, the curve, ECDSA with its hash, and the length of one coordinate in bytes (RFC 7518
+section 3.4)."""
 _ML_DSA: Final = {"ML-DSA-44": "MLDSA44PublicKey", "ML-DSA-65": "MLDSA65PublicKey"}
 _KEY_TYPES: Final = {
     "ES256": ("EC", "P-256"),
@@ -57,7 +58,7 @@ _MAPPED_CLAIMS: Final = frozenset(
         *("sid", "auth_time", "act", "may_act", "gen", "cnf"),
     }
 )
-"""Claims that have a field in `Verified` or `SignedToken`; all others go into `Verified.claims`."""
+"""The claims that have a field in `Verified` or `SignedToken`; all others go into `Verified.claims`."""
 
 
 class VerifyingKey(Protocol):
@@ -88,13 +89,13 @@ class SignedToken:
     claims: Verified
     """The claims, as `verify` returns them."""
     key_id: str
-    """`kid` of the key that signed the token."""
+    """The `kid` of the key that signed the token."""
     valid_from: float
-    """`iat`, or `nbf` if that is later; Unix seconds by the service's clock."""
+    """The `iat`, or `nbf` if that is later, in Unix seconds by the service's clock."""
     valid_until: float
-    """`exp`; Unix seconds by the service's clock."""
+    """The `exp`, in Unix seconds by the service's clock."""
     generations: Mapping[str, tuple[int, str]]
-    """The claim `gen`: principal → number and link of its generation."""
+    """The claim `gen`: a map from principals to the number and link of their generation."""
 
     @property
     def principals(self) -> frozenset[str]:
@@ -209,7 +210,7 @@ def read(text: str, keys: Mapping[str, VerifyingKey], issuer: str, revision: str
         text: the token as received, a compact JWS of at most 8 KiB.
         keys: `kid` → published key.
         issuer: the only `iss` that is accepted.
-        revision: copied into `Verified.revision`.
+        revision: the revision to put into `Verified.revision`.
 
     Raises RejectedError if the token is not valid, and its subclass UnknownKeyError if no key has its `kid`.
     """
@@ -306,7 +307,7 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float:
-    """Return a NumericDate (RFC 7519). Compares the exact type, since True is an int as well."""
+    """Return a NumericDate (RFC 7519). The exact type is compared, since True is an int as well."""
     value = claims.get(name)
     if (type(value) is int or type(value) is float) and 0 <= value <= _MAX_TIME:
         return value

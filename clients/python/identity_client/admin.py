@@ -26,7 +26,7 @@ class ClientWithSecret:
 
     client: Client
     client_secret: str = field(repr=False)
-    """Empty for a client that was created without a secret."""
+    """The secret; empty for a client that was created without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class EndedSessions:
     """The result of ending sessions."""
 
     count: int
-    """How many sessions were ended."""
+    """The number of sessions that were ended."""
     revision: str
     """The revision that holds the last of them, for `IdentityClient.verify(at_least_revision=…)`."""
 
@@ -44,9 +44,9 @@ class RewrappedKeys:
     """The result of sealing the keys anew."""
 
     rewrapped: int
-    """How many keys were sealed under another master key before."""
+    """The number of keys that were sealed under another master key before."""
     total: int
-    """How many keys there are."""
+    """The number of all keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,9 +125,9 @@ class AdminClient(ServiceClient):
 
         Args:
             client_id: the client.
-            overlap: how long the old secrets go on working, at most 30 days; 0 = they stop at once.
+            overlap: the time for which the old secrets go on working, at most 30 days; 0 = they stop at once.
             revoke: whether to revoke everything that was issued to the client or through it.
-            etag: of the client as it was read; "" = any version.
+            etag: the etag of the client as it was read; "" = any version.
 
         Raises NotFoundError, AbortedError.
         """
@@ -274,11 +274,12 @@ class AdminClient(ServiceClient):
         return list(self._call(self._stub.ListKeys, pb.ListKeysRequest()).keys)
 
     def rotate_keys(self, *, algorithm: str = "", purpose: KeyPurpose = KEY_PURPOSE_SIGN) -> PublishedKey:
-        """Bring the next key into use as soon as it was published for the setting `publish_before`.
+        """Bring the next key into use once it has been published for the setting `publish_before`.
 
         Args:
-            algorithm: of the next signing key and those after it; "" = that of the key already published.
-            purpose: which keys to rotate.
+            algorithm: the algorithm of the next signing key and those after it; "" = that of the key already
+                published.
+            purpose: the purpose of the keys to rotate.
 
         Returns the next key; its `activate_time` says when it comes into use.
         """
@@ -294,7 +295,7 @@ class AdminClient(ServiceClient):
         return RetiredKey(revision=answer.revision, successor=answer.key)
 
     def rewrap_keys(self) -> RewrappedKeys:
-        """Seal every key under the current master key of the process that answers. Repeatable."""
+        """Seal every key under the current master key of the process that answers. Repeating it is safe."""
         answer = self._call(self._stub.RewrapKeys, pb.RewrapKeysRequest())
         return RewrappedKeys(rewrapped=answer.rewrapped, total=answer.total)
 
@@ -326,7 +327,8 @@ class AdminClient(ServiceClient):
         """Yield audit events as they happen, until the stream ends or the iterator is closed.
 
         Args:
-            resume_after: `event_id` of the last event that the caller has seen; "" = only events from now on.
+            resume_after: the `event_id` of the last event that the caller has seen; "" = only events from now
+                on.
         """
         request = pb.TailAuditEventsRequest(resume_after=resume_after)
         stream = self._open(self._stub.TailAuditEvents, request)

@@ -50,11 +50,11 @@ class AssertionSigner:
 
         Args:
             client_id: the client that authenticates itself.
-            private_key: of the library `cryptography`: EC on P-256 or P-384, Ed25519, or RSA.
-            algorithm: JWS algorithm; None = ES256, ES384, EdDSA or RS256, according to the key.
-            key_id: `kid` under which the key is registered; None = its thumbprint (RFC 7638, SHA-256).
+            private_key: a key of the library `cryptography`: EC on P-256 or P-384, Ed25519, or RSA.
+            algorithm: the JWS algorithm; None = ES256, ES384, EdDSA or RS256, according to the key.
+            key_id: the `kid` under which the key is registered; None = its thumbprint (RFC 7638, SHA-256).
             audience: the service's setting `issuer`.
-            lifetime: of one assertion, at most 5 minutes.
+            lifetime: the lifetime of one assertion, at most 5 minutes.
 
         Raises ValueError for any other kind of key, and for an RSA key that is too short, too long or weak.
         """

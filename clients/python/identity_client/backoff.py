@@ -9,7 +9,8 @@ from identity_client.errors import IdentityError
 
 FIRST_PAUSE: Final = timedelta(milliseconds=100)
 LONGEST_PAUSE: Final = timedelta(seconds=2)
-"""Also the limit of the gRPC channel's own backoff, so that neither waits long after the other is ready."""
+"""The longest pause, and the limit of the gRPC channel's own backoff, so that neither waits long after the
+other is ready."""
 
 _SHUTTING_DOWN: Final = "SHUTTING_DOWN"
 
@@ -17,7 +18,7 @@ _SHUTTING_DOWN: Final = "SHUTTING_DOWN"
 class Backoff:
     """The pauses of one client: random, from zero to a bound that doubles with each failure.
 
-    So clients that lost the same process at the same moment do not reconnect at the same moment.
+    This keeps clients that lost the same process at the same moment from reconnecting at the same moment.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class Backoff:
 
         Args:
             first: the bound of the first pause.
-            longest: the largest bound, and the largest RetryInfo of a service that is obeyed.
+            longest: the largest bound, and the largest RetryInfo of a service that the client follows.
             uniform: returns a random number between its two arguments.
         """
         self._first = first.total_seconds()
@@ -44,7 +45,7 @@ class Backoff:
         self._bound = self._first
 
     def next_pause(self, error: Exception | None = None) -> float:
-        """Return how many seconds to wait after this failure.
+        """Return the number of seconds to wait after this failure.
 
         `error.retry_after` is added to the random pause, up to `longest`. It is ignored if the process is
         shutting down, since another process may already serve.

@@ -297,11 +297,12 @@ class IdentityClient(ServiceClient):
             required_scopes: the token must have all of these scopes. At most 100.
             at_least_revision: the service first reads the change log up to this revision, which a method such
                 as `revoke_session` returned.
-            strong: whether the service first reads the change log to its end; one round trip to the store.
+            strong: whether the service first reads the change log to its end, which takes one round trip to
+                the store.
             certificate_sha256: SHA-256 of the DER of the certificate that the token's holder showed to the
                 caller, 32 bytes; b"" = none. Required for a token that is bound to one (RFC 8705).
 
-        A token that is not valid is no error. Raises InvalidArgumentError if neither audiences nor
+        A token that is not valid raises no error. Raises InvalidArgumentError if neither audiences nor
         `any_audience` is given, UnavailableError if the service cannot decide at the moment.
         """
         return to_outcome(

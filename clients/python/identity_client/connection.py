@@ -23,7 +23,7 @@ class ServiceClient:
     """
 
     _own_connection: ClassVar[bool] = False
-    """Whether the client has a connection of its own, shared with no other client of this process."""
+    """True if the client has a connection of its own, shared with no other client of this process."""
 
     def __init__(
         self,

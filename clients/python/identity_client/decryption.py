@@ -29,7 +29,8 @@ _IV_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _MAX_RSA_BITS: Final = 4096
 _AGREEMENTS: Final = {"ECDH-ES": 0, "ECDH-ES+A128KW": 40, "ECDH-ES+A256KW": 40}
-"""Algorithm → bytes of the encrypted key: none, or a content key of 256 bits under AES Key Wrap."""
+"""A map from algorithms to the length of the encrypted key in bytes: 0, or that of a 256-bit content key
+under AES Key Wrap."""
 _COORDINATE_BYTES: Final = {"P-256": 32, "P-384": 48, "P-521": 66, "X25519": 32}
 _ALGORITHMS: Final = {"RSA": ["RSA-OAEP-256"], "EC": [*_AGREEMENTS], "OKP": [*_AGREEMENTS]}
 _DEFAULTS: Final = {"RSA": "RSA-OAEP-256", "EC": "ECDH-ES+A256KW", "OKP": "ECDH-ES+A256KW"}
@@ -57,11 +58,12 @@ class DecryptionKey:
     def __init__(
         self, private_jwk: Mapping[str, Any], *, algorithm: str | None = None, key_id: str | None = None
     ) -> None:
-        """Create it from a private JWK (RFC 7517).
+        """Create a key from a private JWK (RFC 7517).
 
         Args:
-            private_jwk: RSA of 2,048 to 4,096 bits; EC on P-256, P-384 or P-521; or X25519.
-            algorithm: JWE algorithm; None = `alg` of the JWK, or RSA-OAEP-256 or ECDH-ES+A256KW without one.
+            private_jwk: a key for RSA of 2,048 to 4,096 bits; EC on P-256, P-384 or P-521; or X25519.
+            algorithm: the JWE algorithm; None = `alg` of the JWK, or RSA-OAEP-256 or ECDH-ES+A256KW without
+                one.
             key_id: `kid` under which the key is registered; None = `kid` of the JWK, or its thumbprint
                 (RFC 7638).
 
@@ -95,7 +97,7 @@ class DecryptionKey:
 
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> Self:
-        """Create it from the private key in a file: unencrypted PEM, or a JWK.
+        """Create a key from the private key in a file: unencrypted PEM, or a JWK.
 
         `options` are the keyword arguments of the constructor. Raises OSError if the file cannot be read,
         ValueError if it holds no usable key.

@@ -21,9 +21,9 @@ class IdentityError(Exception):
     Attributes:
         code: the gRPC status.
         reason: a name of identityapi.v1.ErrorReason without its prefix; "" if gRPC itself failed.
-        violations: field → what is wrong with it, for InvalidArgumentError.
-        retry_after: how long to wait before the next attempt; None if the service names no time.
-        request_id: identifies the call in the log of the service; "" if the service did not answer.
+        violations: a map from each invalid field to a description of the fault, for InvalidArgumentError.
+        retry_after: the time to wait before the next attempt; None if the service names none.
+        request_id: the id of the call in the log of the service; "" if the service did not answer.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Decides how long the state that a watch has sent may be trusted. Knows no keys and no tokens.
+"""Decides until when the state that a watch has sent may be trusted. Knows no keys and no tokens.
 
 Freshness is measured by the boot clock, which is never set. The wall clock, by which tokens expire, is
 compared with the service's clock and with its own past. The *offset* is the wall clock minus the boot clock:
@@ -17,19 +17,20 @@ from functools import partial
 from typing import Final
 
 steady: Final = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-"""The boot clock, in seconds. It goes on during sleep: after an hour of it nothing is fresh."""
+"""The boot clock, in seconds. It goes on while the machine sleeps: after an hour of sleep the state is
+stale."""
 wall: Final = time.time
 _LEAST_SKEW: Final = 1.0
-"""Seconds by which the two wall clocks may always differ, however short the leeway is."""
+"""The number of seconds by which the two wall clocks may always differ, however short the leeway is."""
 STEP: Final = 1.0
-"""Seconds by which the offset of the wall clock may differ from the accepted one."""
+"""The number of seconds by which the offset of the wall clock may differ from the accepted one."""
 _WINDOW: Final = 31 * 3600.0
-"""Length of a window in seconds, longer than a token lives: denials are forgotten by the lowest offset of
+"""The length of a window in seconds, longer than a token lives: denials are forgotten by the lowest offset of
 this window and the one before."""
 _READINGS: Final = 8
-"""How often the offset is read at most for one measurement."""
+"""The largest number of readings of the offset for one measurement."""
 _QUICK: Final = 0.05
-"""A reading that took no longer (seconds) is accepted at once."""
+"""The duration, in seconds, up to which a reading is accepted at once."""
 _LATE: Final = 0.5
 """The part of `max_staleness` by which a message may be later than the fastest message of its stream."""
 
@@ -63,8 +64,10 @@ class Freshness:
         """Begin as stale, until the first heartbeat.
 
         Args:
-            max_staleness: how long after the last confirmation of the service's store the state is trusted.
-            leeway: how far the wall clocks of this machine and of the service may differ, at least 1 s.
+            max_staleness: the time after the last confirmation of the service's store for which the state is
+                trusted.
+            leeway: the largest difference between the wall clocks of this machine and of the service; at
+                least 1 s.
             steady: the boot clock, in seconds.
             wall: the wall clock, in Unix seconds.
         """
@@ -74,20 +77,20 @@ class Freshness:
         self._steady = steady
         self._wall = wall
         self._fastest = math.inf
-        """Time from sending to receipt of the fastest message of this stream, by the two clocks."""
+        """The time from sending to receipt of the fastest message of this stream, by the two clocks."""
         self._lowest = math.nan
         """The lowest offset of this window and the one before; NaN = no denial was forgotten yet."""
         self._window_lowest, self._window_begin = math.inf, -math.inf
         self._forgotten = -math.inf
-        """Denials that ended before this time (Unix seconds) may have been forgotten."""
+        """The time, in Unix seconds, before which ended denials may have been forgotten."""
         self.until = -math.inf
-        """The state may be trusted until then, in seconds by the boot clock."""
+        """The time until which the state may be trusted, in seconds by the boot clock."""
         self.offset = math.nan
         """The offset last accepted, in seconds; NaN before the first. `verify` compares with it."""
 
     @property
     def confirmed(self) -> float:
-        """When the store last confirmed a heartbeat of the service, in seconds by the boot clock."""
+        """The time of the last heartbeat that the service's store confirmed, in seconds by the boot clock."""
         return self.until - self._max_staleness
 
     def begin(self) -> None:
@@ -95,7 +98,7 @@ class Freshness:
         self._fastest = math.inf
 
     def start_over(self) -> None:
-        """Forget which denials were forgotten: a snapshot follows, which holds all denials in effect."""
+        """Clear the record of forgotten denials: a snapshot follows, which holds all denials in effect."""
         self._lowest = math.nan
         self._forgotten = -math.inf
 
@@ -111,7 +114,7 @@ class Freshness:
         """Apply a heartbeat.
 
         Args:
-            sent_at: when the service sent it, by its clock.
+            sent_at: the time at which the service sent it, by its clock.
             staleness: the service's staleness at that time.
 
         Raises LateError, ClockSkewedError, and ClockSetBackError if a new snapshot is needed first.

@@ -40,7 +40,7 @@ from identity_client.values import Outcome, Rejected, Verified
 from identity_shared.lru_cache import LruCache
 
 _TOKEN_BYTES: Final = 4000
-"""Approximate memory of one cache entry, without the text of the token."""
+"""The approximate memory of one cache entry in bytes, without the text of the token."""
 
 
 class NotFreshError(Exception):
@@ -59,7 +59,7 @@ class _Known:
     scopes: frozenset[str]
     principals: frozenset[str]
     first_seen: float
-    """When the signature was verified, in seconds by the boot clock."""
+    """The time at which the signature was verified, in seconds by the boot clock."""
 
 
 class LocalVerifier:
@@ -85,13 +85,15 @@ class LocalVerifier:
         Args:
             target: host:port of the service.
             issuer: the service's setting `issuer`; tokens with another `iss` are rejected.
-            options: of the connection; `bearer` if the service has `require_caller_auth` or TLS.
+            options: the options of the connection; set `bearer` if the service has `require_caller_auth` or
+                TLS.
             decryption_keys: keys of the audience that verifies, for tokens that were encrypted to it.
-            max_staleness: how long after the last confirmation of the service's store tokens are verified;
-                afterwards `verify` raises NotFreshError.
-            leeway: how far the clocks of this machine and of the service may differ; if they differ by more,
-                `verify` raises NotFreshError. Also added to the lifetime of tokens. At most the service's.
-            cache_bytes: memory for verified tokens, about 5 KiB each.
+            max_staleness: the time after the last confirmation of the service's store for which tokens are
+                verified; afterwards `verify` raises NotFreshError.
+            leeway: the largest difference between the clocks of this machine and of the service; if they
+                differ by more, `verify` raises NotFreshError. It is also added to the lifetime of tokens. At
+                most the service's.
+            cache_bytes: the memory for verified tokens, about 5 KiB each.
 
         Raises OSError if a file of `options.tls` cannot be read.
         """
@@ -105,7 +107,7 @@ class LocalVerifier:
         self._cache: LruCache[bytes, _Known] = LruCache(cache_bytes)
         self._trouble: Exception | None = None
         self._skewed = False
-        """Whether a heartbeat came from a service whose clock differs by more than the leeway."""
+        """True if a heartbeat came from a service whose clock differs by more than the leeway."""
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="identity-watch", daemon=True)
@@ -197,7 +199,7 @@ class LocalVerifier:
         required_scopes: Collection[str],
         certificate_sha256: bytes,
     ) -> Rejected | None:
-        """Return a Rejected if the token lacks what the caller requires."""
+        """Return a Rejected if the token lacks an audience, scope or binding that the caller requires."""
         if isinstance(audiences, str) or isinstance(required_scopes, str):
             raise TypeError("audiences and required_scopes must be lists of texts, not one text")
         if not any_audience and known.audiences.isdisjoint(audiences):
@@ -251,8 +253,8 @@ class LocalVerifier:
     def _why_lost(self, known: _Known) -> str | None:
         """Return a sentence if the token names a generation that the service does not have.
 
-        Raises NotFreshError until a confirmation of the service's store is later than the first sight of the
-        token: until then the generation may still be on its way.
+        Raises NotFreshError until the service's store has confirmed a heartbeat after the token was first
+        seen: until then the generation may still be on its way.
         """
         if not self._state.is_ahead(known.token):
             return None

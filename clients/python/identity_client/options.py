@@ -29,12 +29,12 @@ _SHORTEST_BACKOFF: Final = timedelta(milliseconds=10)
 deadline."""
 
 _CONNECT_TIMEOUT: Final = timedelta(seconds=5)
-"""Time for one attempt to connect. More than the longest pause: if many clients connect at the same moment,
-the last of them is not served at once."""
+"""The time for one attempt to connect. It exceeds the longest pause: if many clients connect at the same
+moment, the last of them is not served at once."""
 
 
 _PING_TIMEOUT: Final = timedelta(seconds=20)
-"""Time for the answer to a keepalive ping, after which the connection is closed."""
+"""The time for the answer to a keepalive ping, after which the connection is closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class ClientOptions:
     timeout: timedelta = timedelta(seconds=5)
     """The deadline of each call, including its retries. Streams have none."""
     max_attempts: int = 4
-    """Attempts for a call while the service is UNAVAILABLE or stops, at most 5; 1 = no retry."""
+    """The number of attempts at a call while the service is UNAVAILABLE or stops, at most 5; 1 = no retry."""
     initial_backoff: timedelta = timedelta(milliseconds=100)
     """The pause before the first retry, with jitter, at least 10 ms; it doubles with each retry, up to 2
     s."""
@@ -59,11 +59,11 @@ class ClientOptions:
     AdminClient, for all revocations except of a token that the caller holds, and for verifying if the service
     has `require_caller_auth` or TLS. `AccessTokens` is a function that renews the token."""
     http_proxy: bool = False
-    """Whether to connect through the proxy that the environment variable `http_proxy` or `https_proxy` names,
+    """True = connect through the proxy that the environment variable `http_proxy` or `https_proxy` names,
     unless `no_proxy` excludes the target. Off by default: such a proxy is meant for the Web, and would see
     all tokens of a connection without TLS."""
     tls: TlsOptions | None = None
-    """TLS of the connection; None = no encryption, for a service on the same machine."""
+    """The TLS options of the connection; None = no encryption, for a service on the same machine."""
 
     def channel_arguments(self) -> list[tuple[str, Any]]:
         """Return the arguments for `grpc.insecure_channel` or `grpc.secure_channel`."""

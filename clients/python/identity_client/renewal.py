@@ -35,7 +35,7 @@ class AccessTokens:
     """
 
     def __init__(self, identity: IdentityClient, sign_in: Callable[[IdentityClient], TokenSet]) -> None:
-        """Create it; the first call signs in.
+        """Create the callable; its first call signs in.
 
         Args:
             identity: a client of the service, which is closed together with this object.
@@ -58,7 +58,7 @@ class AccessTokens:
         scopes: Iterable[str] = (),
         options: ClientOptions | None = None,
     ) -> Self:
-        """Create it for a client with a secret; see `IdentityClient.issue_with_secret`.
+        """Create a callable for a client with a secret; see `IdentityClient.issue_with_secret`.
 
         Args:
             client_id: the client.
@@ -87,7 +87,7 @@ class AccessTokens:
         device: str = "",
         options: ClientOptions | None = None,
     ) -> Self:
-        """Create it for a user with a password; see `IdentityClient.issue_with_password`.
+        """Create a callable for a user with a password; see `IdentityClient.issue_with_password`.
 
         Args:
             username: the user.

@@ -24,7 +24,7 @@ class Watchdog:
 
         Args:
             give_up: called by the thread of the watchdog.
-            interval: most seconds between two checks; `expect` may not be called with less.
+            interval: the longest time between two checks, in seconds; `expect` may not be called with less.
             steady: the boot clock, in seconds.
         """
         self._give_up = give_up

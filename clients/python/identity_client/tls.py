@@ -1,4 +1,4 @@
-"""TLS of the connection: the authorities that the client trusts, and its own certificate."""
+"""The TLS options of a connection: the authorities that the client trusts, and its own certificate."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,17 +8,19 @@ import grpc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsOptions:
-    """TLS of a connection; the defaults trust the root certificates of gRPC and show no client certificate.
+    """The TLS options of a connection. The defaults trust gRPC's root certificates, and show no certificate.
 
     The files are read when the client opens a channel: when it is made, and when a watch reconnects.
     """
 
     ca_file: Path | None = None
-    """PEM file: the authorities that may have issued the service's certificate; None = the roots of gRPC."""
+    """A PEM file with the authorities that may have issued the service's certificate; None = the roots of
+    gRPC."""
     certificate_file: Path | None = None
-    """PEM file: the client's certificate, followed by its intermediate certificates; needs `key_file`."""
+    """A PEM file with the client's certificate, followed by its intermediate certificates; needs
+    `key_file`."""
     key_file: Path | None = None
-    """PEM file: the private key of `certificate_file`."""
+    """A PEM file with the private key of `certificate_file`."""
     server_name: str | None = None
     """The name in the service's certificate; None = the host of the target."""
 

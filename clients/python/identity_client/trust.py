@@ -22,16 +22,16 @@ class PublicKey:
     """A public key that verifies the signature of access tokens."""
 
     key_id: str
-    """`kid` in the header of the tokens that the key signed."""
+    """The `kid` in the header of the tokens that the key signed."""
     algorithm: str
     """The only JWS algorithm that the key is used with, such as ES256."""
     state: str
-    """PENDING (signs nothing yet), SIGNING or VERIFYING (signs no new tokens); `UNKNOWN_<number>` for a state
-    that is newer than this client."""
+    """The state of the key: PENDING (signs nothing yet), SIGNING or VERIFYING (signs no new tokens);
+    `UNKNOWN_<number>` for a state that is newer than this client."""
     jwk: str
     """The key as a JWK (RFC 7517), JSON text."""
     activate_time: datetime
-    """When the key came or comes into use."""
+    """The time at which the key came or comes into use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class KeySet:
     keys: tuple[PublicKey, ...]
     """The same keys, one by one."""
     max_age: timedelta
-    """How long a copy may be used before it is fetched again."""
+    """The time for which a copy may be used before it is fetched again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +51,9 @@ class TokenDenied:
     """A revocation of one access token."""
 
     token_id: str
-    """`jti` of the token."""
+    """The `jti` of the token."""
     deny_until: datetime
-    """The token has expired by then; afterwards the revocation may be forgotten."""
+    """The time by which the token has expired; afterwards the revocation may be forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +61,10 @@ class SessionEnded:
     """A revocation of all access tokens of one session."""
 
     session_id: str
-    """`sid` of the tokens."""
+    """The `sid` of the tokens."""
     deny_until: datetime
-    """All tokens of the session have expired by then; afterwards the revocation may be forgotten."""
+    """The time by which all tokens of the session have expired; afterwards the revocation may be
+    forgotten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class GenerationRaised:
     """
 
     principal: str
-    """Id of a user or client, `*` for the whole service, or `*key:<kid>` for the tokens of one signing
+    """The id of a user or client, `*` for the whole service, or `*key:<kid>` for the tokens of one signing
     key."""
     number: int
     """The number of the generation; it only grows."""
@@ -91,19 +92,19 @@ class WatchEvent:
     """One message of a watch; each field may be empty."""
 
     revocations: tuple[Revocation, ...] = ()
-    """Revocations to add to those that came before."""
+    """The revocations to add to those that came before."""
     keys: KeySet | None = None
     """The published keys, which replace those that came before; None = unchanged."""
     revision: str = ""
-    """Everything up to this revision has been sent: pass it to `watch(resume_after=…)`. The watcher's state
-    is incomplete until the first revision has come; "" = none in this message."""
+    """The revision up to which everything has been sent: pass it to `watch(resume_after=…)`. The watcher's
+    state is incomplete until the first revision has come; "" = none in this message."""
     restarted: bool = False
-    """Whether a snapshot begins: all keys and all revocations still in effect, complete with the next
-    revision. What the watcher already knows stays valid."""
+    """True if a snapshot begins: all keys and all revocations still in effect, complete with the next
+    revision. The state that the watcher already knows stays valid."""
     time: datetime | None = None
-    """In a heartbeat, when the service sent it, by its clock; otherwise None."""
+    """In a heartbeat, the time at which the service sent it, by its clock; otherwise None."""
     staleness: timedelta | None = None
-    """In a heartbeat, how long ago the service sent the last heartbeat that its store confirmed; otherwise
+    """In a heartbeat, the time since the service sent the last heartbeat that its store confirmed; otherwise
     None."""
 
 
@@ -146,7 +147,7 @@ class TrustClient(ServiceClient):
 
         Args:
             resume_after: the last revision that the caller received; "" = begin with a snapshot.
-            max_silence: longest time without any message, heartbeats included (the service sends one per
+            max_silence: the longest time without any message, heartbeats included (the service sends one per
                 second by default); twice as long before the first message. Then SilentError is raised, and
                 the next call makes a new connection; calls of other threads on the old one are cancelled.
                 None = until gRPC notices that the connection is dead, which can take a minute.

@@ -1,4 +1,4 @@
-"""The state that a watch has sent: the published keys and all revocations in effect. Knows no token's text.
+"""The state that a watch has sent: the published keys and all revocations in effect. Parses no tokens.
 
 Facts are only added to: a denial may be extended, never shortened, a generation raised, never lowered. One
 thread applies events; other threads read without a lock, since every change is one assignment.
@@ -11,13 +11,13 @@ from identity_client.access_tokens import KEY, SignedToken, VerifyingKey, open_k
 from identity_client.trust import GenerationRaised, KeySet, SessionEnded, TokenDenied, WatchEvent
 
 _BUCKET_SECONDS = 60
-"""Denials are kept to the end of the minute in which they end."""
+"""The unit to which the ends of denials are rounded up."""
 _RAISED = "all tokens of one of the token's principals were revoked"
 RETIRED = "a key that the token was made with was retired"
 LOST = "the token was issued in a history of the store that was lost"
 _CONFLICTING = "\0"
-"""Replaces the link of a generation that two histories raised differently: no token has this link, so every
-token with this generation or a lower one is revoked."""
+"""The link of a generation that two histories raised differently: no token has this link, so every token with
+this generation or a lower one is revoked."""
 
 
 class TrustState:
@@ -26,15 +26,15 @@ class TrustState:
     def __init__(self) -> None:
         self.keys: Mapping[str, VerifyingKey] = {}
         self.denied: dict[str, int] = {}
-        """Token and session ids → the minute (since 1970) at which the denial ends."""
+        """A map from token and session ids to the minute (since 1970) at which the denial ends."""
         self.generations: dict[str, tuple[int, str]] = {}
-        """Principal → number and link of its generation."""
+        """A map from principals to the number and link of their generation."""
         self.revision = ""
-        """Everything up to this revision has arrived; "" = begin with a snapshot."""
+        """The revision up to which everything has arrived; "" = begin with a snapshot."""
         self.complete = False
-        """Whether all revocations in effect have arrived: False until a first or new snapshot is complete."""
+        """True if all revocations in effect have arrived: False until a first or new snapshot is complete."""
         self._unproven: dict[str, tuple[int, str]] = {}
-        """Generations from before the last snapshot that did not come again since it began."""
+        """The generations from before the last snapshot that did not come again since it began."""
         self._opened: dict[tuple[str, str], VerifyingKey] = {}
         self._buckets: dict[int, list[str]] = {}
 

@@ -19,21 +19,22 @@ class TokenSet:
     """A signed JWT (RFC 9068), encrypted if that was asked for. Send it as `authorization: Bearer
     <access_token>`."""
     token_type: str
-    """Always "Bearer" (RFC 6750)."""
+    """The type of the access token: always "Bearer" (RFC 6750)."""
     expire_time: datetime
-    """When the access token expires."""
+    """The time at which the access token expires."""
     refresh_token: str = field(repr=False)
-    """For `IdentityClient.refresh`; empty for clients, which show their credential again instead."""
+    """The refresh token for `IdentityClient.refresh`; empty for clients, which show their credential again
+    instead."""
     refresh_expire_time: datetime | None
-    """When the session ends; None without a refresh token."""
+    """The time at which the session ends; None without a refresh token."""
     audiences: tuple[str, ...]
     """The audiences of the access token."""
     scopes: tuple[str, ...]
     """The scopes of the access token."""
     token_id: str
-    """`jti` of the access token, by which it can be revoked."""
+    """The `jti` of the access token, by which it can be revoked."""
     session_id: str
-    """`sid` of the session; empty for clients."""
+    """The `sid` of the session; empty for clients."""
 
     @classmethod
     def from_message(cls, message: token_pb2.TokenSet) -> "TokenSet":
@@ -82,11 +83,11 @@ class Verified:
     session_id: str
     """The session (`sid`); empty for tokens of clients."""
     issue_time: datetime
-    """When the token was issued (`iat`)."""
+    """The time at which the token was issued (`iat`)."""
     expire_time: datetime
-    """When the token expires (`exp`)."""
+    """The time at which the token expires (`exp`)."""
     auth_time: datetime | None
-    """When the user authenticated (`auth_time`); None for tokens of clients."""
+    """The time at which the user authenticated (`auth_time`); None for tokens of clients."""
     actors: tuple[Actor, ...]
     """The parties that act for the subject (`act`), the current actor first; empty = none."""
     may_act: Actor | None
@@ -95,10 +96,10 @@ class Verified:
     claims: Mapping[str, object]
     """All other claims."""
     certificate_sha256: bytes
-    """SHA-256 of the client certificate that the token is bound to (`cnf`, RFC 8705), 32 bytes; empty =
+    """The SHA-256 of the client certificate that the token is bound to (`cnf`, RFC 8705), 32 bytes; empty =
     none."""
     revision: str
-    """All revocations up to this revision were known when the token was verified."""
+    """The revision up to which all revocations were known when the token was verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +112,7 @@ class Rejected:
     detail: str
     """A sentence for the log, without any part of the token."""
     revision: str
-    """All revocations up to this revision were known when the token was rejected."""
+    """The revision up to which all revocations were known when the token was rejected."""
 
 
 Outcome = Verified | Rejected

@@ -1,6 +1,7 @@
 """Checks of the members of a JWK and of the numbers of its key, for which the JOSE libraries are too lenient.
 
-RFC 7517 section 4, RFC 7518 section 6, RFC 8037 section 2. No message holds any part of a key.
+The rules are those of RFC 7517 section 4, RFC 7518 section 6 and RFC 8037 section 2. No message holds any
+part of a key.
 """
 
 from collections.abc import Mapping, Set

@@ -16,12 +16,12 @@ _ALPHABET: Final = f"{string.ascii_letters}{string.digits}-_".encode()
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _PADDING: Final = (b"", b"", b"==", b"=")
 _LAST_CHARACTERS: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
-"""The possible last characters by length modulo 4: those whose unused bits are 0."""
+"""The permitted last characters of a text, by its length modulo 4: those whose unused bits are 0."""
 
 JsonObject = dict[str, Any]
 
 MALFORMED: Final = object()
-"""Takes the place of a value that is not well-formed."""
+"""The object that replaces a value that is not well-formed."""
 
 
 def decode_base64url(text: str) -> bytes:
@@ -59,9 +59,9 @@ def parse_object(data: bytes) -> JsonObject:
 def parse_around_faults(data: bytes) -> JsonObject:
     """Parse a JSON object, with MALFORMED in place of each value inside that `parse_object` would refuse.
 
-    So one faulty element of a list does not invalidate the others. Only for values that are each checked
-    before use and never written: they may hold half of a surrogate pair. Raises ValueError if the text is not
-    JSON, is nested too deeply, or has a member of the outermost object twice.
+    This keeps one faulty element of a list from invalidating the others. Only for values that are each
+    checked before use and never written: they may hold half of a surrogate pair. Raises ValueError if the
+    text is not JSON, is nested too deeply, or has a member of the outermost object twice.
     """
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check_depth(data)
