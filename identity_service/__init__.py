@@ -1,4 +1,4 @@
-"""identity-service: proves who a caller is, signs a short-lived token, checks it and takes it back.
+"""identity-service: a gRPC service that authenticates callers, and issues, verifies and revokes their tokens.
 
-Read `bootstrap.py` first: it wires every part that there is.
+Read `bootstrap.py` first: it creates and connects all parts.
 """

@@ -1,4 +1,4 @@
-"""`python -m identity_service` and the command `identity`."""
+"""The entry point of `python -m identity_service` and of the command `identity`."""
 
 import os
 

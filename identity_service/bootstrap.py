@@ -169,7 +169,7 @@ class Service:
         self._principals = open_principals(settings, use.administration, event_log)
         self._threads: list[BackgroundThread] = []
         self._closing = ExitStack()
-        """Closes the parts that are open, the last one first."""
+        """The closing of the parts that are open, in the reverse order of their opening."""
         # The threads are awaited after the store is closed, which ends their waits for it.
         for close in (self._metrics.close, self._issuer_keys.close, self._join_threads, store.close):
             self._closing.callback(close)

@@ -366,7 +366,7 @@ class Settings(LimitSettings):
         return read_secret_file("other_master_key_file", self.other_master_key_file)
 
     def __reduce__(self) -> tuple[Callable[[dict[str, object]], Self], tuple[dict[str, object]]]:
-        """Pickle only the values that were set: the reader may run newer code with further settings."""
+        """Pickle only the values that were set, since the reader may run newer code with further settings."""
         return type(self).model_validate, (self.model_dump(exclude_unset=True),)
 
     def masked(self) -> dict[str, str]:

@@ -18,7 +18,7 @@ from identity_service.domain.attempts import (
 )
 
 _MAX_EXAMINED: Final = 1024
-"""How many counters one failure examines at most, while it holds the lock that all attempts need."""
+"""The largest number of counters that one failure examines while it holds the lock that all attempts need."""
 
 
 class MemoryAttempts:
@@ -32,7 +32,8 @@ class MemoryAttempts:
 
         Args:
             now: the boot clock, in seconds.
-            kept: most counters with failures that are kept; beyond it the oldest are dropped.
+            kept: the largest number of counters with failures that are kept; beyond it the oldest are
+                dropped.
         """
         self._now = now
         self._kept = kept
@@ -41,7 +42,7 @@ class MemoryAttempts:
         self._counters: OrderedDict[str, Counts] = OrderedDict()
 
     def claim(self, limits: Sequence[Limit]) -> Claim | Paused | AllClaimsInUse:
-        """Claim an attempt under all limits, or under none and return the reason."""
+        """Claim an attempt under all limits, or claim nothing and return the reason."""
         now = self._now()
         with self._lock:
             known = self._counters

@@ -59,15 +59,15 @@ class Argon2Config:
     """The parameters of argon2id; the defaults are the second recommended option of RFC 9106 section 4."""
 
     time_cost: int = 3
-    """Passes over the memory."""
+    """The number of passes over the memory."""
     memory_kib: int = 64 * 1024
-    """Memory of one hash, in KiB."""
+    """The memory that one hash takes, in KiB."""
     parallelism: int = 4
-    """Lanes, each with a thread of its own."""
+    """The number of lanes, each with a thread of its own."""
     processes: int = 1
-    """Child processes, each of which computes one hash at a time."""
+    """The number of child processes, each of which computes one hash at a time."""
     queue: int = 16
-    """Most hashes that wait for a child process, beyond those in progress."""
+    """The largest number of hashes that wait for a child process, beyond those in progress."""
 
 
 class Argon2Hasher:
@@ -78,7 +78,7 @@ class Argon2Hasher:
     """
 
     def __init__(self, config: Argon2Config) -> None:
-        """Hash once. Raises ConfigurationError if the system has no room for that."""
+        """Compute one hash. Raises ConfigurationError if the system lacks memory or threads for it."""
         self._argon2 = argon2.PasswordHasher(
             time_cost=config.time_cost, memory_cost=config.memory_kib, parallelism=config.parallelism
         )
@@ -254,7 +254,10 @@ def _initialise_child() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this child process when its parent has ended; the pool does not if the parent was killed."""
+    """End this child process when its parent has ended.
+
+    The pool does not do so if the parent was killed.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

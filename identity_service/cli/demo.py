@@ -1,4 +1,4 @@
-"""The secrets of the demo client and user of `identity serve --dev`: their file, and how to read it."""
+"""Reads the file with the secrets of the demo client and user of `identity serve --dev`."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 DEMO_FILE: Final = Path("var/demo.json")
-"""Relative to the working directory."""
+"""The file of the secrets, relative to the working directory."""
 
 DemoSecrets = Mapping[str, str]
 """The ids and secrets of the demo client, the demo user and the administrator."""

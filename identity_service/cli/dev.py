@@ -32,7 +32,7 @@ _MASTER_KEY: Final = _FOLDER / "master.key"
 _AUDIENCE: Final = "demo-api"
 _SCOPES: Final = ("read", "write")
 _QUICKSTART: Final = Path("examples/quickstart.py")
-"""In a checkout, which is the working directory of `make run`."""
+"""The example program in a checkout, which is the working directory of `make run`."""
 
 
 def flags(loaded: LoadedSettings) -> dict[str, object]:

@@ -16,16 +16,16 @@ from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
 from identity_service.settings import Settings
 
 _MOST_ISSUERS: Final = 20
-"""The most issuers whose keys are read: each server may take 10 s to answer."""
+"""The largest number of issuers whose keys are read, since each server may take 10 s to answer."""
 _MOST_REASONS: Final = 5
-"""The most keys of an issuer for which the report says why they are not used."""
+"""The largest number of keys of one issuer for which the report says why they are not used."""
 
 
 class Finding(NamedTuple):
     """One line of the report about an issuer."""
 
     result: str
-    """ok, warn or FAIL."""
+    """The result of the check: ok, warn or FAIL."""
     text: str
 
 

@@ -12,8 +12,8 @@ _ID: Final = re.compile(r"-(?:[A-Za-z0-9_-]{10}|[A-Za-z0-9_-]{21}|[A-Za-z0-9_-]{
 """An id that begins with a hyphen, in base64url: 8 bytes (refresh keys), 16 (tokens, sessions, symmetric
 keys) or 32 (thumbprints)."""
 _OPTION: Final = re.compile(r"--[a-z]+(?:-[a-z]+)*")
-"""The form of a long option, so that a misspelt one is reported as such. Fewer than one id in a million has
-this form."""
+"""The form of a long option, which is not taken as an id, so that a misspelt option is reported as such.
+Fewer than one id in a million has this form."""
 
 
 def accept_ids(app: typer.Typer) -> None:

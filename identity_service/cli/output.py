@@ -1,4 +1,4 @@
-"""How commands print and exit: text by default, JSON with --json, errors on standard error.
+"""Output and exit codes of commands: text by default, JSON with --json, errors on standard error.
 
 Every command prints through this module, which escapes control characters: the values come from the service,
 from its callers, or from a token of unknown origin.
@@ -29,7 +29,7 @@ from identity_service.process.exit_codes import Exit as Exit
 from identity_service.process.exit_codes import code_of_refusal
 
 _UNWRAPPED_WIDTH: Final = 10_000
-"""Columns of a table that is written to a pipe or a file, so that no row is wrapped."""
+"""The width, in columns, of a table that is written to a pipe or a file, so that no row is wrapped."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
@@ -111,7 +111,7 @@ def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -
 
 @contextmanager
 def failures(*, as_json: bool) -> Iterator[None]:
-    """Print an error that the block raises, and exit with its code."""
+    """Print an error that the block raises, and exit with the exit code of its class."""
     try:
         with thread_limit.named():
             yield

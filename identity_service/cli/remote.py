@@ -1,4 +1,4 @@
-"""How commands reach the service: the options that they share, and the clients built from them.
+"""The connection of commands to the service: the options that they share, and the clients built from them.
 
 Such a command takes a `Service` as its first parameter, `service`; `remote` and `connected` replace that
 parameter by the options.
@@ -54,7 +54,10 @@ class Service:
 
     @contextmanager
     def revoker(self) -> Iterator[IdentityClient]:
-        """Yield a client with scope identity.revoke, for more than revoking a token that is at hand."""
+        """Yield a client with scope identity.revoke.
+
+        A caller that shows the very token to revoke does not need the scope.
+        """
         with (
             self.caller.bearer(self.target, self._options(), REVOKE_SCOPES) as bearer,
             IdentityClient(self.target, options=self._options(bearer)) as client,

@@ -20,7 +20,7 @@ from identity_service.principals.plan import Declared, Found
 from identityapi.v1 import principal_pb2 as pb
 
 _NEW: Final = Revision(epoch=Epoch("new"), position=0, link=NO_LINK)
-"""Stands for the revision of a record that does not exist yet; the service ignores it."""
+"""The revision given for a record that does not exist yet; the service ignores it."""
 
 
 class RemoteRecords:

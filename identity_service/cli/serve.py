@@ -24,7 +24,8 @@ from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
 _THREADS: Final = {"grpcio": 24, "envoy": 32}
-"""By engine: the threads, of gRPC or Envoy too, that a process has once it serves, and a few more."""
+"""For each engine, the number of threads that a serving process has, including those of gRPC or Envoy, and a
+few to spare."""
 
 
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:

@@ -15,7 +15,7 @@ from identity_service.jose.certificates import CertificateFacts
 from identity_service.settings import Settings
 
 _RENEWAL_DUE: Final = 0.2
-"""The last fraction of a certificate's lifetime, in which it should have been renewed already."""
+"""The last part of a certificate's lifetime, as a fraction, in which it should have been renewed already."""
 
 
 class Check(NamedTuple):

@@ -170,7 +170,7 @@ def limits_config(settings: Settings) -> LimitsConfig:
 
 
 def replica_config(settings: Settings) -> ReplicaConfig:
-    """Return when a replica is too stale, and how long the log keeps entries."""
+    """Return the limits of a replica: its longest staleness, and the time for which the log keeps entries."""
     return ReplicaConfig(
         max_staleness=settings.max_staleness,
         leeway=settings.leeway,
@@ -195,7 +195,7 @@ def grpcio_config(settings: Settings, *, share_port: bool) -> GrpcioConfig:
 
 
 def key_policy(settings: Settings) -> KeyPolicy:
-    """Return when keys are rotated, and how long tokens of each kind of key may live."""
+    """Return the times that govern the rotation of keys, and the lifetimes of tokens of each kind of key."""
     return KeyPolicy(
         rotate_every=settings.rotate_every,
         publish_before=settings.publish_before,

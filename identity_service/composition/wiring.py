@@ -219,7 +219,10 @@ def _attempt_policies(settings: Settings) -> AttemptPolicies:
 
 
 def _wait_policy(settings: Settings) -> WaitPolicy:
-    """Let at most `password_queue` attempts wait, and fewer if no thread would be left for other work."""
+    """Return the policy for attempts that wait for a claim.
+
+    At most `password_queue` attempts wait, and fewer if no thread would be left for other work.
+    """
     hashing = settings.password_processes + settings.password_queue
     return WaitPolicy(places=min(settings.password_queue, settings.work_threads - 1 - hashing))
 

@@ -1,7 +1,7 @@
 """Reads settings from their sources: defaults < identity.toml < IDENTITY_* environment variables < flags.
 
-It records the source of each value; pydantic-settings cannot do this. An unknown key is an error that names
-the nearest known key, so that a misspelt setting never has its default silently.
+The module records the source of each value, which pydantic-settings cannot do. An unknown key is an error
+that names the nearest known key, so that a misspelt setting is never ignored silently.
 """
 
 import difflib
@@ -55,7 +55,8 @@ class LoadedSettings:
 
     settings: Settings
     sources: Mapping[str, str]
-    """Name of the setting → `default`, the path of the file, the environment variable, or the flag."""
+    """A map from the name of a setting to its source: `default`, the path of the file, the environment
+    variable, or the flag."""
 
 
 def load_settings(
@@ -64,7 +65,7 @@ def load_settings(
     config_file: Path | None = None,
     environ: Mapping[str, str],
 ) -> LoadedSettings:
-    """Merge the sources into settings.
+    """Read the settings from all sources, and check them.
 
     Args:
         overrides: flags of the command line; None = not given.
@@ -130,7 +131,7 @@ def _source(source: str, name: str) -> str:
 
 
 def _explain(error: ValidationError, sources: Mapping[str, str]) -> str:
-    """Return one line for each invalid setting, without the value, which may be a secret."""
+    """Return one line for each invalid setting; it does not contain the value, which may be a secret."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False):
         message = reword(problem)

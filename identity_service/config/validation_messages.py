@@ -14,7 +14,7 @@ _KINDS: Final = {
     "dict": "a mapping",
     "model": "a mapping",
 }
-"""The first word of pydantic's error type → the kind of value that is expected."""
+"""A map from the first word of pydantic's error type to the kind of value that is expected."""
 
 
 _BOUNDS: Final = {
@@ -27,11 +27,11 @@ _BOUNDS: Final = {
     "too_short": ("min_length", "must have at least {} entries"),
     "too_long": ("max_length", "must have at most {} entries"),
 }
-"""Pydantic's error type → the key of the bound in its context, and the message."""
+"""A map from pydantic's error type to the key of the bound in the error's context, and the message."""
 
 
 def reword(problem: ErrorDetails) -> str:
-    """Return what the value must be, in place of pydantic's message, which speaks of inputs and parsing."""
+    """Return the rule that the value breaks; pydantic's own message speaks of inputs and parsing."""
     kind = problem["type"]
     if kind in _BOUNDS:
         bound, text = _BOUNDS[kind]

@@ -75,7 +75,7 @@ def _check_store_url(value: str) -> str:
 
 
 StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
-"""The URL of an SQLite file or of Redis."""
+"""The URL of a store: an SQLite file, or Redis."""
 
 
 def is_loopback(listen: str) -> bool:

@@ -22,10 +22,8 @@ from identity_service.envoy.limits import (
 )
 
 _MAX_HEADERS_KIB: Final = 64
-"""More than the ASGI engine accepts (32 KiB), so that the engine refuses longer headers with a gRPC status.
-
-Envoy would refuse them with an HTTP status.
-"""
+"""The longest headers that Envoy accepts, in KiB. The ASGI engine accepts fewer (32 KiB), so that it refuses
+longer headers with a gRPC status; Envoy would refuse them with an HTTP status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +32,10 @@ class Listening:
 
     name: str
     address: str
-    """host:port"""
+    """The address to listen on, as host:port."""
     tls: bool = False
     ask: bool = False
-    """Whether clients must present a certificate that the configured authorities have issued."""
+    """True if clients must present a certificate that the configured authorities have issued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

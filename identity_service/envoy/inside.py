@@ -90,7 +90,7 @@ class Inside:
     def begin(self, pipe: Connection) -> None:
         """Receive a `Plan` from the pipe, start its service, and send None, or the error if it did not start.
 
-        Raises that error, too. If the parent has ended, ends Envoy, and raises EOFError or OSError.
+        Raises the same error. If the parent has ended, ends Envoy, and raises EOFError or OSError.
         """
         try:
             plan: Plan = pipe.recv()

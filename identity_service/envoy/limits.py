@@ -13,24 +13,28 @@ from typing import Any, Final
 TYPES: Final = "type.googleapis.com/envoy.extensions."
 
 STREAM_BYTES: Final = 256 * 1024
-"""Bytes that Envoy buffers of one stream, in each direction, until Python or the client reads them."""
+"""The number of bytes of one stream that Envoy buffers, in each direction, until Python or the client reads
+them."""
 _CONNECTION_BYTES: Final = 1024 * 1024
-"""Received bytes that Envoy buffers of all streams of one connection together."""
+"""The number of received bytes that Envoy buffers for all streams of one connection together."""
 _CONNECTION_IDLE: Final = timedelta(minutes=5)
-"""A connection without a stream is closed after this; a gRPC client opens another for its next call."""
+"""The time after which a connection without a stream is closed; a gRPC client opens another for its next
+call."""
 _QUIET_STREAM_IDLE: Final = timedelta(hours=1)
 _QUIET_STREAMS: Final = ("/grpc.health.v1.Health/Watch", "/identityapi.v1.AdminService/TailAuditEvents")
 """Methods whose streams may send no message for a long time, until an event occurs."""
 _AFTER_PYTHON: Final = timedelta(seconds=2)
-"""Envoy ends an unfinished request this much after `request_timeout`, at which Python should have done so."""
+"""The time after `request_timeout` at which Envoy ends an unfinished request; Python should have ended it by
+then."""
 _MAX_RESETS: Final = 200
-"""A connection is closed once its client has reset half this many streams within 1 s of their start."""
+"""Envoy's bound on early resets: a connection is closed once its client has reset half this number of streams
+within 1 s of their start."""
 _REQUESTS_PER_CYCLE: Final = 16
-"""Requests that Envoy takes from one connection before it serves other connections."""
+"""The number of requests that Envoy takes from one connection before it serves other connections."""
 
 _REQUEST_TIMEOUT_STATUS: Final = 408
 _DEADLINE_EXCEEDED: Final = "4"
-"""The number of the gRPC status."""
+"""The number of the gRPC status DEADLINE_EXCEEDED."""
 
 _HEAP: Final = "envoy.resource_monitors.fixed_heap"
 _CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
@@ -42,9 +46,10 @@ From the first, Envoy returns free memory to the system. From the second, it res
 from the third all large streams. From the fourth, it refuses calls.
 """
 _RELEASED: Final = 256 * 2**20
-"""Bytes of free memory that Envoy returns to the system each second; otherwise its allocator keeps them."""
+"""The number of bytes of free memory that Envoy returns to the system each second; otherwise its allocator
+keeps them."""
 _LARGE_STREAM: Final = 15
-"""A stream counts as large if Envoy buffers 2 to this power of its bytes, 32 KiB, or more."""
+"""The power of two, in bytes, from which the buffers of a stream count as large: 32 KiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,20 +57,20 @@ class EnvoyLimits:
     """The limits that depend on settings."""
 
     request_timeout: timedelta
-    """How long a request may take to arrive."""
+    """The longest time that a request may take to arrive."""
     open_ended: bool
-    """Whether a method has request streams, which may stay open, so that Envoy must not end long requests."""
+    """True if a method has request streams, which may stay open, so that Envoy must not end long requests."""
     send_timeout: timedelta
-    """How long a complete response may wait for its client to read it."""
+    """The longest time that a complete response waits for its client to read it."""
     max_connections: int
     max_streams_per_connection: int
     memory: int
-    """Bytes of heap that Envoy and the service inside it may use together; calls are refused near this."""
+    """The number of bytes of heap that Envoy and the service inside it may use together; near it, calls are
+    refused."""
     stream_idle: timedelta = timedelta(minutes=2)
-    """A stream that neither sends nor receives is reset after this: twice the longest `watch_heartbeat`.
-
-    Python cannot end a stream whose client does not read: pyvoy forwards nothing until the client reads.
-    """
+    """The time after which a stream that neither sends nor receives is reset: twice the longest
+    `watch_heartbeat`. Python cannot end a stream whose client does not read, since pyvoy forwards nothing
+    until the client reads."""
 
 
 def bootstrap(limits: EnvoyLimits) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ from identity_service.envoy.plan import DIRECTORY, PIPE
 _POLL: Final = 0.01
 """Seconds between two checks whether Envoy listens."""
 _START: Final = 60.0
-"""Seconds that Envoy may take until it listens, including the start of the application."""
+"""The number of seconds that Envoy may take until it listens, including the start of the application."""
 PATIENCE: Final = 10.0
 """Seconds that Envoy may take to answer a request to its administration, and to end."""
 

@@ -26,7 +26,7 @@ _MIN_TIMEOUT: Final = 0.1
 
 
 class EnvoyService:
-    """An Envoy with one service in it. `start` returns when the service serves; `stop` drains and ends it."""
+    """An Envoy process with one service in it. `start` returns when the service serves; `stop` drains it."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _SKEW: Final = timedelta(hours=1)
-"""Certificates are valid from this much earlier, for peers whose clock is behind."""
+"""The time before its creation from which a certificate is valid, for peers whose clock is behind."""
 
 
 class Pair(NamedTuple):

@@ -37,7 +37,7 @@ class EncryptionKey:
     __slots__ = ("_key", "algorithm", "key_id")
 
     def __init__(self, key_id: KeyId, algorithm: str, key: Any) -> None:
-        """Wrap `key`, a key of joserfc that `encryption_keys` has checked."""
+        """Create a key from `key`, a key of joserfc that `encryption_keys` has checked."""
         self.key_id = key_id
         self.algorithm = algorithm
         self._key = key
@@ -77,7 +77,7 @@ def read_key_id(text: str) -> str | None:
 def _is_ours(header: JsonObject) -> bool:
     """Return whether a header has exactly the members that this service writes.
 
-    So `zip`, `crit`, `jwk`, `apu`, `p2c` and the like are refused.
+    This refuses `zip`, `crit`, `jwk`, `apu`, `p2c` and the like.
     """
     kid = header.get("kid")
     return (
@@ -114,7 +114,7 @@ class ServiceDecryptionKey:
     __slots__ = ("_key", "key_id")
 
     def __init__(self, key_id: KeyId, key: ECKey) -> None:
-        """Wrap `key`, a private key on P-256."""
+        """Create a key from `key`, a private key of joserfc on P-256."""
         self.key_id = key_id
         self._key = key
 

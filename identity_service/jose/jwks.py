@@ -26,12 +26,13 @@ _SPIFFE_CERTIFICATES: Final = "x509-svid"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeySet:
-    """The usable keys of a JWK Set, and why others are not used."""
+    """The usable keys of a JWK Set, and the reasons why its other keys are not used."""
 
     keys: Mapping[str, JwsKey]
     """The keys that may verify, by `kid`."""
     unused: Sequence[str] = ()
-    """A text for each other key: which one it is, and why it is left out. May quote the set, not escaped."""
+    """A text for each other key, which names the key and the reason why it is left out. It may quote the set
+    without escaping."""
 
 
 def read_key_set(data: bytes, algorithms: Sequence[str]) -> KeySet:

@@ -37,7 +37,7 @@ NEVER_PRUNED: Final = frozenset({FIRST_PARTY_CLIENT, FIRST_ADMIN})
 _CONFLICTS: Final = (AlreadyExistsError, NotFoundError, StaleEtagError)
 """The errors after a concurrent change: the record was created, deleted or changed since it was read."""
 _ATTEMPTS: Final = 5
-"""The most attempts at one step, which is planned again after each conflict."""
+"""The largest number of attempts at one step, which is planned again after each conflict."""
 
 
 class PrincipalRecords(Protocol):

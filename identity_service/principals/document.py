@@ -22,7 +22,8 @@ _TEXT: Final = "tag:yaml.org,2002:str"
 _INTEGER: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _CONSTANTS: Final = {"true": True, "false": False, "null": None, "~": None, "": None}
 _MAX_NODES: Final = 100_000
-"""The most nodes of a document: with aliases, a small file can expand to a very large document."""
+"""The largest number of nodes of a document, since a small file with aliases can expand to a very large
+document."""
 
 Path = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""

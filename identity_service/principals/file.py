@@ -26,7 +26,7 @@ from identity_service.services.admin.issuer_checks import check_issuer
 MAX_FILE_BYTES: Final = 4 * 2**20
 _PART: Final = re.compile(r"[^.\[\]]+|\[[0-9]+\]")
 _SOME_SECRET: Final = (StoredSecret(digest=b""),)
-"""Stands for the secrets of a client that is declared to have one."""
+"""A placeholder for the secrets of a client that is declared to have one."""
 
 
 def read_principals(

@@ -15,7 +15,7 @@ from identity_service.principals.plan import Declared, Found
 from identity_service.services.admin.administration import Administration, NewUser
 
 _PAGE = 500
-"""Records per page."""
+"""The number of records in a page."""
 
 
 class OwnRecords:

@@ -16,7 +16,7 @@ from identity_service.principals.file import read_principals
 
 
 class PrincipalsKeeper:
-    """Applies one principals file: `apply` for the first time, `look` after each change."""
+    """A keeper of one principals file: `apply` applies it for the first time, `look` after each change."""
 
     def __init__(
         self,
@@ -27,16 +27,16 @@ class PrincipalsKeeper:
         *,
         own: str | None = None,
     ) -> None:
-        """`own` is this service's issuer name, which the file may not declare as a trusted issuer."""
+        """Create a keeper; `own` is this service's issuer name, which the file may not declare."""
         self._own = own
         self._path = path
         self._records = records
         self._keys = keys
         self._event_log = event_log
         self._last_digest = b""
-        """Digest of the content when it was read last."""
+        """The digest of the content when it was read last."""
         self._handled_digest = b""
-        """Digest of the content that was applied or refused last."""
+        """The digest of the content that was applied or refused last."""
 
     def apply(self) -> None:
         """Apply the file as it is now.

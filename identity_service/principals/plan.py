@@ -16,7 +16,8 @@ from identity_service.domain.principals import Client, User
 
 Declared = Client | User | TrustedIssuer
 KINDS: Final[tuple[type[Declared], ...]] = (Client, User, TrustedIssuer)
-"""In the order of creation: clients first, since the rules of trusted issuers name them."""
+"""The kinds of records in the order of creation: clients first, since the rules of trusted issuers name
+them."""
 
 _KIND_NAMES: Final[Mapping[type[Declared], str]] = {
     Client: "client",
@@ -44,7 +45,7 @@ class Wanted:
     fields: tuple[str, ...]
     """The fields whose stored values must equal the declared ones."""
     secret: bool = False
-    """Whether a client must have a secret; always false for other records."""
+    """True if a client must have a secret; always False for other records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +53,13 @@ class Declaration:
     """All declared records of a file."""
 
     wanted: tuple[Wanted, ...]
-    """In the order of KINDS."""
+    """The declared records, in the order of KINDS."""
     kinds: frozenset[type[Declared]]
     """The kinds that have a section in the file, which may be empty."""
 
 
 class Action(StrEnum):
-    """What a step does to a record."""
+    """The change that a step makes to a record."""
 
     CREATE = "create"
     CHANGE = "change"
@@ -87,7 +88,7 @@ class Step:
     wanted: Wanted | None = None
     """The declared record; None = the record is deleted since it is not declared."""
     secret: bool = False
-    """Whether the step creates a client secret."""
+    """True if the step creates a client secret."""
 
     @property
     def kind(self) -> str:

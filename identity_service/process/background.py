@@ -22,13 +22,13 @@ class BackgroundThread:
     """
 
     def __init__(self, name: str, run: Run, wake: Callable[[], None] = lambda: None) -> None:
-        """Create a thread that does `run`; `wake` ends what `run` waits for beside its event."""
+        """Create a thread that does `run`; `wake` ends a wait of `run` for anything but its event."""
         self.name = name
         self._run = run
         self._wake = wake
         self._thread = threading.Thread(target=self._keep_running, name=name, daemon=True)
         self.stopping = threading.Event()
-        """Set when the work has to end."""
+        """The event that tells the work to end."""
 
     def start(self) -> None:
         """Start the thread. Raises ConfigurationError if the system gives none."""

@@ -1,4 +1,4 @@
-"""Finds out the kind of a file and which users may open it, and words that for operators. Opens no file."""
+"""Describes, for operators, the kind of a file and the users that may open it. Opens no file."""
 
 import os
 import stat

@@ -19,19 +19,22 @@ from identity_service.process.exit_codes import Exit
 from identity_service.telemetry import logs
 
 INSIDE: Final = 1.25
-"""For the service inside Envoy."""
+"""The seconds for the service inside Envoy."""
 SERVING: Final = 2.5
-"""For a process that serves: alone, as a worker, or beside Envoy."""
+"""The seconds for a process that serves: alone, as a worker, or beside Envoy."""
 SUPERVISING: Final = 4.25
-"""For the supervisor of workers."""
+"""The seconds for the supervisor of workers."""
 BETWEEN: Final = 0.75
-"""How long after the forced end of an inner process the outer process kills it, if it still runs."""
+"""The seconds after the forced end of an inner process at which the outer process kills it, if it still
+runs."""
 ORPHANED_GRACE: Final = timedelta(seconds=0.25)
 """The upper bound of `drain_grace` for a process whose parent has ended."""
 _NATIVE: Final = 0.75
-"""How long after the forced end a thread in C ends the process, if the thread in Python could not."""
+"""The seconds after the forced end at which a thread in C ends the process, if the thread in Python could
+not."""
 _STEP: Final = 0.5
-"""How long one last step may take, such as a write to the log, which blocks if nothing reads it."""
+"""The longest time that one last step may take, such as a write to the log, which blocks if nothing reads
+it."""
 
 
 class LastResort:
@@ -46,7 +49,7 @@ class LastResort:
     def __init__(self) -> None:
         self._seconds = 0.0
         self._end: float | None = None
-        """When the process is ended, by `time.monotonic`; None = not armed."""
+        """The time at which the process is ended, by `time.monotonic`; None = not armed."""
         self._changed = threading.Condition()
         self._before: list[Callable[[], None]] = []
         # Started now, since a process that hangs may not be able to start a thread.

@@ -5,7 +5,8 @@ from typing import Final
 from identity_service.domain.ports import EventLog
 
 _OTHER_FILES: Final = 256
-"""Open files other than client connections: the store, logs, pipes of child processes that hash passwords."""
+"""The number of open files besides client connections: the store, logs, pipes of child processes that hash
+passwords."""
 
 
 def allow(connections: int, event_log: EventLog) -> None:

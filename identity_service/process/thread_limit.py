@@ -1,4 +1,4 @@
-"""The limit of threads and processes: whether there is room to start, and what is said if there is none.
+"""The limit of threads and processes: checks that there is room to start, and words the error if not.
 
 Python's own error ("can't start new thread") names neither the limit nor how to raise it, and gRPC's core
 aborts the process, or waits for ever, if it gets no thread. So there is a check before anything else starts.
@@ -19,11 +19,11 @@ _RAISE: Final = (
 )
 REFUSED: Final = f"the system gives this process no further thread or process; {_RAISE}"
 _MESSAGE: Final = "can't start new thread"
-"""What Python says; the error has no class of its own."""
+"""The message of Python's error, which has no class of its own."""
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether this error means that the system gave no further thread, or no further process."""
+    """Return whether this error means that the system gave no further thread, or no further process."""
     if isinstance(error, BlockingIOError):  # of fork; a write that would block has a text of its own
         return error.strerror == os.strerror(errno.EAGAIN)
     return isinstance(error, RuntimeError) and _MESSAGE in str(error)
@@ -31,7 +31,7 @@ def is_refusal(error: BaseException) -> bool:
 
 @contextmanager
 def named() -> Iterator[None]:
-    """Raise ConfigurationError, which names the limits, in place of what Python raises without a thread."""
+    """Raise ConfigurationError, which names the limits, in place of Python's error if there is no thread."""
     try:
         yield
     except (RuntimeError, BlockingIOError) as error:

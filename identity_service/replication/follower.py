@@ -17,11 +17,11 @@ from identity_service.replication.replica import Replica
 _FIRST_PAUSE: Final = 0.05
 """Seconds of backoff after the first failure."""
 _LONGEST_PAUSE: Final = 0.25
-"""Seconds: the upper bound of the backoff."""
+"""The upper bound of the backoff, in seconds."""
 
 
 class Follower:
-    """Follows one change log into one replica: `load` begins, then a thread runs each other method.
+    """The driver of one replica. `load` begins; then each other method runs in a thread of its own.
 
     The store must be closed after the event of `follow` is set: that ends a wait for entries in progress.
     """
@@ -41,7 +41,7 @@ class Follower:
         self._process = process
         self._interval = heartbeat_interval.total_seconds()
         self._fenced = False
-        """Whether the event `store_moved` was recorded since the last heartbeat that succeeded."""
+        """True if the event `store_moved` was recorded since the last heartbeat that succeeded."""
 
     def load(self) -> None:
         """Load the replica, and confirm it by a first heartbeat.

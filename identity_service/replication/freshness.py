@@ -40,7 +40,7 @@ class ClockSample:
     """The readings of the clocks just before a heartbeat was sent."""
 
     steady: float
-    """Seconds on the monotonic clock."""
+    """The seconds on the monotonic clock."""
     wall: datetime
     offset: float
     """The wall clock minus the boot clock, in seconds."""

@@ -11,8 +11,8 @@ from identity_service.domain.ids import NO_LINK, Epoch, Link
 from identity_service.domain.log import LogEntry, Revision
 
 _KEPT: Final = 10_000
-"""Positions whose links are kept, about 2 MB: as many as the changes that are kept for a watcher that
-reconnects."""
+"""The number of positions whose links are kept, about 2 MB. The changes for watchers that reconnect are kept
+for as many positions."""
 
 
 class History:

@@ -20,9 +20,9 @@ from identity_service.domain.ports import EventLog
 from identity_service.replication.read_ahead import read_ahead
 
 _PAGE: Final = 1000
-"""Entries in one read."""
+"""The number of entries in one read."""
 _ATTEMPTS: Final = 3
-"""Times that one call follows a replaced log before it raises StoreUnavailableError."""
+"""The number of times that one call follows a replaced log before it raises StoreUnavailableError."""
 
 
 _START: Final = Revision(epoch=Epoch(""), position=0, link=NO_LINK)

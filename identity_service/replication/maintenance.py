@@ -19,17 +19,18 @@ from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.revocations import Revocations
 
 _CHUNK: Final = 250
-"""Facts in one write, so that other writes wait only briefly."""
+"""The number of facts in one write, so that other writes wait only briefly."""
 _MAX_UNCONFIRMED: Final = 10_000
-"""Unconfirmed facts that are kept; beyond that the oldest is dropped."""
+"""The number of unconfirmed facts that are kept; beyond it the oldest is dropped."""
 _MARK_INTERVAL: Final = 60.0
-"""Seconds between two notes of the position, at most; less if the retention is below 10 minutes."""
+"""The longest time between two notes of the position, in seconds; less if the retention is below 10
+minutes."""
 _REBUILD_PAUSE: Final = 60.0
 """Seconds until a failed rebuild is tried again: a rebuild reads every key."""
 _CLOCK_MARGIN: Final = timedelta(hours=6)
-"""Added to the retention, for clocks that are wrong for a while."""
+"""The time added to the retention, for clocks that are wrong for a while."""
 _TRIM_STEP: Final = 2_000
-"""Positions that one call trims at most."""
+"""The largest number of positions that one call trims."""
 
 
 class LogMaintenance:
@@ -67,14 +68,14 @@ class LogMaintenance:
         self._marks: deque[tuple[float, int]] = deque()
         self._floor: int | None = None
         self._ended = datetime.min.replace(tzinfo=UTC)
-        """Denials that ended before this time are over by every clock that is accepted."""
+        """The time before which every ended denial is over by every clock that is accepted."""
         self._incomplete = False
         self._rebuild_after = float("-inf")
         self._work = threading.Event()
 
     @property
     def unconfirmed(self) -> int:
-        """How many facts the store has not confirmed."""
+        """The number of facts that the store has not confirmed."""
         return len(self._unconfirmed)
 
     def add_unconfirmed(self, fact: Fact) -> None:

@@ -10,8 +10,8 @@ from identity_service.domain.log import LogEntry, LogPage
 
 _READERS: Final = 2
 _AHEAD: Final = 4
-"""Pages requested ahead. More than `_READERS`, so that no reader waits until the folding thread asks for the
-next page."""
+"""The number of pages requested ahead. It exceeds `_READERS`, so that no reader waits until the folding
+thread asks for the next page."""
 
 
 def read_ahead(log: ReadableLog, page: LogPage, size: int) -> Generator[LogPage, None, None]:

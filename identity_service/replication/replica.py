@@ -35,9 +35,10 @@ from identity_service.replication.rate_limited_event import RateLimitedEvent
 from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
 
 _PENDING_HEARTBEATS: Final = 64
-"""Heartbeats that are remembered until their head is folded; beyond that the oldest is dropped."""
+"""The number of heartbeats that are remembered until their head is folded; beyond it the oldest is
+dropped."""
 _LOADS: Final = 5
-"""Attempts to read a log whose entries vanish meanwhile."""
+"""The number of attempts to read a log whose entries vanish meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +46,16 @@ class ReplicaConfig:
     """The limits within which an answer from memory may be trusted."""
 
     max_staleness: timedelta = timedelta(seconds=5)
-    """How long ago the last confirmed heartbeat may have been sent."""
+    """The longest time since the last confirmed heartbeat was sent."""
     leeway: timedelta = timedelta(seconds=10)
-    """How far the wall clocks of the process and the store may differ."""
+    """The largest difference between the wall clocks of the process and the store."""
     retention: timedelta = timedelta(hours=25)
-    """How far back the log must reach: longer than any denial lasts."""
+    """The time for which the log keeps entries: longer than any denial lasts."""
     marks: Marks = NO_MARKS
     """The longest durations that this process is configured with; heartbeats raise the store's marks to
     them."""
     strong_limit: int = 4
-    """How many callers may wait for the store in `reach` at the same time."""
+    """The number of callers that may wait for the store in `reach` at the same time."""
 
 
 class Replica:
@@ -107,7 +108,10 @@ class Replica:
         return isinstance(self._freshness.last_error, UnsafeStoreError)
 
     def subscribe(self, on_change: Callable[[RecordChanged | None], None]) -> None:
-        """Call `on_change` for each changed record before the revision passes it; None = any may have."""
+        """Call `on_change` for each changed record before the revision passes it.
+
+        The argument None means that any record may have changed.
+        """
         self._callbacks.append(on_change)
 
     def follow(self, listener: LogListener) -> None:

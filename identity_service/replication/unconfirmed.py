@@ -22,7 +22,7 @@ class _TrackedWrite:
     position: int
     link: Link
     facts: tuple[Fact, ...]
-    """Empty = the write is a part of a repair, which sends everything that was known then."""
+    """The facts; empty = the write is a part of a repair, which sends everything that was known then."""
 
 
 @dataclass(slots=True)
@@ -30,11 +30,13 @@ class Missing:
     """The acknowledged facts that have to be sent to the store again."""
 
     lost: list[Fact] = field(default_factory=list)
-    """The log has another entry at their position, or ends before it: an acknowledged write is gone."""
+    """Facts of which the log has another entry at their position, or ends before it: an acknowledged write is
+    gone."""
     unsure: list[Fact] = field(default_factory=list)
-    """Their position was read too long ago to compare, or in another log. Most likely the store has them."""
+    """Facts whose position was read too long ago to compare, or in another log. Most likely the store has
+    them."""
     repairs: int = 0
-    """How many parts of a repair the store may lack."""
+    """The number of parts of a repair that the store may lack."""
 
     def __bool__(self) -> bool:
         return bool(self.lost or self.unsure or self.repairs)
@@ -49,7 +51,7 @@ class UnconfirmedWrites:
         self._end = 0
         """The position up to which the log has been read; `_history` knows its last links."""
         self._written: dict[_TrackedWrite, float] = {}
-        """When each write was acknowledged last (monotonic clock)."""
+        """The time at which each write was acknowledged last (monotonic clock)."""
 
     def add(self, appended: Appended, time: float) -> Missing:
         """Remember facts that the store acknowledged at `time` (monotonic clock).

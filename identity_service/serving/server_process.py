@@ -35,9 +35,9 @@ class StopOrder:
         self._ordered = threading.Event()
         self._seconds = drain_grace.total_seconds() + last_resort.SERVING
         self.grace = drain_grace
-        """How long calls in progress may take after the order."""
+        """The time that calls in progress may take after the order."""
         self.last_resort = last_resort.LastResort()
-        """Ends the process by force `last_resort.SERVING` seconds after `grace`."""
+        """The timer that ends the process by force `last_resort.SERVING` seconds after `grace`."""
 
     def give(self) -> None:
         """Give the order. Any thread may call it; a second call changes nothing."""

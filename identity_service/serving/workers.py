@@ -25,9 +25,10 @@ from identity_service.process.last_resort import BETWEEN, SERVING
 P = TypeVar("P")
 
 _STABLE_AFTER: Final = 10.0
-"""A worker that ran longer than this (seconds) before it ended does not count as another crash in a row."""
+"""The number of seconds after which the end of a worker does not count as another crash in a row."""
 _MAX_CRASHES: Final = 5
-"""The supervisor gives up after this many crashes in a row plus the number of workers."""
+"""The number of crashes in a row, in addition to the number of workers, after which the supervisor gives
+up."""
 _FIRST_PAUSE: Final = 0.1
 """Seconds before the restart after a first crash; doubles with each further crash in a row."""
 _LONGEST_PAUSE: Final = 5.0
@@ -47,13 +48,13 @@ class _Worker:
     pipe: Connection
     """The read end of the pipe on which the worker reports that it is ready."""
     grace: float
-    """Seconds that it may take to end after SIGTERM."""
+    """The number of seconds that it may take to end after SIGTERM."""
     start_time: float = field(default_factory=time.monotonic)
-    """When it was started, by `time.monotonic`."""
+    """The time at which it was started, by `time.monotonic`."""
     is_ready: bool = False
-    """Whether it has reported that it is ready."""
+    """True if it has reported that it is ready."""
     deadline: float = float("inf")
-    """When it is killed, by `time.monotonic`; infinite until it is told to end."""
+    """The time at which it is killed, by `time.monotonic`; infinite until it is told to end."""
 
     def read_pipe(self) -> None:
         """Read the pipe: the worker is ready, or it has ended."""

@@ -99,11 +99,11 @@ class Metrics:
         )
 
     def show_limits(self, limits: Limits) -> None:
-        """Register what clients hold open, and how often each limit has taken effect."""
+        """Register the calls and connections that clients hold open, and how often each limit took effect."""
         self._registry.register(_LimitsCollector(limits))
 
     def show_queues(self, trail: StoredTrail, guard: AttemptGuard, hub: WatchHub) -> None:
-        """Register what the audit trail dropped or folded, the sign-ins that wait, and the open watchers."""
+        """Register the dropped and folded audit events, the sign-ins that wait, and the open watchers."""
         self.gauge(
             "identity_audit_dropped",
             "Audit events that were dropped because the queue was full.",
@@ -122,7 +122,7 @@ class Metrics:
         self.gauge("identity_watchers", "Open streams of Watch.", lambda: len(hub))
 
     def show_expiry(self, certificates: Certificates) -> None:
-        """Register when the TLS certificate expires."""
+        """Register the time at which the TLS certificate expires."""
         self.gauge(
             "identity_tls_expire_time",
             "When the certificate expires, in Unix seconds.",

@@ -25,7 +25,7 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.process.thread_limit import REFUSED
 
 _STEP_SECONDS: Final = 3.0
-"""Timeout of connecting to one address, and of each read of the response."""
+"""The timeout, in seconds, of connecting to one address, and of each read of the response."""
 _HEADERS: Final = {
     # A kube-apiserver responds with 406 unless its own media type of a key set is accepted.
     "accept": "application/jwk-set+json, application/json, */*;q=0.1",
@@ -39,7 +39,7 @@ _NO_CACHE: Final = re.compile(r"(?:^|,)\s*no-(?:cache|store)\b", re.IGNORECASE)
 
 
 class FetchError(Exception):
-    """Raised if a document cannot be fetched; the text tells an operator why."""
+    """A document cannot be fetched; the text tells an operator why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,11 @@ class Document:
 
     body: bytes
     max_age: timedelta | None = None
-    """How long it may be cached (Cache-Control, RFC 9111); None = the response does not say."""
+    """The time for which it may be cached (Cache-Control, RFC 9111); None = the response does not say."""
 
 
 class HttpsFetcher:
-    """Fetches documents from any issuer. Any thread may call it."""
+    """A fetcher of documents from issuers. Any thread may call it."""
 
     def __init__(self, servers: KeyServers, *, max_bytes: int, max_seconds: float = 10.0) -> None:
         """Create a fetcher.

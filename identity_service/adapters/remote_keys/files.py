@@ -6,7 +6,8 @@ from pathlib import Path
 from identity_service.process.file_access import irregular
 
 FileState = tuple[int, ...]
-"""Device, inode, modification time (ns) and size of a file, which change if it is replaced or written."""
+"""The device, inode, modification time (ns) and size of a file, of which one changes if the file is replaced
+or written."""
 
 
 def state_of(stat: os.stat_result) -> FileState:

@@ -25,7 +25,7 @@ _MAX_BACKOFF: Final = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshPolicy:
-    """How often an issuer is asked for its keys, and how long they are used."""
+    """The times that govern how often an issuer is asked for its keys, and how long they are used."""
 
     floor: timedelta = timedelta(seconds=10)
     """The shortest time between two requests: tokens with invented key ids must not cause a request each."""
@@ -36,9 +36,10 @@ class RefreshPolicy:
     most_age: timedelta = timedelta(hours=24)
     """The longest lifetime that is accepted from a response."""
     kept: timedelta = timedelta(hours=24)
-    """How long the last valid keys are used beyond their lifetime while newer ones cannot be fetched."""
+    """The time for which the last valid keys are used beyond their lifetime while newer ones cannot be
+    fetched."""
     patience: timedelta = timedelta(seconds=5)
-    """How long a caller waits for a request in progress."""
+    """The longest time that a caller waits for a request in progress."""
 
     def age_of(self, document: Document) -> float:
         """Return the lifetime of a document in seconds, after which it is fetched again."""
@@ -48,7 +49,7 @@ class RefreshPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Bounds the number of waiting callers, for all issuers together and for one issuer."""
+    """A bound on the number of waiting callers, for all issuers together and for one issuer."""
 
     total: threading.BoundedSemaphore
     own: threading.BoundedSemaphore
@@ -100,7 +101,7 @@ class RemoteKeys:
         self._found = KeySet(keys={})
         self._expire = 0.0
         self._last_succeeded = False
-        """Whether the last attempt succeeded."""
+        """True if the last attempt succeeded."""
         self._attempts = 0
         self._failures = 0
         """The number of consecutive failed attempts, at most 10."""

@@ -6,7 +6,7 @@ from identity_service.domain.ports import EventLog
 from identity_service.jose.jwks import KeySet
 
 _MAX_REASONS: Final = 5
-"""How many unusable keys one log event describes."""
+"""The largest number of unusable keys that one log event describes."""
 
 
 def keys_read(event_log: EventLog, issuer: str, found: KeySet) -> None:

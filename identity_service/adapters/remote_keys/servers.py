@@ -28,7 +28,7 @@ class KeyServer:
     """One entry of the setting `jwks_servers`."""
 
     url: str
-    """Identifies the server by scheme, host and port; the rest of the URL is ignored."""
+    """A URL that identifies the server by scheme, host and port; the rest of it is ignored."""
     ca_file: Path | None = None
     """The authorities that are trusted for this server, in PEM; None = those of all other servers."""
     token_file: Path | None = None
