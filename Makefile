@@ -83,7 +83,7 @@ proto: .venv/.dev  ## Generate the Python stubs from protos/
 	  --grpc_python_out=clients/python --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --mypy_grpc_out=quiet:clients/python $(PROTOS)
 
-baseline: .venv/.dev  ## At a release: renew protos/baseline.yaml, which `make check` compares the protos with
+baseline: .venv/.dev  ## At a release only: renew protos/baseline.yaml, with which `make check` compares the protos
 	$(BIN)/buf build protos --type identityapi.v1 --exclude-source-info --output protos/baseline.yaml
 
 # Extras stay in the pins (`coverage[toml]==`); otherwise pip takes the newest version for the package with the extra.

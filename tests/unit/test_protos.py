@@ -20,7 +20,10 @@ def _buf(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def _breaking(protos: Path) -> subprocess.CompletedProcess[str]:
-    """The same comparison as in `make check`."""
+    """Compare as `make check` does.
+
+    The baseline breaks no client of the last release; it may hold additions that no release has.
+    """
     return _buf("breaking", protos, "--against", PROTOS / "baseline.yaml")
 
 
