@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.cli.output import say
+from identity_service.cli.tls_files import expiry
 from identity_service.composition import opening
 from identity_service.config.values import is_loopback
 from identity_service.domain.errors import IdentityError
@@ -68,7 +69,8 @@ def _check_dates(check: str, file: Path | None, certificate: CertificateFacts, n
         start = f"{certificate.start_time:%F %T} UTC"
         return Check(check, "FAIL", f"{of_names} is not valid before {start}; wait, or correct the clock")
     if left <= timedelta(0):
-        return Check(check, "FAIL", f"{of_names} expired on {end}; replace the file, a restart is not needed")
+        advice = f"{expiry(file, certificate)}; replace the file, a restart is not needed"
+        return Check(check, "FAIL", advice)
     if left < (certificate.expire_time - certificate.start_time) * _RENEWAL_DUE:
         return Check(check, "warn", f"{of_names} expires on {end}; renew it")
     return Check(check, "ok", f"{of_names} is valid until {end}")

@@ -29,6 +29,11 @@ def tls_options(*, tls: bool, ca: Path | None, cert: Path | None, key: Path | No
     return TlsOptions(ca_file=ca, certificate_file=cert, key_file=key) if tls or ca or cert else None
 
 
+def expiry(file: Path | None, certificate: CertificateFacts) -> str:
+    """Return a clause that names a certificate and the time at which it expired."""
+    return f"{file} ({', '.join(certificate.names)}) expired on {certificate.expire_time:%F %T} UTC"
+
+
 def _read(option: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -39,5 +44,4 @@ def _read(option: str, path: Path) -> bytes:
 def _warn_if_expired(path: Path, *certificates: CertificateFacts) -> None:
     for certificate in certificates:
         if certificate.expire_time <= datetime.now(UTC):
-            names, when = ", ".join(certificate.names), f"{certificate.expire_time:%F %T}"
-            say(f"identity: {path}: the certificate of {names} expired on {when} UTC; replace it")
+            say(f"identity: {expiry(path, certificate)}; replace the file")

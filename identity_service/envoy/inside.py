@@ -100,7 +100,7 @@ class Inside:
         logs.configure(plan.settings.log_level, plan.settings.log_format)
         try:
             # Before the start: the parent may end while that hangs.
-            threading.Thread(target=self._obey, args=[pipe], name="identity-pipe", daemon=True).start()
+            threading.Thread(target=self._await_stop, args=[pipe], name="identity-pipe", daemon=True).start()
             self.start(plan)
         except BaseException as error:
             with suppress(OSError):  # the parent has ended, which the thread notices
@@ -112,7 +112,7 @@ class Inside:
         with suppress(OSError):
             pipe.send(None)
 
-    def _obey(self, pipe: Connection) -> None:
+    def _await_stop(self, pipe: Connection) -> None:
         """Stop the service when the parent sends a grace period for calls, and send the parent the result.
 
         When the parent has ended, ends Envoy.

@@ -123,6 +123,6 @@ def test_the_service_refuses_the_client_certificate(
 
     error = said(target, "--ca", str(certifier.file), *own)
 
-    assert f"{shown.certificate_file}: the certificate of demo.example expired on" in error
+    assert f"{shown.certificate_file} (demo.example) expired on" in error
     assert f"the service at {target} closed the connection: the certificate in" in error
     assert "tls_client_ca" in error

@@ -174,7 +174,7 @@ def test_an_event_after_closing_makes_no_token_verifiable(script: Script, verifi
     verifier.wait_ready()
     verifier.close()
 
-    verifier._hear(heartbeat("e.2"))
+    verifier._apply(heartbeat("e.2"))
 
     assert not judges(verifier)
 

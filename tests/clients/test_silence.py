@@ -147,7 +147,7 @@ def test_nothing_is_given_up_while_messages_come_in_time() -> None:
     for _ in range(10):
         clocked.watchdog.expect(5.0)
         assert clocked.look(after=4.9) > 0
-        clocked.watchdog.heard()
+        clocked.watchdog.received()
 
     assert clocked.look(after=3600) > 0, "no wait counts while a message is being handled"
     assert clocked.given_up == 0

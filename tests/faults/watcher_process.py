@@ -77,7 +77,7 @@ class LightWatcher:
             async with asyncio.timeout(2 * max_silence) as limit:
                 async for message in stream:
                     limit.reschedule(now() + max_silence)
-                    self._hear(message)
+                    self._apply(message)
                     if message.HasField("time"):
                         backoff.reset()
         except grpc.RpcError as error:
@@ -88,7 +88,7 @@ class LightWatcher:
             stream.cancel()
         return None
 
-    def _hear(self, message: pb.WatchResponse) -> None:
+    def _apply(self, message: pb.WatchResponse) -> None:
         self._denied |= {revocation.denied_token.token_id for revocation in message.revocations}
         self._complete = bool(message.revision) or (self._complete and not message.restarted)
         self._revision = message.revision or self._revision

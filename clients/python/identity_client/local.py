@@ -293,7 +293,7 @@ class LocalVerifier:
             try:
                 self._fresh.begin()
                 for event in self._client.watch(self._state.revision, max_silence=max_silence):
-                    self._hear(event)
+                    self._apply(event)
                     if event.time is not None:  # a heartbeat is sent after all that was missed
                         backoff.reset()
             except ClockSetBackError as error:
@@ -308,7 +308,8 @@ class LocalVerifier:
             max_silence = self._max_silence * (2 if isinstance(failure, SilentError) else 1)
             self._closing.wait(backoff.next_pause(failure))
 
-    def _hear(self, event: WatchEvent) -> None:
+    def _apply(self, event: WatchEvent) -> None:
+        """Fold an event into the state; a heartbeat then moves the time until which the state is trusted."""
         if event.restarted:
             self._fresh.start_over()
         self._state.fold(event)

@@ -14,7 +14,7 @@ from identity_client.freshness import steady
 class Watchdog:
     """A timer that calls `give_up` once if an expected message does not come in time.
 
-    The thread that reads the stream calls `expect` and `heard`; a thread of the watchdog checks the time.
+    The thread that reads the stream calls `expect` and `received`; a thread of the watchdog checks the time.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Watchdog:
         """Expect a message within this many seconds from now."""
         self._due = self._steady() + seconds
 
-    def heard(self) -> None:
+    def received(self) -> None:
         """Expect nothing: the message has come."""
         self._due = float("inf")
 
@@ -77,7 +77,7 @@ def until_silent(stream: Any, limit: timedelta) -> Iterator[Any]:
     watchdog.start()
     try:
         for message in stream:
-            watchdog.heard()
+            watchdog.received()
             yield message
             watchdog.expect(seconds)
     except grpc.RpcError:

@@ -48,7 +48,7 @@ class Site:
         anything: Any = self.inside
         anything.service, anything._last_resort = self.service, self.resort
         self.parent, self.own = Pipe()
-        self.thread = threading.Thread(target=self.inside._obey, args=[self.own], daemon=True)
+        self.thread = threading.Thread(target=self.inside._await_stop, args=[self.own], daemon=True)
         self.thread.start()
 
 

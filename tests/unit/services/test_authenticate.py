@@ -1,6 +1,6 @@
 """A sign-in with a password: its generations, and the renewal of a weak hash."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.adapters.clock import SystemClock
 from identity_service.domain.attempts import AttemptPolicies
 from identity_service.domain.errors import CredentialRefusedError
-from identity_service.domain.ids import EVERYONE, Link, PrincipalId, new_epoch
+from identity_service.domain.ids import EVERYONE, Link, PrincipalId
 from identity_service.domain.log import Generation
 from identity_service.domain.principals import User, first_party_client
 from identity_service.domain.revocations import Revocations
@@ -101,11 +101,8 @@ class Site:
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    store = SqliteStore.open(":memory:", clock=SystemClock())
-    store.initialise(new_epoch())
-    yield Site(store)
-    store.close()
+def site(store: SqliteStore) -> Site:
+    return Site(store)
 
 
 @pytest.mark.parametrize("principal", [ALICE, EVERYONE, PrincipalId("first-party")])

@@ -1,7 +1,7 @@
 """Proofs of clients: neither the order of reads nor their time reveals which clients exist."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 from identity_service.adapters.clock import SystemClock
 from identity_service.domain.assertions import UnverifiedAssertion
 from identity_service.domain.errors import CredentialRefusedError
-from identity_service.domain.ids import EVERYONE, Link, PrincipalId, new_epoch
+from identity_service.domain.ids import EVERYONE, Link, PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule, federated_id
 from identity_service.domain.log import Generation
 from identity_service.domain.origin import PeerCertificate
@@ -140,11 +140,8 @@ PROOFS: dict[str, Prove] = {
 
 
 @pytest.fixture
-def site() -> Iterator[Site]:
-    store = SqliteStore.open(":memory:", clock=SystemClock())
-    store.initialise(new_epoch())
-    yield Site(store)
-    store.close()
+def site(store: SqliteStore) -> Site:
+    return Site(store)
 
 
 @pytest.mark.parametrize("prove", PROOFS.values(), ids=PROOFS)

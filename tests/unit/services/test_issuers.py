@@ -1,25 +1,12 @@
 """Trusted issuers in memory: all of them from the start, and again when one changes."""
 
-from collections.abc import Iterator
-
-import pytest
-
-from identity_service.adapters.clock import SystemClock
-from identity_service.domain.ids import PrincipalId, new_epoch
+from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.services.issuers import Issuers
 from identity_service.storage.sqlite import SqliteStore
 from tests.fakes.event_logs import RecordingEventLog
 from tests.fakes.issuer_keys import FakeIssuerKeys
-
-
-@pytest.fixture
-def store() -> Iterator[SqliteStore]:
-    store = SqliteStore.open(":memory:", clock=SystemClock())
-    store.initialise(new_epoch())
-    yield store
-    store.close()
 
 
 def named(name: str) -> TrustedIssuer:

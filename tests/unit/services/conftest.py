@@ -1,0 +1,18 @@
+"""The store that the tests of use cases work on, if they need a real one."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from identity_service.adapters.clock import SystemClock
+from identity_service.domain.ids import new_epoch
+from identity_service.storage.sqlite import SqliteStore
+
+
+@pytest.fixture
+def store() -> Iterator[SqliteStore]:
+    """Yield an initialised store in memory."""
+    store = SqliteStore.open(":memory:", clock=SystemClock())
+    store.initialise(new_epoch())
+    yield store
+    store.close()
