@@ -1,4 +1,4 @@
-"""`identity restore`: restores a backup into a store, and reports what it has made possible again."""
+"""`identity restore`: restores a backup into a store, and reports the access that is possible again."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Opens what the settings name, such as the store, and translates the settings for other parts."""
+"""Opens the store and the keys that the settings name, and translates the settings for other parts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -99,7 +99,7 @@ def open_vault(settings: Settings) -> Vault:
 
 
 def check_store(settings: Settings) -> Sequence[Finding]:
-    """Return how the configuration of the Redis servers conflicts with the settings; empty for SQLite.
+    """Return the conflicts of the Redis servers' configuration with the settings; empty for SQLite.
 
     Raises StoreUnavailableError, ConfigurationError.
     """
@@ -151,7 +151,7 @@ def tls_files(settings: Settings) -> TlsFiles | None:
 
 
 def limits_config(settings: Settings) -> LimitsConfig:
-    """Return the bounds on what clients may hold open."""
+    """Return the bounds on calls, streams and connections that clients may hold open."""
     return LimitsConfig(
         calls=Bound(total=settings.max_calls, per_peer=settings.max_calls_per_peer),
         receives=Bound(total=settings.max_receives, per_peer=settings.max_receives_per_peer),

@@ -55,7 +55,7 @@ _ENCRYPTION_KEYS: Final = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts that the use cases are made of."""
+    """The store, replica, keys and other parts that the use cases are built on."""
 
     settings: Settings
     clock: Clock

@@ -20,11 +20,11 @@ class JwksServer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str
-    """https://host or https://host:port, without a path."""
+    """The URL of the server: https://host or https://host:port, without a path."""
     ca_file: Path | None = None
-    """PEM file: the authorities of its certificate; None = those of `issuer_ca_file`."""
+    """A PEM file with the authorities of its certificate; None = those of `issuer_ca_file`."""
     token_file: Path | None = None
-    """File with the bearer token for its requests; None = no token."""
+    """A file with the bearer token for requests to the server; None = no token."""
 
     @field_validator("url")
     @classmethod

@@ -1,4 +1,4 @@
-"""The settings that bound what clients may hold open; docs/limits.md says what clients see at each bound."""
+"""The settings that bound calls, streams and connections of clients; docs/limits.md describes each bound."""
 
 from datetime import timedelta
 from typing import Annotated, Final

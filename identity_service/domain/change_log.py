@@ -88,7 +88,7 @@ class ChangeLog(ReadableLog, Protocol):
         """
 
     def rebuild(self) -> int:
-        """Append what the state holds and the log lacks, then set `Head.complete`.
+        """Append the facts that the state holds and the log lacks, then set `Head.complete`.
 
         That is every denial and every ended session without an entry; and conversely, the state gets every
         generation that an entry raised and the state lacks. Returns how many facts were missing. Repeating it

@@ -15,7 +15,7 @@ from typing import Final
 from identity_service.domain.ports import Clock
 
 STEP: Final = 1.0
-"""The largest change of the offset, in seconds, that is accepted without a check: what NTP slews between two
+"""The largest change of the offset, in seconds, that is accepted without a check: the slew of NTP between two
 heartbeats is far less."""
 LONGEST_BACK: Final = timedelta(hours=3)
 """A clock that is further than this behind the time that the store remembers has to be accepted by an

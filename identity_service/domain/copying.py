@@ -162,7 +162,7 @@ class CopyTarget(Protocol):
         """
 
     def discard_copy(self) -> None:
-        """Delete what an unfinished copy has left behind; does nothing if there is none.
+        """Delete the remains of an unfinished copy; does nothing if there is none.
 
         If another process is about to finish a copy, that is decided when this returns: the copy has a head,
         and this raises AlreadyExistsError, or it will never have one. Raises StoreUnavailableError, also if

@@ -78,7 +78,7 @@ class EncryptionNotPossibleError(InvalidRequestError):
 
 
 class UnauthenticatedError(IdentityError):
-    """The caller did not authenticate a principal with what it sent."""
+    """The credential or token that the caller sent does not authenticate a principal."""
 
 
 class CredentialRefusedError(UnauthenticatedError):

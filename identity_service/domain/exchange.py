@@ -113,7 +113,7 @@ def _receives(client: Client, token: AccessToken) -> bool:
 
 
 def _entitlement(client: Client, subject_token: AccessToken) -> Entitlement:
-    """Return what the client may request.
+    """Return the audiences and scopes that the client may request.
 
     `ANY` stands for the audiences or scopes of the subject token; no scope beyond those is allowed.
     """

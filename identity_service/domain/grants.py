@@ -72,7 +72,7 @@ def require_grant(client: Client, grant: Grant) -> None:
 
 
 def client_entitlement(client: Client) -> Entitlement:
-    """Return what a client may have for itself.
+    """Return the audiences, scopes and lifetime that a client may have for itself.
 
     `ANY` concerns only the users who sign in through the client.
     """
@@ -82,7 +82,7 @@ def client_entitlement(client: Client) -> Entitlement:
 
 
 def user_entitlement(client: Client, user: User) -> Entitlement:
-    """Return what a user may have through this client: what both may have."""
+    """Return the audiences and scopes that a user may have through this client: those that both may have."""
     return Entitlement(
         audiences=_both(client.audiences, user.audiences),
         scopes=_both(client.scopes, user.scopes),
@@ -98,7 +98,7 @@ def check_names(request: GrantRequest, known_scopes: frozenset[str] = frozenset(
     """Check that the names in the request are valid.
 
     Args:
-        request: what was requested.
+        request: the names that were requested.
         known_scopes: the scopes of this deployment; empty = any well-formed scope.
 
     Raises:
@@ -146,7 +146,7 @@ def _too_many(field: str, values: Sequence[str], limit: int) -> Iterable[FieldVi
 
 
 def decide_grant(entitlement: Entitlement, request: GrantRequest, bounds: LifetimeBounds) -> Granted:
-    """Return what a principal gets of its request; `check_names` must have passed.
+    """Return the part of its request that a principal is granted; `check_names` must have passed.
 
     Raises:
         InvalidRequestError: no audience was named, and the principal does not have exactly one.
@@ -192,7 +192,7 @@ def _decide_lifetime(entitlement: Entitlement, request: GrantRequest, bounds: Li
 
 
 def narrow(field: str, held: Sequence[str], asked: Sequence[str]) -> tuple[str, ...]:
-    """Return the requested part of what a session holds; no request = all of it.
+    """Return the requested scopes and audiences of a session; no request = all of them.
 
     Raises:
         ScopeNotAllowedError, AudienceNotAllowedError: the request exceeds what the session holds.

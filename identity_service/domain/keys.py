@@ -91,7 +91,7 @@ class KeyPolicy:
     publish_before: timedelta
     """The time for which verifiers may cache the keys; a new key is published this long before it signs."""
     lifetimes: Mapping[KeyPurpose, timedelta]
-    """The longest lifetime of what is made with a key of each purpose."""
+    """The longest lifetime of the tokens that are made with a key of each purpose."""
 
     def covering(self, lifetime: timedelta) -> "KeyPolicy":
         """Return the policy for tokens that live at least this long.

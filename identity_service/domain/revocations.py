@@ -248,7 +248,7 @@ class Revocations:
         return {p: table[p] for p in principals if p in table} if table else {}
 
     def why_revoked(self, token: AccessToken, principals: frozenset[PrincipalId] | None = None) -> str | None:
-        """Return a sentence that says by what the token is revoked, or None if it is not revoked.
+        """Return a sentence that names the revocation of the token, or None if it is not revoked.
 
         The token is checked by its id, its session, and each principal by name or by the token's `gen`.
         `principals` = those of the token, if the caller has them ready.

@@ -1,4 +1,4 @@
-"""The port of the store: the state and its change log, as parts of which each use case takes what it needs.
+"""The port of the store: the state and its change log, in parts, so that a use case takes the parts it needs.
 
 Contains no implementation. Promises of all parts: every method raises StoreUnavailableError if the store
 cannot be reached, and an exception of a library never leaves an implementation. A *mutation*, which is a
@@ -194,7 +194,7 @@ class AuditStore(Protocol):
 
 
 class Store(Protocol):
-    """One store: its parts, and what concerns it as a whole. Any thread may call any method."""
+    """One store: its parts, and the operations on it as a whole. Any thread may call any method."""
 
     @property
     def log(self) -> ChangeLog:

@@ -164,7 +164,7 @@ class Inside:
             shutil.rmtree(self._directory, ignore_errors=True)
 
     def start(self, plan: Plan, **parts: Any) -> None:
-        """Start a service. Raises what `Service` raises.
+        """Start a service. Raises the errors of `Service`.
 
         Args:
             plan: the settings, and the Python interpreter for processes that the service starts.

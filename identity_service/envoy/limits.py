@@ -34,7 +34,7 @@ _REQUESTS_PER_CYCLE: Final = 16
 
 _REQUEST_TIMEOUT_STATUS: Final = 408
 _DEADLINE_EXCEEDED: Final = "4"
-"""The number of the gRPC status DEADLINE_EXCEEDED."""
+"""The code of the gRPC status DEADLINE_EXCEEDED."""
 
 _HEAP: Final = "envoy.resource_monitors.fixed_heap"
 _CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"

@@ -56,7 +56,7 @@ class EnvoyService:
     def start(self) -> int:
         """Start Envoy and the service, and return the port of `listen`.
 
-        Raises ConfigurationError if Envoy does not start, and what `Service` raises inside Envoy.
+        Raises ConfigurationError if Envoy does not start, and the errors of `Service` inside Envoy.
         """
         try:
             return self._start()

@@ -32,7 +32,7 @@ _REGISTRY: Final = _Registry(algorithms=["dir", "A256GCM"])
 
 
 class Sealer:
-    """An encryptor of texts, each bound to the name of what it belongs to: a record, a line of a backup."""
+    """An encryptor of texts, each bound to the name of the record or backup line that holds it."""
 
     def __init__(
         self, master_key: Secret, other: Secret | None = None, *, untrimmed: Secret | None = None

@@ -1,6 +1,7 @@
 """The work of a replica's three threads, and their backoff while the store is unreachable.
 
-One reads entries, one sends heartbeats, one maintains the log. Does not know what the entries mean.
+One thread reads entries, one sends heartbeats, one maintains the log. The module does not interpret the
+entries.
 """
 
 import random

@@ -1,6 +1,6 @@
 """Reads one change log to its end, in order, and notices if it is not the log that was read before.
 
-Owns the cursor. Does not know what the entries mean. Used by one thread at a time.
+The module owns the cursor, and does not interpret the entries. One thread at a time uses a reader.
 """
 
 import contextlib
@@ -160,7 +160,7 @@ class LogReader:
         self._may_have_lost = self._read_before
 
     def _fold_page(self, page: LogPage) -> bool:
-        """Fold a page, all of it or nothing; returns False if it does not continue what was read before."""
+        """Fold a page, all of it or nothing; return False if it does not continue the entries read before."""
         cursor, head = self.cursor, page.head
         if head.epoch != cursor.epoch or head.position < cursor.position:
             return False

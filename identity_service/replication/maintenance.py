@@ -109,7 +109,7 @@ class LogMaintenance:
         self._work.set()
 
     def held(self, head: Head, position: int, time: datetime | None) -> None:
-        """Note the position known now; request a trim of what has been known for the retention.
+        """Note the position known now; request a trim of the entries known for longer than the retention.
 
         Args:
             head: the head that the last heartbeat returned.

@@ -1,7 +1,8 @@
 """The replica: this process's copy of the change log, folded into memory.
 
-Owns what is known, up to which revision, and since when that is confirmed. Starts no thread (`follower.py`
-does) and knows no database: it reads through the port ChangeLog.
+The replica owns the known facts, the revision up to which they are known, and the time at which that was last
+confirmed. It starts no thread (`follower.py` does) and knows no database: it reads through the port
+ChangeLog.
 """
 
 import threading

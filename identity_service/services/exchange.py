@@ -72,7 +72,7 @@ class Exchanger:
             BindingRequiredError: the token must be bound, and the connection has no certificate.
             EncryptionNotPossibleError: the audience has no encryption key.
 
-        Also raises what `Authenticator.client`, `Verifier.verify` and `decide_exchange` raise.
+        Also raises the errors of `Authenticator.client`, `Verifier.verify` and `decide_exchange`.
         """
         proven = self._authenticator.client(credential, origin)
         subject = self._verified("subject_token", request.subject_token, origin)

@@ -35,7 +35,7 @@ class FoldRule:
 REFUSED: Final = FoldRule(whole=20, keys=1000)
 """The rule for refused calls. Any caller can cause one, so few of them are recorded."""
 DONE_KEYS: Final = 10_000
-"""`FoldRule.keys` for successful calls; `whole` is the setting `audit_burst`.
+"""The `FoldRule.keys` for successful calls, for which `whole` is the setting `audit_burst`.
 
 More of them are recorded, since they need a credential and say which principal got which token.
 """

@@ -144,7 +144,7 @@ class KeyRing:
     def on_change(self, change: RecordChanged | None) -> None:
         """Read the keys again if one of them may have changed (None = anything may have).
 
-        Raises what `load` raises, but NoSigningKeyError instead of ConfigurationError if keys are held
+        Raises the errors of `load`, but NoSigningKeyError instead of ConfigurationError if keys are held
         already. The change is then not applied, and the process becomes stale and refuses to answer: with
         fewer keys than the other processes, it would reject valid tokens.
         """

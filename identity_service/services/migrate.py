@@ -63,7 +63,7 @@ class Migration:
         self._command = f"identity migrate {source.url} {target.url}"
 
     def run(self) -> Migrated:
-        """Copy everything, or finish what an earlier run began; the source stays fenced.
+        """Copy everything, or finish the copy that an earlier run began; the source stays fenced.
 
         Raises:
             AlreadyExistsError: the target holds data.
@@ -204,7 +204,8 @@ class Migration:
 
         Args:
             epoch: the epoch of the target.
-            copied: what this run has copied, to compare the target with; None = an earlier run has copied.
+            copied: the items that this run has copied, to compare the target with; None = an earlier run has
+                copied them.
 
         Raises StoreUnavailableError; StoreDamagedError if the target lacks something of `copied`.
         """

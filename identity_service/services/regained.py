@@ -1,7 +1,7 @@
 """Compares the records of a backup with those of the store that a restore replaces.
 
-The result names what the restore makes possible again, so that the operator knows what to disable and which
-credentials to rotate.
+The result names the access that the restore makes possible again, so that the operator knows which principals
+to disable and which credentials to rotate.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Builds the access token of a grant and the refresh token of a session, for Issue and Refresh alike.
 
-Makes no decision about what is granted. A use case finds the recipient of an encrypted token before it stores
-or rotates anything, so that a call that fails changes nothing.
+The module makes no decision about grants. A use case finds the recipient of an encrypted token before it
+stores or rotates anything, so that a call that fails changes nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence

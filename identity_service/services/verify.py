@@ -182,7 +182,7 @@ class Verifier(Generic[R]):
         return known
 
     def _check_current(self, known: Verified[R], *, may_wait: bool) -> Rejected | None:
-        """Check what may have changed since the signature was verified: key, times, revocation."""
+        """Check everything that may have changed since the signature was verified: key, times, revocation."""
         now = self._clock.unix()
         if self._keys.verifying(known.key_id) is None:
             return _reject(RejectionReason.UNKNOWN_KEY, "the token's key is no longer in use")

@@ -1,7 +1,7 @@
 """A supervisor of worker processes that share one port; it restarts workers that end.
 
-Knows how processes start and end, not what they serve. A worker reports on a pipe that it is ready. It ends
-on SIGTERM, and by itself when its parent has ended.
+The module starts and ends processes, and does not know their service. A worker reports on a pipe that it is
+ready. It ends on SIGTERM, and by itself when its parent has ended.
 """
 
 import multiprocessing

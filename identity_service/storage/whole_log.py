@@ -53,7 +53,7 @@ def lost_generations(
 
 
 def require_none_lost(where: str, count: int) -> None:
-    """Raise StoreDamagedError if `count` generations are lost for good; `where` names what held them."""
+    """Raise StoreDamagedError if `count` generations are lost for good; `where` names their table or key."""
     if count:
         raise StoreDamagedError(
             f"{where} has lost {count} of the generations that were raised, and the log has their entries no "

@@ -208,7 +208,7 @@ class AdminClient(ServiceClient):
             yield from page.sessions
 
     def revoke_session(self, session_id: str, *, reason: str = "") -> EndedSessions:
-        """End one session."""
+        """End the session with this id; its tokens are refused from then on."""
         return self._revoke_sessions(pb.RevokeSessionsRequest(session_id=session_id, reason=reason))
 
     def revoke_sessions(self, *, subject: str = "", keep: str = "", reason: str = "") -> EndedSessions:

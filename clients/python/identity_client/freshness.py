@@ -1,4 +1,4 @@
-"""Decides until when the state that a watch has sent may be trusted. Knows no keys and no tokens.
+"""Decides until which time the state that a watch has sent may be trusted. Knows no keys and no tokens.
 
 Freshness is measured by the boot clock, which is never set. The wall clock, by which tokens expire, is
 compared with the service's clock and with its own past. The *offset* is the wall clock minus the boot clock:

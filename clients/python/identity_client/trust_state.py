@@ -72,7 +72,7 @@ class TrustState:
                     del self.denied[id_]
 
     def why_revoked(self, token: SignedToken, principals: frozenset[str]) -> str | None:
-        """Return a sentence that says what revoked the token, or None if it is not revoked."""
+        """Return a sentence that names the revocation of the token, or None if it is not revoked."""
         claims = token.claims
         if claims.token_id in self.denied:
             return "the token was revoked"

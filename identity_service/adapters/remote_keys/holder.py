@@ -64,7 +64,7 @@ class HeldIssuerKeys:
         Args:
             fetch: fetches the document at a URL.
             clock: measures the ages of keys.
-            event_log: receives what happens with the keys of each issuer.
+            event_log: receives the events about the keys of each issuer.
             waiting: how many callers may wait for requests to all issuers together. At most half of them, and
                 at least one, may wait for the same issuer.
             policy: how often issuers are asked; None = the defaults.

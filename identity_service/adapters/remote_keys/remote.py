@@ -110,7 +110,7 @@ class RemoteKeys:
         now = clock.monotonic()
         self._due = now
         self._earliest = now
-        """No request is made before this time, by the monotonic clock."""
+        """The earliest time of the next request, by the monotonic clock."""
         self._closing = False
         self._has_thread = False
         with self._changed:

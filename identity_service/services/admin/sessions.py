@@ -25,7 +25,7 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfSubject:
-    """The sessions of a user."""
+    """A selection: the sessions of a user."""
 
     subject: PrincipalId | None = None
     """The user; None = the caller."""
@@ -33,21 +33,21 @@ class OfSubject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfClient:
-    """The sessions of all users who signed in through a client."""
+    """A selection: the sessions of all users that signed in through a client."""
 
     client_id: PrincipalId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneSession:
-    """The session with this id."""
+    """A selection: the session with this id."""
 
     session_id: SessionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllBut:
-    """All sessions of a user, except one."""
+    """A selection: all sessions of a user, except one."""
 
     owner: OfSubject
     kept: SessionId | None = None

@@ -52,7 +52,7 @@ class RedisLog:
         self._writer = writer
 
     def head(self) -> Head:
-        """Return the end of the log now, and whether log and state hold what the head counts."""
+        """Return the end of the log now, after counting whether log and state are complete (`Head.whole`)."""
         return self.read(0, 0).head
 
     def read(self, after: int, limit: int) -> LogPage:

@@ -1,6 +1,6 @@
 """Loading the scripts of `lua/`, each between the shared prelude and epilogue.
 
-This module does not know what the scripts do.
+This module does not know the purpose of any script.
 """
 
 import hashlib

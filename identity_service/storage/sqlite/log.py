@@ -223,7 +223,7 @@ def _renew(connection: sqlite3.Connection, found: Epoch | None, epoch: Epoch) ->
     """Give the log a new epoch, if it still has the epoch `found`; returns the epoch that it has now.
 
     From then on, entries up to the present end may be missing (the floor), and the log is incomplete until a
-    rebuild has appended what the state holds. The count of generations never decreases, so that the rebuild
+    rebuild has appended the facts of the state. The count of generations never decreases, so that the rebuild
     sees whether one is lost for good. Raises StoreUninitializedError if `found` is an epoch and the store has
     lost its head.
     """

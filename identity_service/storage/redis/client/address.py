@@ -51,7 +51,7 @@ class Address:
     url: str = field(repr=False)
     """The URL of the first host in the form that redis-py parses: one server, `redis` or `rediss`."""
     sentinel_options: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """`username` and `password` for the Sentinels, if the URL has them."""
+    """The `username` and `password` for the Sentinels, if the URL has them."""
 
 
 def parse(url: str) -> Address:

@@ -92,7 +92,7 @@ class CircuitBreaker:
         after more than two in a row.
 
         Args:
-            trial: what `enter` returned to this call.
+            trial: the value that `enter` returned to this call.
             unreachable: whether not even a connection could be opened.
             refusal: why the server must not be used, if it answers but is refused.
         """

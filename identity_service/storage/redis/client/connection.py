@@ -1,6 +1,6 @@
 """The client of Redis: runs scripts and commands on the server that owns their keys.
 
-This module does not know what the scripts do. No call takes much longer than its timeout, and the
+This module does not know the purpose of any script. No call takes much longer than its timeout, and the
 number of retries is bounded.
 """
 

@@ -19,7 +19,7 @@ class Finding:
     """A problem of a Redis server that the operator should know of."""
 
     severity: Literal["refuse", "warn"]
-    """`refuse` = the server must not be used."""
+    """The severity: `refuse` = the server must not be used."""
     what: str
     """The problem and its consequence."""
     fix: str

@@ -34,7 +34,7 @@ _PLAIN: Final[dict[str, Callable[[], IdentityError]]] = {
     "IDN_UNFINISHED": CopyUnfinishedError,
     "IDN_REPLACED": StoreReplacedError,
 }
-"""The refusals for which the class of the error has a message of its own."""
+"""The refusals of scripts whose error class already has a message."""
 _DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
 """The error of a script that finds a key with contents that this service did not write: the key, and its
 fault."""
