@@ -252,7 +252,7 @@ class Settings(LimitSettings):
     @field_validator("known_scopes", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        """Accept names separated by commas or spaces, for the environment."""
+        """Split a text of names separated by commas or spaces, as in an environment variable."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @field_validator("durability")

@@ -33,7 +33,7 @@ def texts(given: Sequence[str] | None) -> list[str]:
 
 
 def time_of(message: Timestamp) -> datetime | None:
-    """Return the time, or None if it is unset."""
+    """Return the time of a field, or None if the field is unset."""
     return moment(message) if message.seconds or message.nanos else None
 
 

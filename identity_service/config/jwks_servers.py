@@ -47,7 +47,7 @@ class JwksServer(BaseModel):
 
 
 def _read(value: object) -> object:
-    """Accept the list as JSON text, for the environment."""
+    """Parse the list if it is JSON text, as in an environment variable."""
     if isinstance(value, str):
         try:
             value = json.loads(value or "[]")

@@ -83,7 +83,7 @@ class LimitSettings(BaseModel):
     @field_validator("limits_exempt", mode="before")
     @classmethod
     def _split_networks(cls, value: object) -> object:
-        """Accept entries separated by commas or spaces, for the environment."""
+        """Split a text of entries separated by commas or spaces, as in an environment variable."""
         return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @field_validator("limits_exempt")

@@ -11,7 +11,8 @@ SAFE_URL: Final = "an https URL (http on loopback only) without user, password o
 def is_safe_url(text: str) -> bool:
     """Return whether a URL satisfies SAFE_URL and is ASCII.
 
-    Keys that can be replaced on their way here prove nothing.
+    Keys that are fetched without TLS could be replaced on the way, so tokens verified with them prove
+    nothing.
     """
     if not (len(text) <= MAX_URL_CHARS and text.isascii() and text.isprintable() and " " not in text):
         return False

@@ -37,7 +37,7 @@ class Sealer:
     def __init__(
         self, master_key: Secret, other: Secret | None = None, *, untrimmed: Secret | None = None
     ) -> None:
-        """Derive the keys.
+        """Derive the encryption keys from the master keys.
 
         Args:
             master_key: seals and opens.

@@ -50,7 +50,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
-    """All declared records of a file."""
+    """The declaration of a file: all of its records."""
 
     wanted: tuple[Wanted, ...]
     """The declared records, in the order of KINDS."""

@@ -22,7 +22,7 @@ class BackgroundThread:
     """
 
     def __init__(self, name: str, run: Run, wake: Callable[[], None] = lambda: None) -> None:
-        """Create a thread that does `run`; `wake` ends a wait of `run` for anything but its event."""
+        """Create a thread that does `run`; `wake` interrupts a wait of `run` that its event does not end."""
         self.name = name
         self._run = run
         self._wake = wake

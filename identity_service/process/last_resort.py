@@ -19,11 +19,11 @@ from identity_service.process.exit_codes import Exit
 from identity_service.telemetry import logs
 
 INSIDE: Final = 1.25
-"""The seconds for the service inside Envoy."""
+"""The delay, in seconds, of the forced end of the service inside Envoy."""
 SERVING: Final = 2.5
-"""The seconds for a process that serves: alone, as a worker, or beside Envoy."""
+"""The delay, in seconds, of the forced end of a process that serves: alone, as a worker, or beside Envoy."""
 SUPERVISING: Final = 4.25
-"""The seconds for the supervisor of workers."""
+"""The delay, in seconds, of the forced end of the supervisor of workers."""
 BETWEEN: Final = 0.75
 """The seconds after the forced end of an inner process at which the outer process kills it, if it still
 runs."""

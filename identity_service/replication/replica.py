@@ -141,7 +141,7 @@ class Replica:
         return False
 
     def reach(self, revision: Revision | None) -> None:
-        """Read the log to its end, unless `revision` is already known; None = in any case.
+        """Read the log to its end; if a revision is given, only if it has not been read yet.
 
         Raises NotReadyError, ServerBusyError if too many callers wait for the store, RevisionNotReachedError
         if the log ends before the revision, StoreUnavailableError.

@@ -31,7 +31,7 @@ _FIRST: Final = re.compile(rb'\{"identity_backup":([0-9]{1,9})(?:,"id":"([0-9a-f
 
 
 class TextSealer(Protocol):
-    """The master key: it seals and opens texts."""
+    """A sealer of texts, which holds the master key."""
 
     def seal(self, text: str, name: str, /) -> str:
         """Return a sealed text without line breaks that `open_text` opens only under the same name."""
@@ -39,7 +39,8 @@ class TextSealer(Protocol):
     def open_text(self, sealed: str, name: str, /) -> str | None:
         """Return the text, or None if it cannot be opened.
 
-        Then it was sealed with another master key or under another name, or it is damaged.
+        The text cannot be opened if it was sealed with another master key or under another name, or is
+        damaged.
         """
 
 

@@ -31,7 +31,7 @@ class RedisStore:
     """A store on Redis, implementing the port `Store`. Thread-safe."""
 
     def __init__(self, connection: Connection, clock: Clock | None, keep_events: RingSizes) -> None:
-        """Use a connection, without calling the server; `clock` None = the time of the server."""
+        """Create a store on a connection, without calling the server; `clock` None = the server's time."""
         self._connection = connection
         self._writer = writer = Writer(connection, clock, keep_events)
         sessions = SpreadSessions if connection.is_spread else RedisSessions
