@@ -1,4 +1,4 @@
-"""The command: parses the flags, runs the measurements, and prints the report.
+"""The command `python -m benchmarks`: parses the flags, runs the measurements, and prints the report.
 
 See docs/benchmarks/README.md.
 
@@ -25,7 +25,7 @@ _MET: Final = 0
 _SHORT: Final = 1
 _NOT_MEASURED: Final = 2
 _LONGEST: Final = 3600
-"""Seconds that a run may take, in addition to the time of its rounds."""
+"""The number of seconds that a run may take, in addition to the time of its rounds."""
 _MOST_SIDES: Final = 60
 
 

@@ -23,7 +23,7 @@ _TRIALS: Final[tuple[tuple[frozenset[str], Trial], ...]] = (
     ),
     (frozenset({names.ALONE_P99, names.BESIDE_P99}), logins.trial),
 )
-"""The names of the figures that a trial measures → the trial."""
+"""A map from the names of the figures that a trial measures to the trial."""
 _DENYLIST: Final = frozenset(
     {names.DENIALS_NONE, names.DENIALS_FULL, names.DENIAL_BYTES, names.REPLICA_ALONE, names.COLD_START}
 )

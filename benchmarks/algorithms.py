@@ -31,7 +31,7 @@ from identity_service.jose.vault import Vault
 ISSUER: Final = "https://identity.example"
 _ROUNDS: Final = 50
 _SECONDS: Final = 0.005
-"""Length of one measurement."""
+"""The length of one measurement in seconds."""
 
 
 class OneKey:

@@ -15,7 +15,7 @@ class Condition:
     needs: tuple[str, ...]
     """The names of the figures that the condition needs."""
     value: Callable[..., float]
-    """Computes the value from the medians of `needs`, in their order."""
+    """A function that computes the value from the medians of `needs`, in their order."""
     limit: float
     at_most: bool = False
     unit: str = ""

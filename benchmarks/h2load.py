@@ -33,7 +33,7 @@ class Shape:
 
     connections: int
     streams: int
-    """Calls in flight on each connection."""
+    """The number of calls in flight on each connection."""
 
     @property
     def in_flight(self) -> int:
@@ -51,9 +51,9 @@ class Outcome:
 
     calls: int
     bad: int
-    """Calls that failed, had an error or timed out, by the rules of HTTP."""
+    """The number of calls that failed, had an error or timed out, by the rules of HTTP."""
     data_bytes: int
-    """Bytes of the bodies of all answers."""
+    """The number of bytes in the bodies of all answers."""
 
 
 def require() -> None:

@@ -1,4 +1,4 @@
-"""Measures the time of a Verify by the load, up to saturation: a curve of each engine, and no bar.
+"""Measures how long a Verify takes at each load, up to saturation: a curve for each engine, and no bar.
 
 Calls begin at the times of a Poisson process, whether or not earlier calls are answered. First a closed loop
 measures the highest rate of the engine; the rates of the curve are fractions of it.

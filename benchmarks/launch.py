@@ -1,4 +1,4 @@
-"""Starts the service under test with the real command, as an operator would. Makes no calls of it."""
+"""Starts the service under test with the real command, as an operator would. Makes no calls to it."""
 
 import contextlib
 import functools
@@ -30,7 +30,7 @@ class Running:
     target: str
     process: Process
     seconds: float
-    """Seconds from the start until it served."""
+    """The number of seconds from the start until it served."""
 
 
 class Launcher:

@@ -23,7 +23,8 @@ from benchmarks.sides import GrpcSide, HttpSide, LoadSide, WorkSide
 
 LOOPBACK: Final = "127.0.0.1"
 POOL: Final = 4_000
-"""Tokens in turn; the server remembers a few hundred, so each is new to it whenever it comes again."""
+"""The number of tokens that are used in turn; the server remembers a few hundred, so each is new to it
+whenever it comes again."""
 _FEW_REMEMBERED: Final = {"IDENTITY_CACHE_BYTES": str(2**20)}
 _FORM: Final = "application/x-www-form-urlencoded"
 

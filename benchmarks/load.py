@@ -1,4 +1,4 @@
-"""Makes calls that differ, or that come at a given rate: h2load can do neither.
+"""Makes calls that differ from each other, or that begin at a given rate: h2load can do neither.
 
 Run it as `python -m benchmarks.load TARGET` with an order as JSON on standard input; it prints its counts. In
 a closed loop each answer starts the next call. At a rate, calls begin at the times of a Poisson process,
@@ -29,7 +29,8 @@ from identityapi.v1 import identity_service_pb2 as pb
 SERVICE: Final = "/identityapi.v1.IdentityService/"
 _PATIENCE: Final = 10.0
 _STREAMS: Final = 100
-"""Most calls in flight on each connection if calls come at a rate: as many as servers commonly allow."""
+"""The largest number of calls in flight on each connection if calls come at a rate: as many as servers
+commonly allow."""
 _SEED: Final = 1
 
 
@@ -38,12 +39,13 @@ class Order:
     """The order that the program carries out, as JSON."""
 
     work: str
-    """empty, verify or refresh."""
+    """The kind of calls: empty, verify or refresh."""
     seconds: float
     items: Sequence[str] = field(default=(), repr=False)
-    """verify: serialized requests in hexadecimal, used in turn. refresh: the token of each session."""
+    """The items of the calls. For verify: serialized requests in hexadecimal, used in turn. For refresh: the
+    token of each session."""
     rate: float = 0.0
-    """Calls per second; 0 = a closed loop."""
+    """The number of calls per second; 0 = a closed loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +53,15 @@ class Report:
     """The report that the program prints, as JSON."""
 
     calls: int
-    """Calls that were answered rightly within the time."""
+    """The number of calls that were answered rightly within the time."""
     seconds: float
     bad: int
     first_error: str
     busy: dict[int, float]
-    """Core → the fraction of the time in which it was busy."""
+    """A map from a core to the fraction of the time in which it was busy."""
     p50: float
     p99: float
-    """Seconds of a call."""
+    """The 99th percentile of the time of a call, in seconds."""
     tokens: list[str] = field(repr=False)
     """The newest refresh token of each session."""
 

@@ -27,7 +27,7 @@ from identityapi.v1 import token_pb2
 
 IN_FLIGHT: Final = 64
 _LONGER: Final = 2
-"""How many times as long as other rounds a round is, so that there are enough calls for a p99."""
+"""The factor by which a round is longer than other rounds, so that there are enough calls for a p99."""
 _AT_ONCE: Final = {
     # Room for all of them, and for those of the round before that nobody waits for any more: else most
     # would be told to come again, and there would be less to bear.

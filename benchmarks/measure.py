@@ -15,9 +15,9 @@ import grpc
 from benchmarks.processes import BenchmarkError, Cores
 
 FAILURES: Final = (BenchmarkError, grpc.RpcError, subprocess.SubprocessError, OSError, AssertionError)
-"""Errors after which a measurement is missing, while the others continue."""
+"""The errors after which a measurement is missing, while the others continue."""
 WARM_UP: Final = 0.5
-"""Seconds for which each side is warmed up before the first round."""
+"""The number of seconds for which each side is warmed up before the first round."""
 PER_SECOND: Final = "calls/s"
 
 
@@ -26,7 +26,7 @@ class Sample:
     """The result of one side in one round."""
 
     rate: float
-    """Right answers per second."""
+    """The number of right answers per second."""
     server_busy: float
     """The fraction of the time in which the server's core was busy."""
     load_busy: float
@@ -42,7 +42,7 @@ class Figures:
     """One value for each round."""
     unit: str = PER_SECOND
     server_busy: float | None = None
-    """The median; None if no core was kept busy."""
+    """The median of the fraction for which the server's core was busy; None if no core was kept busy."""
     load_busy: float | None = None
 
     @classmethod
@@ -66,7 +66,7 @@ class Findings:
 
     figures: dict[str, Figures] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
-    """The name of a figure that could not be measured → the reason."""
+    """A map from the name of a figure that could not be measured to the reason."""
     details: dict[str, Any] = field(default_factory=dict)
     """Results that no bar needs, as they are in the JSON."""
 
@@ -87,7 +87,7 @@ class Bench:
     seconds: float
     """The length of a round."""
     say: Callable[[str], None]
-    """Reports the progress to the user."""
+    """A function that reports the progress to the user."""
 
 
 def reason_of(error: BaseException) -> str:

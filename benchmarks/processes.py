@@ -19,11 +19,11 @@ _REASON_LENGTH: Final = 300
 
 
 class BenchmarkError(Exception):
-    """Nothing could be measured, or the result does not count; the message gives the reason."""
+    """A measurement failed, or its result does not count; the message gives the reason."""
 
     @property
     def reason(self) -> str:
-        """Return one line: what happened, and the last line of a quoted log that gives the reason."""
+        """Return one line: the error, and the last line of a quoted log that gives the reason."""
         happened, *quoted = filter(None, (line.strip(" │╭╮╰╯─") for line in str(self).splitlines()))
         errors = [line for line in quoted if "error" in line.lower() and " " in line] or quoted
         return f"{happened} {errors[-1]}"[:_REASON_LENGTH] if errors else happened
@@ -35,7 +35,7 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cores:
-    """The core for the servers, and the core for the load and for what the servers depend on."""
+    """The core for the servers, and the core for the load and for Redis."""
 
     server: int
     load: int

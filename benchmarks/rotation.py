@@ -32,7 +32,7 @@ from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
 
 CLIENTS: Final = 2
 _FRESH_SECONDS: Final = 0.1
-"""Seconds after which a client requests another token."""
+"""The number of seconds after which a client requests another token."""
 _DEADLINE: Final = 10.0
 _RETIRE_EVERY: Final = 4
 _SETTINGS: Final = {"IDENTITY_PUBLISH_BEFORE": "0s"}
@@ -46,7 +46,7 @@ class Call:
     begun: float
     ended: float
     outcome: str
-    """`verified`, `rejected`, or the status of a call that failed."""
+    """The outcome: `verified`, `rejected`, or the status of a call that failed."""
 
 
 @dataclass(frozen=True, slots=True)

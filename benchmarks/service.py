@@ -27,11 +27,11 @@ from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_grpc
 
 DENIALS: Final = 10_000
-"""Live denials while Verify is measured."""
+"""The number of live denials while Verify is measured."""
 SESSIONS: Final = 2_000
-"""Sessions that are refreshed in turn, so that each is refreshed about once in a round."""
+"""The number of sessions that are refreshed in turn, so that each is refreshed about once in a round."""
 BATCH: Final = 100
-"""Tokens in one VerifyBatch."""
+"""The number of tokens in one VerifyBatch."""
 USER: Final = "benchmark"
 AUDIENCE: Final = "orders"
 _SCOPE: Final = "orders.read"
@@ -58,7 +58,7 @@ def serve(
     """Initialise the store, create a client and a user, and serve until the block ends.
 
     Args:
-        directory: for the files of the service.
+        directory: the directory for the files of the service.
         store_url: the store.
         cores: the core of the service, and that of the load.
         fill: adds more to the store before the service starts.

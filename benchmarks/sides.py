@@ -1,4 +1,4 @@
-"""The kinds of sides: gRPC and HTTP/1.1 by h2load, calls that differ by the load process, and bare work.
+"""The kinds of sides: gRPC and HTTP/1.1 by h2load, varied calls by the load process, and work without calls.
 
 Each checks the content of one answer before and after every round, or of every answer. Knows no bar.
 """
@@ -22,7 +22,7 @@ from benchmarks.processes import BenchmarkError, Cores, Stopwatch, on_core
 _DEADLINE: Final = 10.0
 _LOAD_SLACK: Final = 90.0
 Check = Callable[[bytes], str]
-"""Checks one serialized answer; returns what is wrong with it, or the empty text."""
+"""A function that checks one serialized answer, and returns the fault in it, or the empty text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class GrpcSide:
     """The file to write the framed request to."""
     cores: Cores
     per_call: int = 1
-    """Results in one answer, if results are counted and not calls."""
+    """The number of results in one answer, if results are counted and not calls."""
     unit: str = PER_SECOND
 
     def measure(self, seconds: float) -> Sample:
@@ -108,7 +108,7 @@ class LoadSide:
     target: str
     cores: Cores
     work: str
-    """See `load.Order`."""
+    """The kind of calls; see `load.Order`."""
     items: Sequence[str] = field(default=(), repr=False)
     unit: str = PER_SECOND
 

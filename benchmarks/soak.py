@@ -38,7 +38,7 @@ _ROTATIONS: Final = 20
 _WATCHERS: Final = 4
 _SESSIONS: Final = 500
 _SAMPLES: Final = 400
-"""Approximate number of samples in a run; they are the same number of calls apart."""
+"""The approximate number of samples in a run; they are the same number of calls apart."""
 _DEADLINE: Final = 30.0
 _LEEWAY: Final = 2.0
 _LOCAL_POOL: Final = ("grpc.use_local_subchannel_pool", 1)
@@ -218,7 +218,7 @@ class _Load:
 
 
 class _Watchers:
-    """Streams of Watch; it is an error if one of them is cut off."""
+    """The open streams of Watch; it is an error if one of them is cut off."""
 
     def __init__(self, target: str) -> None:
         self.heard = 0

@@ -19,11 +19,12 @@ from identityapi.v1 import token_pb2
 
 _SERVICE: Final = "/identityapi.v1.IdentityService/"
 _HOT: Final = 1000
-"""Tokens that are verified repeatedly; each is replaced by a new one at some time."""
+"""The number of tokens that are verified repeatedly; each is replaced by a new one at some time."""
 _WAITING: Final = 200
-"""Most new tokens that wait for their first Verify; they are few, so that they have not expired by then."""
+"""The largest number of new tokens that wait for their first Verify; they are few, so that they have not
+expired by then."""
 _REMEMBERED: Final = 500
-"""Revoked tokens that are verified again."""
+"""The number of revoked tokens that are verified again."""
 _BATCH: Final = 10
 _MIX: Final = {
     "seen": 780,
@@ -35,7 +36,7 @@ _MIX: Final = {
     "revoke": 15,
     "batch": 5,
 }
-"""Calls of each kind in a thousand."""
+"""The number of calls of each kind in a thousand."""
 _GONE: Final = frozenset({pb.REJECTION_REASON_REVOKED, pb.REJECTION_REASON_EXPIRED})
 
 
@@ -60,7 +61,7 @@ class When:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call to make, and the check of its answer, which returns what is wrong or the empty text."""
+    """A call to make, and the check of its answer, which returns the fault or the empty text."""
 
     kind: str
     path: str
@@ -99,7 +100,8 @@ class Mix:
         }
         self.counts: Counter[str] = Counter()
         self.revoked = 0
-        """How many tokens were revoked while they were good; only those revocations are in the log."""
+        """The number of tokens that were revoked while they were good; only those revocations are in the
+        log."""
 
     def next(self) -> Call:
         """Return the next call to make."""

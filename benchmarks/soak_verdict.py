@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 MOST_GROWTH: Final = 5.0
-"""MB for a million calls; the samples of one run differ by as much."""
+"""The largest growth in MB for a million calls; the samples of one run differ by as much."""
 _ENOUGH: Final = 200_000
-"""Calls; with fewer the caches are hardly full, and there is no verdict."""
+"""The number of calls below which there is no verdict, since the caches are hardly full."""
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 

@@ -27,7 +27,7 @@ from identityapi.v1 import trust_service_pb2_grpc as trust_grpc
 
 _REVOCATIONS: Final = 200
 _CONNECTIONS: Final = 20
-"""Connections to each process, which the watchers share, as in a service mesh."""
+"""The number of connections to each process, which the watchers share, as in a service mesh."""
 _PATIENCE: Final = 60.0
 
 

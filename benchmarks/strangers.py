@@ -1,4 +1,4 @@
-"""Measures what a client without a credential (a stranger) does to other clients: bar S15.
+"""Measures the effect of a client without a credential (a stranger) on other clients: bar S15.
 
 `python -m benchmarks.strangers --seconds 30`. Each abuse has a service of its own, on each engine, and comes
 once from an address of its own and once from the address of the client that is measured. The abuser runs on
@@ -34,7 +34,8 @@ ABUSES: Final[Mapping[str, tuple[str, int]]] = {
     "7": ("watch", 450),
     "8": ("passwords", 60),
 }
-"""The line of the tables in docs/benchmarks/README.md → the abuse (tests/abuse/abuses.py) and its size."""
+"""A map from the line of the tables in docs/benchmarks/README.md to the abuse (tests/abuse/abuses.py) and its
+size."""
 SOURCES: Final = ("127.0.0.2", "127.0.0.1")
 """The abuser's own address, for which the bar holds, and the address of the measured client."""
 ENGINES: Final = ("grpcio", "envoy")
@@ -70,7 +71,7 @@ def main() -> int:
 
 
 def shortcomings(row: Row) -> Sequence[str]:
-    """Return where the row misses the bar."""
+    """Return the parts of the bar that the row misses."""
     missed = [
         f"{name} p99 {times.p99_ms:.0f} ms" for name, times in row.methods.items() if times.p99_ms > P99_MS
     ]

@@ -26,14 +26,15 @@ from tests.abuse.site import resident_bytes
 MB: Final = 1_000_000
 METHODS: Final = ("Verify", "Issue", "Refresh", "Revoke", "Check")
 _DEADLINE: Final = 2.0
-"""Seconds after which a call counts as failed."""
+"""The number of seconds after which a call counts as failed."""
 _PERIOD: Final = 0.025
-"""Seconds from one round of calls to the next."""
+"""The number of seconds from one round of calls to the next."""
 _SESSIONS: Final = 4
-"""Sessions that are refreshed in turn: the service limits one session to 1,000 rotations in a minute."""
+"""The number of sessions that are refreshed in turn: the service limits one session to 1,000 rotations in a
+minute."""
 _WARM_UP: Final = 2.0
 _SETTLE: Final = 20.0
-"""Seconds after the abuse in which the service may return memory."""
+"""The number of seconds after the abuse in which the service may return memory."""
 _NICE: Final = "10"
 """The priority of the abuser, which shares a core with the client that is measured."""
 _SETTINGS: Final = {"IDENTITY_REFLECTION": "true", "IDENTITY_DRAIN_GRACE": "1s"}
@@ -49,7 +50,7 @@ class Times:
     p99_ms: float
     max_ms: float
     failures: Mapping[str, int]
-    """Status → how many calls ended with it, including deadlines."""
+    """A map from a status to the number of calls that ended with it, including deadlines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class Row:
     threads_before: int
     threads_most: int
     outcomes: Mapping[str, int]
-    """What happened to the abuser."""
+    """The number of each event that the abuser saw, such as the status of a call."""
 
 
 @dataclass(slots=True)
@@ -128,7 +129,7 @@ def trial(bench: Bench, engine: str, abuse: str, count: int, source: str) -> Row
 def _abused(
     bench: Bench, abuse: str, count: int, target: str, source: str
 ) -> Iterator[Callable[[], Mapping[str, int]]]:
-    """Run the abuser during the block; yield a function that returns what happened to it."""
+    """Run the abuser during the block; yield a function that returns the number of each event it saw."""
     if abuse == "none":
         yield dict
         return

@@ -1,4 +1,4 @@
-"""The yardstick: an empty unary RPC on a grpcio server with the service's own threads and options.
+"""The server for comparison: an empty unary RPC on grpcio with the service's own threads and options.
 
 Run as `python -m benchmarks.peers.empty_grpc`; prints its port once it serves.
 """
@@ -21,7 +21,7 @@ _THREADS: Final = Settings.model_fields["verify_threads"].default
 
 
 class _EventLog:
-    """Implements the port EventLog."""
+    """An implementation of the port EventLog that discards all events."""
 
     def record(self, event: str, **fields: object) -> None:
         print(event, fields, file=sys.stderr)

@@ -1,4 +1,6 @@
-"""The command: draws three SVG files from the JSON of a run. The same JSON gives the same bytes.
+"""The command `python -m benchmarks.plots`: draws three SVG files from the JSON of a run.
+
+The same JSON gives the same bytes.
 
 Exit codes: 0 all plots were drawn, 1 a figure that a plot needs is missing.
 """
@@ -17,7 +19,7 @@ PLOTS: Final[Mapping[str, Callable[[Mapping[str, Any]], str | None]]] = {
     "latency.svg": latency.draw,
     "denylist.svg": denylist.draw,
 }
-"""File → the function that draws it, which returns None if no figure of it was measured."""
+"""A map from a file to the function that draws it, which returns None if no figure of it was measured."""
 _FOLDER: Final = Path(__file__).parents[2] / "docs" / "benchmarks"
 
 

@@ -20,7 +20,7 @@ _MAX_SET_KEYS: Final = 100
 
 
 class StrictKeyChecker:
-    """A checker that accepts a key if `load` does and if it is public, asymmetric and of a known algorithm."""
+    """A checker that accepts a key if `load` does, and if it is public and its algorithm is asymmetric."""
 
     def check_key(self, jwk: str) -> str:
         """Return the `kid` of a JWK if the key is accepted.
