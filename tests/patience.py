@@ -1,7 +1,7 @@
-"""How long tests wait for what another thread or process brings about.
+"""The deadline for events that tests await from another thread or process.
 
-A deadline says only that a test hangs: no machine that works is so busy that it takes as long. Whether
-something is quick enough is measured by the benchmarks, on a machine that does nothing else.
+Reaching the deadline means only that a test hangs: no working machine is so busy that it takes as long. The
+benchmarks measure speed, on a machine that does nothing else.
 """
 
 import time

@@ -23,7 +23,7 @@ _HIGHEST: Final = 65_535
 _FEW: Final = 4_096
 _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _IANA_EPHEMERAL: Final = (49_152, 65_535)
-"""If there is no such file, as on macOS."""
+"""The range if there is no such file, as on macOS."""
 
 
 class PortReservation:

@@ -146,7 +146,7 @@ class RedisServer:
         return max(files, key=lambda file: int(file.name.split(".")[-3]))
 
     def _wait_until_ready(self) -> bool:
-        """Whether it answers PING; False when it ended instead."""
+        """Wait until it answers PING, and return True; False if it ended instead."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:

@@ -278,7 +278,7 @@ def node_id(server: RedisServer) -> str:
 
 
 def _epoch(port: int, node_id: str) -> str:
-    """How recent this server holds the claims of that one to be."""
+    """Return the configuration epoch that this server has for that one."""
     nodes = (line.split() for line in say(port, "CLUSTER NODES").splitlines())
     return next(words[6] for words in nodes if words and words[0] == node_id)
 

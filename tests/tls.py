@@ -96,7 +96,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def reaches(target: str, certifier: Certifier, holder: Holder | None = None) -> bool:
-    """Whether a new connection gets so far that a call is answered."""
+    """Return whether a call over a new connection is answered."""
     with certifier.channel(target, holder) as channel:
         try:
             rpc.IdentityServiceStub(channel).Issue(pb.IssueRequest(), timeout=PATIENCE)

@@ -18,7 +18,7 @@ STRANGER: Final = "127.0.0.2"
 
 @dataclass
 class Outcomes:
-    """How often what happened to the abuser."""
+    """The number of each event that the abuser saw."""
 
     held: dict[str, int]
     """Until the abuse was held."""

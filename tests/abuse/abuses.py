@@ -38,7 +38,7 @@ class Abuse(Protocol):
 
     @property
     def is_held(self) -> bool:
-        """Whether the server has taken, or refused, all that the abuse consists of."""
+        """Return whether the server has taken, or refused, all parts of the abuse."""
 
 
 Make = Callable[[Crowd, int], Abuse]

@@ -1,4 +1,4 @@
-"""Another client of a service under abuse: ordinary, generated stubs, one call of each kind at once."""
+"""Another client of a service under abuse, with generated stubs: it makes one call of each kind at once."""
 
 from __future__ import annotations  # grpcio's classes are generic for the type checker only
 

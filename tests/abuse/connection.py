@@ -32,16 +32,16 @@ class Stream:
     window: int
     """Bytes that the server takes of it now."""
     end: bool
-    """Whether the stream is half-closed after the body."""
+    """True if the stream is half-closed after the body."""
     sent: int = 0
     answered: bool = False
-    """Whether response headers came."""
+    """True once response headers came."""
     status: str | None = None
     """grpc-status, once it came."""
 
     @property
     def is_sent(self) -> bool:
-        """Whether the whole body was handed to the socket."""
+        """Return whether the whole body was handed to the socket."""
         return self.sent == len(self.body)
 
 
@@ -64,7 +64,7 @@ class Connection:
         self.most_streams = frames.LARGEST_WINDOW
         """The number of streams that the server allows at once; it is known once `greeted`."""
         self.greeted = False
-        """Whether the server's SETTINGS came."""
+        """True once the server's SETTINGS came."""
         self.unacknowledged = 1
         """SETTINGS frames without an answer: with 0 the server has read every frame before the last one."""
         self._target = target
@@ -87,7 +87,7 @@ class Connection:
 
     @property
     def is_full(self) -> bool:
-        """Whether so much waits for the socket that more would only take memory."""
+        """Return whether so much waits for the socket that more would only take memory."""
         return len(self._out) > _PENDING
 
     @property
@@ -95,7 +95,7 @@ class Connection:
         return bool(self._out)
 
     def is_settled(self) -> bool:
-        """Whether the server has read all that was sent, and lets no more be sent; asks it."""
+        """Ask the server; return whether it has read all that was sent and lets no more be sent."""
         if self._out or self.unacknowledged:
             return False
         if not self._unsent:

@@ -20,13 +20,13 @@ class Crowd:
         self._source = source
         self._selector = selectors.DefaultSelector()
         self.outcomes: Counter[str] = Counter()
-        """How often what happened: how streams ended, how connections did."""
+        """The number of each event: the ends of streams and of connections."""
         self.connections: list[Connection] = []
         self._silent: list[socket.socket] = []
 
     @property
     def silent(self) -> int:
-        """How many connections are open that never said anything."""
+        """Return the number of open connections that never sent anything."""
         return len(self._silent)
 
     def connect(self, *, window: int = frames.DEFAULT_WINDOW) -> Connection | None:

@@ -1,4 +1,4 @@
-"""Abuses that send more than anyone needs, at a steady rate."""
+"""Abuses that send more than any honest client does, at a steady rate."""
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle, islice
@@ -52,7 +52,7 @@ class _Flood:
 
     @property
     def is_held(self) -> bool:
-        """Whether the load of one second was sent: the server has read it, or it waits in its socket."""
+        """Return whether the load of one second was sent: the server has read it, or has it in its socket."""
         return self._done >= self._enough
 
     def step(self, now: float) -> float:
@@ -116,7 +116,7 @@ class Calls(_Flood):
 
     @property
     def is_held(self) -> bool:
-        """Whether enough calls were answered, with any status."""
+        """Return whether enough calls were answered, with any status."""
         return _answers(self._crowd) >= self._enough
 
     def send(self, connection: Connection, count: int) -> int:
@@ -140,7 +140,7 @@ class Bursts:
 
     @property
     def is_held(self) -> bool:
-        """Whether so many calls were answered, with any status."""
+        """Return whether so many calls were answered, with any status."""
         return _answers(self._crowd) >= self._count
 
     def step(self, now: float) -> float:
@@ -211,7 +211,7 @@ class Reconnects:
 
     @property
     def is_held(self) -> bool:
-        """Whether the connections of one second were made or refused."""
+        """Return whether the connections of one second were made or refused."""
         outcomes = self._crowd.outcomes
         return outcomes["connections"] + outcomes["connections refused"] >= self._enough
 

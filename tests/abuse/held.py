@@ -1,4 +1,4 @@
-"""Abuses that hold something open: streams, bodies, connections. What the server ends is opened anew."""
+"""Abuses that hold streams, bodies or connections open, and open anew those that the server ends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,20 +21,20 @@ _ATTEMPTS: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Which streams are held open."""
+    """The streams that are held open."""
 
     paths: Sequence[str]
     """Their methods, in turn."""
     count: int
     body: bytes = b""
     end: bool = False
-    """Whether each stream is half-closed after the body."""
+    """True if each stream is half-closed after the body."""
     window: int = frames.DEFAULT_WINDOW
     """Bytes that the server may send on each; 0 = its answer waits for ever."""
     each: int = 100
     """Streams on one connection, if the server allows so many."""
     answered: bool = False
-    """Whether the abuse counts as held only once every stream had headers of an answer, or has ended."""
+    """True if the abuse counts as held only once every stream had headers of an answer, or has ended."""
 
 
 class Streams:
@@ -52,7 +52,7 @@ class Streams:
 
     @property
     def is_held(self) -> bool:
-        """Whether every stream was opened once, and the server has read all that it lets be sent on it."""
+        """Return whether every stream was opened once, and the server has read all that it permits on it."""
         if self._left or not all(each.is_settled() for each in self._crowd.connections):
             return False
         outcomes = self._crowd.outcomes
@@ -90,7 +90,7 @@ class Streams:
 
     @property
     def _is_unwelcome(self) -> bool:
-        """Whether the server closes so many connections that the streams will never be open all at once."""
+        """Return whether the server closes so many connections that never all streams are open at once."""
         usual = -(-self._order.count // self._order.each)
         return self._crowd.outcomes["connections that the server closed"] > _ATTEMPTS * usual
 
@@ -136,7 +136,7 @@ class Silence:
 
     @property
     def is_held(self) -> bool:
-        """Whether every connection was made once."""
+        """Return whether every connection was made once."""
         return self._left == 0
 
     def step(self, now: float) -> float:

@@ -1,6 +1,7 @@
-"""A server of grpcio as its documentation has it, for controls: few threads, health and reflection.
+"""A grpcio server as in grpcio's documentation, for controls: few threads, health and reflection.
 
-Takes the number of threads, and prints its port. Its answers are empty: what matters is whether they come.
+The program takes the number of threads, and prints its port. Its answers are empty: it only matters whether
+they come.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Attacks of strangers that once had an effect: during one of them, every other client is answered.
+"""Attacks of strangers that once had an effect: during each of them, every other client gets its answers.
 
 Each abuse comes from an address of its own, without a credential, and is held while another client calls.
 """

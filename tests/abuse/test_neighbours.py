@@ -1,4 +1,4 @@
-"""Other things that strangers may do, one after the other to one service: others are answered meanwhile."""
+"""Further attacks of strangers, one after the other on one service: other clients still get their answers."""
 
 from collections.abc import Iterator
 

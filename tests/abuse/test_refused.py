@@ -1,4 +1,4 @@
-"""Calls that are refused, in a flood: others are answered, and what others did stays in the audit trail."""
+"""A flood of refused calls: other clients get their answers, and their events stay in the audit trail."""
 
 from tests.abuse.abuser import abusing
 from tests.abuse.conftest import StartSite

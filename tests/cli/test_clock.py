@@ -1,4 +1,4 @@
-"""`identity clock accept`, and what `identity doctor` says of the clock as the running service sees it."""
+"""`identity clock accept`, and the report of `identity doctor` on the clock of the running service."""
 
 from collections.abc import Callable
 from datetime import timedelta

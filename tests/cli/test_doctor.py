@@ -1,4 +1,4 @@
-"""`identity doctor`: each finding with what mends it, until there is none."""
+"""`identity doctor`: each finding with its remedy, until there is no finding."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Ids that begin with a hyphen, as one in 64 of those that the service makes: no option is meant."""
+"""Ids that begin with a hyphen, as one in 64 does: commands take them as ids, not as options."""
 
 import json
 from collections.abc import Iterator
@@ -154,7 +154,7 @@ COMMANDS = dict(commands_of(typer.main.get_command(app)))
 
 
 def parse(command: Any, *words: str) -> dict[str, Any]:
-    """What the command would be called with; what is required and missing is not asked for."""
+    """Return the arguments that the command would get; a required one that is missing is not asked for."""
     context = command.make_context("command", list(words), resilient_parsing=True)
     parameters: dict[str, Any] = context.params
     return parameters

@@ -1,4 +1,4 @@
-"""A service that does not answer in time is named, with what to do."""
+"""A command names the service that does not answer in time, and the remedy."""
 
 import socket
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""`identity session`: one's own without any scope, others' as an administrator."""
+"""`identity session`: a user's own sessions without any scope, all sessions for an administrator."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Text of others is printed as text: no markup, no control sequence, no second row."""
+"""Text from outside is printed as plain text: no markup, no control sequence, no second row."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""`identity doctor` on certificates, and `identity dev-certs`: made, served with, and called."""
+"""`identity doctor` on certificates, and the certificates of `identity dev-certs` in use."""
 
 import os
 import stat

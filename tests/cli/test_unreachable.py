@@ -1,4 +1,4 @@
-"""What a command says if it does not reach the service: the address, the cause, and what to do."""
+"""The error of a command that does not reach the service names the address, the cause and the remedy."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,7 +20,7 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def said(run: Run) -> Said:
-    """What a command says on standard error that calls a target and does not reach it."""
+    """Return the standard error of a command that calls a target and does not reach it."""
 
     def said(target: str, *words: str) -> str:
         call = ("token", "issue", "--client-id", "demo", "--target", target)

@@ -1,4 +1,4 @@
-"""How long a client waits before it tries again."""
+"""The time that a client waits before it tries again."""
 
 from datetime import timedelta
 

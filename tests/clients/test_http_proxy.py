@@ -1,4 +1,4 @@
-"""Proxies of the environment: no connection goes through one, unless the caller says so."""
+"""Proxies of the environment: no connection goes through one, unless the caller's options ask for it."""
 
 import socket
 import threading

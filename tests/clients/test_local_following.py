@@ -1,4 +1,4 @@
-"""How a local verifier applies a stream, event by event, including those that a service rarely sends."""
+"""A local verifier applies a stream event by event, including events that a service rarely sends."""
 
 import queue
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Verifying without asking, against the real service: the same answers, also as things change."""
+"""Local verification against the real service: the same answers as the service gives, also after changes."""
 
 import hashlib
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""A server that answers no ping, as a host that lost its power: the client gives the connection up."""
+"""A server that answers no ping, like a host that lost its power: the client gives the connection up."""
 
 import socket
 from datetime import timedelta

@@ -1,6 +1,7 @@
-"""Signatures that verify without a secret if a library lets them, as read by the local verifier.
+"""Signatures that need no secret and that a lenient library accepts: the local verifier rejects them.
 
-Beside each stands a good one. The service has the same tests of its own code (test_signature_attacks.py).
+Each test also verifies a good signature. The service has the same tests of its own code
+(test_signature_attacks.py).
 """
 
 import json

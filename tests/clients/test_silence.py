@@ -1,4 +1,4 @@
-"""A connection over which nothing comes any more: of a machine without power, or a process that hangs."""
+"""A connection over which no message comes any more: the machine lost its power, or the process hangs."""
 
 import queue
 import socket
@@ -77,7 +77,7 @@ def target(service: SilentService) -> Iterator[str]:
 def test_a_stream_that_falls_silent_is_given_up_with_its_connection(
     service: SilentService, target: str
 ) -> None:
-    """Another stream on a dead connection would be as silent, until TCP finds out."""
+    """On a dead connection another stream would be silent as well, until TCP reports an error."""
     with TrustClient(target) as client:
         for _ in range(2):
             watch = opened(client)
@@ -107,7 +107,7 @@ def test_a_channel_of_the_callers_own_is_left_to_the_caller(target: str) -> None
 def test_a_connection_that_is_never_answered_is_given_up_and_the_successor_found(
     service: SilentService,
 ) -> None:
-    """As of a process that hangs: the kernel takes connections for it, and gRPC would wait 20 s."""
+    """A process that hangs is like this: the kernel accepts connections for it, and gRPC would wait 20 s."""
     with TrustClient(f"127.0.0.1:{(hanging := _listening()).getsockname()[1]}") as client:
         with hanging, pytest.raises(SilentError):
             next(client.watch(max_silence=SHORT))

@@ -1,4 +1,4 @@
-"""The Python client before and after a call, and without a service."""
+"""The values and options of the Python client, which need no service."""
 
 import json
 from datetime import timedelta

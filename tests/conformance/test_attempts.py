@@ -57,7 +57,7 @@ class Counters:
     new: Callable[[int], AttemptCounter]
     """A counter that keeps so many keys."""
     kept: Callable[[], int]
-    """How many keys are in the place where the counts lie, as far as they count failures."""
+    """Returns the number of keys with counts of failures in the place where the counts are kept."""
 
     @property
     def one(self) -> AttemptCounter:
@@ -433,7 +433,7 @@ class Attempt:
     begun: int
     claim: Claim
     ended: tuple[int, float, Verdict] | None = None
-    """When, as a number in the order of all events, and by the clock."""
+    """The end: its number in the order of all events, its time, and the verdict."""
 
 
 @dataclass

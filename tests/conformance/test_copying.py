@@ -1,4 +1,4 @@
-"""A whole store is read while others use it, and written into another store, or not at all."""
+"""A whole store is read while processes use it, and written into another store completely or not at all."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

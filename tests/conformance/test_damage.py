@@ -1,4 +1,4 @@
-"""Something in the store is not what this service wrote there: the error names it, and nothing is skipped."""
+"""A key or row does not hold the data that this service wrote: the error names it, and nothing is skipped."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The change log: dense positions, an unbroken chain of links, and reading on from any place."""
+"""The change log: positions without gaps, an unbroken chain of links, and reading on from any place."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The service as the user of `docs/redis.md`: enough for every call, and not one command more."""
+"""The Redis user of `docs/redis.md`: its permissions suffice for every call, and every call needs them."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Acknowledged = confirmed as the operator chose, by real servers: disks, replicas, and too few of them."""
+"""A write is acknowledged only if disks or replicas of real servers confirm it, as the operator chose."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A write whose reply is lost on the way: it was made once, and trying again makes it no second time."""
+"""A write whose reply is lost: it was made once, and a retry does not make it a second time."""
 
 import selectors
 import socket

@@ -1,4 +1,4 @@
-"""A server is set up otherwise while its connections are in use: found by the writes themselves, and said."""
+"""A server is reconfigured while its connections are in use: the next writes detect and report that."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Redis Sentinel with real processes: found, followed through a failover, the old primary left alone."""
+"""Redis Sentinel with real processes: the store finds the primary, and follows a failover to the new one."""
 
 import time
 from collections.abc import Iterator

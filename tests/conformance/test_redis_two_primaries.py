@@ -1,6 +1,7 @@
-"""Two real servers that both take themselves for the primary, as when one was paused during a failover.
+"""Two real servers of which each acts as the primary, as after one of them was paused during a failover.
 
-One process writes to the deposed one by connections that it still holds, and reads the one that was elected.
+One process writes to the deposed primary over connections that it still holds, and reads from the elected
+one.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Repair: a replaced log gets a new epoch, and the facts that the processes which followed it still know."""
+"""Repair: a replaced log gets a new epoch, and the facts that the processes that followed it still know."""
 
 import threading
 from collections.abc import Callable

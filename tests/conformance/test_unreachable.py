@@ -1,4 +1,4 @@
-"""Any call to a store that cannot be reached gets an error of ours: never one of a library, never a guess."""
+"""Any call to a store that cannot be reached raises an error of the domain, and returns no guess."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""docs/credentials.md: every recipe of it, against a real service, with the platforms played by the test."""
+"""docs/credentials.md: each of its recipes works against a real service, with stand-ins for the platforms."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/encryption.md: every recipe of it, against a real service."""
+"""docs/encryption.md: each of its recipes works against a real service."""
 
 from collections.abc import Mapping
 from pathlib import Path

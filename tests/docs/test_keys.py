@@ -1,4 +1,4 @@
-"""docs/keys.md: its commands, as an administrator in a hurry would paste them."""
+"""docs/keys.md: its commands work as an administrator in a hurry would paste them."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/platforms.md: every recipe of it, against a real service and stand-ins for the platforms."""
+"""docs/platforms.md: each of its recipes works against a real service and stand-ins for the platforms."""
 
 import json
 import re

@@ -51,7 +51,7 @@ def named(page: str) -> list[str]:
 
 
 def is_there(name: str) -> bool:
-    """Whether the file has a test of that name, as a function or as a method of a class of tests."""
+    """Return whether the file has a test of that name, as a function or as a method of a class of tests."""
     path, _, function = name.partition("::")
     file = TESTS / path
     if not file.is_file():

@@ -1,4 +1,4 @@
-"""An installation on each store: what takes `installation` runs on both."""
+"""An installation on each store: a test that takes `installation` runs on both."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Namespaces of Linux for processes of tests, made with `unshare`: not every machine gives the right to."""
+"""Linux namespaces for processes of tests, created with `unshare`, which not every machine permits."""
 
 import subprocess
 

@@ -125,7 +125,7 @@ class Installation:
 
     @property
     def has_log(self) -> bool:
-        """Whether a service was started."""
+        """Return whether a service was started."""
         return (self.folder / "service.log").exists()
 
     @property
@@ -200,7 +200,7 @@ class Running:
 
 
 def open_calls(metrics: str) -> float:
-    """How many calls are in progress in the service whose `metrics_listen` this is."""
+    """Return the number of calls in progress in the service whose `metrics_listen` this is."""
     with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=PATIENCE) as answer:
         lines = answer.read().decode().splitlines()
     return next(

@@ -1,6 +1,6 @@
-"""The service in a container that has little: no home, and no writes to the root file system and `/dev/shm`.
+"""The service in a bare container: without a home, and without writes to the root file system and `/dev/shm`.
 
-Each runs in a namespace of its own, in which these are mounted so.
+Each test runs in a namespace of its own, in which both are mounted read-only.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Acknowledged is durable: what Revoke and Refresh answered survives `kill -9` of the service."""
+"""An acknowledged write is durable: the effects of Revoke and Refresh survive `kill -9` of the service."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor

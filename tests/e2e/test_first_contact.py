@@ -140,7 +140,7 @@ def test_no_color_turns_every_style_of_the_log_off(relative: Installation, no_co
 
 
 def on_a_terminal(installation: Installation, *words: str, **changes: str) -> str:
-    """What Python shows on a terminal of its own, until it ends."""
+    """Return the output of a Python program on a terminal of its own, until it ends."""
     terminal, inside = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, *words],

@@ -1,4 +1,4 @@
-"""The service as its users meet it: the first run, the example, two processes on one store, its end."""
+"""The service as its users first see it: the first run, the example, two processes on one store, the end."""
 
 import json
 import re

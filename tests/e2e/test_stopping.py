@@ -1,4 +1,4 @@
-"""A process that is ordered to stop ends, whatever hangs in it, and no process outlives its parent."""
+"""A process that gets the order to stop ends, even if a part hangs, and no process outlives its parent."""
 
 import contextlib
 import os

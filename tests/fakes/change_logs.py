@@ -32,9 +32,9 @@ class MemoryChangeLog:
         self.generation_table: dict[PrincipalId, Generation] = {}
         self.adopted: Epoch | None = None
         self.reachable = True
-        """Whether `repair` succeeds."""
+        """True if `repair` succeeds."""
         self.reads, self.repairs = 0, 0
-        """How many calls of `read` and `repair` there were."""
+        """The numbers of calls of `read` and `repair`."""
         self.repaired: list[Fact] = []
         self.kept: list[Fact] = []
         self.before_read: Callable[[int], None] = lambda after: None

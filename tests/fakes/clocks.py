@@ -12,7 +12,7 @@ class FakeClock:
 
     def __init__(self, start: datetime = FAR_FUTURE) -> None:
         self.error = timedelta(0)
-        """How far the wall clock is ahead of the right time."""
+        """The time by which the wall clock is ahead of the right time."""
         self._start = start
         self._passed = timedelta(0)
 

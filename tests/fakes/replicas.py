@@ -22,9 +22,9 @@ class FakeReplica:
         self.history = History(self.revision.epoch)
         self.ready = self.clock_accepted = True
         self.confirmed = clock.monotonic()
-        """When the last confirmed heartbeat was sent."""
+        """The time at which the last confirmed heartbeat was sent."""
         self.reads = 0
-        """How many callers had the log read."""
+        """The number of callers for which the log was read."""
         self.on_read: Callable[[], None] = lambda: None
         self._clock = clock
 

@@ -1,4 +1,4 @@
-"""Tokens of the first administrator, and whether revoking one is acknowledged: what faults of stores ask."""
+"""Tokens of the first administrator, and whether revoking one is acknowledged, for tests of store faults."""
 
 from datetime import timedelta
 

@@ -29,7 +29,7 @@ class SteppedClock:
     def __init__(self, file: Path) -> None:
         self._file = file
         self.seconds = 0.0
-        """How far it is from the true time."""
+        """The difference from the true time."""
         self.step(0)
 
     @property

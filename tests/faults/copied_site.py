@@ -194,7 +194,7 @@ class Killer:
         self._moments = random.Random(whole)  # noqa: S311  # chance, no secret
 
     def goes_on(self, rounds: int) -> bool:
-        """Whether there are more rounds to come; the last one is not over before a command was killed."""
+        """Return whether more rounds are to come; the last one is not over before a command was killed."""
         return self.rounds < rounds or not self.killed
 
     def run(self, installation: Installation, *words: str) -> None:

@@ -1,4 +1,4 @@
-"""The history of a fault: when each revocation was acknowledged, and every answer that is wrong after that.
+"""The history of a fault: the time when each revocation was acknowledged, and each wrong answer afterwards.
 
 Judges answers by the promises of the contract (semantics 1 and 6). Makes no calls.
 """
@@ -23,9 +23,9 @@ class Revocation:
     target: str
     """token, token_id, session or subject."""
     process: int
-    """Which process acknowledged it."""
+    """The process that acknowledged it."""
     time: float
-    """When that was known, on the clock of `time.monotonic`."""
+    """The time at which that was known, on the clock of `time.monotonic`."""
     valid_from: datetime
     """From when on the token is valid: ahead of the true time where a wrong clock made it."""
 
@@ -42,7 +42,7 @@ class History:
     mistakes: list[str] = field(default_factory=list)
     """Answers that no fault excuses: INTERNAL, and REVOKED for a token that was not revoked."""
     violation_times: list[float] = field(default_factory=list)
-    """When they were asked for, on the clock of `time.monotonic`."""
+    """The times at which they were asked for, on the clock of `time.monotonic`."""
     longest_exposure: float = 0.0
     """Seconds from an acknowledgement to the last answer that did not know of it, where that was too late."""
     _revocations: list[Revocation] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Load: threads that issue, verify, refresh and revoke without pause, and others that ask after it.
+"""Load: threads that issue, verify, refresh and revoke without pause, and threads that verify the results.
 
 Owns its threads and clients. Every answer goes into the history, which judges it.
 """

@@ -1,4 +1,4 @@
-"""A TCP proxy that spoils what passes through it: delays, losses, cut messages, and silence.
+"""A TCP proxy that impairs the traffic through it: delays, losses, cut messages, and silence.
 
 Owns sockets and two threads for each connection. Knows nothing of the protocol that it carries.
 """
@@ -20,9 +20,9 @@ class Impairment:
     delay: float = 0.0
     """Seconds at most that it takes; each piece another time."""
     drop: float = 0.0
-    """How probable it is that the connection ends instead of carrying it."""
+    """The probability that the connection ends instead of carrying the data."""
     truncate: float = 0.0
-    """How probable it is that a part of it passes, and then the connection ends."""
+    """The probability that a part of the data passes, and then the connection ends."""
     silent: bool = False
     """A black hole: nothing passes and nothing fails until the impairment changes; what waits then passes."""
     refused: bool = False
@@ -45,7 +45,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accidents = 0
-        """How many connections the impairment has ended."""
+        """The number of connections that the impairment has ended."""
         self._acceptor = threading.Thread(target=self._accept, name="proxy", daemon=True)
         self._acceptor.start()
 

@@ -1,4 +1,4 @@
-"""The cost of a fault: one line to read, one file to keep. docs/reliability.md has its figures from here.
+"""The cost of a fault, as one line and one file. The figures in docs/reliability.md are from here.
 
 It judges only the counts that must be zero.
 """
@@ -28,11 +28,12 @@ class Report:
     rounds: int
     processes: int
     revocations: int
-    """How many were acknowledged; each of them is verified in the end."""
+    """The number of acknowledged revocations; each of their tokens is verified in the end."""
     answers: int
-    """How many answers about revoked tokens were given while the fault lasted."""
+    """The number of answers about revoked tokens while the fault lasted."""
     exposures: int
-    """How many answers were `verified` when it was too late for that, those of the end among them."""
+    """The number of answers that were `verified` when it was too late for that, including those of the
+    end."""
     longest_exposure: float
     """Seconds after its acknowledgement that a revocation was last ignored."""
     exposed_for: float
@@ -40,7 +41,7 @@ class Report:
     lost: Sequence[str]
     """Revocations that any process ignores in the end, one that has just started among them."""
     repaired: int
-    """How many facts the store had lost, and the processes have repaired."""
+    """The number of facts that the store had lost and the processes have repaired."""
     recoveries: Sequence[float]
     """Seconds from the end of each fault until every process serves and does everything."""
     counts: Mapping[str, int]

@@ -54,12 +54,12 @@ class Revoking:
 
     @property
     def has_ended(self) -> bool:
-        """Whether every thread has found the service unavailable."""
+        """Return whether every thread has found the service unavailable."""
         return not any(thread.is_alive() for thread in self._threads)
 
     @property
     def has_taken_back(self) -> bool:
-        """Whether everything that was named to it has been acknowledged."""
+        """Return whether every revocation that was requested has been acknowledged."""
         done = {tokens.token_id for tokens in list(self.acknowledged)}
         return self._wanted <= done
 

@@ -1,6 +1,6 @@
-"""A store is restored from a backup that was made under load: nothing that was revoked since comes back.
+"""A store is restored from a backup that was made under load: no token revoked since becomes valid again.
 
-Neither does a token that was merely issued before, and none wherever the restore is killed.
+Nor does any token that was issued before, even if the restore is killed at any point.
 """
 
 import time
@@ -164,7 +164,7 @@ def served(installation: Installation) -> Running | None:
 
 
 def restored_denials(store: str) -> int:
-    """How many denials the log of the store holds, which a replica learns them from."""
+    """Return the number of denials in the log of the store, from which a replica learns them."""
     settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY})
     opened = open_store(settings, SystemClock())
     try:

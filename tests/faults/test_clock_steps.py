@@ -1,6 +1,7 @@
 """The wall clock of the whole machine is wrong for a moment, or is corrected; tokens live 15 minutes.
 
-Service, Redis and a local verifier go by one clock that is set: nothing shows the step from outside.
+Service, Redis and a local verifier share the clock that is set, so a comparison of their clocks shows no
+step.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Redis is emptied under load; the operator puts the records back, and the service everything else."""
+"""Redis is emptied under load; the operator restores the records, and the service repairs all revocations."""
 
 import pytest
 import redis

@@ -1,7 +1,7 @@
 """An older copy of the store is restored while everything is stopped: it keeps its epoch, not its history.
 
-Then everything is revoked, and the log grows past where a watcher had stopped. What survived must learn of
-it: a LocalVerifier, any revision that a watcher ever had, and a process that was only paused.
+Then everything is revoked, and the log grows past the position where a watcher had stopped. All survivors
+must learn of it: a LocalVerifier, a watcher with any earlier revision, and a process that was only paused.
 """
 
 import os

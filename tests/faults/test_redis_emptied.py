@@ -1,6 +1,6 @@
 """After Redis was emptied, each token is refused or accepted for the right reason, on every process.
 
-Owns the reasons. How often an answer was wrong for a moment, test_emptied.py counts.
+This module checks the reasons; test_emptied.py counts the answers that were wrong for a moment.
 """
 
 import sys
@@ -103,7 +103,7 @@ def settled(service: Running, tokens: Sequence[str]) -> Counter[str]:
 
 
 def said(service: Running, tokens: Sequence[str]) -> Counter[str]:
-    """How many tokens were verified, and how many were rejected for which reason."""
+    """Return the number of tokens that were verified, and the number that was rejected for each reason."""
     with service.client() as client:
         return Counter(
             answer

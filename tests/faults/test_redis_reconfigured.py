@@ -49,7 +49,7 @@ def verifies(client: IdentityClient, token: str) -> bool:
 
 
 def serves(client: IdentityClient, installation: Installation) -> bool:
-    """Whether it issues, verifies and revokes."""
+    """Return whether the service issues, verifies and revokes."""
     with suppress(IdentityError):
         (token,) = issue(client, installation, 1)
         return verifies(client, token) and acknowledges(client, token)

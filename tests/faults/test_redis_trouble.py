@@ -1,4 +1,4 @@
-"""Redis lives on and does not serve: it stands still, or takes no more writes."""
+"""Redis runs on but does not serve: it hangs, or accepts no more writes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A service process is killed in the middle of its work, and another one takes its place."""
+"""A service process is killed during its work, and another one is started in its place."""
 
 import random
 from pathlib import Path

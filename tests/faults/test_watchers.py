@@ -1,4 +1,4 @@
-"""Watchers of a service that ends and is started again: each is fresh soon, and has the missed changes."""
+"""Watchers of a service that is restarted: each is fresh again soon, and has the missed changes."""
 
 import json
 import os
@@ -41,11 +41,11 @@ class Watchers:
         self.processes = processes
 
     def accepting(self, token: TokenSet) -> int:
-        """How many are fresh and take this token for good."""
+        """Return the number of watchers that are fresh and accept this token."""
         return sum(self._ask(f"control {token.access_token} {token.token_id}"))
 
     def moments(self, token: TokenSet) -> list[float | None]:
-        """When each was fresh and refused it; waits for that."""
+        """Wait until each watcher is fresh and refuses the token; return the times."""
         found = self._ask(f"revoked {token.access_token} {token.token_id}")
         return [moment for moments in found for moment in moments]
 
@@ -146,7 +146,7 @@ class Restarts:
         return token
 
     def round(self, number: signal.Signals, away: float = 0.0) -> list[float]:
-        """How long after the service answered again each was fresh and knew a new revocation, sorted."""
+        """Return, sorted, the times from the service's return until each watcher knew a new revocation."""
         token, kept = self.issue(), self.issue()
         end(self.service, number)
         pass_time(away)

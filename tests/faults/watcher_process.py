@@ -50,7 +50,7 @@ class LightWatcher:
         return time.monotonic() < self._fresh_until
 
     def knows(self, token_id: str) -> bool:
-        """Whether it is fresh and refuses this token."""
+        """Return whether it is fresh and refuses this token."""
         return self.is_fresh() and token_id in self._denied
 
     def accepts(self, token_id: str) -> bool:
@@ -125,7 +125,7 @@ async def main(target: str, issuer: str, light: int, real: int) -> None:
 
 
 async def _all_at(conditions: Sequence[Callable[[], bool]]) -> list[float | None]:
-    """When each came to be so."""
+    """Wait until the condition holds for each watcher; return the times."""
     moments: list[float | None] = [None] * len(conditions)
     waiting = set(range(len(conditions)))
     deadline = time.monotonic() + _PATIENCE

@@ -1,7 +1,7 @@
 """`make fuzz`: looks for bytes that break a promise of a target, led by coverage (atheris, libFuzzer).
 
-Each target runs in a process of its own for some seconds. What it finds lies in `var/fuzz/`: mend the
-code, then keep the bytes in `corpus/` so that `make test` tries them ever after.
+Each target runs in a process of its own for some seconds. It writes its finds to `var/fuzz/`: correct the
+code, then keep the bytes in `corpus/`, so that `make test` tries them from then on.
 """
 
 import argparse

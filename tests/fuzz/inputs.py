@@ -1,4 +1,4 @@
-"""Inputs to begin with: texts that were wrong once, and the words of which attacks are made."""
+"""The seeds: texts that were once handled wrongly, and the words of which attacks are made."""
 
 import json
 from pathlib import Path

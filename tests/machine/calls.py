@@ -89,7 +89,7 @@ class Calls(Parties):
         return fact
 
     def _target(self, kind: Kind, token: Token) -> tuple[list[Token], str, dict[str, Any]]:
-        """Which tokens it takes back, the id of the fact, and the fields of the request."""
+        """Return the tokens that it revokes, the id of the fact, and the fields of the request."""
         same_session = [t for t in self.tokens if t.session_id == token.session_id]
         subject = next(p for p in reversed(self.principals.principals["user"]) if p != FIRST_PARTY_CLIENT)
         match kind:
@@ -115,7 +115,7 @@ class Calls(Parties):
         return [token for token in self.tokens if principal in token.generations]
 
     def _is_opened(self, process: Process, kind: Kind, token: Token) -> bool:
-        """Whether a revocation by the token itself has an effect: its signature verifies, and it can live."""
+        """Return whether a revocation by the token has an effect: its signature verifies, and it can live."""
         if self.records_missing:
             return False
         if kind is Kind.REFRESH_TOKEN:

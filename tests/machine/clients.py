@@ -18,9 +18,9 @@ from tests.machine.stores import Target
 OpenTarget = Callable[[PartyClock], Target]
 HOUR: Final = 3600
 WHICH: Final = st.integers(0, 1)
-"""Which process."""
+"""A strategy for the process."""
 BACK: Final = st.integers(0, 12)
-"""How long before the newest one a token was issued."""
+"""A strategy for the place of a token, counted back from the newest one."""
 LIFETIME: Final = st.sampled_from([300, 900])
 KINDS: Final = st.sampled_from(list(Kind))
 Work = tuple[Kind, int, int]

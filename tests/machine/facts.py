@@ -55,7 +55,7 @@ class Token:
     """A revocation of it was refused: it is unknown whether the store has it."""
 
     def is_ahead_of(self, fact: "Fact") -> bool:
-        """Whether it names a higher generation than the one that was raised to.
+        """Return whether it names a higher generation than the one that was raised to.
 
         Then it was issued in a history that was lost, in which that generation was raised more often.
         """
@@ -75,31 +75,31 @@ class Fact:
     known: set[Party]
     """The parties that must refuse the tokens that it revokes."""
     logged: bool = True
-    """Whether the log has its entry, so that each process that reads it learns of it."""
+    """True if the log has its entry, so that each process that reads it learns of it."""
     lost: bool = False
     """Neither the store nor a process holds it any more."""
     ends_refresh: bool
-    """Whether Refresh must be refused, too."""
+    """True if Refresh must be refused, too."""
 
     def is_logged(self, held: Held) -> bool:
-        """Whether an entry of the log says so."""
+        """Return whether an entry of the log says so."""
         if self.number:
             return held.logged_generations.get(self.id, 0) >= self.number
         return self.id in held.logged
 
     def is_stored(self, held: Held) -> bool:
-        """Whether log or state say so."""
+        """Return whether log or state say so."""
         if self.number:
             return self.is_logged(held) or held.generations.get(self.id, 0) >= self.number
         return self.is_logged(held) or self.id in held.kept
 
     def is_remembered(self, memory: Revocations) -> bool:
-        """Whether a process has it in memory."""
+        """Return whether a process has it in memory."""
         if self.number:
             generation = memory.generations.get(PrincipalId(self.id))
             return generation is not None and generation.number >= self.number
         return self.id in memory.denylist
 
     def ends_still(self, held: Held, memories: list[Revocations]) -> bool:
-        """Whether the store, or a process that will put it back, says that the session has ended."""
+        """Return whether the store, or a process that will repair it, says that the session has ended."""
         return self.id in held.ended or any(SessionId(self.id) in memory._ends for memory in memories)

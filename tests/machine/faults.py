@@ -20,7 +20,8 @@ STEPS: Final = st.one_of(
 )
 """Seconds by which a clock is wrong from then on."""
 HEALS: Final = st.booleans()
-"""Whether every fault is undone after this one: else the next one meets it."""
+"""A strategy that says whether every fault is undone after this one; otherwise it is still there at the next
+one."""
 WHEN: Final = st.sampled_from(["under load", "while stopped", "unnoticed"])
 CLOCKS: Final = {
     "A": ("A",),
@@ -30,7 +31,7 @@ CLOCKS: Final = {
     "machine": ("A", "B", "store"),
     "everything": ("A", "B", "store", "local"),
 }
-"""Which clocks are set together."""
+"""The groups of clocks that are set together."""
 
 
 class Machine(Clients):

@@ -58,7 +58,7 @@ class Parties:
         self.facts: list[Fact] = []
         self.took = Counter[str]()
         self.records_missing = False
-        """Whether a record was deleted without the service, and not restored yet."""
+        """True if a record was deleted without the service, and not restored yet."""
         self.step = 0
         self._read: dict[Party, int] = {}
         """In which step each process has read the log to its end."""
@@ -171,7 +171,7 @@ class Parties:
         self.tell_local()
 
     def tell_local(self) -> None:
-        """Where the process that it follows has read the log, the LocalVerifier comes to know the same."""
+        """Note that the LocalVerifier learns everything that its process has read in the log."""
         if self.records_missing or self.processes[0].trouble or not self.local.is_confirmed:
             return
         self.local.catch_up()

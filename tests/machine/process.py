@@ -67,9 +67,9 @@ class Process:
         self.settings: dict[str, object] = {}
         self.paused = False
         self.trouble = ""
-        """Why the last heartbeat failed; empty = it was confirmed."""
+        """The reason why the last heartbeat failed; empty = it was confirmed."""
         self.life = 0
-        """How many processes ran here."""
+        """The number of processes that ran here."""
         self._open_store = open_store
         self._hasher = hasher
         self._port = reserve_port()
@@ -86,7 +86,7 @@ class Process:
 
     @property
     def works(self) -> bool:
-        """Whether it runs and is not paused: calls may be made."""
+        """Return whether it runs and is not paused, so that calls may be made."""
         return self.runs and not self.paused
 
     @property
@@ -181,7 +181,7 @@ class Process:
     # Calls; each gives the answer, or the reason of the refusal.
 
     def verify(self, texts: Sequence[str]) -> list[str]:
-        """Why each token is rejected, or why there is no answer, or "" if it is good."""
+        """Return the reason why each token is rejected or has no answer, or "" if it is good."""
         requests = [pb.VerifyRequest(token=text, any_audience=True) for text in texts]
         answer = attempt(
             lambda: self.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests), timeout=PATIENCE)

@@ -66,5 +66,5 @@ def run(open_target: OpenTarget, to_be_seen: set[str]) -> None:
 
 
 def table(took: Counter[str]) -> str:
-    """How often each fault took effect."""
+    """Return how often each fault took effect."""
     return "\n".join(f"{count:7,} {name}" for name, count in sorted(took.items()))

@@ -13,7 +13,7 @@ from tests.machine.process import HEARTBEAT, MAX_STALENESS, Process
 from tests.machine.stores import RECORDS
 
 HEARTBEATS: Final = int(5.0 / HEARTBEAT)
-"""How many heartbeats of each process fit into the five seconds that a recovery may take."""
+"""The number of heartbeats of each process in the five seconds that a recovery may take."""
 CACHED: Final = 48
 """Tokens that are asked about after each step: the newest ones."""
 NO_TOKEN: Final = frozenset(reason.name for reason in RejectionReason)
@@ -51,12 +51,12 @@ class Site(Calls):
         self.took["verified"] += 1
 
     def _may_have_forgotten(self, party: Party, fact: Fact, token: Token) -> bool:
-        """Whether only the LocalVerifier remembered it, and its clock has been past the end since."""
+        """Return whether only the LocalVerifier remembered it, and its clock has been past the end since."""
         is_over = self.local.clock.highest > token.expire_time
         return fact.lost and party == self.local.identity and is_over and not self.local.remembers(fact)
 
     def _is_good(self, process: Process, token: Token) -> bool:
-        """Whether it was not revoked, lives by the clock of the process, and the process can know it."""
+        """Return whether it is not revoked, lives by the clock of the process, and can be known to it."""
         now, generations = process.clock.unix(), process.replica.revocations.generations
         return (
             not token.facts

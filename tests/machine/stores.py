@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Held:
-    """Which facts are in the store."""
+    """The facts that are in the store."""
 
     logged: set[str] = field(default_factory=set)
     """Ids of tokens and sessions that an entry of the log denies."""
@@ -60,7 +60,7 @@ class Target(Protocol):
     """One store, as the machine's operator reaches it."""
 
     has_clock: bool
-    """Whether the store has a clock that is not that of a process."""
+    """True if the store has a clock that is not that of a process."""
 
     @property
     def kinds(self) -> Sequence[str]:

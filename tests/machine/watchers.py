@@ -63,7 +63,7 @@ class LocalParty:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the process that it follows confirms its events, by a clock that both agree on."""
+        """Return whether the process that it follows confirms its events, by a clock that both agree on."""
         feed = self._feed
         return feed.is_fresh and abs(feed.clock.unix() - self.clock.unix()) <= min(10.0, feed.leeway or 1.0)
 
@@ -95,7 +95,7 @@ class LocalParty:
         return "" if isinstance(said, Verified) else said.reason
 
     def is_ahead_of(self, token: Token) -> bool:
-        """Whether it knows another generation than the issuer, from a history that was lost.
+        """Return whether it knows another generation than the issuer, from a history that was lost.
 
         It reports that to no other party, and refuses tokens that are issued under the lower one; see
         docs/local-verification.md.

@@ -21,7 +21,7 @@ _CA: Final = x509.BasicConstraints(ca=True, path_length=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Which extensions an authority of a cluster writes."""
+    """The extensions that an authority of a cluster writes."""
 
     key_usage: bool
     key_identifiers: bool

@@ -48,7 +48,7 @@ class KubeApiserver(IssuerServer):
     tokens: set[str] = field(default_factory=set)
     """Those of pods that it accepts."""
     anonymous: bool = True
-    """Whether a request without a token is one of `system:anonymous`, which may not read the keys."""
+    """True if a request without a token counts as `system:anonymous`, which may not read the keys."""
 
     @property
     def url(self) -> str:
@@ -110,7 +110,7 @@ class KubeApiserver(IssuerServer):
 
 
 def later(now: datetime) -> datetime:
-    """When the kubelet has renewed a token that is valid for an hour: at four fifths of that."""
+    """Return the time at which the kubelet renews a token of one hour: at four fifths of it."""
     return now + timedelta(minutes=48)
 
 

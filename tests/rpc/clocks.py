@@ -16,7 +16,7 @@ from identity_service.adapters.clock import SystemClock
 from tests.patience import PATIENCE
 
 Staleness = Callable[[], float | None]
-"""How many seconds ago a service sent the last heartbeat that was confirmed; None = it has stopped."""
+"""Returns the seconds since a service sent the last heartbeat that was confirmed; None = it has stopped."""
 _POLL: Final = 0.002
 _SHARED = struct.Struct("qqdd")
 _PASSED = struct.Struct("d")

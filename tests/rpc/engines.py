@@ -52,7 +52,7 @@ class RemoteService:
         self._host.drain()
 
     def staleness(self) -> float | None:
-        """How stale the service is, for its clock."""
+        """Return the staleness of the service, for its clock."""
         found = None if self._stopped else self._host.order(StalenessOrder())
         assert found is None or isinstance(found, float)
         return found

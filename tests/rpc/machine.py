@@ -16,11 +16,11 @@ from tests.rpc.sides import CUT_OFF, MAX_STALENESS, STALE, TwoSides
 DAY: Final = 86_400
 
 WHICH: Final = st.sampled_from([0, 0, 0, 1, 2, 5])
-"""How long before the newest one a token or session was given out."""
+"""A strategy for the place of a token or session, counted back from the newest one."""
 BACK: Final = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
-"""How long before its newest refresh token a holder was given the one that it shows."""
+"""A strategy for the place of the refresh token that a holder shows, counted back from its newest one."""
 LOST: Final = st.sampled_from([False, False, False, True])
-"""Whether the store's reply to a write is lost."""
+"""A strategy that says whether the store's reply to a write is lost."""
 
 
 class Machine(TwoSides):

@@ -18,12 +18,12 @@ GRACE: Final = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """How far the refresh tokens of a session have come, by their numbers."""
+    """The progress of the refresh tokens of a session, by their numbers."""
 
     latest: int = 0
     parent: int | None = None
     rotated: Mapping[int, datetime] = field(default_factory=dict)
-    """When each was first rotated, skipped or made void."""
+    """The time at which each was first rotated, skipped or made void."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -114,7 +114,7 @@ class Model:
         self.generations[principal] = self.generations.get(principal, 0) + 1
 
     def verify(self, token: Token, now: datetime) -> str:
-        """Why it is rejected, or "" when it is good."""
+        """Return the reason why it is rejected, or "" if it is good."""
         if now >= token.expire_time + LEEWAY:
             return "EXPIRED"
         ended = token.session is not None and token.session.ended

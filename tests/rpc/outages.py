@@ -12,7 +12,7 @@ from tests.rpc.world import World, failure
 
 
 def reason_of(call: Callable[[], object]) -> str:
-    """Why a call fails as UNAVAILABLE, or "" when it does not fail."""
+    """Return the reason why a call fails with UNAVAILABLE, or "" if it does not fail."""
     try:
         call()
     except grpc.RpcError as error:

@@ -114,7 +114,7 @@ def pick(those: Sequence[Thing], which: int) -> Thing:
 
 
 def verify(world: World, text: str) -> str:
-    """Why the token is rejected, or why there is no answer, or "" when it is good."""
+    """Return the reason why the token is rejected, or why there is no answer; "" if it is good."""
     return attempt(lambda: world.reason(text))
 
 

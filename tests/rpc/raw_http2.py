@@ -90,7 +90,7 @@ def _send(sock: socket.socket, connection: H2Connection, answer: Answer, piece: 
 
 
 def _receive(sock: socket.socket, connection: H2Connection, answer: Answer) -> bool:
-    """Whether the stream has ended."""
+    """Receive once, and return whether the stream has ended."""
     data = sock.recv(65536)
     if not data:
         return True

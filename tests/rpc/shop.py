@@ -61,7 +61,7 @@ class Shop:
         return self.world.issue(by or self.orders, subject_token=subject, **wanted)
 
     def why(self, token: str) -> str:
-        """Why Verify rejects it for every audience, or ""."""
+        """Return the reason why Verify rejects it for every audience, or ""."""
         return self.world.reason(token, audiences=[], any_audience=True)
 
     def whys(self, *tokens: str) -> list[str]:

@@ -38,7 +38,8 @@ class TwoSides(RuleBasedStateMachine):
 
     open_store: OpenStore
     seen: Counter[str]
-    """How often each word of Verify and each event of Refresh came, of the service as of the model."""
+    """The number of times that each answer of Verify and each event of Refresh came, from service and model
+    alike."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +47,7 @@ class TwoSides(RuleBasedStateMachine):
         self.issued: list[Issued] = []
         self.signed_in: list[SignedIn] = []
         self.trouble = ""
-        """Why the service cannot do what needs the store, or where it is stale anything."""
+        """The reason why the service cannot make calls that need the store, or, if it is stale, any call."""
         self.trouble_steps = 0
         self.folder = tempfile.TemporaryDirectory()
         self.place = Restartable(

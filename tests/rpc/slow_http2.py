@@ -44,7 +44,7 @@ class SlowClient:
         self._answers: dict[int, Answer] = {}
         self._ended: set[int] = set()
         self.closed = False
-        """Whether the server has closed the connection, or has asked the client to."""
+        """True if the server has closed the connection, or has asked the client to do so."""
         self._flush()
 
     def __enter__(self) -> Self:
@@ -113,7 +113,7 @@ class SlowClient:
         return self._answers.get(stream, Answer())
 
     def has_ended(self, stream: int) -> bool:
-        """Whether the stream has ended, judging by the frames that were read."""
+        """Return whether the stream has ended, judging by the frames that were read."""
         return stream in self._ended
 
     def read(self) -> list[Event]:

@@ -27,7 +27,7 @@ def at_once(
     credentials: Sequence[token_pb2.Credential],
     stubs: Sequence[rpc.IdentityServiceStub] = (),
 ) -> Counter[str]:
-    """How often each outcome came of calls that are all in flight together: a reason, or "" for tokens.
+    """Make all calls at once, and return how often each outcome came: a reason, or "" for tokens.
 
     Without `stubs` the calls go to the world's own process, else to these in turn.
     """

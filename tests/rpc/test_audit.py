@@ -293,7 +293,7 @@ def test_more_tails_than_there_may_be_are_refused_until_one_ends(world: World, a
 
 
 def has_place(tail: Any) -> bool:
-    """Whether a tail began; one that was refused has said so."""
+    """Return whether a tail began; a refused one has ended with an error."""
     tail.initial_metadata()
     began = tail.is_active()
     tail.cancel()
@@ -358,7 +358,7 @@ def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, 
 
 
 def refused_calls(audit: AuditReader) -> int:
-    """How many refused calls the events stand for."""
+    """Return the number of refused calls that the events stand for."""
     return sum(int(event.details.get("folded", 1)) for event in audit.all(types=["call_refused"]))
 
 

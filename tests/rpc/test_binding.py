@@ -46,7 +46,7 @@ class Bound:
         return replace(self.world, channel=channel)
 
     def reason(self, token: str, certificate: Holder | None = None) -> str:
-        """Why Verify rejects a token that came over a connection with this certificate; "" = it does not."""
+        """Return the reason why Verify rejects a token that came with this certificate, or ""."""
         request = pb.VerifyRequest(
             token=token, any_audience=True, certificate_sha256=certificate.sha256 if certificate else b""
         )

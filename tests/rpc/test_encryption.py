@@ -45,7 +45,7 @@ def set_key(world: World, key: str | None, client_id: str = API) -> None:
 
 
 def not_possible(world: World, principal: Principal, **wanted: Any) -> str:
-    """Why a token cannot be encrypted to its audience."""
+    """Return the reason why a token cannot be encrypted to its audience."""
     with pytest.raises(grpc.RpcError) as error:
         world.issue(principal, encryption=AUDIENCE, **wanted)
     found = failure(error.value)

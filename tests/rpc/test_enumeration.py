@@ -29,7 +29,7 @@ NEAR_ONE_HALF = (0.38, 0.62)
 
 
 def superiority(one: Sequence[float], other: Sequence[float]) -> float:
-    """How often a value of `one` is above a value of `other`; ties count half."""
+    """Return the fraction of pairs in which a value of `one` is above a value of `other`; ties count half."""
     ordered = sorted(other)
     wins = sum((bisect_left(ordered, v) + bisect_right(ordered, v)) / 2 for v in one)
     return wins / (len(one) * len(other))

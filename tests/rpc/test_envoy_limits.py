@@ -80,7 +80,7 @@ def world(start: Start) -> Iterator[World]:
 
 
 def serves(world: World) -> bool:
-    """Whether another client's call is answered."""
+    """Return whether another client's call is answered."""
     with grpc.insecure_channel(world.target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         return status(channel) is grpc.StatusCode.OK
 

@@ -34,7 +34,7 @@ Forge = Callable[[World], str]
 
 @pytest.fixture
 def one(start_world: StartWorld) -> World:
-    """Which trusts a cluster whose pod `billing/reports` is the client `reports`."""
+    """Return a service that trusts a cluster whose pod `billing/reports` is the client `reports`."""
     world = start_world()
     world.new_client(public=True)
     trust(world)

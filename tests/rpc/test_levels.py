@@ -100,7 +100,7 @@ class Tried:
 
 
 def batch(world: World, *tokens: str) -> list[str]:
-    """Why VerifyBatch rejects each of them, or "" where it does not."""
+    """Return the reason why VerifyBatch rejects each of them, or "" if it does not."""
     request = pb.VerifyBatchRequest(
         requests=[pb.VerifyRequest(token=token, audiences=[API]) for token in tokens]
     )

@@ -44,7 +44,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
 
 
 def refresh(world: World, refresh_token: str) -> str:
-    """Why Refresh refuses, or nothing."""
+    """Return the reason why Refresh refuses, or ""."""
     try:
         world.refresh(refresh_token)
     except grpc.RpcError as error:

@@ -43,7 +43,8 @@ REQUESTS: Final[dict[str, Message]] = {
     "RevokeSessions": admin_service_pb2.RevokeSessionsRequest(session_id="s"),
     "TailAuditEvents": admin_service_pb2.TailAuditEventsRequest(resume_after="0"),
 }
-"""If an empty one would be refused before its caller is checked, or gets no answer."""
+"""A request for each method of which an empty request would be refused before its caller is checked, or gets
+no answer."""
 
 
 def methods() -> list[tuple[str, Any]]:

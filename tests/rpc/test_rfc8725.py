@@ -185,7 +185,7 @@ def encrypted(world: World, inside: str, **header: str) -> str:
 
 
 def refusal(admin: Administrator, field: str, key: str) -> str:
-    """Why a client cannot register a key, or ""."""
+    """Return the reason why a client cannot register a key, or ""."""
     name = KeyId(base64url(key.encode())[-20:]).strip("-_") or "k"
     value = [key] if field == "public_keys" else key
     try:

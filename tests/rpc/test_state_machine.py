@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.no_cover, pytest.mark.timeout(600 + 
 
 
 def run(open_store: OpenStore) -> Counter[str]:
-    """How often each answer came."""
+    """Run the machine, and return how often each answer came."""
     seen: Counter[str] = Counter()
     machine = type("OnStore", (Machine,), {"open_store": staticmethod(open_store), "seen": seen})
     run_state_machine_as_test(

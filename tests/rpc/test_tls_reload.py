@@ -29,7 +29,7 @@ from tests.tls import Certifier, Holder, reaches, shown
 
 
 def soon(world: World, true: Callable[[], bool]) -> bool:
-    """Whether it is true: at once where each new connection looks at the files, in a while with Envoy."""
+    """Return whether it is true: at once with grpcio, which reads the files, and after a while with Envoy."""
     deadline = time.monotonic() + (PATIENCE if world.settings.engine == ENVOY else 0)
     while not true():
         if time.monotonic() >= deadline:
@@ -246,7 +246,7 @@ class Load:
                 self._call(channel, "new")
 
     def went_on_since(self, before: dict[str, int]) -> bool:
-        """Whether calls of both kinds have ended since then."""
+        """Return whether calls of both kinds have ended since then."""
         return all(self.done[kind] > before[kind] for kind in before)
 
     def _call(self, channel: grpc.Channel, kind: str) -> None:

@@ -106,7 +106,7 @@ class World:
         return self.stub.Verify(pb.VerifyRequest(token=token, **values))  # type: ignore[arg-type]
 
     def reason(self, token: str, **fields: object) -> str:
-        """Why Verify rejects the token, or "" when it does not."""
+        """Return the reason why Verify rejects the token, or "" if it does not."""
         answer = self.verify(token, **fields)
         if answer.WhichOneof("outcome") == "verified":
             return ""
@@ -121,7 +121,7 @@ class World:
 
 
 def staleness_of(service: Service) -> Staleness:
-    """How stale a service in this process is, for its clock."""
+    """Return the staleness of a service in this process, for its clock."""
     (heartbeats,) = (each for each in service._threads if each.name == "identity-heartbeat")
     return lambda: None if heartbeats.stopping.is_set() else service._replica.staleness
 

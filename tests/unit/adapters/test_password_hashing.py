@@ -45,7 +45,7 @@ def worker() -> int:
 
 
 def ends(pid: int) -> bool:
-    """Whether the process is gone, or waits to be buried, in the end."""
+    """Return whether the process ends, or becomes a zombie, within the deadline."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:

@@ -40,7 +40,7 @@ def test_a_plot_without_a_measurement_is_not_drawn(name: str) -> None:
 
 
 def _bar_after(svg: str, label: str) -> float:
-    """How long the first bar is after this label."""
+    """Return the length of the first bar after this label."""
     found = re.search(re.escape(f">{label}</text>") + r'\n<rect [^>]*width="([\d.]+)"', svg)
     assert found, label
     return float(found[1])

@@ -1,4 +1,4 @@
-"""Which addresses get no grace, and when a call that is to be refused has its turn."""
+"""Refusals: the addresses that get no grace, and the turn of each call that is to be refused."""
 
 import pytest
 

@@ -33,7 +33,7 @@ def forge(generated: Generated) -> Forge:
 
 
 def reason(codec: AccessTokenCodec, text: str) -> str:
-    """Why the token is rejected, or "" when it is not; its detail must hold no part of it."""
+    """Return the reason why the token is rejected, or ""; the detail must hold no part of the token."""
     found = codec.read(text)
     if isinstance(found, AccessToken):
         return ""
@@ -293,7 +293,7 @@ def test_another_spelling_of_a_good_token_is_malformed(
 def test_pyjwt_by_itself_accepts_malformed_tokens_that_this_module_refuses(
     generated: Generated, codec: AccessTokenCodec, forge: Forge
 ) -> None:
-    """If one of these fails, the library has become stricter: then read its release notes, and rejoice."""
+    """If one of these fails, the library has become stricter: read its release notes, and remove the test."""
     key = jwt.PyJWK(json.loads(generated["ES256"].public_jwk or ""))
     claims = json.dumps(forge.claims)
     accepted = [

@@ -23,7 +23,7 @@ def read(*jwks: Any, algorithms: tuple[str, ...] = ISSUER_ALGORITHMS) -> dict[st
 
 
 def unused(*jwks: Any) -> list[str]:
-    """Why the others are left out."""
+    """Return the reasons why the other keys are left out."""
     return list(read_key_set(key_set(*jwks).encode(), ISSUER_ALGORITHMS).unused)
 
 

@@ -1,4 +1,4 @@
-"""Whether a place lies in the history that is followed: by its link, not by its position alone."""
+"""The history decides by link, not by position alone, whether a revision lies in the log that is followed."""
 
 import tracemalloc
 from datetime import UTC, datetime

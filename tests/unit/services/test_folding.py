@@ -28,7 +28,7 @@ def folding(clock: FakeClock) -> Folding:
 
 
 def admitted(folding: Folding, event: AuditEvent, times: int) -> int:
-    """How many of so many events alike are written one by one."""
+    """Return the number of events that are written one by one, out of so many similar ones."""
     return [folding.admit(event) for _ in range(times)].count(True)
 
 

@@ -68,7 +68,7 @@ class Site:
         )
 
     def verify(self, text: str = "t", **generations: Generation) -> str:
-        """Why it is rejected, or nothing."""
+        """Return the reason why it is rejected, or ""."""
         held = {EVERYONE if p == "everyone" else PrincipalId(p): g for p, g in generations.items()}
         self.codec.tokens.setdefault(text, replace(self.token, generations=held))
         outcome = self.verifier.verify(VerifyRequest(token=text, any_audience=True))

@@ -51,7 +51,7 @@ def read(path: Path, *, sealer: Sealer = SEALER) -> list[CopiedItem]:
 
 
 def refusal(path: Path, *, sealer: Sealer = SEALER) -> str:
-    """Why the file is refused; it names the file."""
+    """Return the reason why the file is refused; it names the file."""
     with pytest.raises(ConfigurationError) as caught:
         read(path, sealer=sealer)
     assert str(path) in str(caught.value)

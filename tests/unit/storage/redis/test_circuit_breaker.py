@@ -1,4 +1,4 @@
-"""When calls pass, fail at once, or are the one that tries again; by a clock that the test moves."""
+"""The circuit breaker: calls that pass, fail at once, or are the trial, by a clock that the test moves."""
 
 import threading
 from datetime import timedelta
