@@ -1,9 +1,9 @@
 """Loopback ports for servers that are started by number: held for this process until it ends.
 
-A port that the kernel hands out (port 0) is a guess as soon as the socket is closed: any connection that
-a neighbour opens may take it, before the server starts or while it restarts. The ports here lie outside of
-the kernel's range for such connections, in blocks that one process at a time owns. Owning a block means
-holding a socket bound to its first port, so the kernel ends it with the process, however that ends.
+A port that the kernel assigns (port 0) is no longer reserved once its socket is closed: any connection of
+another process may take it, before the server starts or while it restarts. The ports here lie outside of the
+kernel's range for such connections, in blocks that one process at a time owns. Owning a block means holding a
+socket bound to its first port, so the kernel ends it with the process, however that ends.
 """
 
 import atexit

@@ -1,4 +1,4 @@
-"""Signals as a process expects them when it is started from a terminal, however the tests were started.
+"""Restores the handling of signals that a process has when it is started from a terminal.
 
 A shell that runs a command in the background, `nohup`, and some CI runners let it ignore SIGINT or SIGHUP,
 and child processes inherit the ignored and blocked signals.

@@ -1,6 +1,6 @@
-"""Every fault that a promise covers, in any order. One that is added is one more rule here.
+"""Every fault that a promise covers, in any order. A new fault is one more rule here.
 
-`site.py` holds what must be so, and counts which of them took effect.
+`site.py` has the invariants, and counts which faults took effect.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
-"""One service process that has its heartbeats, and maintains log and keys, when the machine orders it.
+"""One service process that sends heartbeats, and maintains log and keys, when the machine orders it.
 
-All else is real: the store, the gRPC server on loopback, the replica, Watch. It can be paused, stopped and
+The rest is real: the store, the gRPC server on loopback, the replica, Watch. It can be paused, stopped and
 restarted. It does not know which tokens are revoked.
 """
 

@@ -1,4 +1,4 @@
-"""Runs the state machine on one store, and fails if a fault never took effect: such a run has shown nothing.
+"""Runs the state machine on one store, and fails if a fault never took effect: such a run proves nothing.
 
 No acknowledged revocation is ever accepted again, however clocks, processes and the store are damaged.
 `faults.py` has the faults. Each store has a test module of its own: pytest-xdist runs them side by side.

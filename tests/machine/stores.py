@@ -1,6 +1,6 @@
-"""The operations of the machine on a kind of store: to open it, to look into it, and to damage it.
+"""The operations of the machine on a kind of store: opening it, reading its content, and damaging it.
 
-Looking and damaging bypass the service, so that nothing here relies on the code of the service.
+Reading and damaging bypass the service, so that nothing here relies on the code of the service.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """The faults by which acknowledged revocations were once accepted again, as steps of the state machine.
 
-A run of the machine (`running.py`) meets each of them sooner or later; these meet each of them every time.
+A run of the machine (`running.py`) produces each of them at some time; these tests produce each of them every
+time.
 """
 
 from collections import Counter

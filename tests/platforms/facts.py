@@ -1,6 +1,6 @@
-"""The facts about platforms: members of keys, headers of answers, claims of tokens.
+"""Facts about real platforms: members of keys, headers of answers, claims of tokens.
 
-Keys and values are made up here; the members are those of the sources, which are named beside each platform.
+Keys and values are invented; the members are those of the sources, which are named beside each platform.
 Asserts nothing.
 """
 

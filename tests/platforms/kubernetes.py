@@ -1,6 +1,6 @@
 """A stand-in for a kube-apiserver, as a reader of its keys sees it. Asserts nothing.
 
-Made from these files of kubernetes/kubernetes and of its router emicklei/go-restful:
+It follows these files of kubernetes/kubernetes and of its router emicklei/go-restful:
 
 - pkg/routes/openidmetadata.go: paths, types and `Cache-Control`, and that each path produces one type alone;
 - go-restful jsr311.go and route.go: 406 if the `Accept` of a request has neither that type nor `*/*`;

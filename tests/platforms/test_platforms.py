@@ -1,4 +1,4 @@
-"""Platforms as trusted issuers: what each of them publishes and signs proves a client."""
+"""Platforms as trusted issuers: a token that each of them signs authenticates a client."""
 
 import json
 from collections.abc import Iterator, Mapping

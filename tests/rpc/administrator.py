@@ -1,4 +1,4 @@
-"""AdminService as its callers use it: requests as keyword arguments, refusals as values. Asserts little."""
+"""AdminService for tests: requests are keyword arguments, refusals are values. Asserts little."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""A service for each test, on each store and each engine: what takes `world` runs on all of them."""
+"""A service for each test, on each store and each engine: a test that takes `world` runs on all of them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager

@@ -1,4 +1,4 @@
-"""Writes of the store that fail so that their caller cannot know whether they took effect."""
+"""Store writes that fail in such a way that their caller cannot know whether they took effect."""
 
 from collections.abc import Iterable
 from typing import Any, Final

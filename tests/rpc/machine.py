@@ -1,6 +1,6 @@
 """Steps that a service and its model take side by side: issue, refresh, revoke, restart, cut off, wait.
 
-What each step must come to, `sides.py` holds.
+`sides.py` checks the result of each step.
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""HTTP/2 as no client of gRPC speaks it: headers and frames as a test wants them (RFC 9113)."""
+"""HTTP/2 (RFC 9113) with any headers and frames, including those that no gRPC client sends."""
 
 import socket
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""A server whose certificate is another one every millisecond. Run as a program; it must not crash.
+"""A server whose certificate is replaced every millisecond. Run as a program; it must not crash.
 
-It ends once there were enough renewals, and as many handshakes beside them as fit into some seconds.
+It ends after enough renewals, and as many concurrent handshakes as fit into some seconds.
 """
 
 import socket

@@ -1,4 +1,7 @@
-"""A person calls `orders` through `portal`, and `orders` calls `stock` in their name. Asserts nothing."""
+"""Token exchange: a user calls `orders` through `portal`, and `orders` calls `stock` for the user.
+
+Asserts nothing.
+"""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""An HTTP/2 client that holds a server up: it leaves requests unfinished, answers unread, streams reset."""
+"""An HTTP/2 client that leaves requests unfinished and answers unread, and resets streams."""
 
 import socket
 from typing import Self

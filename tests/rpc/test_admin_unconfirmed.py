@@ -1,4 +1,4 @@
-"""Administration where the store fails or others are faster: nothing half done, and revoked stays revoked."""
+"""Administration while the store fails or other callers are faster: no change is done in part."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Passwords that come at once: no more are checked than are free, and the right ones all get in."""
+"""Concurrent sign-ins: no more passwords are checked than attempts are free, and right ones all succeed."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Audit events through a real channel, on both stores: what leaves one, how they are listed, and the tail."""
+"""Audit events through a real channel, on both stores: the calls that cause them, the list, and the tail."""
 
 import sqlite3
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Client assertions (RFC 7523) through a real channel: what one proves, and what proves nothing."""
+"""Client assertions (RFC 7523) through a real channel: the ones that are accepted, and the others."""
 
 import base64
 import hmac

@@ -1,4 +1,4 @@
-"""The connection's certificate as a client's proof when people sign in through it, and when it refreshes."""
+"""The connection's certificate authenticates a client when users sign in through it, and for Refresh."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""Clocks of the tests: moving one never makes a service that is well refuse a call."""
+"""The clocks of the tests: moving one never makes a healthy service refuse a call."""
 
 import threading
 from collections.abc import Callable

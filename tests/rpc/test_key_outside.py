@@ -1,4 +1,4 @@
-"""A signing key that lives in another process, as in an HSM: behind the port, no use case notices."""
+"""A signing key in another process, as in an HSM: behind the port, no use case sees a difference."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Keys that follow each other and keys that are retired, through a real channel, on both stores."""
+"""The rotation and the retirement of keys, through a real channel, on both stores."""
 
 import json
 from collections.abc import Iterator

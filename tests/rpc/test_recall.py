@@ -1,4 +1,4 @@
-"""The same request again: answered from memory, and never after the facts behind the answer changed."""
+"""A repeated request is answered from memory, but never once the facts behind the answer have changed."""
 
 import threading
 from collections.abc import Callable

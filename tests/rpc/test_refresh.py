@@ -1,4 +1,4 @@
-"""Refresh: the rules of semantics 2 by a clock that is moved, through a real channel, on both stores."""
+"""Refresh: the rules of semantics 2, with a clock that tests move, through a real channel, on both stores."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A master key is changed for another one while the service goes on, on both stores."""
+"""The master key is replaced while the service runs, on both stores."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -1,7 +1,7 @@
-"""RFC 8725, the best current practices for JWT, section by section, against a service that serves.
+"""RFC 8725, the best current practices for JWT, section by section, against a running service.
 
-The attacker here even has the key of the service: each token is signed with it and good but for the one thing
-that its section forbids. The control is `test_unchanged_tokens_of_the_forger_are_good`.
+The attacker here even has the key of the service: each token is signed with it, and is good except for the
+one property that its section forbids. The control is `test_unchanged_tokens_of_the_forger_are_good`.
 """
 
 import hmac

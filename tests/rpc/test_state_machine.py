@@ -1,7 +1,7 @@
-"""The service against its model: issued, refreshed, revoked, restarted or cut off, they agree.
+"""The service agrees with its model, however calls, revocations, restarts and outages follow each other.
 
-`machine.py` has the steps, `sides.py` holds the answers against each other. A run that did not come past
-everything that may become of a refresh and of a token has shown nothing of the rest, and fails.
+`machine.py` has the steps, `sides.py` compares the answers. A run that did not reach every outcome of a
+refresh and of a token proves nothing about the rest, and fails.
 """
 
 import os

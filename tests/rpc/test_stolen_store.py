@@ -1,4 +1,4 @@
-"""A stolen store: nothing in it is accepted as a credential anywhere."""
+"""A stolen store: no value in it is accepted as a credential anywhere."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A revocation that the store may not have taken: UNAVAILABLE, denied here, sent until it is there."""
+"""A revocation that the store may not have taken: UNAVAILABLE, enforced at once, resent until confirmed."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The senders of Watch: neither many that do not read nor a bug in one stream holds up the others."""
+"""The senders of Watch: neither many clients that do not read nor a bug in one stream delays the others."""
 
 import threading
 from collections.abc import Iterator

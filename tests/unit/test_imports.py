@@ -1,4 +1,4 @@
-"""The modules that a serving process loads: every worker keeps them in memory (B11)."""
+"""The modules that a serving process loads, since every worker keeps them in memory (bar B11)."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Ports that tests give to servers: whose they are, and for how long."""
+"""Ports that tests reserve for servers: each belongs to one process, until that process ends."""
 
 import socket
 import subprocess

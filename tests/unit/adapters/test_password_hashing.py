@@ -1,4 +1,4 @@
-"""Hashing passwords: the right one only, in processes that give way, that come back and that end."""
+"""Password hashing: only the right password matches; processes have low priority, are replaced, and end."""
 
 import errno
 import os

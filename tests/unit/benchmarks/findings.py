@@ -1,4 +1,4 @@
-"""A run in which every bar is just met, made up, for tests of what judges, prints and draws it."""
+"""The invented findings of a run in which every bar is just met, for tests of verdicts, report and plots."""
 
 from benchmarks import names
 from benchmarks.bars import BARS

@@ -1,4 +1,4 @@
-"""Settings: where a value comes from, and what cannot be."""
+"""Settings: the sources of their values, and the values and combinations that are refused."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""Names that are drawn: long enough that they cannot be guessed."""
+"""Random names are long enough that they cannot be guessed."""
 
 import base64
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Characters that a reader does not see: in names, in texts for people, and between a name and a password."""
+"""Characters that a reader does not see: in names, in texts for people, in passwords compared with names."""
 
 import unicodedata
 

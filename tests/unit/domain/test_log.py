@@ -1,4 +1,4 @@
-"""Places in a log and generations as text, and what identifies them."""
+"""Revisions and generations as text, and the parts by which they are compared."""
 
 import string
 

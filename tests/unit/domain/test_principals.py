@@ -1,4 +1,4 @@
-"""Clients and users: their ids, names and what their records show."""
+"""Clients and users: their ids and names, and the repr of their records."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The ASGI engine without a network: how it runs servicers and their threads."""
+"""The ASGI engine without a network: it runs servicers in the threads of their pools."""
 
 import asyncio
 import contextvars

@@ -1,4 +1,4 @@
-"""Memory that was freed is given back, now and then."""
+"""Freed memory is returned to the system at intervals."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The engine on grpcio: it stops even if the system gives it nothing to stop with."""
+"""The grpcio engine stops even if the system gives it no thread for stopping."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Page tokens: what one list gave is good for that list, and no other text is good for anything."""
+"""Page tokens: a token is valid only for the list that returned it, and no other text is valid."""
 
 import pytest
 from hypothesis import assume, given

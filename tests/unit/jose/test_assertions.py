@@ -1,4 +1,4 @@
-"""Reading assertions: one spelling, exact types, and no word of the token about its own key."""
+"""Reading assertions: one spelling, exact types, and no influence of the token on the choice of its key."""
 
 import json
 from datetime import UTC, datetime, timedelta

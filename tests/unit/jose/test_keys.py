@@ -1,4 +1,4 @@
-"""Keys: made, read with every check, and used. What the library would let through is shown beside it."""
+"""Keys: generated, read with every check, and used; also keys that the library alone would accept."""
 
 import base64
 import json

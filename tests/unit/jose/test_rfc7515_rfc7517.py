@@ -1,4 +1,4 @@
-"""The examples of RFC 7515 and RFC 7517, appendix A: which verify here, and what none is good for."""
+"""The examples of RFC 7515 and RFC 7517, appendix A: those that verify here, and the refused uses."""
 
 import json
 from typing import Any, Final

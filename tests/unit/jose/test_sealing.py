@@ -1,4 +1,4 @@
-"""Sealing and the vault: only the right master key opens, and only what belongs to the record."""
+"""Sealing and the vault: only the right master key opens a sealed text, and only for the same record."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Signatures and keys that verify without a secret, where a library lets them. Beside each: a good one."""
+"""Signatures and keys that need no secret and that a lenient library accepts, each beside a good one."""
 
 import json
 from typing import Final

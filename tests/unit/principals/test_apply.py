@@ -1,4 +1,4 @@
-"""Applying a file: it becomes so, stays so, and several at once come to the same end."""
+"""Applying a file: the records then match it, a second run changes nothing, and concurrent runs agree."""
 
 import threading
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Plans: what counts as a difference, and what does not."""
+"""Plans: the values that count as different, and those that do not."""
 
 from dataclasses import replace
 from datetime import timedelta

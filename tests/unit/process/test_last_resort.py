@@ -1,4 +1,4 @@
-"""The last resort ends a process that was ordered to stop, whatever hangs in it, and reports that."""
+"""The last resort ends a process that hangs after the order to stop, and reports that."""
 
 import contextlib
 import json

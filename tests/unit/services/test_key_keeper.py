@@ -1,4 +1,4 @@
-"""The keeper of keys: says once what goes wrong, and goes on."""
+"""The keeper of keys logs a failure once, and goes on."""
 
 import threading
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""A migration ends in one of two ways: the target has everything, or the source goes on as before."""
+"""A migration ends in one of two ways: the target has everything, or the source accepts writes as before."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

@@ -1,6 +1,7 @@
-"""A hub of Watch with all that is around it: what tests of it share. Asserts nothing.
+"""A hub of Watch with its replica, clock and watchers, for its tests. Asserts nothing.
 
-Messages are written by the real renderer and read back, since how they are joined is half of the truth.
+The real renderer writes the messages, and they are read back, so that the tests cover how messages are
+joined.
 """
 
 import itertools

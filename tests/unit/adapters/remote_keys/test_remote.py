@@ -1,4 +1,4 @@
-"""The keys of an issuer behind a URL: rotated, lost and found, hammered, slow; against a real server."""
+"""The keys of an issuer behind a URL, against a real server: rotation, outages, many callers, slowness."""
 
 import threading
 from collections.abc import Callable, Iterator

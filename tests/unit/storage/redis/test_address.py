@@ -1,4 +1,4 @@
-"""Connections to Redis over TLS: whose certificates they believe."""
+"""Connections to Redis over TLS: the authorities whose certificates they accept."""
 
 import ssl
 from typing import Any

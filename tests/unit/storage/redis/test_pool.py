@@ -1,4 +1,4 @@
-"""Lending connections: bounded, the last used first, and nothing stays open after the end."""
+"""The connection pool: bounded, the last used connection first, and none stays open after `close`."""
 
 import socket
 import threading
