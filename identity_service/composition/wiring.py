@@ -50,7 +50,7 @@ from identity_service.settings import Settings
 from identity_service.telemetry.logs import StructuredEventLog
 
 _ENCRYPTION_KEYS: Final = 1000
-"""Public keys of clients that are kept opened."""
+"""The number of public keys of clients that are kept opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The port of the change log, as its readers take it and as the replica of a process does.
+"""The ports of the change log: one for its readers, and one for the replica of a process.
 
 Contains no implementation; `store.py` has the promises of all parts of a store, and `log.py` the values.
 """

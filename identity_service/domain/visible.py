@@ -34,14 +34,14 @@ MAX_MARKS: Final = 8
 VISIBLE_NAME: Final = (
     f"visible characters, without spaces and with at most {MAX_MARKS} combining marks in a row"
 )
-"""How an error describes a text for which `is_visible_name` is True."""
+"""The description, in errors, of a text for which `is_visible_name` is True."""
 
 VISIBLE_TEXT: Final = (
     "must have no control characters, line separators or invisible characters (joiners and variation "
     "selectors only within emoji and within scripts that need them), and at most "
     f"{MAX_MARKS} combining marks in a row"
 )
-"""How an error describes a text for which `is_visible_text` is True."""
+"""The description, in errors, of a text for which `is_visible_text` is True."""
 
 _IGNORABLE: Final = (
     # Default_Ignorable_Code_Point in DerivedCoreProperties.txt of Unicode 16.0.

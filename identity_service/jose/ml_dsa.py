@@ -1,7 +1,7 @@
 """ML-DSA in JOSE (RFC 9964: `kty` AKP), on the ML-DSA of `cryptography` (FIPS 204).
 
-The class has the interface of PyJWT's algorithms, among which there is no ML-DSA. It does not check the
-permitted uses of a key.
+The class `MlDsa` has the interface of PyJWT's algorithms, among which there is no ML-DSA. It does not check
+the permitted uses of a key.
 """
 
 import hashlib

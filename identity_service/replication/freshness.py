@@ -1,7 +1,7 @@
-"""Whether this process may answer from memory: how stale its replica is, and whether its clock is accepted.
+"""The decision whether this process may answer from memory, by the staleness of its replica and by its clock.
 
 The wall clock is compared with the store's clock and with its own past, and each change of the verdict is
-recorded as one event. Reads no log: `replica.py` does what a verdict asks for. `domain/clock_guard.py` has
+recorded as one event. The module reads no log: `replica.py` acts on the verdicts. `domain/clock_guard.py` has
 the rule.
 """
 
@@ -63,10 +63,10 @@ class Freshness:
         self._verdict = ClockVerdict.STEADY
         self._max_staleness = max_staleness.total_seconds()
         self.ready = False
-        """Whether the log was read to its end for the first time."""
+        """True once the log was read to its end for the first time."""
         self.confirmed: float | None = None
-        """When the last heartbeat was sent that the store confirmed and whose head is folded (monotonic
-        clock); None = none since the log was last read from its start."""
+        """The time at which the last heartbeat was sent that the store confirmed and whose head is folded
+        (monotonic clock); None = none since the log was last read from its start."""
         self.last_error: UnavailableError | None = None
         """The error of the store that has not been followed by a success."""
         self.fenced: StoreFencedError | None = None
@@ -123,7 +123,7 @@ class Freshness:
 
     @property
     def status(self) -> str:
-        """Why this process may not answer, or "fresh"; `identity doctor` shows it."""
+        """The reason why this process may not answer, or "fresh"; `identity doctor` shows it."""
         try:
             self.require_fresh()
         except UnavailableError as error:

@@ -57,8 +57,8 @@ class LogReader:
         self._recorded_epoch: Epoch | None = None
         """The epoch of the log that the last event `log_replaced` was about."""
         self._may_have_lost = False
-        """Whether the log was replaced since its end was last reached. Kept here because the read may fail in
-        between."""
+        """True if the log was replaced since its end was last reached. It is an attribute because the read
+        may fail in between."""
         self.cursor = _START
         """The place of the last entry that was read."""
 

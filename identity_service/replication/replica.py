@@ -95,17 +95,17 @@ class Replica:
 
     @property
     def staleness(self) -> float:
-        """Seconds since the last confirmed heartbeat whose head is folded was sent; infinite if none."""
+        """The seconds since the last confirmed heartbeat whose head is folded was sent; infinite if none."""
         return self._freshness.staleness
 
     @property
     def status(self) -> str:
-        """Why this process may not answer, or "fresh"; `identity doctor` shows it."""
+        """The reason why this process may not answer, or "fresh"; `identity doctor` shows it."""
         return self._freshness.status
 
     @property
     def store_is_unsafe(self) -> bool:
-        """Whether the last heartbeat found the set-up or the files of the store to be unsafe."""
+        """True if the last heartbeat found the set-up or the files of the store to be unsafe."""
         return isinstance(self._freshness.last_error, UnsafeStoreError)
 
     def subscribe(self, on_change: Callable[[RecordChanged | None], None]) -> None:

@@ -182,7 +182,7 @@ class _ClaimQueue:
         self._policy = policy
         self._settled = threading.Condition()
         self.waiting = 0
-        """How many callers are waiting for a claim."""
+        """The number of callers that are waiting for a claim."""
         self._settlements = 0
 
     def claim(self, counter: AttemptCounter, limits: Sequence[Limit]) -> Claim:

@@ -76,8 +76,10 @@ class StoredTrail(LoggedTrail):
             store: stores the events.
             event_log: receives each event that is not folded.
             clock: measures the windows of folding.
-            queue: how many events may wait while the store is slow or unreachable; more are dropped.
-            burst: successful calls of one address and type that are recorded one by one in each window.
+            queue: the number of events that may wait while the store is slow or unreachable; further ones are
+                dropped.
+            burst: the number of successful calls of one address and type that are recorded one by one in each
+                window.
             store_traffic: whether events of kind TRAFFIC are stored; if not, they are only logged.
         """
         super().__init__(event_log)
@@ -90,11 +92,11 @@ class StoredTrail(LoggedTrail):
         self._events: deque[AuditEvent] = deque()
         self._changed = threading.Condition()
         self.dropped = 0
-        """How many events found the queue full since this process began."""
+        """The number of events that found the queue full since this process began."""
         self._unreported = 0
-        """How many of these no EVENTS_DROPPED event has reported yet."""
+        """The number of dropped events that no EVENTS_DROPPED event has reported yet."""
         self.folded = 0
-        """How many events were counted instead of written since this process began."""
+        """The number of events that were counted instead of written since this process began."""
         self._ended = False
         """True once `run` has ended, so that nothing stores further events."""
 

@@ -59,8 +59,8 @@ class ClientProofs:
     ) -> None:
         """Authenticate the clients of this directory.
 
-        `audience` is the `aud` that a JWT must have: the issuer name of this service. `leeway` is how far the
-        clock of the signer may differ from this one.
+        `audience` is the `aud` that a JWT must have: the issuer name of this service. `leeway` is the largest
+        difference between the clock of the signer and this one.
         """
         self._single_use = single_use
         self._replica = replica

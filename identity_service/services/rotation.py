@@ -250,7 +250,8 @@ def keep_keys(
 ) -> None:
     """Call `maintain` now and at each interval, until `stopping` is set.
 
-    Every process does so; a lease picks which one acts. The first of several consecutive failures is logged.
+    Every process does so, and a lease picks the one that acts. The first of several consecutive failures is
+    logged.
     """
     failing = False
     while not stopping.is_set():

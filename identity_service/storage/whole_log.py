@@ -1,4 +1,4 @@
-"""Checks of a whole log that both stores make: whether it can be copied, and which generations are lost."""
+"""The checks of a whole log that both stores make: for a copy, and for lost generations."""
 
 from collections.abc import Iterable, Iterator, Mapping
 

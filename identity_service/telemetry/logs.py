@@ -24,11 +24,12 @@ from structlog.typing import EventDict, Processor
 from identity_service.domain.visible import escape, escape_json
 
 _MAX_WAITING: Final = 20_000
-"""Most lines that wait to be written."""
+"""The largest number of lines that wait to be written."""
 _BATCH_DELAY: Final = 0.02
-"""Seconds that the first line waits for others to be written with it: every write releases the GIL."""
+"""The number of seconds that the first line waits for others to be written with it, since every write
+releases the GIL."""
 _MAX_BATCH: Final = 1000
-"""Most lines in one write."""
+"""The largest number of lines in one write."""
 
 
 def configure(level: str, log_format: Literal["json", "console"]) -> None:
@@ -115,7 +116,7 @@ class LineWriter:
         Args:
             write: writes whole lines; may block.
             say_dropped: returns the line that reports how many lines were dropped.
-            waiting: most lines that wait to be written; further lines are dropped.
+            waiting: the largest number of lines that wait to be written; further lines are dropped.
         """
         self._write = write
         self._say_dropped = say_dropped
@@ -125,7 +126,7 @@ class LineWriter:
         self._dropped = 0
         self._thread: threading.Thread | None = None
         self._has_begun = False
-        """Whether what waits is written when the process ends."""
+        """True if the waiting lines are written when the process ends."""
         self._closing = threading.Event()
 
     def put(self, line: bytes) -> None:

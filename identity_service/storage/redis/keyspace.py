@@ -84,7 +84,7 @@ def index(kind: RecordKind) -> str:
 
 
 def names(kind: RecordKind) -> str:
-    """Return the key of the hash from the names of records of a kind to their ids."""
+    """Return the key of the hash that maps the names of records of a kind to their ids."""
     # The key of users has another form because it is older than the others, and existing stores have it.
     return f"{_TAG}:usernames" if kind is RecordKind.USER else f"{_TAG}:names:{kind}"
 

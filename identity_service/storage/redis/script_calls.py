@@ -39,7 +39,7 @@ from identity_service.storage.redis.client.connection import Connection
 
 
 class Writer:
-    """Runs mutating scripts under the epoch that this process follows. Thread-safe."""
+    """A runner of mutating scripts under the epoch that this process follows. Thread-safe."""
 
     def __init__(self, connection: Connection, clock: Clock | None, keep: RingSizes) -> None:
         """Begin with an epoch that no store has, so that nothing is written before an epoch is adopted.
@@ -47,7 +47,7 @@ class Writer:
         Args:
             connection: runs the scripts.
             clock: None = the scripts use the clock of the server.
-            keep: how many audit events are kept.
+            keep: the number of audit events that are kept.
         """
         self._connection = connection
         self._clock = clock
@@ -66,7 +66,7 @@ class Writer:
         return self._epoch
 
     def now(self) -> str:
-        """Return the time as scripts take it, in Unix seconds; empty = they use the server's clock."""
+        """Return the time in Unix seconds, as scripts take it; empty = they use the server's clock."""
         return "" if self._clock is None else time_text(self._clock.now())
 
     def event(self, audit: AuditEvent | None) -> tuple[list[str], list[str | int]]:

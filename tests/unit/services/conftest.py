@@ -1,4 +1,4 @@
-"""The store that the tests of use cases work on, if they need a real one."""
+"""The store for those tests of use cases that need a real one."""
 
 from collections.abc import Iterator
 

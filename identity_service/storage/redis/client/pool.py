@@ -48,10 +48,10 @@ class Confirmation:
     """
 
     command: str
-    """`WAIT` or `WAITAOF`."""
+    """The name of the command: `WAIT` or `WAITAOF`."""
     needed: int
-    """How many must have the write: replicas for `WAIT`, for `WAITAOF` the append-only file of the server
-    (1)."""
+    """The number of copies that must have the write: replicas for `WAIT`, for `WAITAOF` the append-only file
+    of the server (1)."""
 
     def words(self, patience: float) -> tuple[str | int, ...]:
         """Return the command and its arguments; the server stops waiting after `patience` seconds."""

@@ -84,7 +84,7 @@ class ServerSetup:
 
 
 def replicas_of(durability: str) -> int:
-    """Return how many replicas must have a write: N for `replicas:N`, otherwise 0.
+    """Return the number of replicas that must have a write: N for `replicas:N`, otherwise 0.
 
     Raises ValueError if the text is not unsynced, local or replicas:N with N from 1 to 99.
     """
