@@ -185,7 +185,7 @@ def to_reason(text: str) -> str:
 
 
 def to_overlap(request: pb.RotateClientSecretRequest) -> timedelta:
-    """Return how long the older secrets still work; the use case checks the bounds.
+    """Return the time for which the older secrets still work; the use case checks the bounds.
 
     Raises InvalidRequestError.
     """
@@ -207,7 +207,7 @@ def to_owner(request: pb.ListSessionsRequest) -> OfSubject | OfClient:
 
 
 def to_ending(request: pb.RevokeSessionsRequest) -> OneSession | AllBut:
-    """Return which sessions to end. Raises InvalidRequestError."""
+    """Return the selection of the sessions to end. Raises InvalidRequestError."""
     to_reason(request.reason)
     kept = (
         SessionId(to_id("except_session_id", request.except_session_id))

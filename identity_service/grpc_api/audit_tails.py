@@ -1,4 +1,4 @@
-"""TailAuditEvents: one thread reads the store for all open tails and sends each the events that it lacks."""
+"""TailAuditEvents: one thread reads the store for all open tails, and sends each the missing events."""
 
 import threading
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class _Tail:
         return page
 
     def last(self) -> bytes | None:
-        """Return None: a stream that ends because the process stops is sent no further events."""
+        """Return None: a stream that ends because the process stops gets no further events."""
         return None
 
 
@@ -57,7 +57,7 @@ class AuditTails:
         self._condition = threading.Condition()
         self._tails: set[_Tail] = set()
         self._page_wanted = False
-        """Whether a page has been taken, so that its tail may need another one at once."""
+        """True if a page has been taken, so that its tail may need another one at once."""
         self._thread: threading.Thread | None = None
 
     def add(self, after: str, stream: ResponseStream, request_id: str) -> None:

@@ -46,7 +46,7 @@ class Access(Enum):
     """The condition that a caller of a method must meet."""
 
     OPEN = auto()
-    """None: the request carries its own proof, or there is nothing to protect."""
+    """No condition: the request carries its own proof, or there is nothing to protect."""
     SCOPE = auto()
     """The caller has the scope."""
     OWN_OR_SCOPE = auto()
@@ -55,9 +55,10 @@ class Access(Enum):
     A party that acts for another one (token exchange) needs the scope for the objects of that one, too.
     """
     SCOPE_WHERE_CONFIGURED = auto()
-    """The caller has the scope, if the setting `require_caller_auth` is on; else none."""
+    """The caller has the scope, if the setting `require_caller_auth` is on; otherwise there is no
+    condition."""
     HOLDER_OR_SCOPE = auto()
-    """None if the request contains the token that it is about; else the caller has the scope."""
+    """The caller has the scope, unless the request contains the very token that it is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +77,9 @@ class Caller:
     scopes: frozenset[str]
     session_id: SessionId | None = None
     is_delegated: bool = False
-    """Whether another party acts for the principal, by token exchange (RFC 8693).
+    """True if another party acts for the principal, by token exchange (RFC 8693).
 
-    Such a party has no access to what belongs to the principal itself, such as its sessions.
+    Such a party has no access to the objects that belong to the principal itself, such as its sessions.
     """
 
     @property
@@ -89,12 +90,12 @@ class Caller:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call as the function that serves it sees it."""
+    """One call, as it is passed to the function that serves it."""
 
     context: grpc.ServicerContext
     request_id: str
     caller: Caller | None
-    """None if the method requires no authenticated caller."""
+    """The caller; None if the method requires no authenticated caller."""
 
     @cached_property
     def origin(self) -> Origin:
@@ -111,7 +112,7 @@ class Call:
 
 
 class CallerGate:
-    """Enforces the access rule of a method on one call."""
+    """A gate that enforces the access rule of a method on one call."""
 
     def __init__(
         self,
@@ -217,7 +218,7 @@ def request_id(context: grpc.ServicerContext) -> str:
 
 
 def new_request_id() -> str:
-    """Return a random id for a call whose client sent no usable one."""
+    """Return a random request id, for a call whose client sent no usable id."""
     return secrets.token_hex(8)
 
 

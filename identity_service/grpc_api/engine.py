@@ -61,9 +61,10 @@ class UnaryHandler:
 
     threads: Threads
     answer: Callable[[bytes, Context], bytes]
-    """Returns the response to a request."""
+    """A function that returns the response to a request."""
     instant: Callable[[bytes, Context], bytes | None] | None = None
-    """Returns the response if it is cached, else None. An event loop may call it, since it never waits.
+    """A function that returns the response if it is cached, else None. An event loop may call it, since it
+    never waits.
 
     None = no response of the method is cached.
     """
@@ -75,7 +76,7 @@ class StreamHandler:
 
     threads: Threads
     open: Callable[[bytes, Context, ResponseStream], None]
-    """Begins to answer a request on the stream, and returns at once."""
+    """A function that begins to answer a request on the stream, and returns at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class ConversationHandler:
 
     threads: Threads
     open: Callable[[Context], Callable[[bytes], bytes]]
-    """Returns the function that answers one message."""
+    """A function that returns the function that answers one message."""
 
 
 Handler: TypeAlias = UnaryHandler | StreamHandler | ConversationHandler

@@ -36,7 +36,7 @@ _OPAQUE: Final = "an internal error; quote the request id when reporting it"
 
 
 class RpcStatus(NamedTuple):
-    """A status as `ServicerContext.abort_with_status` takes it."""
+    """A status in the form that `ServicerContext.abort_with_status` takes."""
 
     code: grpc.StatusCode
     details: str

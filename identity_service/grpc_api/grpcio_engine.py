@@ -16,16 +16,16 @@ from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.tls import Certificates
 
 _CANCEL_WAIT: Final = 0.5
-"""Seconds that the server may take to end the calls that it has cancelled."""
+"""The number of seconds that the server may take to end the calls that it has cancelled."""
 _CANCEL_DELAY: Final = 0.1
-"""Seconds after the grace period at which the server cancels the remaining calls.
+"""The number of seconds after the grace period at which the server cancels the remaining calls.
 
 Until then `stop` has read whether calls are still in progress.
 """
 _HANDSHAKE_MS: Final = 20_000
 _SETTINGS_MS: Final = 10_000
 _MAX_PENDING: Final = 20_000
-"""Calls that may wait in gRPC's core until Python accepts or refuses them.
+"""The number of calls that may wait in gRPC's core until Python accepts or refuses them.
 
 Above its default of 1,000 the core cancels calls at random, including those of other clients.
 """
@@ -36,21 +36,22 @@ class GrpcioConfig:
     """The addresses of the server, and the limits that gRPC's core enforces; `Limits` has the others."""
 
     listen: str = "127.0.0.1:50051"
-    """host:port; port 0 stands for a free port."""
+    """The address to listen on, as host:port; port 0 stands for a free port."""
     mtls_listen: str = ""
-    """host:port of an additional port that requires client certificates; empty = no such port."""
+    """The host:port of an additional port that requires client certificates; empty = no such port."""
     max_message_bytes: int = 16 * 1024 * 1024
     max_metadata_bytes: int = 32 * 1024
     max_connections: int = 20_000
-    """A further connection is closed as soon as it is opened."""
+    """The largest number of connections; a further one is closed as soon as it is opened."""
     max_streams_per_connection: int = 100
-    """Calls in progress on one connection; further calls wait in the client."""
+    """The number of calls in progress on one connection; further calls wait in the client."""
     max_connection_age: timedelta = timedelta(minutes=30)
-    """Clients of older connections are asked to reconnect, so that load balancers can rebalance."""
+    """The age from which the client of a connection is asked to reconnect, so that load balancers can
+    rebalance."""
     drain_grace: timedelta = timedelta(seconds=10)
     """The time that calls in progress have to finish if the server stops or their connection is too old."""
     share_port: bool = False
-    """Whether other processes of this service listen on the same port (SO_REUSEPORT)."""
+    """True if other processes of this service listen on the same port (SO_REUSEPORT)."""
 
 
 class GrpcioEngine:
@@ -67,8 +68,8 @@ class GrpcioEngine:
 
         Args:
             config: the addresses and limits.
-            limits: bound what clients may hold open.
-            event_log: records it if the installed grpcio does not work with `core/`.
+            limits: the bounds on the calls and streams that clients may hold open.
+            event_log: receives an event if the installed grpcio does not work with `core/`.
             certificates: the certificates that the server presents; None = plain text.
         """
         self._config = config

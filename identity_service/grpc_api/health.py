@@ -43,7 +43,7 @@ class _Watch:
 
 
 class HealthServicer:
-    """Answers Check and List from memory, and sends each change of a status to its watchers."""
+    """A servicer that answers Check and List from memory, and sends each change of a status to watchers."""
 
     def __init__(self, senders: Senders) -> None:
         self._senders = senders

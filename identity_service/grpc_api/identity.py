@@ -24,9 +24,9 @@ from identityapi.v1 import token_pb2
 
 _TOKEN_TYPE: Final = "Bearer"  # noqa: S105  # RFC 6750
 _CACHE_ENTRY_BYTES: Final = 500
-"""Memory that a cached response takes beside its serialized text, in bytes."""
+"""The memory that a cached response takes beside its serialized text, in bytes."""
 _MAX_RECALLED_BATCH: Final = 200
-"""Requests of a batch that `recall_batch` answers in one step.
+"""The largest number of requests of a batch that `recall_batch` answers in one step.
 
 This occupies an event loop for at most a millisecond.
 """
@@ -62,7 +62,8 @@ class IdentityServicer:
     def recall_verify(self, data: bytes) -> bytes | None:
         """Return the cached response to the same bytes if its token is still valid, else None.
 
-        Equal bytes ask the same of the same token, so only expiry and revocations are checked again.
+        Equal bytes are the same request about the same token, so only expiry and revocations are checked
+        again.
         """
         # Read the revision before the token is checked: it may understate what is known, never overstate.
         revision = self._serialized_revision()

@@ -1,4 +1,4 @@
-"""Limits on what clients may hold open, per address and in total, for both engines."""
+"""Limits on the calls and streams that clients hold open, per address and in total, for both engines."""
 
 import threading
 import time
@@ -22,15 +22,15 @@ _CACHED_ADDRESSES: Final = 4096
 _LOG_INTERVAL: Final = 10.0
 """Seconds between two log lines about the same limit."""
 _MAX_PEERS_COUNTED: Final = 1000
-"""Distinct addresses that one such line counts at most."""
+"""The largest number of distinct addresses that one such line counts."""
 RECEIVE_GRACE: Final = 0.2
-"""Seconds within which a request must arrive if its address has too many unfinished requests.
+"""The number of seconds within which a request must arrive if its address has too many unfinished requests.
 
 A well-behaved client that sends 100 calls at once exceeds the limit, too: the server sees the headers of all
 calls before it has processed their messages. The messages of such a client arrive within milliseconds.
 """
 _WITHOUT_QUOTA: Final = ("request_timeout", "send_timeout", "watch_queue")
-"""Settings of limits that end slow calls and streams instead of counting open ones."""
+"""The settings of limits that end slow calls and streams instead of counting open ones."""
 _PEER_KIND: Final = "ipvN:"
 
 
@@ -48,9 +48,9 @@ class Bound:
     """The largest number of things of one kind that may be open."""
 
     total: int
-    """In total."""
+    """The bound for all addresses together."""
     per_peer: int
-    """From one address that is not exempt; for IPv6, from one /64 network."""
+    """The bound for one address that is not exempt; for IPv6, for one /64 network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class LimitsConfig:
     reflection_streams: Bound = Bound(total=64, per_peer=8)
     audit_tails: Bound = Bound(total=8, per_peer=8)
     exempt: Sequence[str] = ("127.0.0.1", "::1", UNIX)
-    """Networks (CIDR), or `unix`, whose connections count toward the totals only."""
+    """The networks (CIDR), or `unix`, whose connections count toward the totals only."""
     request_timeout: timedelta = timedelta(seconds=10)
     """The time that a client has to send its request."""
     send_timeout: timedelta = timedelta(seconds=5)
@@ -72,14 +72,14 @@ class LimitsConfig:
 
 
 class Peers:
-    """Maps each connection to the address under which it counts."""
+    """A map from each connection to the address under which it counts."""
 
     def __init__(self, exempt: Sequence[str]) -> None:
         """Parse the exempt networks. Raises ValueError if an entry is neither a network nor `unix`."""
         self._networks = tuple(network_of(text) for text in exempt if text != UNIX)
         self._unix = UNIX in exempt
         self.address_of: Callable[[str], str] = lru_cache(_CACHED_ADDRESSES)(self._address_of)
-        """Return the address under which a peer counts; empty if the peer is exempt.
+        """The function that returns the address under which a peer counts; empty if the peer is exempt.
 
         The peer is given as gRPC writes it, such as `ipv4:10.0.0.7:5000`.
         """
@@ -109,14 +109,14 @@ class AddressBusyError(ServerBusyError):
 
 
 class Quota:
-    """A counter of what is open of one kind; it refuses what exceeds the bound. Any thread may use it."""
+    """A counter of open calls or streams of one kind, which refuses those beyond the bound. Thread-safe."""
 
     def __init__(self, name: str, what: str, bound: Bound, refused: Callable[[str, str], None]) -> None:
         """Create a counter at zero.
 
         Args:
             name: the setting that holds the total bound.
-            what: the plural noun for what is counted, for the message to the client.
+            what: the plural noun for the counted things, for the message to the client.
             bound: the largest numbers that may be open.
             refused: called with the name of the setting that refused, and the address.
         """
@@ -193,7 +193,7 @@ class _UnloggedHits:
 
     times: int = 0
     peers: set[str] = field(default_factory=set)
-    """Distinct addresses that were affected, at most 1,000; the empty one stands for all exempt ones."""
+    """The distinct addresses that were affected, at most 1,000; the empty one stands for all exempt ones."""
 
 
 class Limits:
@@ -208,7 +208,7 @@ class Limits:
         self._event_log = event_log
         self.monotonic = monotonic
         self.receive_grace = RECEIVE_GRACE
-        """`RECEIVE_GRACE`, unless a test sets another value."""
+        """The value of `RECEIVE_GRACE`, unless a test sets another one."""
         self.turns = RefusalTurns(config.calls.total, monotonic)
         self.strikes = Strikes(monotonic)
         self._lock = threading.Lock()

@@ -32,7 +32,7 @@ class Rule(AccessRule):
 
     pool: Pool = Pool.WORK
     quiet: bool = False
-    """Whether calls that succeed are logged at level debug only."""
+    """True if calls that succeed are logged at level debug only."""
     streams: Streams | None = None
     """The limit under which an open call of a streaming method counts; None for other methods."""
 
@@ -56,9 +56,11 @@ class Cached(_Method[RequestT]):
     """A unary method that answers from memory, and that may know its response to the bytes of a request."""
 
     lookup: Callable[[bytes], bytes | None]
-    """Returns the serialized response to these bytes, or None if it is not cached. Never waits."""
+    """A function that returns the serialized response to these bytes, or None if it is not cached. It never
+    waits."""
     serve: Callable[[RequestT, bytes], bytes]
-    """Returns the serialized response to a request, which also comes as the bytes of which it was parsed."""
+    """A function that returns the serialized response to a request, which it also gets as the bytes that were
+    parsed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Pages of lists: `page_size` and `page_token`, whatever the list contains.
 
-A page token says where the previous page ended. It is not secret and grants nothing beyond the list itself.
-Its digest only detects a text that is not a page token of the same method with the same other fields.
+A page token names the place where the previous page ended. It is not secret and grants nothing beyond the
+list itself. Its digest only detects a text that is not a page token of the same method with the same other
+fields.
 """
 
 import base64

@@ -43,7 +43,7 @@ Instant: TypeAlias = Callable[[bytes, Context], bytes | None]
 
 
 class Pipeline:
-    """Makes the handlers of methods: each takes its calls through all the steps."""
+    """A maker of handlers; the handler of a method takes its calls through all the steps."""
 
     def __init__(self, gate: CallerGate, pools: Pools, limits: Limits) -> None:
         """Create a pipeline.
@@ -51,7 +51,7 @@ class Pipeline:
         Args:
             gate: authenticates callers.
             pools: run the methods.
-            limits: bound the number of open streams of each kind.
+            limits: the bounds on the number of open streams of each kind.
         """
         self._gate = gate
         self._threads = {Pool.MEMORY: pools.memory, Pool.WORK: pools.work}
@@ -231,8 +231,8 @@ class Pipeline:
     def _is_of_stop(self, error: Exception) -> bool:
         """Return whether a call failed because the process stops: its store is closed, or it was cancelled.
 
-        Work is cancelled by pools that are shut down, and by nothing else. A change that was made and not
-        confirmed (NOT_CONFIRMED), and a store that was moved, keep their own reason.
+        Only pools that are shut down cancel work. A change that was made and not confirmed (NOT_CONFIRMED),
+        and a store that was moved, keep their own reason.
         """
         of_store = isinstance(error, StoreUnavailableError) and error.reason == StoreUnavailableError.reason
         return isinstance(error, CancelledError) or (self._stopping and of_store)

@@ -11,10 +11,10 @@ SERVICE_NAMES: Final = (_V1, "grpc.reflection.v1alpha.ServerReflection")
 
 
 class ReflectionServicer:
-    """Answers the messages of a stream one by one."""
+    """A servicer that answers the messages of a reflection stream one by one."""
 
     def __init__(self, services: Sequence[str]) -> None:
-        """List these services, by their full names, beside reflection itself."""
+        """Create a servicer that lists these services, by their full names, and reflection itself."""
         self._answers: Any = reflection.ReflectionServicer((*services, _V1))
 
     def answer(

@@ -1,4 +1,4 @@
-"""How clients beyond a bound of their address are refused: which of them get no grace, and when.
+"""The refusal of clients beyond a bound of their address: which get no grace, and the turn of each.
 
 A client without a credential can open thousands of calls that never send a request, and open again each call
 that the service ends. That costs the client nothing, and the service about 50 µs for each call.
@@ -12,11 +12,12 @@ from typing import Final
 from identity_shared.lru_cache import LruCache
 
 _STRIKE: Final = 5.0
-"""Seconds for which an address has no grace after one of its requests did not arrive within it."""
+"""The number of seconds for which an address has no grace after one of its requests did not arrive within
+it."""
 _MAX_ADDRESSES: Final = 8192
-"""The number of addresses that are remembered at most; the oldest are forgotten first."""
+"""The largest number of addresses that are remembered; the oldest are forgotten first."""
 _BATCH: Final = 50
-"""Calls that are refused together; together they cost less than one by one."""
+"""The number of calls that are refused together, which costs less than one by one."""
 _INTERVAL: Final = 0.1
 """Seconds between two batches."""
 
@@ -29,20 +30,20 @@ class Strikes:
         self._monotonic = monotonic
         self._until = LruCache[str, float](_MAX_ADDRESSES)
         self.seconds = _STRIKE
-        """How long a strike counts; tests set another value."""
+        """The number of seconds for which a strike counts; tests set another value."""
 
     def add(self, address: str) -> None:
         """Record that a request of this address did not arrive within its grace period."""
         self._until.put(address, self._monotonic() + self.seconds, weight=1)
 
     def has(self, address: str) -> bool:
-        """Return whether that happened within the last 5 s."""
+        """Return whether a request of this address missed its grace period within the last 5 s."""
         until = self._until.get(address)
         return until is not None and self._monotonic() < until
 
 
 class RefusalTurns:
-    """Gives each call that is to be refused its turn. Any thread may use it.
+    """The turns of the calls that are to be refused. Any thread may use it.
 
     If thousands of calls were refused together, the calls of other clients would wait meanwhile. A call that
     waits to be refused costs no time, and its client cannot open another in its place.
@@ -60,7 +61,7 @@ class RefusalTurns:
         self._lock = threading.Lock()
         self._next = -math.inf
         self.interval = _INTERVAL
-        """Seconds between two batches; tests set another value."""
+        """The number of seconds between two batches; tests set another value."""
 
     def take(self) -> float:
         """Take the next turn; return the seconds until it, or 0.0 if the call is to be refused at once.

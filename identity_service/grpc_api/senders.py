@@ -22,7 +22,7 @@ from identity_service.process.background import BackgroundThread, every
 _TICK: Final = 0.05
 """Seconds between two checks of the thread for timeouts and heartbeats."""
 _STOP_TIMEOUT: Final = 2.0
-"""Seconds that the sending thread may take to end all streams; it waits for no client."""
+"""The number of seconds that the sending thread may take to end all streams; it waits for no client."""
 
 
 class Source(Protocol):
@@ -55,9 +55,10 @@ class _OpenStream:
         self.request_id = request_id
         self.gone = gone
         self.since: float | None = None
-        """When the message that the transport has not taken yet was sent; None = no such message."""
+        """The time at which the message was sent that the transport has not taken yet; None = no such
+        message."""
         self.limited = False
-        """Whether a limit has ended the stream."""
+        """True if a limit has ended the stream."""
 
 
 class Senders:
@@ -118,7 +119,7 @@ class Senders:
         self._sender.join(_STOP_TIMEOUT)
 
     def _wake_all(self) -> None:
-        """Have the sending thread end all streams, and then itself."""
+        """Wake the sending thread, which ends all streams and then itself."""
         for opened in (*self._all_streams(), None):
             self._ready.put(opened)
 

@@ -104,7 +104,7 @@ class Threads(ThreadPoolExecutor):
                 )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """Refuse new jobs; each thread ends when no job is left. Never waits, whatever `wait` says."""
+        """Refuse new jobs; each thread ends when no job is left. Never waits, even if `wait` is True."""
         with self._mutex:
             self._closed = True
             while self._idle:
@@ -161,7 +161,7 @@ class Pools:
 
 
 def _do_nothing() -> None:
-    """Be the job for which the first thread is made."""
+    """Do nothing; this is the job for which the first thread is made."""
 
 
 class _Handoff:
@@ -191,7 +191,7 @@ class _Job:
     """A function to run, with its arguments."""
 
     future: Future[Any] | None
-    """Gets the result; None = no result is wanted."""
+    """The future that gets the result; None = no result is wanted."""
     fn: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]

@@ -20,7 +20,7 @@ from identity_service.jose.certificates import CertificateFacts, check_authoriti
 from identity_service.process.file_access import MOUNT_ADVICE, irregular, others_may_read, why_unread
 
 _HANDSHAKE_TIME: Final = 0.25
-"""Seconds to wait before a certificate is replaced.
+"""The number of seconds to wait before a certificate is replaced.
 
 A handshake that has begun stops using the previous certificate within microseconds.
 """
@@ -98,7 +98,7 @@ class Certificates:
         return grpc.dynamic_ssl_server_credentials(first, fetch, ask)  # type: ignore[arg-type]  # None = no change
 
     def expire_time(self) -> datetime:
-        """Return when the server's certificate expires."""
+        """Return the time at which the server's certificate expires."""
         self.latest()
         return self._facts.certificate.expire_time
 

@@ -20,7 +20,7 @@ class TrustServicer:
     def __init__(
         self, keys: KeyRing, replica: ReplicaView, hub: WatchHub, senders: Senders, max_age: timedelta
     ) -> None:
-        """Create the servicer; `max_age` is how long clients may cache the keys."""
+        """Create the servicer; `max_age` is the time for which clients may cache the keys."""
         self._keys = keys
         self._replica = replica
         self._hub = hub

@@ -34,7 +34,7 @@ _RESTARTED: Final = pb.WatchResponse(restarted=True).SerializeToString()
 
 
 def max_age(publish_before: timedelta) -> timedelta:
-    """Return how long clients may cache the keys: a third of `publish_before`, at most 20 minutes.
+    """Return the time for which clients may cache the keys: a third of `publish_before`, at most 20 minutes.
 
     A cached copy then contains a key well before that key signs.
     """
@@ -66,13 +66,13 @@ def from_key(key: PublishedKey) -> pb.PublishedKey:
 
 
 class WatchRenderer:
-    """Serializes the messages of Watch.
+    """A serializer of the messages of Watch.
 
     Serialized changes and heartbeats may be concatenated to one message.
     """
 
     def __init__(self, max_age: timedelta) -> None:
-        """Create a renderer; `max_age` is how long watchers may cache the keys."""
+        """Create a renderer; `max_age` is the time for which watchers may cache the keys."""
         self._max_age = max_age
 
     def changes(self, changes: Sequence[tuple[Change, Link]], revision: Revision | None) -> bytes:

@@ -41,7 +41,7 @@ The interval begins at the first value and doubles up to the second.
 
 
 class ClientGoneError(Exception):
-    """Raised if the client has disconnected, so that no response can reach it."""
+    """The client has disconnected, so that no response can reach it."""
 
 
 class Call:
@@ -245,7 +245,7 @@ async def serve_unary(handler: UnaryHandler, call: Call, message: bytes) -> None
         ShuttingDownError: the pool was shut down before a thread began the call.
         NotReadyError: the system gives the pool no thread.
 
-    Anything else that the handler raises is raised, too.
+    Any other exception of the handler is passed on.
     """
     context = call.context
     loop = asyncio.get_running_loop()

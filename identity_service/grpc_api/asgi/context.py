@@ -20,7 +20,7 @@ from identity_service.grpc_api.errors import RpcStatus
 
 
 class AbortedError(Exception):
-    """Raised by `abort` to leave the servicer; the status of the call is set already."""
+    """The exception with which `abort` leaves the servicer; the status of the call is set already."""
 
 
 class AsgiContext(grpc.ServicerContext):
@@ -38,7 +38,7 @@ class AsgiContext(grpc.ServicerContext):
     _details = ""
     _trailing: Metadata = ()
     initial: Metadata = ()
-    """Metadata to send before the first message."""
+    """The metadata to send before the first message."""
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         self._scope = scope
@@ -192,4 +192,5 @@ def _run_callbacks(callbacks: Iterable[Callable[[], None]]) -> None:
 
 
 _CALLBACK_POOL: Final = ThreadPoolExecutor(1, "identity-ended")
-"""Runs the callbacks of ended calls. Starts its thread with the first task, which `start_telling` submits."""
+"""The pool that runs the callbacks of ended calls. Its thread starts with the first task, which
+`start_telling` submits."""

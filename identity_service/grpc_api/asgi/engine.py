@@ -44,7 +44,7 @@ class AsgiEngine:
         """Create an engine without methods.
 
         Args:
-            limits: how many calls and streams clients may hold open.
+            limits: the bounds on the calls and streams that clients may hold open.
             max_message_bytes: the longest message, decompressed; RESOURCE_EXHAUSTED beyond it.
             max_metadata_bytes: the longest headers of one call, as HTTP/2 counts them (RFC 9113 section
                 6.5.2); RESOURCE_EXHAUSTED beyond it.
@@ -55,7 +55,7 @@ class AsgiEngine:
         self._max_message_bytes = max_message_bytes
         self._max_metadata_bytes = max_metadata_bytes
         self._first_timeout: float | None = None
-        """Seconds that the first part of a request may take to arrive.
+        """The number of seconds that the first part of a request may take to arrive.
 
         None = the ASGI server bounds it, which it can if no method has streams of requests.
         """
@@ -105,7 +105,7 @@ class AsgiEngine:
     ) -> None:
         """Refuse a call that is not counted, when its turn comes.
 
-        Part of a request would take memory until then: if one arrives, the call is refused at once.
+        A part of the request would occupy memory until then, so if one arrives, the call is refused at once.
         """
         with suppress(ClientGoneError):
             if delay := self._limits.seconds_until_refused(error):
@@ -159,7 +159,8 @@ class AsgiEngine:
         Args:
             receive: ASGI's `receive` of the call.
             left: seconds until the deadline of the call; None = no deadline.
-            until: when the request must be here, by the clock of `Limits`; None = the usual timeout.
+            until: the time by which the request must have arrived, by the clock of `Limits`; None = the usual
+                timeout.
 
         Raises:
             ClientGoneError: the client has disconnected.
@@ -205,7 +206,8 @@ class AsgiEngine:
     ) -> bytes | None:
         """Return the response if it is cached, else None. Raises AbortedError.
 
-        Asks the handler only if the first event is one whole, uncompressed message, as nearly always.
+        The handler is asked only if the first event is one whole, uncompressed message, as it nearly always
+        is.
         """
         if not isinstance(handler, UnaryHandler) or handler.instant is None:
             return None

@@ -29,7 +29,7 @@ def address_of(scope: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=256)
 def certificate_properties(forwarded: bytes) -> Mapping[str, Sequence[bytes]]:
-    """Return what `grpc.ServicerContext.auth_context` returns; empty if there is no client certificate."""
+    """Return the properties of `grpc.ServicerContext.auth_context`; empty without a client certificate."""
     found = _CERTIFICATE.search(forwarded)
     if found is None:
         return {}

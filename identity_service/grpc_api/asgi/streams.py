@@ -14,7 +14,7 @@ from identity_service.grpc_api.errors import RpcStatus
 
 
 class AsgiStream:
-    """Implements `ResponseStream` over ASGI.
+    """An implementation of `ResponseStream` over ASGI.
 
     `_write`, `_end` and `_set_ended` are called only on the event loop.
     """
@@ -69,8 +69,8 @@ class AsgiStream:
     async def serve(self, handler: StreamHandler, message: bytes) -> None:
         """Run the handler, wait until the stream has ended, and send the status.
 
-        Raises what `serve_unary` raises, and the error that ended the stream. Raises AbortedError if the last
-        message is not sent within the timeout.
+        Raises the errors of `serve_unary`, and the error that ended the stream. Raises AbortedError if the
+        last message is not sent within the timeout.
         """
         context = self._call.context
         run = contextvars.copy_context().run
@@ -141,13 +141,13 @@ async def _send_after(before: "asyncio.Task[None] | None", writing: Any) -> None
 
 
 def _ignore() -> None:
-    """Do nothing: no sender waits until the initial metadata has been sent."""
+    """Do nothing, since no sender waits until the initial metadata has been sent."""
 
 
 async def converse(handler: ConversationHandler, call: Call, message: bytes, send_timeout: float) -> None:
     """Serve a bidirectional stream: send one response to each message, until the client sends no more.
 
-    Raises what `serve_unary` raises, TimeoutError if a response is not sent within `send_timeout` seconds,
+    Raises the errors of `serve_unary`, TimeoutError if a response is not sent within `send_timeout` seconds,
     and WireError if a message is malformed.
     """
     context = call.context

@@ -1,7 +1,7 @@
 """Encodes and decodes gRPC over HTTP/2: messages, timeouts, metadata and status. Does no I/O.
 
 The rules are those of "gRPC over HTTP2" (PROTOCOL-HTTP2.md of grpc). If the rules leave a choice, this module
-does what gRPC's core does.
+behaves as gRPC's core does.
 """
 
 import base64
@@ -20,7 +20,8 @@ Metadata = tuple[tuple[str, str | bytes], ...]
 
 PREFIX_BYTES: Final = 5
 ENCODINGS: Final = {b"identity": 0, b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
-"""Accepted values of grpc-encoding → the `wbits` with which zlib decompresses them; 0 = not compressed."""
+"""A map from the accepted values of grpc-encoding to the `wbits` with which zlib decompresses them; 0 = not
+compressed."""
 ACCEPTED: Final = b", ".join(ENCODINGS)
 
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -32,7 +33,7 @@ _PLAIN: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != 0x25)
 
 
 class WireError(Exception):
-    """Raised if a request is not valid gRPC or exceeds a limit; `code` is the status for the client."""
+    """The request is not valid gRPC, or exceeds a limit; `code` is the status for the client."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -45,14 +46,14 @@ def frame(message: bytes) -> bytes:
 
 
 class Unframer:
-    """Splits a request body into messages. Buffers at most one message and one received piece."""
+    """A splitter of a request body into messages. It buffers at most one message and one received piece."""
 
     def __init__(self, max_bytes: int, window: int) -> None:
         """Create a decoder of one request.
 
         Args:
             max_bytes: the longest message, decompressed.
-            window: how messages are compressed, a value of `ENCODINGS`.
+            window: the compression of messages, a value of `ENCODINGS`.
         """
         self._max_bytes = max_bytes
         self._window = window

@@ -42,11 +42,11 @@ class Phase(Enum):
     The call still counts, because it occupies a thread or waits for one.
     """
     ENDED = auto()
-    """None: the call has ended."""
+    """No event: the call has ended."""
 
 
 _CLIENT_READS: Final = (Phase.SENDING, Phase.ENDING)
-"""The phases that end when the client has read what was sent."""
+"""The phases that end when the client has read the sent message."""
 
 
 class OpenCall:
@@ -57,7 +57,7 @@ class OpenCall:
     def __init__(self, event: Any, state: Any, address: str, since: float) -> None:
         """Create a call that is receiving since `since`; `event` and `state` are objects of grpcio."""
         self.beyond = False
-        """Whether its address exceeded the bound on unfinished requests when the call came."""
+        """True if its address exceeded the bound on unfinished requests when the call came."""
         self.event = event
         self.state = state
         self.address = address
@@ -113,7 +113,7 @@ class OpenCalls:
         """The calls that are not counted and wait to be refused, with the time of their turn."""
         self._memory = FreedMemory(limits.monotonic)
         self.thread = BackgroundThread("identity-calls", every(_CHECK_INTERVAL, self._check))
-        """Ends the calls of slow clients, from its start until it is closed."""
+        """The thread that ends the calls of slow clients, from its start until it is closed."""
 
     @property
     def are_any(self) -> bool:

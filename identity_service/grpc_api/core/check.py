@@ -56,7 +56,7 @@ def why_not() -> str:
 
 
 class _NullEventLog:
-    """An EventLog that discards every event; `why_not` returns what the check finds."""
+    """An EventLog that discards every event; `why_not` returns the result of the check."""
 
     def record(self, event: str, **fields: object) -> None:
         """Discard the event."""

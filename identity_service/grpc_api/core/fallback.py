@@ -77,7 +77,7 @@ class BlockingStream:
 
 
 class BlockingServing:
-    """Serves the methods of one server with many threads that may wait for clients."""
+    """A server of methods with many threads that may wait for clients."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Final
 
 _INTERVAL: Final = 5.0
-"""Seconds between two trims at least; each takes some milliseconds."""
+"""The shortest time between two trims, in seconds; each trim takes some milliseconds."""
 _TRIM_PERIOD: Final = 12.0
-"""Seconds after the last `note` in which it trims: gRPC's core frees the bytes of a call after its end."""
+"""The number of seconds after the last `note` in which memory is trimmed: gRPC's core frees the bytes of a
+call after its end."""
 
 
 class FreedMemory:
-    """Returns freed memory for a while after `note`.
+    """A trimmer that returns freed memory to the system for a while after `note`.
 
     One thread calls `release`; any thread calls `note`.
     """
@@ -23,7 +24,7 @@ class FreedMemory:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        """`malloc_trim` of glibc; None with another C library."""
+        """The function `malloc_trim` of glibc; None with another C library."""
         self._until = self._next = 0.0
 
     def note(self) -> None:

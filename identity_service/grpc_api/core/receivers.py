@@ -204,7 +204,7 @@ class ConversationReceiver(Receiver):
 
 
 class CompletionServing:
-    """Serves the methods of one server by completions of gRPC's core."""
+    """A server of methods by completions of gRPC's core."""
 
     def __init__(self, limits: Limits) -> None:
         self._calls = OpenCalls(limits)
