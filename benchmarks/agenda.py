@@ -1,4 +1,7 @@
-"""The agenda: runs the measurements that the chosen bars need, one after the other. Knows no bar's limit."""
+"""The agenda: runs the measurements that the chosen bars need, one after the other.
+
+The module knows no bar's limit.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterable

@@ -1,4 +1,7 @@
-"""The bars: the figures that are compared, and their limits. Does not know how figures are measured."""
+"""The bars: the figures that are compared, and their limits.
+
+The module does not know how figures are measured.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

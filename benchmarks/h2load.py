@@ -1,7 +1,7 @@
-"""Runs h2load: frames a gRPC request for it, and reads its output. Does not know what is measured.
+"""Runs h2load: frames a gRPC request for it, and reads its output.
 
-h2load knows HTTP only: a failed gRPC call is still a 200. So the number of bytes of the answers is compared
-with that of an answer that is known to be right.
+The module does not know what is measured. h2load knows HTTP only: a failed gRPC call is still a 200. So the
+number of bytes of the answers is compared with that of an answer that is known to be right.
 """
 
 import re

@@ -1,4 +1,7 @@
-"""Starts the service under test with the real command, as an operator would. Makes no calls to it."""
+"""Starts the service under test with the real command, as an operator would.
+
+The module makes no calls to it.
+"""
 
 import contextlib
 import functools

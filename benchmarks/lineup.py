@@ -1,4 +1,4 @@
-"""Starts the servers that the chosen sides need, and builds the sides. Knows no bar's limit."""
+"""Starts the servers that the chosen sides need, and builds the sides. The module knows no bar's limit."""
 
 import contextlib
 import functools

@@ -1,6 +1,6 @@
 """Measures several sides in turn, round after round, so that a machine that slows down affects all of them.
 
-Defines a side, and how its rounds are summarised. Knows no server and no bar.
+The module defines a side, and how its rounds are summarised. It knows no server and no bar.
 """
 
 import statistics

@@ -1,4 +1,7 @@
-"""The processes of a benchmark: each runs on one core, and is ended by its pid. Knows no service."""
+"""The processes of a benchmark: each runs on one core, and is ended by its pid.
+
+The module knows no service.
+"""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The report: a table for people, and JSON for programs. Measures nothing."""
+"""The report: a table for people, and JSON for programs. The module measures nothing."""
 
 import importlib.metadata
 import os

@@ -1,6 +1,7 @@
 """The kinds of sides: gRPC and HTTP/1.1 by h2load, varied calls by the load process, and work without calls.
 
-Each checks the content of one answer before and after every round, or of every answer. Knows no bar.
+Each side checks the content of one answer before and after every round, or of every answer. The module knows
+no bar.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The load of the soak: calls of every kind, and the check of their answers. Knows no processes.
+"""The load of the soak: calls of every kind, and the check of their answers.
 
-A call that begins after the Revoke of a token has returned must reject the token; a call that ends before the
-Revoke was sent must verify it; in between both answers are right.
+The module knows no processes. A call that begins after the Revoke of a token has returned must reject the
+token; a call that ends before the Revoke was sent must verify it; in between both answers are right.
 """
 
 import random

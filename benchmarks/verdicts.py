@@ -1,4 +1,4 @@
-"""Judges each bar: pass, short, or not measured, with the reason. Measures and prints nothing."""
+"""Judges each bar: pass, short, or not measured, with the reason. The module measures and prints nothing."""
 
 import enum
 from collections.abc import Iterable, Sequence

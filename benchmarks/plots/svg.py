@@ -1,4 +1,4 @@
-"""SVG: a canvas, its colours on light and dark pages, and scales. Knows nothing of benchmarks."""
+"""SVG: a canvas, its colours on light and dark pages, and scales. The module knows nothing of benchmarks."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -1,1 +1,4 @@
-"""The `identity` command line: prints results as text or, with --json, as JSON. Holds no business rules."""
+"""The `identity` command line: prints results as text or, with --json, as JSON.
+
+The package holds no business rules.
+"""

@@ -1,4 +1,4 @@
-"""Wires the use cases: passes each of them the parts that it needs. Opens and starts nothing.
+"""Wires the use cases: passes each of them the parts that it needs. The module opens and starts nothing.
 
 keys, directory ← store                      (kept in memory, read again after changes)
 issuer, refresher, revoker, verifier, …      (one object for each use case)

@@ -1,6 +1,6 @@
 """The types of settings (durations, addresses, URLs), and how each value is shown without its secrets.
 
-Knows no single setting, except that `store` is shown as a URL.
+The module knows no single setting, except that `store` is shown as a URL.
 """
 
 import re

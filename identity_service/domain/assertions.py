@@ -1,7 +1,7 @@
 """Assertions: JWTs signed by others that authenticate a client, and the rules for their claims (RFC 7523).
 
-Parses no JWT and verifies no signature. There are two types, so that an unverified claim is never taken for a
-verified one: only `UnverifiedAssertion.prove` returns an Assertion.
+The module parses no JWT and verifies no signature. There are two types, so that an unverified claim is never
+taken for a verified one: only `UnverifiedAssertion.prove` returns an Assertion.
 """
 
 from collections.abc import Collection, Mapping

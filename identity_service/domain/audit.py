@@ -1,4 +1,4 @@
-"""Audit events: their types, and the values that describe them. Contains no storage.
+"""Audit events: their types, and the values that describe them. The module contains no storage.
 
 Events hold no secret.
 """

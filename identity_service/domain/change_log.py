@@ -1,6 +1,7 @@
 """The ports of the change log: one for its readers, and one for the replica of a process.
 
-Contains no implementation; `store.py` has the promises of all parts of a store, and `log.py` the values.
+The module contains no implementation; `store.py` has the promises of all parts of a store, and `log.py` the
+values.
 """
 
 from collections.abc import Mapping, Sequence

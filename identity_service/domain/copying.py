@@ -1,8 +1,7 @@
 """Copies of a whole store: the items of a copy, and the ports that read one store and write another.
 
-A backup is a copy in a file; a migration is a copy from one store to another. Knows no file format, no
-cryptography and no database.
-Every store offers both ports as one object (`Store.copying`).
+A backup is a copy in a file; a migration is a copy from one store to another. The module knows no file
+format, no cryptography and no database. Every store offers both ports as one object (`Store.copying`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping

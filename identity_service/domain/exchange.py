@@ -1,8 +1,8 @@
 """Token exchange (RFC 8693): decides which client may act for which subject, and the claims of the new token.
 
-Verifies and signs nothing. Every exchange narrows: the audiences to those that the client may request, the
-scopes to those of the subject token that the client may have, the lifetime to what the subject token has
-left. The chain of actors only grows.
+The module verifies and signs nothing. Every exchange narrows: the audiences to those that the client may
+request, the scopes to those of the subject token that the client may have, the lifetime to what the subject
+token has left. The chain of actors only grows.
 """
 
 import json

@@ -1,4 +1,7 @@
-"""The grant policy: decides which audiences, scopes and lifetime a principal gets. Stores nothing."""
+"""The grant policy: decides which audiences, scopes and lifetime a principal gets.
+
+The module stores nothing.
+"""
 
 import re
 from collections.abc import Iterable, Sequence

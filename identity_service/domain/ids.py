@@ -1,6 +1,6 @@
 """Identifiers: the types of ids of principals, sessions, tokens, keys and log entries, and their generation.
 
-Knows nothing about the things that the ids identify.
+The module knows nothing about the things that the ids identify.
 """
 
 import base64

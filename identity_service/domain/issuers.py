@@ -1,4 +1,7 @@
-"""Trusted issuers, whose JWTs authenticate clients: their rules and names. Parses no JWT, fetches no key."""
+"""Trusted issuers, whose JWTs authenticate clients: their rules and names.
+
+The module parses no JWT and fetches no key.
+"""
 
 import hashlib
 import unicodedata

@@ -1,8 +1,8 @@
 """Key records, and the schedule that decides which key is used when.
 
-Contains no cryptography and no private key in the clear. A key is pending (published, not yet signing), then
-signs, then only verifies, and is deleted when everything that was made with it has expired. There is always a
-next key waiting, so that a key can be retired at once.
+The module contains no cryptography and no private key in the clear. A key is pending (published, not yet
+signing), then signs, then only verifies, and is deleted when everything that was made with it has expired.
+There is always a next key waiting, so that a key can be retired at once.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

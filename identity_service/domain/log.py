@@ -1,9 +1,9 @@
 """The change log: the ordered list of everything that can change an answer of Verify.
 
-Contains the facts, the entries and the revisions that name their places. Does not know where the log is
-stored. Facts are only ever added to, so applying them is idempotent and needs no order. An entry holds its
-own `link` and the link of the entry before it, so a reader notices at once that a log is not the one it read
-before.
+The module contains the facts, the entries and the revisions that name their places. It does not know where
+the log is stored. Facts are only ever added to, so applying them is idempotent and needs no order. An entry
+holds its own `link` and the link of the entry before it, so a reader notices at once that a log is not the
+one it read before.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""The origin of a call: the peer, and the caller as far as it was authenticated. Knows no transport."""
+"""The origin of a call: the peer, and the caller as far as it was authenticated.
+
+The module knows no transport.
+"""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """Principals: the records of clients and users, and the rules for their names.
 
-Decides nothing about a request (see `grants.py`) and checks no secret.
+The module decides nothing about a request (see `grants.py`) and checks no secret.
 """
 
 import re

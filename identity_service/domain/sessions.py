@@ -1,8 +1,9 @@
 """Refresh rotation: sessions, and the decision on each refresh (RFC 9700 section 4.14.2).
 
-Contains no storage and no transport types. The refresh tokens of a session are numbered and derived, so a
-session stores no secret, only the number issued last (`latest`), the number that was presented to get it
-(`parent`), and when each number was first rotated or voided, as long as that is within the grace window.
+The module contains no storage and no transport types. The refresh tokens of a session are numbered and
+derived, so a session stores no secret, only the number issued last (`latest`), the number that was presented
+to get it (`parent`), and when each number was first rotated or voided, as long as that is within the grace
+window.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 """The port of the store: the state and its change log, in parts, so that a use case takes the parts it needs.
 
-Contains no implementation. Promises of all parts: every method raises StoreUnavailableError if the store
-cannot be reached, and an exception of a library never leaves an implementation. A *mutation*, which is a
-method that returns Appended, changes state and log in one atomic step, or neither. It names the epoch that
+The module contains no implementation. Promises of all parts: every method raises StoreUnavailableError if the
+store cannot be reached, and an exception of a library never leaves an implementation. A *mutation*, which is
+a method that returns Appended, changes state and log in one atomic step, or neither. It names the epoch that
 this process follows: if the store has another epoch, it changes nothing and raises StoreReplacedError. When
 it returns, the change is as durable as the operator has configured. The `audit` event of a write is stored in
 the same step: both are stored, or neither. Every write raises StoreFencedError once the store was moved,

@@ -1,6 +1,6 @@
-"""Access tokens as values: their claims (RFC 9068), and the reasons for rejecting one. Knows no JWT.
+"""Access tokens as values: their claims (RFC 9068), and the reasons for rejecting one.
 
-`gen` and the reasons are part of this service's own API.
+The module knows no JWT. `gen` and the reasons are part of this service's own API.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Builds Envoy's configuration: listeners, TLS, the filter that runs Python. Starts nothing.
+"""Builds Envoy's configuration: listeners, TLS, the filter that runs Python. The module starts nothing.
 
 The limits are in `limits.py`.
 """

@@ -1,7 +1,7 @@
-"""Starts, drains and ends an Envoy process with an ASGI application inside. Does not know the service.
+"""Starts, drains and ends an Envoy process with an ASGI application inside.
 
-The application holds the other end of the pipe (`PIPE` names its descriptor). Envoy's administration listens
-on a socket in a directory of this process alone.
+The module does not know the service. The application holds the other end of the pipe (`PIPE` names its
+descriptor). Envoy's administration listens on a socket in a directory of this process alone.
 """
 
 import http.client

@@ -1,4 +1,4 @@
 """JWS, JWE and JWK: the only package that imports `jwt`, `joserfc` and `cryptography`.
 
-Knows only the domain.
+The package knows only the domain.
 """

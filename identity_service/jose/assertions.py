@@ -1,7 +1,7 @@
 """Assertions as compact JWS: strict parsing of tokens that others signed; implements AssertionReader.
 
 No header parameter but `kid` selects a key, and none supplies a key: jku, jwk, x5u and x5c are ignored (RFC
-8725 section 3.10). Trusts no issuer and knows no clock.
+8725 section 3.10). The module trusts no issuer and knows no clock.
 """
 
 from functools import lru_cache

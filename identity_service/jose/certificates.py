@@ -1,6 +1,6 @@
 """X.509 certificates in PEM for TLS: checks whether they are usable, and returns their names and times.
 
-Issues no certificates. No message holds any part of a key.
+The module issues no certificates. No message holds any part of a key.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""Readers of the claims that every JWT has, with strict types (RFC 7519 section 4.1). Decides nothing."""
+"""Readers of the claims that every JWT has, with strict types (RFC 7519 section 4.1).
+
+The module decides nothing.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime

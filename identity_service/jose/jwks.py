@@ -1,7 +1,7 @@
 """JWK Sets of other issuers (RFC 7517), read strictly: which keys may verify, and with which algorithm.
 
 As section 5 asks, a key that is malformed or meant for another purpose is left out; so are different keys
-with one `kid`. A set that is not JSON, or is too large, is refused as a whole. Fetches nothing.
+with one `kid`. A set that is not JSON, or is too large, is refused as a whole. The module fetches nothing.
 """
 
 import json

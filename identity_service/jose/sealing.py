@@ -1,6 +1,6 @@
 """Sealing: encryption of the secrets in the store, as JWE (dir, A256GCM) under the master key (RFC 7516).
 
-Contains the derivation of the key from the master key's text (HKDF, RFC 5869).
+The module contains the derivation of the key from the master key's text (HKDF, RFC 5869).
 """
 
 from typing import Final

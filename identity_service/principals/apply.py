@@ -1,7 +1,7 @@
 """Plans and carries out the steps that make records match a declaration, through a port.
 
-Knows neither where the records are stored nor where the file is. Several processes may apply the same file
-at once: the slower process finds that nothing is left to do.
+The module knows neither where the records are stored nor where the file is. Several processes may apply the
+same file at once: the slower process finds that nothing is left to do.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence

@@ -1,6 +1,6 @@
 """Reads and checks a principals file, and reports all its problems together, each with its line.
 
-Knows nothing of the stored records.
+The module knows nothing of the stored records.
 """
 
 import difflib

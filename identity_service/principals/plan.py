@@ -1,6 +1,6 @@
 """Computes the steps that make records match a declaration. Pure: does no input or output.
 
-Defines the values of a declaration and of a plan, and the rules by which values differ.
+The module defines the values of a declaration and of a plan, and the rules by which values differ.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Describes, for operators, the kind of a file and the users that may open it. Opens no file."""
+"""Describes, for operators, the kind of a file and the users that may open it. The module opens no file."""
 
 import os
 import stat

@@ -1,7 +1,7 @@
 """The links of the entries that a process read last: they show whether a revision lies in its history.
 
 Epoch and position are not enough: a log that was restored by hand keeps its epoch but gives the same
-positions to other entries. Knows no store.
+positions to other entries. The module knows no store.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """LogMaintenance: repairs a log that lost entries, resends unconfirmed facts, and trims the log.
 
-Owns the facts that the store has not confirmed to this process. Starts no thread (`follower.py` does) and
-answers no call.
+The module owns the facts that the store has not confirmed to this process. It starts no thread (`follower.py`
+does) and answers no call.
 """
 
 import threading

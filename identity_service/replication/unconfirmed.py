@@ -3,7 +3,7 @@
 Readers cannot notice such a loss: the log still matches the entries that they had read, and another entry
 takes the position. The follower may read an entry before its writer registers it here. While a deposed
 primary still accepts writes, two servers may each acknowledge a write at the same position, and each may
-confirm a repetition of its own write. Knows no store.
+confirm a repetition of its own write. The module knows no store.
 """
 
 import threading

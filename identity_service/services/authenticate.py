@@ -1,7 +1,7 @@
-"""Authentication: checks a credential and returns the client or user that it proves. Issues no token.
+"""Authentication: checks a credential and returns the client or user that it proves.
 
-Every refusal is the same CredentialRefusedError, and an unknown principal takes as long to refuse as a known
-one, so that callers cannot find out which principals exist.
+The module issues no token. Every refusal is the same CredentialRefusedError, and an unknown principal takes
+as long to refuse as a known one, so that callers cannot find out which principals exist.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Counts the items of a copy, and remembers them, so that two copies can be compared.
 
-Knows no store and no file.
+The module knows no store and no file.
 """
 
 import math

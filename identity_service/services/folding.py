@@ -2,7 +2,7 @@
 
 Callers decide how many events there are that record no change. So within a window of ten seconds, only the
 first events of one address, type and reason are recorded. Further ones are counted, and when the window has
-ended, one summary event reports their number. Knows neither the log nor the store.
+ended, one summary event reports their number. The module knows neither the log nor the store.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """The trusted issuers in memory, read again when the change log says that one has changed.
 
-A token whose `iss` is not trusted is refused without a read of the store. Reads no token and fetches no key.
+A token whose `iss` is not trusted is refused without a read of the store. The module reads no token and
+fetches no key.
 """
 
 import threading

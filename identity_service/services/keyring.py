@@ -1,7 +1,7 @@
-"""The key ring: the keys of the store, unsealed and held in memory. Knows no cryptography itself.
+"""The key ring: the keys of the store, unsealed and held in memory.
 
-The schedule decides which key is in use; its decision is cached until the next key is due or a generation is
-raised.
+The module knows no cryptography itself. The schedule decides which key is in use; its decision is cached
+until the next key is due or a generation is raised.
 """
 
 import threading

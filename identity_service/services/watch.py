@@ -1,8 +1,8 @@
 """The use case Watch: queues the changes that the replica applies for every watcher.
 
-Holds the set of watchers, the queue of each, and the last 10,000 changes, from which a watcher that
-reconnects is served. Each message is rendered once for all watchers. The senders of the transport take the
-messages from the queues; this module sends nothing and knows no wire type.
+The module holds the set of watchers, the queue of each, and the last 10,000 changes, from which a watcher
+that reconnects is served. Each message is rendered once for all watchers. The senders of the transport take
+the messages from the queues; this module sends nothing and knows no wire type.
 """
 
 import threading

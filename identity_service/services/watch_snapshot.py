@@ -1,6 +1,6 @@
 """A snapshot for watchers: everything that is live at one moment, rendered once for several watchers.
 
-Knows neither the content of the messages nor when the snapshot is too old.
+The module knows neither the content of the messages nor when the snapshot is too old.
 """
 
 import threading

@@ -1,1 +1,1 @@
-"""The stores, SQLite and Redis, and the codecs that both use. Knows the domain, but no API."""
+"""The stores, SQLite and Redis, and the codecs that both use. The package knows the domain, but no API."""

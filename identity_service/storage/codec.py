@@ -1,8 +1,8 @@
-"""The codec of domain values: JSON text that both stores write to their rows and keys. Knows no store.
+"""The codec of domain values: JSON text that both stores write to their rows and keys.
 
-Every value is a flat object with a fixed set of members; times are Unix seconds as a float. A value of a
-newer version is not interpreted: it raises ValueError, which `reading` makes an error that names the place.
-`record_codec.py` has the codec of records.
+The module knows no store. Every value is a flat object with a fixed set of members; times are Unix seconds as
+a float. A value of a newer version is not interpreted: it raises ValueError, which `reading` makes an error
+that names the place. `record_codec.py` has the codec of records.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A new file that appears complete or not at all, and never replaces another. Knows no format."""
+"""A new file that appears complete or not at all, and never replaces another. The module knows no format."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""The codec of the records of the directory: JSON text that both stores write. Knows no store."""
+"""The codec of the records of the directory: JSON text that both stores write. The module knows no store."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

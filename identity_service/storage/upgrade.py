@@ -1,6 +1,7 @@
 """Checks that no process uses a store any more, before the store is upgraded or replaced.
 
-Knows no database. Each store has its own way to fence off a process that is paused during the check.
+The module knows no database. Each store has its own way to fence off a process that is paused during the
+check.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Prometheus metrics of this process, read at each scrape.
 
-Defines the names of the metrics and serves them over HTTP. It adds no work to calls.
+The module defines the names of the metrics and serves them over HTTP. It adds no work to calls.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -7,7 +7,7 @@ with IdentityClient(decryption_keys=[key]) as client:
     outcome = client.verify(token, audiences=["api"])
 
 A decrypted token is a signed token that is not yet verified. The algorithm is taken from the key, never from
-the token. Needs joserfc: install `identity-client[encryption]`.
+the token. The module needs joserfc: install `identity-client[encryption]`.
 """
 
 import json

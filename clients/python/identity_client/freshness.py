@@ -1,10 +1,10 @@
-"""Decides until which time the state that a watch has sent may be trusted. Knows no keys and no tokens.
+"""Decides until which time the state that a watch has sent may be trusted.
 
-Freshness is measured by the boot clock, which is never set. The wall clock, by which tokens expire, is
-compared with the service's clock and with its own past. The *offset* is the wall clock minus the boot clock:
-`verify` refuses to answer if the offset is not the one that the last heartbeat accepted, and denials are
-forgotten by the lowest offset only, so that a wall clock that is wrong for a moment makes no denial
-forgotten.
+The module knows no keys and no tokens. Freshness is measured by the boot clock, which is never set. The wall
+clock, by which tokens expire, is compared with the service's clock and with its own past. The *offset* is the
+wall clock minus the boot clock: `verify` refuses to answer if the offset is not the one that the last
+heartbeat accepted, and denials are forgotten by the lowest offset only, so that a wall clock that is wrong
+for a moment makes no denial forgotten.
 
 docs/decisions/0016-denials-are-forgotten-by-the-lowest-offset.md has the argument.
 """

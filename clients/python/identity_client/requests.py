@@ -1,4 +1,4 @@
-"""Builds request messages from the arguments of the client's methods. Knows no channel."""
+"""Builds request messages from the arguments of the client's methods. The module knows no channel."""
 
 import secrets
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,8 @@
-"""The state that a watch has sent: the published keys and all revocations in effect. Parses no tokens.
+"""The state that a watch has sent: the published keys and all revocations in effect.
 
-Facts are only added to: a denial may be extended, never shortened, a generation raised, never lowered. One
-thread applies events; other threads read without a lock, since every change is one assignment.
+The module parses no tokens. Facts are only added to: a denial may be extended, never shortened, a generation
+raised, never lowered. One thread applies events; other threads read without a lock, since every change is one
+assignment.
 """
 
 import math

@@ -1,7 +1,8 @@
-"""Fetches a document from an issuer by one GET request, bounded in time and size. Does not parse keys.
+"""Fetches a document from an issuer by one GET request, bounded in time and size.
 
-Redirects are not followed, since they could lead to a server that no administrator has named. Proxies of the
-environment are not used: if one is needed, another program can fetch the keys into a file (`jwks_file`).
+The module does not parse keys. Redirects are not followed, since they could lead to a server that no
+administrator has named. Proxies of the environment are not used: if one is needed, another program can fetch
+the keys into a file (`jwks_file`).
 """
 
 import re

@@ -1,8 +1,8 @@
 """The keys of one issuer behind a URL, fetched by a background thread.
 
 There is one thread per issuer, so that two requests to an issuer never run at once. A slow or unreachable
-issuer delays only callers that need its keys, and only a bounded number of them. Knows neither HTTP nor the
-format of keys.
+issuer delays only callers that need its keys, and only a bounded number of them. The module knows neither
+HTTP nor the format of keys.
 """
 
 import threading

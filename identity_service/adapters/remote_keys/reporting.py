@@ -1,4 +1,4 @@
-"""The log event about the keys of an issuer. Fetches and parses no keys."""
+"""The log event about the keys of an issuer. The module fetches and parses no keys."""
 
 from typing import Final
 

@@ -1,7 +1,7 @@
-"""Implements grpc.ServicerContext, a servicer's view of its call, for the ASGI engine. Sends nothing itself.
+"""Implements grpc.ServicerContext, a servicer's view of its call, for the ASGI engine.
 
-Any thread may use it. A call ends once, by its response, its deadline, its client or `cancel`; then its
-callbacks are called.
+The module sends nothing itself. Any thread may use it. A call ends once, by its response, its deadline, its
+client or `cancel`; then its callbacks are called.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""Encodes and decodes gRPC over HTTP/2: messages, timeouts, metadata and status. Does no I/O.
+"""Encodes and decodes gRPC over HTTP/2: messages, timeouts, metadata and status. The module does no I/O.
 
 The rules are those of "gRPC over HTTP2" (PROTOCOL-HTTP2.md of grpc). If the rules leave a choice, this module
 behaves as gRPC's core does.

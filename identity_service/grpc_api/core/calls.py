@@ -1,7 +1,7 @@
 """The open calls of one grpcio server: received by completions, counted, and ended if their clients are slow.
 
-Uses the private interface of grpcio (`grpc._server` and its Cython core). pyproject.toml keeps grpcio below
-the next minor version, and `check.py` tests at start that the interface works.
+The module uses the private interface of grpcio (`grpc._server` and its Cython core). pyproject.toml keeps
+grpcio below the next minor version, and `check.py` tests at start that the interface works.
 """
 
 from collections import deque

@@ -1,8 +1,8 @@
-"""The open SQLite file: its connections, transactions and errors. Knows no tables beyond the schema.
+"""The open SQLite file: its connections, transactions and errors.
 
-One connection writes, one reads and one watches for commits of other processes. A lock guards each, so any
-thread may call. A private database (`:memory:`) has a single connection for all three. `guard.py` watches the
-files.
+The module knows no tables beyond the schema. One connection writes, one reads and one watches for commits of
+other processes. A lock guards each, so any thread may call. A private database (`:memory:`) has a single
+connection for all three. `guard.py` watches the files.
 """
 
 import sqlite3

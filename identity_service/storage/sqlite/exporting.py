@@ -1,4 +1,4 @@
-"""The rows of one snapshot of a store as the items of a copy. Knows no file."""
+"""The rows of one snapshot of a store as the items of a copy. The module knows no file."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace

@@ -1,6 +1,7 @@
 """The change log on SQLite: reading it, heartbeats, a new epoch, repair and trimming.
 
-Knows the tables `log_head`, `log` and `beats`; `rebuilding.py` completes log and state from each other.
+The module knows the tables `log_head`, `log` and `beats`; `rebuilding.py` completes log and state from each
+other.
 """
 
 import sqlite3

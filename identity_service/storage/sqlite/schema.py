@@ -1,4 +1,4 @@
-"""The tables of the embedded store and their version. Reads and writes no records.
+"""The tables of the embedded store and their version. The module reads and writes no records.
 
 Times are Unix seconds. A revision is stored as epoch, position and link.
 """
