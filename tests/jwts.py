@@ -1,6 +1,6 @@
 """JWTs and keys of other parties, as the tests need them: right ones, and every kind of wrong one.
 
-It writes any content, however wrong. Asserts nothing.
+It writes any content, however wrong. The module asserts nothing.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Print the newest Python of this machine that the project supports, if it is newer than the one that runs.
 
-Looks for `python3.N` on the path, and among the versions that pyenv has.
+The program looks for `python3.N` on the path, and among the versions that pyenv has.
 """
 
 import re

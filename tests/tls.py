@@ -1,6 +1,6 @@
 """Certificates for tests: an authority that writes files as an operator would, and connections that use them.
 
-Knows how files are replaced. Asserts nothing.
+The module knows how files are replaced. It asserts nothing.
 """
 
 import hashlib

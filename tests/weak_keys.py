@@ -1,4 +1,7 @@
-"""RSA keys that libraries accept but that must not be trusted, in each form of a key. Asserts nothing."""
+"""RSA keys that libraries accept but that must not be trusted, in each form of a key.
+
+The module asserts nothing.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

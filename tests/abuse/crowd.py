@@ -1,4 +1,4 @@
-"""All connections of one abuser to one server, and the loop that serves them. Knows no abuse."""
+"""All connections of one abuser to one server, and the loop that serves them. The module knows no abuse."""
 
 import selectors
 import socket

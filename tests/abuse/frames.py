@@ -1,4 +1,4 @@
-"""HTTP/2 frames and gRPC header fields, made by hand (RFC 9113, RFC 7541). Knows no socket."""
+"""HTTP/2 frames and gRPC header fields, made by hand (RFC 9113, RFC 7541). The module knows no socket."""
 
 import gzip
 import struct

@@ -1,6 +1,6 @@
 """Helpers of the tests of repair: a replica beside a store, and the writes of one process.
 
-Asserts nothing.
+The module asserts nothing.
 """
 
 from collections.abc import Callable

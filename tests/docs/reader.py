@@ -1,4 +1,4 @@
-"""Follows the recipes of a page against a service. Asserts nothing."""
+"""Follows the recipes of a page against a service. The module asserts nothing."""
 
 import base64
 import json

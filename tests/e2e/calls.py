@@ -1,4 +1,4 @@
-"""Calls that go on while processes of a service come and go. Asserts nothing."""
+"""Calls that go on while processes of a service come and go. The module asserts nothing."""
 
 import contextlib
 import threading

@@ -1,6 +1,6 @@
 """A wall clock that can be set while a process runs under it; its steady clock goes on as before.
 
-Owns one small file that libfaketime reads at every look at the clock. Knows no process.
+The module owns one small file that libfaketime reads at every look at the clock. It knows no process.
 """
 
 import atexit

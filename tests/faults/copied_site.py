@@ -1,6 +1,6 @@
 """Stores to copy, an administrator, users and clients with tokens, and answers about these tokens.
 
-Uses the command line and the clients, as an operator does. Ends the processes that it started.
+The module uses the command line and the clients, as an operator does. It ends the processes that it started.
 """
 
 import random

@@ -1,6 +1,6 @@
 """The history of a fault: the time when each revocation was acknowledged, and each wrong answer afterwards.
 
-Judges answers by the promises of the contract (semantics 1 and 6). Makes no calls.
+The module judges answers by the promises of the contract (semantics 1 and 6). It makes no calls.
 """
 
 import threading

@@ -1,6 +1,6 @@
 """Load: threads that issue, verify, refresh and revoke without pause, and threads that verify the results.
 
-Owns its threads and clients. Every answer goes into the history, which judges it.
+The module owns its threads and clients. Every answer goes into the history, which judges it.
 """
 
 import random

@@ -1,6 +1,6 @@
 """A TCP proxy that impairs the traffic through it: delays, losses, cut messages, and silence.
 
-Owns sockets and two threads for each connection. Knows nothing of the protocol that it carries.
+The module owns sockets and two threads for each connection. It knows nothing of the protocol that it carries.
 """
 
 import contextlib

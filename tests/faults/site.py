@@ -1,7 +1,7 @@
 """A site: one store, and several service processes on it under load.
 
-Sets it up, measures how long it takes to recover, and makes the final checks. Ends the processes that it
-started.
+The module sets the site up, measures how long it takes to recover, and makes the final checks. It ends the
+processes that it started.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Clocks that stand still until the machine moves them: one time for all, and how wrong each clock is.
 
-Implements the port `Clock`. Knows nothing of services.
+The clock implements the port `Clock`. The module knows nothing of services.
 """
 
 from datetime import UTC, datetime, timedelta

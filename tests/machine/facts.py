@@ -1,7 +1,7 @@
 """The issued tokens and the acknowledged revocations, and which party must refuse which token.
 
 A party must refuse the tokens whose revocation it got; `known` has these parties, and only a loss that no
-promise covers removes one. Makes no calls.
+promise covers removes one. The module makes no calls.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Authorities of clusters, with the extensions that they really have, and certificates of API servers.
 
-Asserts nothing.
+The module asserts nothing.
 """
 
 import ssl

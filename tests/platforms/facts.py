@@ -1,7 +1,7 @@
 """Facts about real platforms: members of keys, headers of answers, claims of tokens.
 
-Keys and values are invented; the members are those of the sources, which are named beside each platform.
-Asserts nothing.
+Keys and values are invented; the members are those of the sources, which are named beside each platform. The
+module asserts nothing.
 """
 
 from collections.abc import Callable, Mapping

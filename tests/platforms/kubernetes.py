@@ -1,4 +1,4 @@
-"""A stand-in for a kube-apiserver, as a reader of its keys sees it. Asserts nothing.
+"""A stand-in for a kube-apiserver, as a reader of its keys sees it. The module asserts nothing.
 
 It follows these files of kubernetes/kubernetes and of its router emicklei/go-restful:
 

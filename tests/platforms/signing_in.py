@@ -1,4 +1,4 @@
-"""The answer of a service to a platform's token. Asserts nothing."""
+"""The answer of a service to a platform's token. The module asserts nothing."""
 
 import grpc
 

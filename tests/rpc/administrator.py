@@ -1,4 +1,4 @@
-"""AdminService for tests: requests are keyword arguments, refusals are values. Asserts little."""
+"""AdminService for tests: requests are keyword arguments, refusals are values. The module asserts little."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

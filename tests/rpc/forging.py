@@ -1,4 +1,4 @@
-"""Tokens that a service did not issue, signed with its own key. Asserts nothing of the service."""
+"""Tokens that a service did not issue, signed with its own key. The module asserts nothing."""
 
 import json
 from dataclasses import dataclass

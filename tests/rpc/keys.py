@@ -1,4 +1,4 @@
-"""The keys of a service, as its administrators and its clients see them. Asserts nothing."""
+"""The keys of a service, as its administrators and its clients see them. The module asserts nothing."""
 
 import jwt
 

@@ -1,6 +1,6 @@
 """The contract as a model in memory: the answers that Verify and Refresh must give (semantics 2, 3 and 5).
 
-Knows no service, no store and no token text; `sides.py` compares the service with it.
+The module knows no service, no store and no token text; `sides.py` compares the service with it.
 """
 
 from collections.abc import Mapping

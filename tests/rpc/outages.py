@@ -1,4 +1,4 @@
-"""A service on a Redis server that tests stop. Asserts nothing about the service."""
+"""A service on a Redis server that tests stop. The module asserts nothing about the service."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

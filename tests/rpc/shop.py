@@ -1,6 +1,6 @@
 """Token exchange: a user calls `orders` through `portal`, and `orders` calls `stock` for the user.
 
-Asserts nothing.
+The module asserts nothing.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Every level counts: whichever two are raised, in any order, no level hides the other.
 
 A sign-in through a client has five of them: its token, its session, its subject, its client and `*`. A token
-that is exchanged for its token also has those of all actors. Uses Verify, VerifyBatch and Refresh through a
-real channel.
+that is exchanged for its token also has those of all actors. The module uses Verify, VerifyBatch and Refresh
+through a real channel.
 """
 
 from collections.abc import Callable

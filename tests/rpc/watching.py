@@ -1,4 +1,4 @@
-"""A stream of Watch that a thread reads. Asserts nothing but that it makes progress."""
+"""A stream of Watch that a thread reads. The module asserts nothing but that it makes progress."""
 
 import threading
 import time

@@ -1,6 +1,6 @@
 """A whole service in this process, behind a real channel on loopback, with a clock that tests move.
 
-Knows how to make the principals that tests need. Asserts nothing.
+The module knows how to make the principals that tests need. It asserts nothing.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Tokens with any header and payload, signed with the real key. Asserts nothing."""
+"""Tokens with any header and payload, signed with the real key. The module asserts nothing."""
 
 import base64
 import json

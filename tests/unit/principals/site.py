@@ -1,4 +1,4 @@
-"""A store as `identity init` leaves it, and a file that is applied to it. Asserts nothing."""
+"""A store as `identity init` leaves it, and a file that is applied to it. The module asserts nothing."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""A store in memory with both ports of copying, which fails where a test wants it to. Keeps items, no log."""
+"""A store in memory with both ports of copying, which fails where a test wants it to.
+
+The store keeps items, but no log.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A hub of Watch with its replica, clock and watchers, for its tests. Asserts nothing.
+"""A hub of Watch with its replica, clock and watchers, for its tests. The module asserts nothing.
 
 The real renderer writes the messages, and they are read back, so that the tests cover how messages are
 joined.
