@@ -86,6 +86,6 @@ class IssuerServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
-                """Not among the output of the tests."""
+                """Discard the line, which would appear among the output of the tests."""
 
         return Handler

@@ -15,7 +15,7 @@ from identity_service.domain.ids import base64url
 from identity_service.jose import keys
 
 Part = Mapping[str, Any] | str | bytes
-"""Of a JWT: an object, or its text as it stands."""
+"""A part of a JWT: an object, or its text as it stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class PartyKey:
         return keys.load(self.private_jwk, self.algorithm, private=True)
 
     def public(self, **changes: object) -> dict[str, Any]:
-        """As a JWK, with changes; None = without that member."""
+        """Return the public key as a JWK with these changes; None = without that member."""
         private = json.loads(self.private_jwk)
         public = {n: v for n, v in private.items() if n not in keys.PRIVATE_MEMBERS}
         merged = public | {"kid": self.key_id} | changes

@@ -74,7 +74,7 @@ class RedisTls:
         }
 
     def query(self, *, authority: Path | None = None, client: Certificate | None = None) -> str:
-        """Of a store's URL, for a client that believes this authority and shows this certificate."""
+        """Return the query of a store's URL, for a client with this authority and this certificate."""
         shown = client or self.client
         files = {
             "ssl_ca_certs": authority or self.authority,

@@ -30,7 +30,7 @@ class TunedServer(RedisServer):
         tls: RedisTls | None = None,
         **options: str,
     ) -> None:
-        """With `tls` it speaks TLS at another port, beside plain text for the tests themselves."""
+        """Prepare a server; with `tls` it also speaks TLS, at another port than the plain one."""
         directory.mkdir(parents=True, exist_ok=True)
         quick = {"repl_diskless_sync_delay": "0"}
         super().__init__(directory, program=binary, environment=environment, **(quick | options))

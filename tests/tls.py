@@ -40,7 +40,7 @@ class Holder:
 
     @property
     def thumbprint(self) -> str:
-        """As clients register it."""
+        """Return the thumbprint as clients register it."""
         return f"sha256:{self.sha256.hex()}"
 
     def settings(self, **more: object) -> dict[str, object]:
@@ -74,7 +74,7 @@ class Certifier:
         return holder
 
     def options(self, holder: Holder | None = None) -> TlsOptions:
-        """For a client that believes this authority, and shows the holder's certificate."""
+        """Return the options of a client that trusts this authority, and shows the holder's certificate."""
         return TlsOptions(
             ca_file=self.file,
             certificate_file=holder.certificate_file if holder else None,

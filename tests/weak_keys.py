@@ -24,9 +24,9 @@ _M: Final = prod([n for n in range(2, 702) if all(n % d for d in range(2, int(n*
 ROCA_P: Final = 0x1E7DD5E8D4FAFB * _M + pow(65537, 0x7C4F3D7D2C78718B, _M)
 ROCA_Q: Final = 0x1F953E7C6C0544 * _M + pow(65537, 0xCC6534FBA2821D51, _M)
 ROCA: Final = ROCA_P * ROCA_Q
-"""Of 2,048 bits."""
+"""A modulus of 2,048 bits with the ROCA fingerprint."""
 ODD: Final = 2**2048 - 23
-"""Of no known factor: it stands for a sound modulus."""
+"""A number without a known factor, which stands for a sound modulus."""
 
 
 class Numbers(NamedTuple):

@@ -21,9 +21,9 @@ class Outcomes:
     """The number of each event that the abuser saw."""
 
     held: dict[str, int]
-    """Until the abuse was held."""
+    """The counts until the abuse was held."""
     all: dict[str, int] = field(default_factory=dict)
-    """In all; empty until the abuse was stopped."""
+    """The counts in all; empty until the abuse was stopped."""
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Connection:
         self._sent = self._sent_before = self._quiet = 0
 
     def fileno(self) -> int:
-        """For select."""
+        """Return the file descriptor, for `select`."""
         return self.socket.fileno()
 
     @property

@@ -21,7 +21,7 @@ def _answers(crowd: Crowd) -> int:
 
 
 class _Pace:
-    """So many in a second; what could not be done in time is left out."""
+    """A rate of actions per second; actions that could not be done in time are left out."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate

@@ -112,7 +112,7 @@ class Drip:
 
     @property
     def is_held(self) -> bool:
-        """As `Streams`."""
+        """Return whether the streams are held, as `Streams` does."""
         return self._streams.is_held
 
     def step(self, now: float) -> float:

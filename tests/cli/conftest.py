@@ -33,7 +33,7 @@ class Served:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Of a command that calls it as the administrator."""
+        """Return the environment of a command that calls the service as the administrator."""
         return {
             "IDENTITY_TARGET": self.target,
             "IDENTITY_CLIENT_ID": self.client_id,

@@ -25,12 +25,12 @@ KEYS = pytest.mark.parametrize("key", [KEY, RSA_KEY], ids=["EC", "RSA"])
 
 
 def encrypted(key: DecryptionKey, content: str = INSIDE) -> str:
-    """As the service does it."""
+    """Encrypt a content as the service does."""
     return read_encryption_key(key.public_jwk()).encrypt(content)
 
 
 def made(key: DecryptionKey, **changes: Any) -> str:
-    """By the library alone, with another header; None takes a member away."""
+    """Encrypt with the library alone and these changes of the header; None removes a member."""
     header = {"alg": key.algorithm, "enc": "A256GCM", "kid": "k1", "typ": "at+jwt", "cty": "JWT"} | changes
     header = {name: value for name, value in header.items() if value is not None}
     registry = jwe.JWERegistry(algorithms=[header["alg"], header["enc"], "DEF"], strict_check_header=False)

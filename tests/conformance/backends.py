@@ -33,7 +33,7 @@ class Backend(Protocol):
         """Another instance on the same data, as another process would have."""
 
     def wipe(self) -> None:
-        """Empty it under the open stores, as an operator's mistake would."""
+        """Empty the data under the open stores, as an operator's mistake would."""
 
     def lose_entries(self, after: int, *, rewind: bool, generations: bool = False) -> None:
         """Take away the entries after a position; with `rewind` the head goes back too, as in a failover.

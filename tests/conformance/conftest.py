@@ -15,7 +15,7 @@ from tests.redis_server import RedisServer
 from tests.redis_topology import ClusterGroup
 
 STORE_SECONDS = 2.0
-"""For which the store of these tests waits: a test of a silent server takes so long, a busy one less."""
+"""The seconds that the store of these tests waits: a test of a silent server takes as long as that."""
 
 BackendFactory = Callable[[pytest.FixtureRequest, Path], Backend]
 

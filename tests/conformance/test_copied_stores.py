@@ -102,7 +102,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
 
 
 def filled(store: Store, clock: FakeClock) -> Store:
-    """With something of every kind that a store holds."""
+    """Fill the store with an item of every kind that a store holds."""
     store.initialise(new_epoch())
     for purpose, algorithm in ((KeyPurpose.SIGN, "ES256"), (KeyPurpose.REFRESH, "HS256")):
         store.records.create(VAULT.make(purpose, algorithm, clock.now()))

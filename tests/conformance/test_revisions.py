@@ -41,7 +41,7 @@ def etag(store: Store) -> Revision:
 
 
 def place(store: Store, position: int) -> Revision:
-    """As the log itself has it."""
+    """Return the revision of a position, as the log itself has it."""
     (link,) = (entry.link for entry in entries_of(store) if entry.position == position)
     return Revision(epoch=store.log.head().epoch, position=position, link=link)
 

@@ -68,7 +68,7 @@ class Process:
         return self._answer()
 
     def end(self) -> None:
-        """At once, as by SIGKILL: nothing is closed."""
+        """End the process at once, as SIGKILL does, without closing anything."""
         if self._process.poll() is None:
             with suppress(OSError):
                 self.say("exit")

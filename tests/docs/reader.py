@@ -30,7 +30,7 @@ class Reader:
         return [text.splitlines()[-1] for text in printed if text.startswith("eyJ")]
 
     def _environment(self, block: Block) -> dict[str, str]:
-        """As on the page: a block that creates a record runs as an administrator."""
+        """Return the environment of a block; one that creates a record runs as an administrator."""
         secret = self.world.admin.credential.client_secret
         admin = {"IDENTITY_CLIENT_ID": secret.client_id, "IDENTITY_CLIENT_SECRET": secret.client_secret}
         return {

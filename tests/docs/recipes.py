@@ -47,7 +47,7 @@ class Block:
 
 
 def sections(page: str) -> dict[str, list[Block]]:
-    """By heading: the blocks of `sh` and `python`."""
+    """Return the blocks of `sh` and `python` of each section, by its heading."""
     _, *parts = _HEADING.split((DOCS / page).read_text(encoding="utf-8"))
     return {
         heading: [Block(language=language, code=code) for language, code in _BLOCK.findall(text)]

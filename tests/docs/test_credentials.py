@@ -25,7 +25,7 @@ SUBJECTS = {
     "Kubernetes": "reports",
     "SPIFFE": "reports",
 }
-"""By section with recipes: the subject of its tokens; None = a user, whose id is generated."""
+"""The subject of the tokens of each section with recipes; None = a user, whose id is generated."""
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ _STEP = re.compile(r"^ *```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def commands(heading: str) -> list[str]:
-    """Of a section, also those that stand inside of a numbered step."""
+    """Return the commands of a section, including those inside of numbered steps."""
     text = (DOCS / "keys.md").read_text(encoding="utf-8")
     section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return _STEP.findall(section)
@@ -45,7 +45,7 @@ def reader(start_world: StartWorld, tmp_path: Path) -> Reader:
 
 
 def key_ids(listed: str, state: str) -> list[str]:
-    """Of keys that sign, or will or did."""
+    """Return the ids of the keys that sign now, will sign, or have signed."""
     rows = [line.split() for line in listed.splitlines()]
     return [row[0] for row in rows if row[1:2] == ["sign"] and state in row]
 

@@ -37,7 +37,7 @@ TOKEN_FILES = {
     "Google": "google.jwt",
     "SPIFFE": "/run/spire/identity.jwt",
 }
-"""By section: where the workload has its token."""
+"""The file in which the workload of each section has its token."""
 
 FIRST_RULE = TrustRule(
     claims={"sub": "system:serviceaccount:billing:reports"}, client_id=PrincipalId("reports")

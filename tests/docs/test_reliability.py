@@ -18,7 +18,7 @@ REDIS: Final = "redis://127.0.0.1:6379/0"
 
 
 def commands(heading: str) -> list[str]:
-    """Of a section, in their order."""
+    """Return the commands of a section, in their order."""
     text = (DOCS / "reliability.md").read_text(encoding="utf-8")
     section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return _STEP.findall(section)

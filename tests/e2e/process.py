@@ -53,7 +53,7 @@ class Installation:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Without the settings of the user that runs the tests."""
+        """Return the environment without the settings of the user that runs the tests."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
         own = {"IDENTITY_STORE": self.store, "IDENTITY_MASTER_KEY": MASTER_KEY}
         return outside | own | CHEAP_PASSWORDS | self.environment

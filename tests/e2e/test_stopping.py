@@ -46,7 +46,7 @@ on_envoy = pytest.mark.parametrize("installation", ["envoy"], indirect=True)
 
 @pytest.fixture
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """With a key of TLS, and temporary files of its own: none is left, whatever a test does."""
+    """Yield an installation with a TLS key and its own temporary files, none of which is left afterwards."""
     temporary = Path(tempfile.mkdtemp(prefix="s"))  # short: a socket's path has 108 characters
     installation = Installation(
         folder=tmp_path,

@@ -25,7 +25,7 @@ on_both_stores = pytest.mark.parametrize("installation", ["sqlite", "redis"], in
 
 @pytest.fixture
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """On the embedded store unless a test asks for both: how processes live and die is the same."""
+    """Yield an installation on the embedded store, or on both stores if the test asks for that."""
     with installed(getattr(request, "param", "sqlite"), tmp_path) as installation:
         yield installation
 

@@ -24,7 +24,7 @@ _FLAGS: Final = (
 
 
 class SteppedClock:
-    """For processes that are started with `environment`."""
+    """A wall clock that can be set, for processes that are started with `environment`."""
 
     def __init__(self, file: Path) -> None:
         self._file = file

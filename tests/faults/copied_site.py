@@ -51,10 +51,10 @@ class CopiedSite:
     stack: ExitStack
     environment: dict[str, str] = field(default_factory=dict)
     secret: str = ""
-    """Of the client `reports`."""
+    """The secret of the client `reports`."""
     count: int = 0
     servers: dict[str, RedisServer] = field(default_factory=dict)
-    """By the URL of the store."""
+    """The Redis servers, by the URL of the store."""
 
     def new_store(self, kind: str) -> str:
         """The URL of an empty store."""
@@ -135,7 +135,7 @@ def victims() -> list[str]:
 
 
 def verdicts(client: IdentityClient, tokens: Sequence[TokenSet]) -> list[str]:
-    """For each access token VERIFIED, or why it is rejected."""
+    """Return for each access token VERIFIED, or the reason why it is rejected."""
     found = []
     for start in range(0, len(tokens), 1000):
         requests = [
@@ -157,7 +157,7 @@ def local_verdicts(verifier: LocalVerifier, tokens: Sequence[TokenSet]) -> list[
 
 
 def refreshes(client: IdentityClient, tokens: Sequence[TokenSet]) -> list[str]:
-    """For each refresh token REFRESHED, or why it is refused; those without one are left out."""
+    """Return for each refresh token REFRESHED, or the reason why it is refused."""
     found = []
     for each in tokens:
         if not each.refresh_token:

@@ -27,7 +27,7 @@ class Revocation:
     time: float
     """The time at which that was known, on the clock of `time.monotonic`."""
     valid_from: datetime
-    """From when on the token is valid: ahead of the true time where a wrong clock made it."""
+    """The start of the token's validity, which is ahead of the true time if a wrong clock made the token."""
 
 
 @dataclass

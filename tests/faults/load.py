@@ -29,7 +29,7 @@ from tests.patience import PATIENCE, until
 
 PASSWORD: Final = "correct horse battery staple"
 TOKEN_LIFETIME: Final = timedelta(hours=24)
-"""Of every access token: longer than any test, and than any clock is set."""
+"""The lifetime of every access token: longer than any test, and than any step of a clock."""
 _BATCH: Final = 1000
 _PACE: Final = 0.005
 _CALL_SECONDS: Final = 2.0
@@ -48,7 +48,8 @@ class Principals:
     user: str
     """Only single sign-ins of theirs are revoked."""
     revoked_users: Sequence[tuple[str, str]]
-    """For each process a name and a subject all of whose tokens are revoked again and again."""
+    """For each process, the name and the subject of a user all of whose tokens are revoked again and
+    again."""
 
 
 class Caller:

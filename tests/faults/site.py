@@ -31,7 +31,7 @@ from tests.ports import reserve_port
 _REFRESHES: Final = 50
 _POLL: Final = 0.02
 _LINES: Final = 10
-"""Of the log of a process that does not come back."""
+"""The number of log lines that are shown of a process that does not come back."""
 
 
 class Site:
@@ -180,7 +180,7 @@ class Site:
 
 
 def _set_up(store: str, processes: int) -> Principals:
-    """As the command line does it, without starting a process for each step."""
+    """Set the store up as the command line does, without starting a process for each step."""
     password = Secret(PASSWORD)
     cheap = {name.removeprefix("IDENTITY_").lower(): int(value) for name, value in CHEAP_PASSWORDS.items()}
     settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY, **cheap})

@@ -33,7 +33,7 @@ from tests.faults.revoking import Revoking
 from tests.patience import PATIENCE, until
 
 ROUNDS: Final = FULL // 10 or 2
-"""Of SIGKILL."""
+"""The number of rounds with SIGKILL."""
 DENIALS: Final = 10_000
 """So many that writing them takes longer than starting Python."""
 

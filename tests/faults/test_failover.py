@@ -14,7 +14,7 @@ from tests.redis_topology import ClusterGroup, SentinelGroup, paused, say, until
 
 ROUNDS = range(FULL // 20 or 1)
 MAX_STALENESS = 2.0
-"""Not less than the lag at which the servers are set to refuse writes."""
+"""The setting `max_staleness`, not less than the lag at which the servers refuse writes."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -28,7 +28,7 @@ from tests.patience import PATIENCE, until
 from tests.redis_server import ask
 
 ROUNDS: Final = FULL // 10 or 2
-"""Of SIGKILL."""
+"""The number of rounds with SIGKILL."""
 DENIALS: Final = 10_000
 """So many that writing them takes longer than starting Python."""
 DIRECTIONS: Final = [("sqlite", "redis"), ("redis", "sqlite")]

@@ -133,7 +133,7 @@ def history_is_replaced(site: Site, service: Running, *, everything: bool) -> Ru
 
 
 def history_is_lost_later(site: Site) -> None:
-    """From here on it is: later writes are not in the copy."""
+    """Copy the store: the copy lacks all later writes."""
     with site.store_stopped():
         site.copy()
 

@@ -76,7 +76,7 @@ def sign_in(single: Single) -> str:
 
 
 def await_silence(service: Running, token: str) -> None:
-    """Until this process issues and verifies no more, and says that it has no key."""
+    """Wait until this process issues and verifies no more, and reports that it has no key."""
     with service.client(max_attempts=1) as client:
         calls: list[Callable[[], object]] = [
             lambda: client.issue_with_password("ana", PASSWORD),

@@ -57,7 +57,7 @@ class LightWatcher:
         return self.is_fresh() and token_id not in self._denied
 
     async def follow(self) -> None:
-        """Until it is cancelled."""
+        """Follow the service until the task is cancelled."""
         backoff, max_silence = Backoff(), _MAX_SILENCE
         while True:  # a connection that fell silent is not used again
             async with grpc.aio.insecure_channel(self._target, options=_arguments()) as channel:
@@ -98,7 +98,7 @@ class LightWatcher:
 
 
 def _arguments() -> list[tuple[str, Any]]:
-    """As TrustClient has them: gRPC would let the channels of one process share a connection."""
+    """Return the channel arguments of TrustClient, which keep channels from sharing a connection."""
     return [*ClientOptions().channel_arguments(), ("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -142,7 +142,7 @@ def _refuses(verifier: LocalVerifier, token: str) -> bool:
 
 
 def _outcome(verifier: LocalVerifier, token: str) -> type | None:
-    """None = it is not fresh."""
+    """Return the class of the verifier's answer; None = it is not fresh."""
     try:
         return type(verifier.verify(token, any_audience=True))
     except NotFreshError:

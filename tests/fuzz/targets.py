@@ -69,7 +69,7 @@ class Target:
 
 
 def _access_token(data: bytes) -> None:
-    """Of all texts only the two that were made, and the twin of the signed one, are good."""
+    """Check that of all texts only the two issued tokens, and the twin of the signed one, are accepted."""
     text = data.decode("latin-1")
     if not isinstance(_CODEC.read(text), Rejected):
         assert text in (_TOKEN, twin(_TOKEN), _ENCRYPTED), "a forged token was accepted"
@@ -151,7 +151,7 @@ def _signed_claims(data: bytes) -> None:
 
 
 def _in_whole_seconds(token: AccessToken) -> AccessToken:
-    """As this service writes them; it reads fractions too."""
+    """Return the token with its times in whole seconds, as this service writes them."""
     names = ("issue_time", "expire_time", "not_before", "auth_time")
     times = {name: time for name in names if (time := getattr(token, name)) is not None}
     return replace(token, **{name: time.replace(microsecond=0) for name, time in times.items()})
@@ -284,7 +284,7 @@ _PARTS: Final = _parts(
         )
     )
 )
-"""With every claim that there is."""
+"""A token with every claim that there is."""
 
 _ASSERTION_SEED: Final = (
     b'{"alg":"ES256","kid":"a"}\0'

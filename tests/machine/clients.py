@@ -40,7 +40,7 @@ SETTINGS: Final[list[dict[str, object]]] = [
         (300, 24 * HOUR, 10),
     )
 ]
-"""Of a process; A begins with the first, B with the second."""
+"""The settings of a process; A begins with the first, B with the second."""
 
 
 _TAKEN: Final[dict[str, st.SearchStrategy[dict[str, Any]]]] = {}

@@ -19,7 +19,7 @@ Party = tuple[str, int]
 
 
 class Kind(StrEnum):
-    """By what Revoke takes something back."""
+    """The target by which Revoke is called."""
 
     TOKEN = "token"
     TOKEN_ID = "token id"
@@ -45,7 +45,8 @@ class Token:
     session_id: str
     refresh_token: str
     generations: Mapping[str, Generation | None]
-    """Of its principals, as it names them; None = it names none, and the principal was never raised."""
+    """The generations of its principals, as it names them; None = it names none, and the principal was never
+    raised."""
     issue_time: float
     expire_time: float
     issued: int
@@ -69,9 +70,9 @@ class Fact:
 
     kind: Kind
     id: str
-    """Of the token, the session or the principal."""
+    """The id of the token, the session or the principal."""
     number: int
-    """Of the generation; 0 for others."""
+    """The number of the generation; 0 for other facts."""
     known: set[Party]
     """The parties that must refuse the tokens that it revokes."""
     logged: bool = True

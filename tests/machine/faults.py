@@ -75,7 +75,7 @@ class Machine(Clients):
 
     @step(seconds=st.sampled_from([0, 1, 30, 300, 900, 1200, 2 * HOUR]), works=WORKS, heals=HEALS)
     def time_passes(self, seconds: int, works: list[Work], heals: bool) -> None:
-        """Without heartbeats; 0 = with some, and until everything in the log may be trimmed."""
+        """Let time pass without heartbeats; 0 = with some, and until everything in the log may be trimmed."""
         self._work(works)
         if not seconds:
             self._trim()

@@ -61,7 +61,7 @@ class Parties:
         """True if a record was deleted without the service, and not restored yet."""
         self.step = 0
         self._read: dict[Party, int] = {}
-        """In which step each process has read the log to its end."""
+        """The step in which each process has read the log to its end."""
         self._cleanup = ExitStack()
 
     def begin(self, *settings: Mapping[str, object]) -> None:
@@ -187,7 +187,7 @@ class Parties:
         return (fact for fact in self.facts if not fact.lost)
 
     def note_losses(self, *, only_log: bool = False) -> None:
-        """After a damage: facts in no store and no process are lost, but for parties that remember them.
+        """Note the losses after a damage: facts that neither the store nor a process has any more.
 
         Args:
             only_log: state does not count: no process reads it, since the log holds as much as it should.

@@ -109,7 +109,7 @@ class SqliteTarget:
                 )
 
     def copy(self) -> None:
-        """By SQLite itself: a file that is read otherwise loses the locks of this process."""
+        """Copy the file with SQLite itself: reading it otherwise would drop the locks of this process."""
         target = self._folder / "copy.db"
         target.unlink(missing_ok=True)
         with (

@@ -67,18 +67,18 @@ class Target(Protocol):
         """The kinds of keys or rows that may be deleted, one at a time."""
 
     def open(self, clock: PartyClock, event_log: EventLog) -> Store:
-        """As a process opens it."""
+        """Open the store as a process does."""
 
     def held(self) -> Held: ...
 
     def positions(self) -> Sequence[int]:
-        """Of the entries that the log holds."""
+        """Return the positions of the entries that the log holds."""
 
     def head(self) -> tuple[str, int, str, int]:
         """Epoch, position, link and floor; zeros if there is no head."""
 
     def key_ids(self) -> set[str]:
-        """Of the keys that it holds."""
+        """Return the ids of the keys that it holds."""
 
     def remove_entries(self, first: int, last: int) -> int:
         """Returns how many there were."""

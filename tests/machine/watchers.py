@@ -20,7 +20,7 @@ from tests.rpc.conftest import settings_for_tests
 
 
 class QuickBackoff:
-    """In the place of `Backoff`: no watcher waits for a process that does not run."""
+    """A replacement of `Backoff` without pauses, so that no watcher waits for a process that does not run."""
 
     def reset(self) -> None:
         """There is nothing to reset."""
@@ -121,11 +121,12 @@ class Resumer:
     def __init__(self) -> None:
         self._known: dict[str, TrustState] = {"": TrustState()}
         self._told_at: dict[str, float] = {"": 0.0}
-        """By the clock of the process, which leaves out denials that have ended by it."""
+        """The time at which each revision was received, by the clock of the process, which omits denials that
+        have ended by it."""
 
     @property
     def revisions(self) -> list[str]:
-        """In the order in which it had them; the first is the empty one."""
+        """Return the revisions in the order in which it had them; the first is the empty one."""
         return list(self._known)
 
     def resume(self, process: Process, revision: str) -> tuple[bool, list[str]]:

@@ -30,7 +30,7 @@ class Platform:
 
     issuer: str
     path: str
-    """Of its key set."""
+    """The path of its key set."""
     headers: Mapping[str, str]
     keys: tuple[Mapping[str, Any], ...]
     more: Mapping[str, Any] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Platform:
         server.headers, server.body = self.headers, text.encode()
 
     def token(self, now: datetime, **changes: Any) -> str:
-        """As the platform signs it for this service; None = without that claim."""
+        """Return a token as the platform signs it for this service; None = without that claim."""
         merged = {**self.claims(now), **changes}
         return self.signer.jwt(
             {name: value for name, value in merged.items() if value is not None}, self.token_header

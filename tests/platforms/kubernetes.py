@@ -44,7 +44,7 @@ class KubeApiserver(IssuerServer):
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     keys: list[PartyKey] = field(default_factory=lambda: [signing_key()])
     more_keys: list[Mapping[str, Any]] = field(default_factory=list)
-    """As they are published, beside those of `keys`."""
+    """Further keys as they are published, beside those of `keys`."""
     tokens: set[str] = field(default_factory=set)
     """Those of pods that it accepts."""
     anonymous: bool = True
@@ -72,7 +72,7 @@ class KubeApiserver(IssuerServer):
         return 200, {"Content-Type": _TYPES[path], "Cache-Control": "public, max-age=3600"}, body.encode()
 
     def token(self, now: datetime, service_account: str, *, audience: str, **changes: Any) -> str:
-        """Of a pod `<name>-5d4f` in the namespace, for `<namespace>:<name>`, with changes of its claims."""
+        """Return a token of the pod `<name>-5d4f` for `<namespace>:<name>`, with changes of its claims."""
         namespace, _, name = service_account.partition(":")
         issued = int(now.timestamp())
         claims = {

@@ -40,7 +40,7 @@ class Cluster:
         fresh.replace(self.token_file)
 
     def entry(self) -> dict[str, object]:
-        """For `jwks_servers`."""
+        """Return the entry for `jwks_servers`."""
         return {
             "url": self.server.origin,
             "ca_file": self.authority.file,

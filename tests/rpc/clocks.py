@@ -118,7 +118,7 @@ class ShiftedClock:
         self._offset, self._aged = offset, aged
 
     def _passed(self) -> float:
-        """For how many seconds time was let pass, which moves the boot clock as well."""
+        """Return the seconds by which tests let time pass, which moves the boot clock as well."""
         return self._passed_seconds
 
     def _pass(self, seconds: float) -> None:

@@ -163,9 +163,9 @@ def envoy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFor]:
 
 @pytest.fixture
 def still_at() -> datetime:
-    """In this folder the wall clock of every service stands still until a test moves it.
+    """Return the time at which the wall clock of every service stands still until a test moves it.
 
-    A minute ago, so that what reads its tokens by the real clock does not find them too young.
+    It is a minute ago, so that code that reads the tokens by the real clock does not find them too young.
     """
     return datetime.now(UTC) - timedelta(minutes=1)
 

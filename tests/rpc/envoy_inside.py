@@ -28,7 +28,7 @@ class StoreAddress:
     kind: str
     place: str
     audit_entries: int = AUDIT_ENTRIES
-    """Of either kind."""
+    """The number of audit events of either kind that are kept."""
 
     def open(self, clock: Clock) -> Store:
         keep = self.audit_entries

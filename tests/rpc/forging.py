@@ -22,7 +22,7 @@ class TokenForger:
     claims: Json
 
     def forge(self, header: Json | None = None, claims: Json | None = None) -> str:
-        """With these members changed; None = without the member."""
+        """Sign a token with these members changed; None = without the member."""
         return self.sign(changed(self.header, header or {}), changed(self.claims, claims or {}))
 
     def sign(self, header: bytes, claims: bytes) -> str:

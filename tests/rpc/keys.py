@@ -25,5 +25,5 @@ def published(world: World, etag: str = "") -> trust_pb.KeySet:
 
 
 def look_after(world: World) -> None:
-    """As the keeper does every few seconds."""
+    """Maintain the keys, as the keeper does every few seconds."""
     world.service._use.rotation.maintain()

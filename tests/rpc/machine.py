@@ -156,7 +156,7 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(for_long=st.booleans(), steps=st.integers(min_value=1, max_value=5))
     def the_store_is_cut_off(self, for_long: bool, steps: int) -> None:
-        """For a moment, or for so long that this process may not answer any more."""
+        """Cut the store off for a moment, or for so long that this process may not answer any more."""
         self.place.store.is_cut = True
         self.trouble, self.trouble_steps = CUT_OFF, steps + 1  # this step is one, too
         if for_long:
@@ -166,7 +166,7 @@ class Machine(TwoSides):
     @precondition(lambda self: self.trouble)
     @invariant()
     def the_store_comes_back_after_some_steps(self) -> None:
-        """As a rule it would be chosen so rarely that the store is away most of the time."""
+        """Count the steps. A rule would be chosen so rarely that the store is away most of the time."""
         self.trouble_steps -= 1
         if self.trouble_steps:
             return

@@ -44,7 +44,7 @@ class SignedIn:
     """The record in the store, and the model's, as they were before each rotation."""
 
     def number(self, back: int) -> int:
-        """Of the token that was given `back` tokens before the newest, as far as there is one."""
+        """Return the number of the token issued `back` tokens before the newest, or of the oldest one."""
         return pick(sorted(self.texts), back)
 
     def forget_rotations(self, world: World, rotations: int) -> None:
@@ -70,7 +70,7 @@ class Parties:
         self._admin_token = ""
 
     def principals(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """By name: the principal, and the target of Revoke that takes back everything of it."""
+        """Return by name each principal, and the target of Revoke that revokes everything of it."""
         return {
             "user": (self.user.id, {"subject": self.user.id}),
             "client": (self.client.id, {"client_id": self.client.id}),
@@ -98,7 +98,7 @@ class Parties:
         return attempt(lambda: world.refresh(held.texts[number], **fields))
 
     def renew_admin_token(self, world: World) -> None:
-        """From memory, so also while the store cannot be reached; not where the process is stale."""
+        """Get a new token of the administrator, which works without the store if the process is not stale."""
         self._admin_token = world.admin_token()
 
     def revoke(self, world: World, *, as_admin: bool = True, **target: Any) -> str:

@@ -35,7 +35,7 @@ class Bound:
         self._cleanup = cleanup
         self.one, self.other = (certifier.client(name, f"{name}.example") for name in ("one", "other"))
         self.plain = self._connected(world.target, None)
-        """Without a certificate."""
+        """A connection without a certificate."""
         self.by_one, self.by_other = self.connect(self.one), self.connect(self.other)
 
     def connect(self, holder: Holder) -> World:
@@ -200,7 +200,7 @@ def test_a_bound_token_is_exchanged_on_connections_with_its_certificate_only(
 
 @pytest.fixture
 def sign_in(bound: Bound) -> token_pb2.TokenSet:
-    """Of a person through an app whose tokens must be bound, over the first certificate."""
+    """Return the tokens of a sign-in through an app whose tokens must be bound, by the first certificate."""
     app = bound.world.new_client("app", public=True, grants=APP, require_binding=True)
     bound.world.new_user()
     return bound.by_one.issue(Principal(id=app.id, credential=password("ana", client_id="app")))

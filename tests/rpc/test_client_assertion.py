@@ -34,7 +34,7 @@ Forge = Callable[[World], str]
 
 @pytest.fixture
 def one(start_world: StartWorld) -> World:
-    """With the client `reports`, which has a key of each algorithm, and `other` with one of its own."""
+    """Return a service with the clients `reports`, which has a key of each algorithm, and `other`."""
     world = start_world()
     new_key_client(world)
     world.new_client("other", public=True, public_keys=(OTHER.public_jwk,))
@@ -307,7 +307,7 @@ def test_the_audience_is_the_issuer_name_of_the_service(start_world: StartWorld)
 
 @pytest.fixture
 def session(world: World) -> token_pb2.TokenSet:
-    """Of ana, through `portal`, which has a secret and a key."""
+    """Return the tokens of ana, who signed in through `portal`, which has a secret and a key."""
     grants = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
     portal = world.new_client("portal", grants=grants, public_keys=(KEY.public_jwk,))
     world.new_user()

@@ -52,7 +52,7 @@ def trust(world: World, issuer: str = CLUSTER, **changes: Any) -> TrustedIssuer:
 
 
 def pod_claims(world: World, **changes: object) -> dict[str, Any]:
-    """Of a projected service account token, as Kubernetes 1.30 writes them."""
+    """Return the claims of a projected service account token, as Kubernetes 1.30 writes them."""
     base = assertion_claims("", world.clock.now(), exp=3600, nbf=0)
     kubernetes = {
         "namespace": "billing",

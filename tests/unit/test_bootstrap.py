@@ -20,7 +20,7 @@ from tests.ports import reserve_port
 from tests.rpc.conftest import settings_for_tests
 
 THREADS = {"audit", "follow", "heartbeat", "maintenance", "keys", "principals", "health"}
-"""Of every service that has a principals file; the server has others."""
+"""The threads of every service that has a principals file; the server has others."""
 
 
 class Site:

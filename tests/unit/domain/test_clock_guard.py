@@ -199,9 +199,9 @@ class Denied:
 
     number: int
     expire: float
-    """By the wall clock that it was issued under."""
+    """The time at which it expires, by the wall clock under which it was issued."""
     written: float
-    """By the boot clock."""
+    """The time at which the denial was written, by the boot clock."""
 
     @property
     def end(self) -> float:
@@ -245,7 +245,7 @@ class SteppedClocks(RuleBasedStateMachine):
 
     @rule()
     def time_passes_with_heartbeats(self) -> None:
-        """Until all that is in the log is old enough to be trimmed."""
+        """Let time pass until everything in the log is old enough to be trimmed."""
         for span in (601 * SECOND, RETENTION, SECOND):
             self.clock.advance(span)
             self.heartbeat()
@@ -303,7 +303,7 @@ class SteppedClocks(RuleBasedStateMachine):
         self.known |= set(self.log)
 
     def trim(self) -> None:
-        """As the maintenance does: by the time that has passed, and never a denial that may count again."""
+        """Trim as the maintenance does: by the time that has passed, and no denial that may count again."""
         held = self.guard.held_time()
         if held is None or self.mark is None or held > self.mark:
             return

@@ -170,7 +170,7 @@ class OwnerAndThief(RuleBasedStateMachine):
             holder.token = answer
 
     def _notice_split(self, passing: timedelta) -> None:
-        """From here on the two hold different tokens, and no window makes them one again."""
+        """Note when the two hold different tokens that no window makes one again."""
         if passing > GRACE and self.owner.token != self.thief.token:
             self.split = True
 
@@ -179,7 +179,7 @@ class OwnerAndThief(RuleBasedStateMachine):
         assert not (self.owner.served_since_split and self.thief.served_since_split)
 
     def teardown(self) -> None:
-        """After any history, three calls, each past all windows, end the session."""
+        """Check that after any history three calls, each past all windows, end the session."""
         for holder in (self.owner, self.thief, self.owner):
             self.server.now += GRACE + MOMENT
             self._show(holder, lost=False)

@@ -33,7 +33,7 @@ REQUEST = {"type": "http.request", "body": frame(b"hello"), "more_body": False}
 
 
 class ClientDisconnectedError(Exception):
-    """As pyvoy names the error that it raises for a client that has left."""
+    """The error that pyvoy raises, under this name, for a client that has left."""
 
 
 def unary(request: bytes, context: Context) -> bytes:

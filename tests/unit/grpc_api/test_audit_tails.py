@@ -50,7 +50,7 @@ class Stream:
 
 
 class Store:
-    """Of a store, what tails read."""
+    """The part of a store that tails read."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error

@@ -35,7 +35,7 @@ REFLECTION_V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 
 
 def table(*, reflection: bool) -> Mapping[str, MethodSpec]:
-    """Of servicers without parts, since nothing is called."""
+    """Return the table for servicers without parts, since nothing is called."""
     kinds = (IdentityServicer, TrustServicer, AdminServicer, AuditHandlers, HealthServicer)
     parts: list[Any] = [kind.__new__(kind) for kind in kinds]
     parts.append(ReflectionServicer(()) if reflection else None)

@@ -87,7 +87,7 @@ def test_queued_jobs_are_dropped_if_shutdown_cancels_futures() -> None:
 
 @pytest.fixture
 def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """From the call on the system gives this process no further thread."""
+    """Let the system give this process no further thread from the call on."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -46,7 +46,7 @@ class Hasher:
 
 @dataclass
 class View:
-    """Of a replica, as far as sign-ins look at it."""
+    """The part of a replica that sign-ins read."""
 
     revocations: Revocations
 

@@ -184,7 +184,7 @@ def test_an_answer_that_trickles_in_is_not_waited_for(begin: bytes) -> None:
 class TestOverTls:
     @pytest.fixture
     def certificate(self, tmp_path: Path) -> Path:
-        """For 127.0.0.1, with its key in one file; its own authority."""
+        """Return the file of a self-signed certificate for 127.0.0.1, with its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an issuer")])
         now = datetime.now(UTC)
