@@ -11,13 +11,14 @@ class HttpRequest:
     """A request that has arrived completely."""
 
     method: str
-    """In upper case."""
+    """The method, in upper case."""
     path: str
     """The path of the URL, percent-decoded, without the query."""
     query: bytes
     """The query of the URL as it was sent, without the question mark."""
     headers: Mapping[str, tuple[str, ...]] = field(repr=False)
-    """Name in lower case → all values in the order of the request. They may hold credentials."""
+    """A map from each name, in lower case, to all values in the order of the request. They may hold
+    credentials."""
     body: bytes = field(repr=False)
     origin: Origin
 
@@ -32,5 +33,5 @@ class HttpResponse:
 
 
 Endpoint = Callable[[HttpRequest], HttpResponse]
-"""Answers a request. Synchronous; it may wait for the store or for a password hash, so it runs in the work
-pool."""
+"""A function that answers a request. It is synchronous, and may wait for the store or for a password hash, so
+it runs in the work pool."""

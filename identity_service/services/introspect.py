@@ -28,7 +28,7 @@ class LiveRefreshToken:
 
 
 class Introspector:
-    """Looks up tokens without using them: no refresh token is rotated, and no session is ended."""
+    """The use case Introspect: looks tokens up without using them, so no refresh token is rotated."""
 
     def __init__(
         self,

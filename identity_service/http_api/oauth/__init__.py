@@ -1,4 +1,4 @@
-"""The OAuth 2.0 endpoints: functions from requests to responses around the use cases. Knows no framework.
+"""The OAuth 2.0 endpoints: functions from requests to responses around the use cases.
 
-No JSON and no form leaves this package.
+The package knows no framework. No JSON and no form leaves it.
 """

@@ -27,7 +27,7 @@ from identity_service.services.verify import Verifier, VerifyRequest
 
 
 class Callers:
-    """Authenticates callers by the credential of a client, or by an access token for this service."""
+    """A checker of callers, by the credential of a client or by an access token for this service."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Callers:
         *,
         audience: str,
     ) -> None:
-        """Authenticate with these parts; `audience` is that of access tokens for this service itself."""
+        """Create a checker; `audience` is that of access tokens for this service itself."""
         self._authenticator = authenticator
         self._verifier = verifier
         self._replica = replica
@@ -65,7 +65,7 @@ class Callers:
     def verifying_client(self, client: ClientOfRequest | None, request: HttpRequest) -> None:
         """Require the credential of a client with the scope identity.verify.
 
-        Raises CallerScopeMissingError, and what `client` raises.
+        Raises CallerScopeMissingError, and the errors of `client`.
         """
         proven = self.client(client, request)
         if SCOPE_VERIFY not in proven.client.scopes:

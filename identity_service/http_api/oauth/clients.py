@@ -1,6 +1,6 @@
 """Client authentication: which credential a request holds, and by which method (RFC 6749 section 2.3).
 
-Checks no credential: that is the use case's work.
+The module checks no credential: that is the task of the use case.
 """
 
 import binascii
@@ -17,7 +17,7 @@ from identity_service.http_api.oauth.forms import Form, decode
 from identity_service.services.authenticate import ClientAssertion, ClientSecret
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-"""RFC 7523 section 2.2."""
+"""The type of a client assertion that is a JWT (RFC 7523 section 2.2)."""
 METHODS: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
 """The methods that authenticate a client, as the metadata names them."""
 MAX_CLIENT_ID_CHARS: Final = 128

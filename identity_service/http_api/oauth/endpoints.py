@@ -1,4 +1,4 @@
-"""The OAuth endpoints as functions of requests: what all have in common, and the answer to every error."""
+"""The OAuth endpoints as functions of requests, with the checks and error answers that all of them share."""
 
 import traceback
 from collections.abc import Callable
@@ -88,7 +88,7 @@ class OAuthEndpoints:
             return error_response(answered)
 
     def _log_bug(self, request: HttpRequest, error: Exception) -> None:
-        """Log the place only: the text of an unknown exception may contain a value of the request."""
+        """Log only the place of an exception, whose text may contain a value of the request."""
         frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
         self._log.error(
             "http_bug",

@@ -19,7 +19,7 @@ UNAUTHORIZED_CLIENT: Final = "unauthorized_client"
 UNSUPPORTED_GRANT_TYPE: Final = "unsupported_grant_type"
 INVALID_SCOPE: Final = "invalid_scope"
 INVALID_TARGET: Final = "invalid_target"
-"""RFC 8707 section 2."""
+"""The error code of a refused audience (RFC 8707 section 2)."""
 UNSUPPORTED_TOKEN_TYPE: Final = "unsupported_token_type"  # noqa: S105  # RFC 7009 section 2.2.1
 TEMPORARILY_UNAVAILABLE: Final = "temporarily_unavailable"
 SERVER_ERROR: Final = "server_error"
@@ -48,12 +48,12 @@ class OAuthError(Exception):
 
 
 class _Answer(NamedTuple):
-    """How a class of errors is answered."""
+    """The answer to a class of errors."""
 
     code: str
     status: int = 400
     description: str | None = None
-    """None = the message of the error."""
+    """The description; None = the message of the error."""
 
 
 ANSWER_OF: Final[dict[type[errors.IdentityError], _Answer]] = {
@@ -106,7 +106,7 @@ def insufficient_scope() -> OAuthError:
 
 
 def from_error(error: Exception, *, refused: str = INVALID_CLIENT) -> OAuthError:
-    """Return how an exception is answered; `refused` is the code of a credential that was refused."""
+    """Return the answer to an exception; `refused` is the code of a credential that was refused."""
     if isinstance(error, OAuthError):
         return error
     if isinstance(error, errors.WrongClientError):

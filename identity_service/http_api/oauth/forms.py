@@ -21,7 +21,7 @@ class Form:
     """The parameters of a request. One without a value counts as absent (RFC 6749 section 3.2)."""
 
     values: Mapping[str, tuple[str, ...]] = field(repr=False)
-    """Name → values, of which none is empty. They may be credentials."""
+    """A map from each name to its values, of which none is empty. They may be credentials."""
 
     def get(self, name: str, limit: int | None = None) -> str | None:
         """Return the value of a parameter, or None if it is absent.

@@ -20,12 +20,12 @@ _BEARER: Final = "bearer "
 
 
 class IntrospectionEndpoint:
-    """Serves the introspection endpoint, for callers that have the scope identity.verify."""
+    """The introspection endpoint, for callers that have the scope identity.verify."""
 
     def __init__(
         self, introspector: Introspector, callers: Callers, *, issuer: str, token_endpoint: str
     ) -> None:
-        """Serve with these parts; `issuer` is the `iss` of this service."""
+        """Create the endpoint; `issuer` is the `iss` of this service."""
         self._introspector = introspector
         self._callers = callers
         self._issuer = issuer

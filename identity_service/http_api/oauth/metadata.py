@@ -15,7 +15,7 @@ from identity_service.http_api.oauth.clients import METHODS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetadataConfig:
-    """What a deployment offers."""
+    """The features that a deployment offers."""
 
     issuer: str
     """The `iss` of its tokens, byte for byte."""
@@ -24,9 +24,9 @@ class MetadataConfig:
     algorithms: tuple[str, ...]
     """The algorithms of its published signing keys."""
     public_clients: bool
-    """Whether a client may be public, so that `none` is a method."""
+    """True if a client may be public, so that `none` is an authentication method."""
     trusted_issuers: bool
-    """Whether it accepts tokens of other issuers, so that jwt-bearer is a grant."""
+    """True if it accepts tokens of other issuers, so that jwt-bearer is a grant."""
 
 
 def authorization_server_metadata(config: MetadataConfig) -> Mapping[str, object]:

@@ -20,7 +20,7 @@ from identity_service.services.revoke_token import RevokeTokenRequest, TokenRevo
 
 
 class RevocationEndpoint:
-    """Serves the revocation endpoint."""
+    """The revocation endpoint."""
 
     def __init__(
         self, revoker: TokenRevoker, callers: Callers, audit: AuditTrail, *, token_endpoint: str

@@ -33,7 +33,7 @@ PASSWORD: Final = "password"  # noqa: S105  # the name of a grant
 REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105  # the name of a grant
 TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  # RFC 8693 section 2.1
 JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-"""RFC 7523 section 2.1."""
+"""The grant type jwt-bearer (RFC 7523 section 2.1)."""
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  # RFC 8693 section 3
 _TOKEN_TYPES: Final = frozenset({ACCESS_TOKEN_TYPE, "urn:ietf:params:oauth:token-type:jwt"})
 """The types by which an access token of this service can be named."""
@@ -42,7 +42,7 @@ _MAX_PASSWORD_CHARS: Final = 1024
 
 
 class _Asked(NamedTuple):
-    """What a request asks for."""
+    """A request for tokens, with its form and its client."""
 
     request: HttpRequest
     form: Form
@@ -50,18 +50,18 @@ class _Asked(NamedTuple):
 
 
 class _Grant(NamedTuple):
-    """How a grant is served."""
+    """A grant: the function that serves it, and its error code."""
 
     serve: Callable[[_Asked], HttpResponse]
     refused: str
-    """The error code of a credential that is refused."""
+    """The error code for a credential that is refused."""
 
 
 class TokenEndpoint:
-    """Serves the token endpoint."""
+    """The token endpoint."""
 
     def __init__(self, issuer: Issuer, refresher: Refresher, callers: Callers, *, url: str) -> None:
-        """Serve with these use cases; `url` is the URL of this endpoint, which assertions may be for."""
+        """Create the endpoint; `url` is its URL, which may be the audience of assertions."""
         self._issuer = issuer
         self._refresher = refresher
         self._callers = callers

@@ -217,7 +217,7 @@ class Site:
         return self.post(paths.REVOKE, {"client_id": client_id, **wanted})
 
     def is_active(self, text: str) -> bool:
-        """Whether a token is valid, as the client `gateway` is told."""
+        """Return whether a token is valid, by the answer that the client `gateway` gets."""
         return bool(self.introspect(text, token_type_hint="refresh_token").json["active"])
 
     def assertion(self, client_id: str, **changes: object) -> str:

@@ -1,4 +1,4 @@
-"""What all OAuth endpoints have in common: how a request must look, and that no error escapes."""
+"""The rules of all OAuth endpoints: the form of a request, and that no error escapes."""
 
 from dataclasses import replace
 from typing import Any
