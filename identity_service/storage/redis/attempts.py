@@ -29,7 +29,7 @@ class RedisAttempts:
     """
 
     def __init__(self, connection: Connection, writer: Writer, *, kept: int = MAX_COUNTERS) -> None:
-        """Count with scripts that run on this connection.
+        """Create counters whose scripts run on this connection.
 
         Args:
             connection: the client of the store.

@@ -207,7 +207,7 @@ def heartbeats_of(found: Sequence[str]) -> tuple[Heartbeat, ...]:
 def entry_of(id_: str, fields: Sequence[Any]) -> LogEntry:
     """Return a log entry from its id and fields.
 
-    Without checks: a process that starts calls this for every entry of the log.
+    It makes no checks, since a process that starts calls it for every entry of the log.
     """
     _, link, _, previous, _, _, _, change = fields  # in the order that `append` writes them
     return LogEntry(int(id_.removesuffix("-0")), link, previous, decode_change(change))
