@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from identity_service.domain.errors import ReplicaStaleError
 from identity_service.domain.grants import GrantRequest
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import Origin, PeerCertificate
@@ -65,6 +66,16 @@ def test_extra_claims_are_answered_unless_they_would_mean_something_else_here(si
     assert (facts["active"], facts["token_type"], facts["tenant"]) == (True, "Bearer", "t1")
     assert "username" not in facts
     assert facts["exp"] > 1
+
+
+def test_the_generations_of_a_token_stay_inside(site: Site) -> None:
+    site.new_client()
+    site.revoke_all_of("reports")
+
+    facts = site.introspect(site.client_token().json["access_token"]).json
+
+    assert facts["active"] is True
+    assert "gen" not in facts
 
 
 def test_a_bound_token_is_answered_with_its_binding_for_the_caller_to_check(site: Site) -> None:
@@ -192,6 +203,15 @@ def test_a_refresh_token_whose_client_may_not_use_it_is_inactive(refreshing: Sit
     refreshing.update_client("portal", **changes[change])
 
     assert not refreshing.is_active(refresh_token)
+
+
+def test_a_refresh_token_is_not_looked_up_with_stale_data(refreshing: Site) -> None:
+    """Nor where the operator lets Verify answer with stale data: Refresh would not."""
+    refresh_token = Secret(refreshing.sign_in().json["refresh_token"])
+    refreshing.clock.advance(timedelta(minutes=1))
+
+    with pytest.raises(ReplicaStaleError):
+        refreshing.use.introspector.refresh_token(refresh_token)
 
 
 # Callers
