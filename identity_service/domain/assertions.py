@@ -14,9 +14,9 @@ from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.ports import VerifyingKey
 from identity_service.domain.secret import Secret
 
-MAX_ASSERTION_LIFETIME: Final = timedelta(minutes=5)
-"""The longest time from now to `exp` in an assertion that a client signs itself: it can always sign
-another."""
+MAX_ASSERTION_LIFETIME: Final = timedelta(hours=1)
+"""The longest time from now to `exp` in an assertion that a client signs itself. Libraries choose up to an
+hour. Each assertion works once, however long it lives, and the store remembers it that long."""
 
 _CLIENT_TYPES: Final = frozenset({"", "jwt", "client-authentication+jwt"})
 _FEDERATED_TYPES: Final = frozenset({"", "jwt", "jose"})
@@ -48,6 +48,7 @@ class UnverifiedAssertion:
 
     algorithm: str
     key_id: str
+    """Empty = the header has no `kid`."""
     assertion: Assertion
     message: bytes = field(repr=False)
     signature: bytes = field(repr=False)
@@ -98,7 +99,7 @@ def check_client_assertion(
         raise CredentialRefusedError("the assertion's aud is not exactly a name of this service")
     _check_times(assertion, now, leeway)
     if assertion.expire_time > now + MAX_ASSERTION_LIFETIME + leeway:
-        raise CredentialRefusedError("the assertion's exp is more than 5 minutes in the future")
+        raise CredentialRefusedError("the assertion's exp is more than an hour in the future")
     return _require_token_id(assertion)
 
 

@@ -1,7 +1,7 @@
 """Assertions as compact JWS: strict parsing of tokens that others signed; implements AssertionReader.
 
-No header parameter but `kid` selects a key, and none supplies a key: jku, jwk, x5u and x5c are ignored (RFC
-8725 section 3.10). The module trusts no issuer and knows no clock.
+No header parameter but `kid` and `alg` selects a key, and none supplies a key: jku, jwk, x5u and x5c are
+ignored (RFC 8725 section 3.10). The module trusts no issuer and knows no clock.
 """
 
 from functools import lru_cache
@@ -69,12 +69,12 @@ class _FormError(ValueError):
 
 
 def _read_header(header: JsonObject) -> tuple[str, str, str]:
-    algorithm, key_id, type_ = header.get("alg"), header.get("kid"), header.get("typ", "")
+    algorithm, key_id, type_ = header.get("alg"), header.get("kid", ""), header.get("typ", "")
     if algorithm not in ISSUER_ALGORITHMS:
         raise _FormError("alg is not an accepted algorithm")
     if "crit" in header or "b64" in header:
         raise _FormError("crit and b64 are not supported")
-    if not isinstance(key_id, str) or not 0 < len(key_id) <= MAX_KEY_ID_CHARS:
+    if not isinstance(key_id, str) or ("kid" in header and not 0 < len(key_id) <= MAX_KEY_ID_CHARS):
         raise _FormError("kid must be a text")
     if not isinstance(type_, str):
         raise _FormError("typ must be a text")

@@ -86,7 +86,7 @@ class ClientProofs:
         issuer = unverified.assertion.issuer
         proven = self._find(PrincipalId(issuer)) if is_principal_id(issuer) else None
         with _naming_principal(proven):
-            key = self._key_of(proven, unverified.key_id)
+            key = self._key_of(proven, unverified)
             if proven is None or key is None:
                 self._reader.spend(unverified)  # so that the duration does not tell which clients exist
                 raise CredentialRefusedError("the assertion is of no client that has such a key")
@@ -135,6 +135,8 @@ class ClientProofs:
         issuer = self._issuers.find(unverified.assertion.issuer)
         if issuer is None:
             raise CredentialRefusedError("the token's issuer is not trusted")
+        if not unverified.key_id:
+            raise CredentialRefusedError("the token's header has no kid")
         if unverified.algorithm not in issuer.algorithms:
             raise CredentialRefusedError("the token's alg is not accepted from its issuer")
         key = self._issuer_keys.find(issuer, unverified.key_id)
@@ -177,17 +179,22 @@ class ClientProofs:
             return None
         return AuthenticatedClient(client=client, subject=subject, generations=generations)
 
-    def _key_of(self, proven: AuthenticatedClient | None, key_id: str) -> VerifyingKey | None:
-        """Return the key of this id among those that the client has registered, or None.
+    def _key_of(
+        self, proven: AuthenticatedClient | None, unverified: UnverifiedAssertion
+    ) -> VerifyingKey | None:
+        """Return the key that the client has registered for this assertion, or None.
 
-        A key that the rules of today refuse, although it was registered before, is skipped.
+        It is the key that the assertion's `kid` names or, without a `kid`, the only key for its algorithm. A
+        key that the rules of today refuse, although it was registered before, is skipped.
         """
+        keys = []
         for text in proven.client.public_keys if proven is not None else ():
             with suppress(ValueError):
-                key = self._reader.open_key(text)
-                if key.key_id == key_id:
-                    return key
-        return None
+                keys.append(self._reader.open_key(text))
+        if unverified.key_id:
+            return next((key for key in keys if key.key_id == unverified.key_id), None)
+        fitting = [key for key in keys if key.algorithm == unverified.algorithm]
+        return fitting[0] if len(fitting) == 1 else None
 
     def _consume(self, whose: str, token_id: str, assertion: Assertion) -> None:
         until = assertion.expire_time + self._leeway

@@ -225,6 +225,7 @@ FORGERIES: dict[str, Forge] = {
     "a key of somebody else": lambda w: PartyKey.make("RS256", KEY.key_id).jwt(pod_claims(w)),
     "its own key brought along": lambda w: (k := PartyKey.make()).jwt(pod_claims(w), jwk=k.public()),
     "an unknown key": lambda w: KEY.jwt(pod_claims(w), kid="x"),
+    "no key id": lambda w: KEY.jwt(pod_claims(w), {"alg": "RS256"}),
     "a key id with NUL": lambda w: KEY.jwt(pod_claims(w), kid="\x00"),
     "an access token's type": lambda w: KEY.jwt(pod_claims(w), typ="at+jwt"),
     "an assertion's type": lambda w: KEY.jwt(pod_claims(w), typ="client-authentication+jwt"),

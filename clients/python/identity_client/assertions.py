@@ -54,7 +54,7 @@ class AssertionSigner:
             algorithm: the JWS algorithm; None = ES256, ES384, EdDSA or RS256, according to the key.
             key_id: the `kid` under which the key is registered; None = its thumbprint (RFC 7638, SHA-256).
             audience: the service's setting `issuer`.
-            lifetime: the lifetime of one assertion, at most 5 minutes.
+            lifetime: the lifetime of one assertion, at most an hour.
 
         Raises ValueError for any other kind of key, and for an RSA key that is too short, too long or weak.
         """
