@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.ids import PrincipalId, TokenId
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.ports import DecryptingKey, EncryptingKey, SigningKey, VerifyingKey
 from identity_service.domain.secret import Secret
@@ -76,7 +77,7 @@ def measure(algorithm: str, rounds: int) -> Mapping[str, float]:
     vault = Vault(Sealer(Secret(secrets.token_urlsafe(32))))
     stored = vault.make(KeyPurpose.SIGN, algorithm, datetime.now(UTC))
     keys = OneKey(vault, stored)
-    codec = AccessTokenCodec(keys, ISSUER)
+    codec = AccessTokenCodec(keys, IssuerNames(ISSUER))
     token = a_token()
     text = codec.sign(token)
     signed, _, signature = text.rpartition(".")

@@ -117,7 +117,9 @@ def _service() -> Iterator[tuple[str, str, list[str]]]:
         )
         clock = SystemClock()
         store = open_store(settings, clock)
-        administrator = store_administration(store.records, open_hasher(settings), clock, settings.issuer)
+        administrator = store_administration(
+            store.records, open_hasher(settings), clock, settings.issuer_names
+        )
         StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock).initialise()
         reports = Client(
             client_id=PrincipalId("reports"), audiences=frozenset(_ASKS), scopes=frozenset({"read", "write"})

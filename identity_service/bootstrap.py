@@ -104,7 +104,7 @@ def open_store_admin(settings: Settings) -> Iterator[StoreAdmin]:
         yield StoreAdmin(
             settings=settings,
             store=store,
-            administrator=store_administration(store.records, hasher, clock, settings.issuer),
+            administrator=store_administration(store.records, hasher, clock, settings.issuer_names),
             clock=clock,
         )
     finally:

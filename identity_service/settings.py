@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    StringConstraints,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -29,6 +30,7 @@ from identity_service.config.values import (
     within,
 )
 from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.log import Marks
 from identity_service.domain.secret import Secret
 
@@ -64,6 +66,11 @@ class Settings(LimitSettings):
     insecure: bool = Field(default=False, description="allow listening beyond loopback without TLS")
     issuer: str = Field(
         "identity-service", min_length=1, max_length=256, description="claim iss; 1 to 256 characters"
+    )
+    accepted_issuers: tuple[Annotated[str, StringConstraints(min_length=1, max_length=256)], ...] = Field(
+        (),
+        max_length=16,
+        description="former values of issuer: their tokens are still verified, and clients may name them",
     )
     service_audience: str = Field(
         "identity-service",
@@ -249,7 +256,7 @@ class Settings(LimitSettings):
     )
     argon2_parallelism: int = Field(4, ge=1, le=64, description="lanes of argon2id; 1 to 64")
 
-    @field_validator("known_scopes", mode="before")
+    @field_validator("known_scopes", "accepted_issuers", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Split a text of names separated by commas or spaces, as in an environment variable."""
@@ -325,6 +332,11 @@ class Settings(LimitSettings):
         if self.argon2_memory_kib < 8 * self.argon2_parallelism:
             # RFC 9106 section 3.1; the library would report it only when the first password is hashed.
             yield "argon2_memory_kib: must be at least 8 for each of argon2_parallelism"
+
+    @property
+    def issuer_names(self) -> IssuerNames:
+        """Return the issuer names of this service, the current one and the former ones."""
+        return IssuerNames(self.issuer, self.accepted_issuers)
 
     @property
     def callers_prove_themselves(self) -> bool:

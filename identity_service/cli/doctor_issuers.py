@@ -10,7 +10,7 @@ from identity_service import bootstrap
 from identity_service.adapters.remote_keys.fetching import FetchError, HttpsFetcher
 from identity_service.adapters.remote_keys.files import read_file
 from identity_service.composition import opening
-from identity_service.domain.issuers import TrustedIssuer, is_same_issuer
+from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.store import all_records
 from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
 from identity_service.settings import Settings
@@ -37,11 +37,13 @@ def issuer_findings(store_admin: bootstrap.StoreAdmin, settings: Settings) -> It
     """
     fetch = HttpsFetcher(opening.open_key_servers(settings), max_bytes=MAX_SET_BYTES)
     issuers = [found.record for found in all_records(store_admin.store.records, TrustedIssuer)]
-    own = {issuer.issuer for issuer in issuers if is_same_issuer(issuer.issuer, settings.issuer)}
+    names = settings.issuer_names
+    own = {issuer.issuer: name for issuer in issuers if (name := names.spelled(issuer.issuer))}
     for name in sorted(own):
+        setting = "issuer" if own[name] == names.current else "accepted_issuers"
         yield Finding(
             "warn",
-            f"{name}: is not trusted, since it is this service's own name (`issuer`: {settings.issuer}); "
+            f"{name}: is not trusted, since it is this service's own name (`{setting}`: {own[name]}); "
             f"run `identity issuer delete {shlex.quote(name)}`",
         )
     records = iter([issuer for issuer in issuers if issuer.issuer not in own])

@@ -256,5 +256,5 @@ def open_principals(
         OwnRecords(directory),
         StrictKeyChecker(),
         event_log,
-        own=settings.issuer,
+        own=settings.issuer_names,
     )

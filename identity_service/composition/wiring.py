@@ -12,6 +12,7 @@ from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.adapters.password_hashing import is_common
 from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.keys import KeyPolicy
 from identity_service.domain.ports import AuditTrail, Clock, EventLog, IssuerKeys, PasswordHasher, ReplicaView
 from identity_service.domain.store import RecordStore, Store
@@ -77,7 +78,7 @@ class UseCases:
         self.directory = Directory(store.records)
         replica.subscribe(self.keys.on_change)
         replica.subscribe(self.directory.on_change)
-        issuers = Issuers(store.records, parts.issuer_keys, parts.event_log, own=settings.issuer)
+        issuers = Issuers(store.records, parts.issuer_keys, parts.event_log, own=settings.issuer_names)
         replica.subscribe(issuers.on_change)
         self.trail = StoredTrail(
             store.audit,
@@ -88,7 +89,7 @@ class UseCases:
             store_traffic=settings.audit_traffic == "store",
         )
 
-        codec = AccessTokenCodec(self.keys, settings.issuer)
+        codec = AccessTokenCodec(self.keys, settings.issuer_names)
         config = _issue_config(settings)
         proofs = ClientProofs(
             store.single_use,
@@ -98,7 +99,7 @@ class UseCases:
             parts.issuer_keys,
             StrictAssertions(),
             clock,
-            audience=settings.issuer,
+            audiences=settings.issuer_names.all,
             leeway=settings.leeway,
         )
         self.guard = AttemptGuard(
@@ -151,7 +152,7 @@ class UseCases:
             known_scopes=config.known_scopes,
         )
         self.administration = _administration(
-            store.records, parts.hasher, clock, settings.issuer, self.trail, replica
+            store.records, parts.hasher, clock, settings.issuer_names, self.trail, replica
         )
         self.rewrap = Rewrap(store.records, parts.vault, replica, self.trail)
         self.rotation = Rotation(
@@ -183,20 +184,20 @@ class UseCases:
 
 
 def store_administration(
-    records: RecordStore, hasher: PasswordHasher, clock: Clock, issuer: str
+    records: RecordStore, hasher: PasswordHasher, clock: Clock, own: IssuerNames
 ) -> Administration:
     """Return the administration of records for a process that serves no clients, such as the command line.
 
-    `issuer` is `iss` of the service's own tokens.
+    `own` are the issuer names of the service.
     """
-    return _administration(records, hasher, clock, issuer, LoggedTrail(StructuredEventLog()), None)
+    return _administration(records, hasher, clock, own, LoggedTrail(StructuredEventLog()), None)
 
 
 def _administration(
     records: RecordStore,
     hasher: PasswordHasher,
     clock: Clock,
-    issuer: str,
+    own: IssuerNames,
     trail: AuditTrail,
     replica: ReplicaView | None,
 ) -> Administration:
@@ -204,7 +205,7 @@ def _administration(
     return Administration(
         clients=Clients(editor, keys, clock),
         users=Users(editor, hasher, is_common, clock),
-        issuers=TrustedIssuers(editor, keys, clock, own=issuer),
+        issuers=TrustedIssuers(editor, keys, clock, own=own),
     )
 
 

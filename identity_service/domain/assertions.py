@@ -104,15 +104,22 @@ def check_client_assertion(
 
 
 def check_federated_token(
-    assertion: Assertion, issuer: TrustedIssuer, *, audience: str, now: datetime, leeway: timedelta
+    assertion: Assertion,
+    issuer: TrustedIssuer,
+    *,
+    audiences: Collection[str],
+    now: datetime,
+    leeway: timedelta,
 ) -> str | None:
     """Check that a token of this issuer may authenticate a client.
+
+    If the issuer has no audiences of its own, they are `audiences`, the names of this service.
 
     Returns its `jti` if the issuer's tokens are single-use, else None. Raises CredentialRefusedError.
     """
     if assertion.type not in _FEDERATED_TYPES:
         raise CredentialRefusedError("the token's typ is neither JWT nor JOSE")
-    accepted = frozenset(issuer.audiences or (audience,))
+    accepted = frozenset(issuer.audiences or audiences)
     named = {assertion.audience} if isinstance(assertion.audience, str) else set(assertion.audience)
     if accepted.isdisjoint(named):
         raise CredentialRefusedError("the token's aud is none of the issuer's audiences")

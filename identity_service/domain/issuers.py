@@ -107,6 +107,23 @@ def _is(value: object, wanted: str) -> bool:
     return text.startswith(wanted[:-1]) if wanted.endswith("*") else text == wanted
 
 
+@dataclass(frozen=True, slots=True)
+class IssuerNames:
+    """The issuer names of this service: the one in its new tokens, and former ones that it still accepts."""
+
+    current: str
+    former: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Return all names, the current one first."""
+        return (self.current, *self.former)
+
+    def spelled(self, name: str) -> str | None:
+        """Return the name of this service that `name` is a spelling of (`is_same_issuer`), or None."""
+        return next((own for own in self.all if is_same_issuer(name, own)), None)
+
+
 def is_same_issuer(first: str, second: str) -> bool:
     """Return whether two issuer names are spellings of one name; the `iss` of a token is compared exactly.
 

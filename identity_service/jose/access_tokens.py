@@ -12,6 +12,7 @@ import orjson
 
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, base64url
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.log import Generation
 from identity_service.domain.ports import EncryptingKey, KeySource
 from identity_service.domain.tokens import (
@@ -39,11 +40,12 @@ _FIELD_CLAIMS: Final = frozenset(
 
 
 class AccessTokenCodec:
-    """A signer and reader of the access tokens of one issuer."""
+    """A signer and reader of the access tokens of this service."""
 
-    def __init__(self, keys: KeySource, issuer: str) -> None:
+    def __init__(self, keys: KeySource, own: IssuerNames) -> None:
+        """Sign and read with these keys; a token whose `iss` is not one of `own` is not trusted."""
         self._keys = keys
-        self._issuer = issuer
+        self._issuers = frozenset(own.all)
         self._headers: dict[KeyId, str] = {}
         # All tokens of one key have the same header.
         self._read_header = lru_cache(_HEADER_CACHE_SIZE)(_read_header)
@@ -114,7 +116,7 @@ class AccessTokenCodec:
             token = _from_claims(claims, key_id)
         except ValueError as error:
             return _malformed(f"claims: {error}")
-        if token.issuer != self._issuer:
+        if token.issuer not in self._issuers:
             return _reject(RejectionReason.UNTRUSTED_ISSUER, "the token's issuer is not trusted here")
         return token
 

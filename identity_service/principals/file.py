@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from identity_service.config.validation_messages import reword
 from identity_service.domain.errors import ConfigurationError, FieldViolation, InvalidRequestError
-from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.issuers import IssuerNames, TrustedIssuer
 from identity_service.domain.ports import PublicKeyChecker
 from identity_service.domain.principals import Client, StoredSecret, User, normalize_username
 from identity_service.principals.document import Document, Path, read_document
@@ -30,7 +30,7 @@ _SOME_SECRET: Final = (StoredSecret(digest=b""),)
 
 
 def read_principals(
-    content: bytes, name: str, keys: PublicKeyChecker, *, own: str | None = None
+    content: bytes, name: str, keys: PublicKeyChecker, *, own: IssuerNames | None = None
 ) -> Declaration:
     """Read the declaration that the content of a file holds.
 
@@ -103,7 +103,7 @@ def _model_around(path: Path) -> type[BaseModel]:
 
 
 def _record_problems(
-    declaration: Declaration, keys: PublicKeyChecker, own: str | None
+    declaration: Declaration, keys: PublicKeyChecker, own: IssuerNames | None
 ) -> Iterator[tuple[Path, str]]:
     """Yield the problems that the schema does not find: values out of bounds, and duplicate values."""
     for wanted in declaration.wanted:
@@ -125,7 +125,7 @@ def _record_problems(
     )
 
 
-def _check(wanted: Wanted, keys: PublicKeyChecker, own: str | None) -> None:
+def _check(wanted: Wanted, keys: PublicKeyChecker, own: IssuerNames | None) -> None:
     match wanted.record:
         case Client() as client:
             # The file contains no secrets, but the checks depend on whether the client will have one.

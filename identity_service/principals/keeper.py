@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 from identity_service.domain.errors import ConfigurationError, UnavailableError
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.ports import EventLog, PublicKeyChecker
 from identity_service.domain.secret import Secret
 from identity_service.principals.apply import PrincipalRecords, carry_out, plan
@@ -25,9 +26,9 @@ class PrincipalsKeeper:
         keys: PublicKeyChecker,
         event_log: EventLog,
         *,
-        own: str | None = None,
+        own: IssuerNames | None = None,
     ) -> None:
-        """Create a keeper; `own` is this service's issuer name, which the file may not declare."""
+        """Create a keeper; `own` are this service's issuer names, which the file may not declare."""
         self._own = own
         self._path = path
         self._records = records

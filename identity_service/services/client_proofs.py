@@ -54,13 +54,13 @@ class ClientProofs:
         reader: AssertionReader,
         clock: Clock,
         *,
-        audience: str,
+        audiences: tuple[str, ...],
         leeway: timedelta,
     ) -> None:
         """Authenticate the clients of this directory.
 
-        `audience` is the `aud` that a JWT must have: the issuer name of this service. `leeway` is the largest
-        difference between the clock of the signer and this one.
+        `audiences` are the issuer names of this service, one of which a JWT must have as `aud`. `leeway` is
+        the largest difference between the clock of the signer and this one.
         """
         self._single_use = single_use
         self._replica = replica
@@ -69,7 +69,7 @@ class ClientProofs:
         self._issuer_keys = issuer_keys
         self._reader = reader
         self._clock = clock
-        self._audience = audience
+        self._audiences = audiences
         self._leeway = leeway
 
     def by_assertion(
@@ -93,7 +93,7 @@ class ClientProofs:
             assertion = unverified.prove(key)
             token_id = check_client_assertion(
                 assertion,
-                audiences=(self._audience, *((token_endpoint,) if token_endpoint else ())),
+                audiences=(*self._audiences, *((token_endpoint,) if token_endpoint else ())),
                 now=self._clock.now(),
                 leeway=self._leeway,
             )
@@ -148,7 +148,7 @@ class ClientProofs:
         token_id = check_federated_token(
             assertion,
             issuer,
-            audience=self._audience,
+            audiences=self._audiences,
             now=self._clock.now(),
             leeway=self._leeway,
         )

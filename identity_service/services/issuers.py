@@ -7,7 +7,7 @@ fetches no key.
 import threading
 from collections.abc import Mapping
 
-from identity_service.domain.issuers import TrustedIssuer, is_same_issuer
+from identity_service.domain.issuers import IssuerNames, TrustedIssuer
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import EventLog, IssuerKeys
 from identity_service.domain.store import RecordStore, all_records
@@ -16,11 +16,13 @@ from identity_service.domain.store import RecordStore, all_records
 class Issuers:
     """The trusted issuers of a store, in memory; keeps `IssuerKeys` informed of them."""
 
-    def __init__(self, records: RecordStore, keys: IssuerKeys, event_log: EventLog, *, own: str) -> None:
+    def __init__(
+        self, records: RecordStore, keys: IssuerKeys, event_log: EventLog, *, own: IssuerNames
+    ) -> None:
         """Serve the issuers of this store; none are known until `on_change` is called.
 
-        `own` is this service's issuer name: a stored issuer with a spelling of it is not trusted. There is
-        one if an older version accepted it, or if the setting `issuer` was changed later.
+        `own` are this service's issuer names: a stored issuer with a spelling of one is not trusted. There is
+        such an issuer if an older version accepted it, or if the setting `issuer` was changed later.
         """
         self._own = own
         self._event_log = event_log
@@ -43,10 +45,10 @@ class Issuers:
             return
         with self._reading:  # one read at a time, so that an older one cannot replace a newer one
             records = [each.record for each in all_records(self._records, TrustedIssuer)]
-            own = {each.issuer for each in records if is_same_issuer(each.issuer, self._own)}
+            own = {each.issuer: name for each in records if (name := self._own.spelled(each.issuer))}
             found = {each.issuer: each for each in records if each.issuer not in own}
             self._keys.follow(tuple(found.values()))
             self._issuers = found
-            for name in sorted(own - self._warned):
-                self._event_log.record("issuer_has_own_name", issuer=name, own=self._own)
-            self._warned = own
+            for name in sorted(own.keys() - self._warned):
+                self._event_log.record("issuer_has_own_name", issuer=name, own=own[name])
+            self._warned = set(own)

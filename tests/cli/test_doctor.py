@@ -266,6 +266,17 @@ def test_it_warns_of_an_issuer_with_a_spelling_of_the_own_name(
     ]
 
 
+def test_it_warns_of_an_issuer_with_a_former_name_of_the_service(
+    trust: Callable[..., None], run_json: Callable[..., Any]
+) -> None:
+    trust("https://Own.example/", jwks=key_set(PartyKey.make("ES256").public()))
+
+    lines = run_json("doctor", IDENTITY_ISSUER="new", IDENTITY_ACCEPTED_ISSUERS="https://own.example")
+
+    (found,) = (line["advice"] for line in lines if line["check"] == "issuer")
+    assert "this service's own name (`accepted_issuers`: https://own.example)" in found
+
+
 def test_it_counts_the_issuers_that_it_did_not_ask(
     trust: Callable[..., None], run_json: Callable[..., Any]
 ) -> None:

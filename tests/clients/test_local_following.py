@@ -19,6 +19,7 @@ from identity_client import local as module
 from identity_client.backoff import Backoff
 from identity_client.trust import GenerationRaised, KeySet, PublicKey, TokenDenied, WatchEvent
 from identity_service.domain.ids import EVERYONE, PrincipalId
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.log import Generation
 from identity_service.jose import keys
 from identity_service.jose.access_tokens import AccessTokenCodec
@@ -219,7 +220,7 @@ def issued(**generations: str) -> str:
             PrincipalId(p.replace("everyone", EVERYONE)): Generation.parse(g) for p, g in generations.items()
         },
     )
-    return AccessTokenCodec(Ring((_MADE,)), "i").sign(token)
+    return AccessTokenCodec(Ring((_MADE,)), IssuerNames("i")).sign(token)
 
 
 def judged(verifier: LocalVerifier, token: str) -> str:

@@ -20,8 +20,6 @@ from identity_client import (
     Verified,
 )
 from identity_service.bootstrap import Service
-from identity_service.composition.opening import open_vault
-from identity_service.domain.keys import KeyPurpose
 from identity_service.storage.sqlite import SqliteStore
 from identity_shared.strict import decode_base64url, parse_object
 from identityapi.v1 import token_pb2
@@ -31,7 +29,7 @@ from tests.patience import until
 from tests.ports import reserve_address
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import running, settings_for_tests
-from tests.rpc.forging import TokenForger, key_of
+from tests.rpc.forging import forger_of
 from tests.rpc.keys import keys
 from tests.rpc.shop import Shop
 from tests.rpc.world import API, World
@@ -137,10 +135,26 @@ def test_it_refuses_bad_tokens_for_the_same_reason_as_the_service(world: World, 
     assert len(reasons) == 11, reasons
 
 
-def forger_of(world: World, token: str) -> TokenForger:
-    header, claims = (parse_object(decode_base64url(part)) for part in token.split(".")[:2])
-    key = open_vault(world.settings).open_signing(key_of(world, KeyPurpose.SIGN))
-    return TokenForger(key=key, header=header, claims=claims)
+def test_it_may_accept_former_issuers_of_the_service(start: Callable[..., Any]) -> None:
+    names = ("https://identity.example", "https://id.example")
+    with start(issuer=names[0], accepted_issuers=names[1:]) as world:
+        token = world.issue(world.new_client()).access_token
+        former, near = (
+            forger_of(world, token).forge(claims={"iss": name}) for name in (names[1], f"{names[1]}/")
+        )
+        for issuer, wanted in (
+            (names, ["", "", "UNTRUSTED_ISSUER"]),
+            (names[0], ["", "UNTRUSTED_ISSUER", "UNTRUSTED_ISSUER"]),
+        ):
+            with LocalVerifier(world.target, issuer=issuer) as verifier:
+                verifier.wait_ready()
+                found = [said(verifier.verify(text, any_audience=True)) for text in (token, former, near)]
+            assert found == wanted
+
+
+def test_it_needs_an_issuer() -> None:
+    with pytest.raises(ValueError, match="issuer must name"):
+        LocalVerifier(issuer=())
 
 
 @pytest.mark.parametrize("level", ["token_id", "session_id", "subject", "client_id", "everything"])

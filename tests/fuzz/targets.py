@@ -21,6 +21,7 @@ from identity_client import access_tokens as local_tokens
 from identity_service.domain import refresh_tokens
 from identity_service.domain.errors import CredentialRefusedError, IdentityError, RefreshTokenInvalidError
 from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, base64url
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import AccessToken, Actor, Rejected
@@ -37,7 +38,7 @@ from tests.unit.jose.conftest import ISSUER, Ring, access_token
 
 _SIGNING: Final = keys.generate("ES256")
 _ENCRYPTING: Final = encryption_keys.generate_service_key()
-_CODEC: Final = AccessTokenCodec(Ring((_SIGNING,), _ENCRYPTING), ISSUER)
+_CODEC: Final = AccessTokenCodec(Ring((_SIGNING,), _ENCRYPTING), IssuerNames(ISSUER))
 _KEY: Final = keys.load(_SIGNING.private_jwk, "ES256", private=True)
 _AUDIENCE_KEY: Final = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api")
 _LOCAL_KEY: Final = local_tokens.open_key(_SIGNING.public_jwk or "", "ES256")
@@ -80,7 +81,7 @@ def _read_locally(data: bytes) -> None:
     for text in (data.decode("latin-1"), _signed(data)):
         found = _CODEC.read(text)
         try:
-            local = local_tokens.read(text, _LOCAL_KEYS, ISSUER)
+            local = local_tokens.read(text, _LOCAL_KEYS, frozenset({ISSUER}))
         except local_tokens.RejectedError:
             # Tokens that are encrypted to the service only the service opens.
             assert isinstance(found, Rejected) or text.count(".") == 4, "the service accepts it"

@@ -82,7 +82,9 @@ class Parties:
     def _make_principals(self) -> Principals:
         settings = settings_for_tests()
         store = self.target.open(self.clocks["A"], self.event_log)
-        administrator = store_administration(store.records, PASSWORDS, self.clocks["A"], settings.issuer)
+        administrator = store_administration(
+            store.records, PASSWORDS, self.clocks["A"], settings.issuer_names
+        )
         store_admin = StoreAdmin(
             settings=settings, store=store, administrator=administrator, clock=self.clocks["A"]
         )

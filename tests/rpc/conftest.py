@@ -81,7 +81,7 @@ def running(
 
 def new_store_admin(settings: Settings, store: Store, clock: ShiftedClock) -> tuple[StoreAdmin, Principal]:
     """Initialise an empty store; return its administration and its first administrator."""
-    administrator = store_administration(store.records, open_hasher(settings), clock, settings.issuer)
+    administrator = store_administration(store.records, open_hasher(settings), clock, settings.issuer_names)
     store_admin = StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock)
     made = store_admin.initialise()
     credential = client_secret(made.client_id, made.client_secret.reveal())

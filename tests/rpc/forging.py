@@ -4,10 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from identity_service.composition.opening import open_vault
 from identity_service.domain.ids import base64url
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
 from identity_service.domain.ports import SigningKey
 from identity_service.domain.store import all_records
+from identity_shared.strict import decode_base64url, parse_object
 from tests.rpc.world import World
 
 Json = dict[str, Any]
@@ -28,6 +30,13 @@ class TokenForger:
     def sign(self, header: bytes, claims: bytes) -> str:
         message = f"{base64url(header)}.{base64url(claims)}"
         return f"{message}.{base64url(self.key.sign(message.encode()))}"
+
+
+def forger_of(world: World, token: str) -> TokenForger:
+    """Return a forger whose model is a token of this service."""
+    header, claims = (parse_object(decode_base64url(part)) for part in token.split(".")[:2])
+    key = open_vault(world.settings).open_signing(key_of(world, KeyPurpose.SIGN))
+    return TokenForger(key=key, header=header, claims=claims)
 
 
 def changed(whole: Json, changes: Json) -> bytes:

@@ -127,7 +127,7 @@ class Restartable:
             cleanup.callback(self.store.close)
             store = cast("Store", self.store)  # whose methods it passes on by name, which types cannot say
             hasher = open_hasher(settings)
-            administrator = store_administration(store.records, hasher, self.clock, settings.issuer)
+            administrator = store_administration(store.records, hasher, self.clock, settings.issuer_names)
             store_admin = StoreAdmin(
                 settings=settings, store=store, administrator=administrator, clock=self.clock
             )

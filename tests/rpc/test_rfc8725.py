@@ -16,22 +16,18 @@ from joserfc import jwe
 from joserfc.jwk import ECKey, OctKey, RSAKey
 from jwt.algorithms import RSAAlgorithm
 
-from identity_service.composition.opening import open_vault
 from identity_service.domain.ids import KeyId, base64url
 from identity_service.domain.keys import KeyPurpose
 from identity_shared.strict import decode_base64url
 from identityapi.v1 import token_pb2
 from tests.rpc.administrator import Administrator
-from tests.rpc.forging import Json, TokenForger, changed, key_of
+from tests.rpc.forging import Json, TokenForger, changed, forger_of, key_of
 from tests.rpc.world import World, failure
 
 
 @pytest.fixture
 def forger(world: World) -> TokenForger:
-    token = world.issue(world.new_client()).access_token
-    header, claims = (json.loads(decode_base64url(part)) for part in token.split(".")[:2])
-    key = open_vault(world.settings).open_signing(key_of(world, KeyPurpose.SIGN))
-    return TokenForger(key=key, header=header, claims=claims)
+    return forger_of(world, world.issue(world.new_client()).access_token)
 
 
 def test_unchanged_tokens_of_the_forger_are_good(world: World, forger: TokenForger) -> None:

@@ -203,13 +203,15 @@ class _MlDsaKey:
         return True
 
 
-def read(text: str, keys: Mapping[str, VerifyingKey], issuer: str, revision: str = "") -> SignedToken:
+def read(
+    text: str, keys: Mapping[str, VerifyingKey], issuers: frozenset[str], revision: str = ""
+) -> SignedToken:
     """Verify the signature of an access token and read its claims.
 
     Args:
         text: the token as received, a compact JWS of at most 8 KiB.
         keys: `kid` → published key.
-        issuer: the only `iss` that is accepted.
+        issuers: the values of `iss` that are accepted.
         revision: the revision to put into `Verified.revision`.
 
     Raises RejectedError if the token is not valid, and its subclass UnknownKeyError if no key has its `kid`.
@@ -237,7 +239,7 @@ def read(text: str, keys: Mapping[str, VerifyingKey], issuer: str, revision: str
         token = _from_claims(parse_object(decode_base64url(parts[1])), key_id, revision)
     except ValueError as error:
         raise RejectedError("MALFORMED", f"claims: {error}") from None
-    if token.claims.issuer != issuer:
+    if token.claims.issuer not in issuers:
         raise RejectedError("UNTRUSTED_ISSUER", "the token's issuer is not trusted here")
     return token
 

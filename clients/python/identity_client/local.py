@@ -73,7 +73,7 @@ class LocalVerifier:
         self,
         target: str = "127.0.0.1:50051",
         *,
-        issuer: str,
+        issuer: str | Collection[str],
         options: ClientOptions | None = None,
         decryption_keys: Iterable[DecryptionKey] = (),
         max_staleness: timedelta = timedelta(seconds=5),
@@ -84,7 +84,8 @@ class LocalVerifier:
 
         Args:
             target: host:port of the service.
-            issuer: the service's setting `issuer`; tokens with another `iss` are rejected.
+            issuer: the service's setting `issuer`; tokens with another `iss` are rejected. To accept former
+                values too (`accepted_issuers` of the service), give a collection of all of them.
             options: the options of the connection; set `bearer` if the service has `require_caller_auth` or
                 TLS.
             decryption_keys: keys of the audience that verifies, for tokens that were encrypted to it.
@@ -95,10 +96,12 @@ class LocalVerifier:
                 most the service's.
             cache_bytes: the memory for verified tokens, about 5 KiB each.
 
-        Raises OSError if a file of `options.tls` cannot be read.
+        Raises ValueError if no issuer is given, OSError if a file of `options.tls` cannot be read.
         """
+        self._issuers = frozenset((issuer,) if isinstance(issuer, str) else issuer)
+        if not self._issuers:
+            raise ValueError("issuer must name the service's issuer, or several")
         self._client = TrustClient(target, options=options)
-        self._issuer = issuer
         self._decryption_keys = tuple(decryption_keys)
         self._leeway = leeway.total_seconds()
         self._max_silence = max_staleness / 2
@@ -234,7 +237,7 @@ class LocalVerifier:
                     text = key.decrypt(text)  # a token inside that is encrypted again is not decrypted
                     break
         try:
-            return read(text, self._state.keys, self._issuer, self._state.revision)
+            return read(text, self._state.keys, self._issuers, self._state.revision)
         except UnknownKeyError as error:
             if key_principal(error.key_id) in self._state.generations:
                 raise RejectedError("REVOKED", RETIRED) from None

@@ -7,7 +7,7 @@ from typing import Final
 
 from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.grants import is_audience
-from identity_service.domain.issuers import ISSUER_ALGORITHMS, TrustedIssuer, TrustRule, is_same_issuer
+from identity_service.domain.issuers import ISSUER_ALGORITHMS, IssuerNames, TrustedIssuer, TrustRule
 from identity_service.domain.ports import PublicKeyChecker
 from identity_service.domain.urls import MAX_URL_CHARS, SAFE_URL, is_safe_url
 from identity_service.domain.visible import VISIBLE_NAME, has_controls, is_visible_name
@@ -30,14 +30,14 @@ def is_issuer(text: str) -> bool:
 
 
 def check_issuer(
-    issuer: TrustedIssuer, keys: PublicKeyChecker, *, own: str | None = None, stored: bool = False
+    issuer: TrustedIssuer, keys: PublicKeyChecker, *, own: IssuerNames | None = None, stored: bool = False
 ) -> None:
     """Check all fields of a record.
 
     Args:
         issuer: the record.
         keys: checks public keys.
-        own: this service's own issuer name, if it is known.
+        own: this service's own issuer names, if they are known.
         stored: True if there is a record of this name already. Then the form of the name is not checked,
             since an older version may have accepted it.
 
@@ -56,12 +56,12 @@ def check_issuer(
         )
 
 
-def _wrong_name(name: str, own: str | None, *, stored: bool) -> Found:
-    if own is not None and is_same_issuer(name, own):
+def _wrong_name(name: str, own: IssuerNames | None, *, stored: bool) -> Found:
+    if own is not None and (spelled := own.spelled(name)):
         yield (
             "issuer",
-            f"must not be this service's own name ({own}) or another spelling of it: tokens of this service "
-            "are exchanged as `subject_token`",
+            f"must not be this service's own name ({spelled}) or another spelling of it: tokens of this "
+            "service are exchanged as `subject_token`",
         )
     if not stored and not is_issuer(name):
         yield "issuer", f"must be 1 to {MAX_ISSUER_CHARS} {VISIBLE_NAME}"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditType
-from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.issuers import IssuerNames, TrustedIssuer
 from identity_service.domain.log import RecordKind, Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import Clock, PublicKeyChecker
@@ -22,10 +22,10 @@ ISSUER_FIELDS: Final = (*KEY_SOURCES, "audiences", "algorithms", "rules", "singl
 class TrustedIssuers:
     """The use cases that create, find, change and delete trusted issuers."""
 
-    def __init__(self, records: Records, keys: PublicKeyChecker, clock: Clock, *, own: str) -> None:
+    def __init__(self, records: Records, keys: PublicKeyChecker, clock: Clock, *, own: IssuerNames) -> None:
         """Administer the trusted issuers of this store.
 
-        `own` is this service's issuer name; an issuer with a spelling of it is refused.
+        `own` are this service's issuer names; an issuer with a spelling of one is refused.
         """
         self._own = own
         self._records = records

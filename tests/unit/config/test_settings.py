@@ -230,6 +230,14 @@ def test_lists_come_from_the_environment_separated_by_commas_or_spaces() -> None
     assert settings.known_scopes == ("read", "write", "admin")
 
 
+def test_former_issuers_are_names_as_the_issuer_is() -> None:
+    settings = load_settings(environ={"IDENTITY_ACCEPTED_ISSUERS": "https://a.example b"}).settings
+
+    assert settings.issuer_names.all == ("identity-service", "https://a.example", "b")
+    for wrong in ([""], ["x" * 257], ["x"] * 17):
+        assert "accepted_issuers" in refused(accepted_issuers=wrong)
+
+
 def test_values_are_shown_as_they_are_written() -> None:
     masked = Settings(known_scopes=("read", "write"), leeway=timedelta(seconds=1.5)).masked()
 

@@ -241,7 +241,7 @@ def running() -> Iterator[Site]:
     clock, event_log = FakeClock(), RecordingEventLog()
     settings = Settings(issuer=ISSUER, master_key="a master key for tests, 32 characters or more")
     store = SqliteStore.open(":memory:", clock=clock)
-    administrator = store_administration(store.records, PlainHasher(), clock, settings.issuer)
+    administrator = store_administration(store.records, PlainHasher(), clock, settings.issuer_names)
     StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock).initialise()
     replica = Replica(store.log, clock, event_log, replica_config(settings))
     use = UseCases(

@@ -7,6 +7,7 @@ import pytest
 
 from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.ids import PrincipalId, TokenId
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.tokens import AccessToken
 from identity_service.jose import encryption_keys, keys
 from identity_service.jose.access_tokens import AccessTokenCodec
@@ -55,7 +56,7 @@ def generated() -> dict[str, GeneratedKey]:
 @pytest.fixture(scope="session")
 def codec(generated: dict[str, GeneratedKey]) -> AccessTokenCodec:
     """Signs with ES256 and knows every key."""
-    return AccessTokenCodec(Ring(tuple(generated.values())), ISSUER)
+    return AccessTokenCodec(Ring(tuple(generated.values())), IssuerNames(ISSUER))
 
 
 def access_token(**changes: object) -> AccessToken:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import Link, PrincipalId, SessionId
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.log import Generation
 from identity_service.domain.tokens import AccessToken, Actor, Rejected
 from identity_service.jose import keys
@@ -49,7 +50,7 @@ def chain_of(length: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_signed_token_is_read_as_it_was(generated: Generated, algorithm: str) -> None:
-    codec = AccessTokenCodec(Ring((generated[algorithm],)), ISSUER)
+    codec = AccessTokenCodec(Ring((generated[algorithm],)), IssuerNames(ISSUER))
     token = access_token(
         session_id=SessionId("s1"),
         auth_time=datetime(2026, 1, 1, tzinfo=UTC),

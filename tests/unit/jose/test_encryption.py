@@ -16,6 +16,7 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import base64url
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken
 from identity_service.jose import encryption_keys
 from identity_service.jose.access_tokens import AccessTokenCodec
@@ -268,7 +269,7 @@ def test_a_token_of_the_right_form_with_wrong_content_raises_no_exception(
 
 @pytest.fixture(scope="module")
 def codec(generated: dict[str, GeneratedKey]) -> AccessTokenCodec:
-    return AccessTokenCodec(Ring(tuple(generated.values()), KEY), ISSUER)
+    return AccessTokenCodec(Ring(tuple(generated.values()), KEY), IssuerNames(ISSUER))
 
 
 def outcome(codec: AccessTokenCodec, text: str) -> str:

@@ -13,6 +13,7 @@ from joserfc.jwk import JWKRegistry, OctKey
 
 from identity_client import DecryptionKey, NotOpenableError
 from identity_service.domain.ids import KeyId
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.tokens import Rejected, RejectionReason
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.encryption_keys import ENCRYPTION_ALGORITHMS, generate_service_key
@@ -64,7 +65,9 @@ def test_the_examples_are_valid_and_none_is_accepted_here(generated: dict[str, G
     for name, example in found.items():
         said = header(example["compact"])
         assert opened_by_the_library(example) == example["plaintext"], name
-        service = AccessTokenCodec(KnowsEveryKey((generated["ES256"],), generate_service_key()), ISSUER)
+        service = AccessTokenCodec(
+            KnowsEveryKey((generated["ES256"],), generate_service_key()), IssuerNames(ISSUER)
+        )
         answer = service.read(example["compact"])
         assert isinstance(answer, Rejected), name
         assert answer.reason is RejectionReason.UNDECRYPTABLE, name

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from identity_service.domain.errors import CredentialRefusedError
-from identity_service.domain.issuers import ISSUER_ALGORITHMS
+from identity_service.domain.issuers import ISSUER_ALGORITHMS, IssuerNames
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import Rejected, RejectionReason
 from identity_service.jose import keys
@@ -114,7 +114,7 @@ def test_an_example_of_rfc_7515_verifies_with_its_key_alone(
 
 
 def test_none_of_them_is_an_access_token_or_an_assertion(generated: dict[str, GeneratedKey]) -> None:
-    codec = AccessTokenCodec(Ring((generated["ES256"],)), "joe")
+    codec = AccessTokenCodec(Ring((generated["ES256"],)), IssuerNames("joe"))
     texts = [f"{header}.{PAYLOAD}.{signature}" for _, _, header, signature in EXAMPLES.values()]
 
     for text in [*texts, UNSECURED]:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from identity_service.domain.errors import IdentityError
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import AccessToken, Rejected
 from identity_service.jose import keys
@@ -126,7 +127,7 @@ def compacts(found: Any) -> list[str]:
 
 def test_no_example_is_taken_for_an_access_token_or_an_assertion(generated: dict[str, GeneratedKey]) -> None:
     """Among them: `none`, RSA1_5, a nested token, `b64` false."""
-    codec = AccessTokenCodec(Ring((generated["ES256"],)), ISSUER)
+    codec = AccessTokenCodec(Ring((generated["ES256"],)), IssuerNames(ISSUER))
     found = foreign_tokens()
     assert len(found) >= 25
 
@@ -142,7 +143,7 @@ def test_the_example_of_rfc_9068_is_an_access_token_once_it_is_signed_and_of_thi
     """A date as a text is refused: RFC 7519 section 2 has NumericDate a number."""
     example = vector("rfc/rfc7516_7519_9068.json")["rfc9068_fig2"]
     forge = Forge(generated)
-    codec = AccessTokenCodec(Ring((generated["ES256"],)), example["claims"]["iss"])
+    codec = AccessTokenCodec(Ring((generated["ES256"],)), IssuerNames(example["claims"]["iss"]))
     header = example["header"] | {"alg": "ES256", "kid": forge.header["kid"]}
     claims = example["claims"]
 

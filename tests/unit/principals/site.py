@@ -10,6 +10,7 @@ from identity_service.adapters.password_hashing import Argon2Config, Argon2Hashe
 from identity_service.composition.wiring import store_administration
 from identity_service.domain.audit import AuditFilter
 from identity_service.domain.ids import PrincipalId, new_epoch
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.principals import Client, first_party_client
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import Store
@@ -62,7 +63,7 @@ def open_site(path: str = ":memory:", *, new: bool = True) -> Iterator[Site]:
     with ExitStack() as cleanup:
         hasher = Argon2Hasher(Argon2Config(time_cost=1, memory_kib=64, parallelism=1, processes=1, queue=1))
         store = cleanup.enter_context(contextlib.closing(SqliteStore.open(path, clock=clock)))
-        directory = store_administration(store.records, hasher, clock, "own")
+        directory = store_administration(store.records, hasher, clock, IssuerNames("own"))
         if new:
             store.initialise(new_epoch())
             store.records.create(first_party_client())

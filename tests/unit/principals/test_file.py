@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.domain.issuers import ISSUER_ALGORITHMS, TrustedIssuer, TrustRule
+from identity_service.domain.issuers import ISSUER_ALGORITHMS, IssuerNames, TrustedIssuer, TrustRule
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.principals import document
@@ -253,5 +253,10 @@ def test_a_spelling_of_the_services_own_issuer_name_is_named_with_its_line(name:
 
     assert read(content).wanted
     with pytest.raises(ConfigurationError, match=r"must not be this service's own name") as error:
-        read_principals(content.encode(), "p.yaml", StrictKeyChecker(), own="https://own.example")
+        read_principals(
+            content.encode(),
+            "p.yaml",
+            StrictKeyChecker(),
+            own=IssuerNames("new", former=("https://own.example",)),
+        )
     assert str(error.value).startswith("p.yaml:3: trusted_issuers.")

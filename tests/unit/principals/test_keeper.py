@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
+from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.secret import Secret
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.principals.inside import OwnRecords
@@ -83,7 +84,9 @@ def test_it_does_not_start_with_the_services_own_name_as_a_trusted_issuer(
     text = "trusted_issuers:\n  https://Own.example/:\n    jwks_uri: https://own.example/keys\n"
     file.write_text(f"{text}    rules: [{{claims: {{sub: x}}, client_id: a}}]\n")
     PrincipalsKeeper(file, records, StrictKeyChecker(), event_log)._apply(file.read_bytes())
-    keeper = PrincipalsKeeper(file, records, StrictKeyChecker(), event_log, own="https://own.example")
+    keeper = PrincipalsKeeper(
+        file, records, StrictKeyChecker(), event_log, own=IssuerNames("https://own.example")
+    )
 
     with pytest.raises(ConfigurationError, match=r"p\.yaml:2: .*this service's own name"):
         keeper.apply()

@@ -12,7 +12,7 @@ from identity_service.adapters.clock import SystemClock
 from identity_service.domain.assertions import UnverifiedAssertion
 from identity_service.domain.errors import CredentialRefusedError
 from identity_service.domain.ids import EVERYONE, Link, PrincipalId
-from identity_service.domain.issuers import TrustedIssuer, TrustRule, federated_id
+from identity_service.domain.issuers import IssuerNames, TrustedIssuer, TrustRule, federated_id
 from identity_service.domain.log import Generation
 from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.ports import VerifyingKey
@@ -103,7 +103,7 @@ class Site:
         store.records.create(TrustedIssuer(issuer=ISSUER, jwks="{}", rules=(rule,)))
         store.records.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
         keys = FakeIssuerKeys(open_public_key(KEY.public_jwk))
-        issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
+        issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
         issuers.on_change(None)
         replica = FakeReplica(FakeClock())
         replica.revocations = self.revocations
@@ -115,7 +115,7 @@ class Site:
             keys,
             self.reader,
             SystemClock(),
-            audience="identity-service",
+            audiences=("identity-service",),
             leeway=timedelta(seconds=10),
         )
 

@@ -1,7 +1,7 @@
 """Trusted issuers in memory: all of them from the start, and again when one changes."""
 
 from identity_service.domain.ids import PrincipalId
-from identity_service.domain.issuers import TrustedIssuer, TrustRule
+from identity_service.domain.issuers import IssuerNames, TrustedIssuer, TrustRule
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.services.issuers import Issuers
 from identity_service.storage.sqlite import SqliteStore
@@ -23,7 +23,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
     for name in names:
         store.records.create(named(name))
     keys = FakeIssuerKeys()
-    issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
 
     issuers.on_change(None)
 
@@ -34,7 +34,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
 def test_an_unknown_issuer_is_refused_without_asking_the_store(
     store: SqliteStore,
 ) -> None:
-    issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own=IssuerNames("own"))
     issuers.on_change(None)
     store.records.create(named("https://new.example"))
 
@@ -45,7 +45,7 @@ def test_an_unknown_issuer_is_refused_without_asking_the_store(
 
 def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
     store.records.create(named("https://issuer.example"))
-    issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own=IssuerNames("own"))
     issuers.on_change(None)
 
     for near in ("https://issuer.example/", "https://ISSUER.example", "https://issuer.exampl", ""):
@@ -54,7 +54,7 @@ def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
 
 def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
     keys = FakeIssuerKeys()
-    issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
 
     for kind in set(RecordKind) - {RecordKind.ISSUER}:
         issuers.on_change(changed(kind, "x"))
@@ -62,12 +62,27 @@ def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
     assert keys.followed == []
 
 
+def test_a_spelling_of_a_former_name_of_ours_is_not_trusted(store: SqliteStore) -> None:
+    for name in ("https://Former.example/", "https://other.example"):
+        store.records.create(named(name))
+    keys, event_log = FakeIssuerKeys(), RecordingEventLog()
+    own = IssuerNames("own", former=("former", "https://former.example"))
+    issuers = Issuers(store.records, keys, event_log, own=own)
+
+    issuers.on_change(None)
+
+    assert keys.followed == [["https://other.example"]]
+    assert event_log.named("issuer_has_own_name") == [
+        {"issuer": "https://Former.example/", "own": "https://former.example"}
+    ]
+
+
 def test_our_own_name_is_trusted_for_no_other_issuer(store: SqliteStore) -> None:
     """An older version took such a record, or `issuer` was changed to a name that was trusted before."""
     for name in ("own", "https://other.example"):
         store.records.create(named(name))
     keys = FakeIssuerKeys()
-    issuers = Issuers(store.records, keys, RecordingEventLog(), own="own")
+    issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
 
     issuers.on_change(None)
 
@@ -80,7 +95,7 @@ def test_a_record_with_a_spelling_of_our_own_name_is_not_trusted_and_named_once(
     for name in (own, spelled, "https://other.example"):
         store.records.create(named(name))
     keys, event_log = FakeIssuerKeys(), RecordingEventLog()
-    issuers = Issuers(store.records, keys, event_log, own=own)
+    issuers = Issuers(store.records, keys, event_log, own=IssuerNames(own))
 
     for change in (None, changed(RecordKind.ISSUER, spelled), None):
         issuers.on_change(change)
