@@ -177,10 +177,12 @@ class Service:
     def _wire_server(self, parts: Parts, use: UseCases, *, share_port: bool, behind_asgi: bool) -> None:
         """Create the server and the parts that only the server needs."""
         settings, store, replica, event_log = parts.settings, parts.store, parts.replica, parts.event_log
+        self._limits = limits = Limits(limits_config(settings), event_log)
         gate = CallerGate(
             use.verifier,
             use.directory,
             use.trail,
+            limits.peers,
             audience=settings.service_audience,
             require_caller_auth=settings.callers_prove_themselves,
         )
@@ -189,7 +191,6 @@ class Service:
         self._hub = hub = WatchHub(replica, use.keys, parts.clock, renderer, queue=queue)
         replica.follow(hub)
         replica.subscribe(hub.on_change)
-        self._limits = limits = Limits(limits_config(settings), event_log)
         senders = Senders(
             limits=limits, heartbeat=settings.watch_heartbeat, send_heartbeats=hub.send_heartbeats
         )

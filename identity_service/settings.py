@@ -245,7 +245,7 @@ class Settings(LimitSettings):
         ge=0,
         le=1_000_000,
         description="wrong credentials from one address before the next must wait; 0 to 1,000,000, 0 = not "
-        "counted (behind a proxy)",
+        "counted (behind a proxy that hides them)",
     )
     attempts_lockout: Annotated[Duration, within("1s", "24h")] = Field(
         timedelta(minutes=15), description="the longest wait after wrong credentials; 1s to 24h"

@@ -164,6 +164,7 @@ def limits_config(settings: Settings) -> LimitsConfig:
         ),
         audit_tails=Bound(total=settings.max_audit_tails, per_peer=settings.max_audit_tails),
         exempt=settings.limits_exempt,
+        proxies=settings.trusted_proxies,
         request_timeout=settings.request_timeout,
         send_timeout=settings.send_timeout,
     )

@@ -6,7 +6,8 @@ from typing import Annotated, Final
 from pydantic import BaseModel, Field, field_validator
 
 from identity_service.config.values import Duration, within
-from identity_service.grpc_api.limits import UNIX, network_of
+from identity_service.domain.forwarded import Network
+from identity_service.grpc_api.peers import UNIX, network_of
 
 _MOST: Final = 1_000_000
 
@@ -80,7 +81,13 @@ class LimitSettings(BaseModel):
         "empty = none",
     )
 
-    @field_validator("limits_exempt", mode="before")
+    trusted_proxies: tuple[str, ...] = Field(
+        (),
+        description="addresses and networks (CIDR) of proxies whose x-forwarded-for names the client; "
+        "empty = none",
+    )
+
+    @field_validator("limits_exempt", "trusted_proxies", mode="before")
     @classmethod
     def _split_networks(cls, value: object) -> object:
         """Split a text of entries separated by commas or spaces, as in an environment variable."""
@@ -88,13 +95,26 @@ class LimitSettings(BaseModel):
 
     @field_validator("limits_exempt")
     @classmethod
-    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_exempt(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
             if text != UNIX:
-                try:
-                    network_of(text)
-                except ValueError:
-                    raise ValueError(
-                        f"{text[:64]!r} is neither an address or network such as 10.0.0.0/8, nor `unix`"
-                    ) from None
+                _check_network(text, ", nor `unix`")
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if _check_network(text).prefixlen == 0:
+                raise ValueError(f"{text!r} contains every address, so clients could choose theirs")
+        return value
+
+
+def _check_network(text: str, or_else: str = "") -> Network:
+    try:
+        return network_of(text)
+    except ValueError:
+        kind = "neither" if or_else else "not"
+        raise ValueError(
+            f"{text[:64]!r} is {kind} an address or network such as 10.0.0.0/8{or_else}"
+        ) from None

@@ -24,7 +24,10 @@ class Origin:
     """The known facts about the sender of a call."""
 
     peer: str = ""
-    """The address as host:port; empty for actions of this process itself."""
+    """The address of the client as host:port; empty for actions of this process itself.
+
+    The port is 0 if a proxy forwards the address without one.
+    """
     request_id: str = ""
     certificate: PeerCertificate | None = None
     actor: PrincipalId | None = None

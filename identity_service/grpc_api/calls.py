@@ -26,6 +26,7 @@ from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.ports import AuditTrail
 from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
 from identity_service.domain.tokens import Rejected
+from identity_service.grpc_api.peers import Peers
 from identity_service.jose.certificates import has_sound_key
 from identity_service.services.audit import record_refusal
 from identity_service.services.directory import Directory
@@ -96,13 +97,15 @@ class Call:
     request_id: str
     caller: Caller | None
     """The caller; None if the method requires no authenticated caller."""
+    peers: Peers
+    """Tells for which client a trusted proxy forwards a call."""
 
     @cached_property
     def origin(self) -> Origin:
         """The origin for use cases; read from the transport when it is first needed."""
         caller = self.caller
         return Origin(
-            peer=peer_of(self.context),
+            peer=client_of(self.context, self.peers),
             request_id=self.request_id,
             certificate=certificate_of(self.context),
             actor=caller.principal if caller is not None else None,
@@ -119,6 +122,7 @@ class CallerGate:
         verifier: Verifier[Any],
         directory: Directory,
         audit: AuditTrail,
+        peers: Peers,
         *,
         audience: str,
         require_caller_auth: bool,
@@ -126,6 +130,7 @@ class CallerGate:
         self._verifier = verifier
         self._directory = directory
         self._audit = audit
+        self._peers = peers
         self._audience = audience
         self._require_caller_auth = require_caller_auth
 
@@ -159,7 +164,7 @@ class CallerGate:
         try:
             return self._admit(rule, context, may_wait=may_wait)
         except (CallerUnauthenticatedError, CallerScopeMissingError) as error:
-            origin = Origin(peer=peer_of(context), certificate=certificate_of(context))
+            origin = Origin(peer=client_of(context, self._peers), certificate=certificate_of(context))
             record_refusal(self._audit, AuditType.CALL_REFUSED, error, origin, target=method)
             raise
 
@@ -228,11 +233,16 @@ def peer_of(context: grpc.ServicerContext) -> str:
     return unquote(peer[len(_PEER_KIND) :]) if peer.startswith(_PEER_KINDS) else ""
 
 
+def client_of(context: grpc.ServicerContext, peers: Peers) -> str:
+    """Return host:port of the client: the peer, or the client for which a trusted proxy forwards the call."""
+    return peers.client_of(context.peer(), context.invocation_metadata) or peer_of(context)
+
+
 def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:
     """Return the client certificate, which the TLS handshake has verified; None if there is none.
 
-    A certificate with a weak key counts as none: an attacker that computes the private key can present the
-    certificate, too.
+    It is never the certificate of a client behind a proxy, whatever the metadata says. A certificate with a
+    weak key counts as none: an attacker that computes the private key can present the certificate, too.
     """
     # The type stubs differ, but every value is a list of bytes.
     properties = cast("Mapping[str, Sequence[bytes]]", context.auth_context())

@@ -6,19 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
-from urllib.parse import unquote
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ports import EventLog
+from identity_service.grpc_api.peers import UNIX, Peers
 from identity_service.grpc_api.refusals import RefusalTurns, Strikes
-from identity_service.services.attempts import address_of
 
-UNIX: Final = "unix"
-"""The entry of `limits_exempt` that stands for connections through Unix sockets."""
-_CACHED_ADDRESSES: Final = 4096
 _LOG_INTERVAL: Final = 10.0
 """Seconds between two log lines about the same limit."""
 _MAX_PEERS_COUNTED: Final = 1000
@@ -31,7 +25,6 @@ calls before it has processed their messages. The messages of such a client arri
 """
 _WITHOUT_QUOTA: Final = ("request_timeout", "send_timeout", "watch_queue")
 """The settings of limits that end slow calls and streams instead of counting open ones."""
-_PEER_KIND: Final = "ipvN:"
 
 
 class Streams(Enum):
@@ -65,43 +58,12 @@ class LimitsConfig:
     audit_tails: Bound = Bound(total=8, per_peer=8)
     exempt: Sequence[str] = ("127.0.0.1", "::1", UNIX)
     """The networks (CIDR), or `unix`, whose connections count toward the totals only."""
+    proxies: Sequence[str] = ()
+    """The networks (CIDR) of trusted proxies: their calls count for the clients that they forward."""
     request_timeout: timedelta = timedelta(seconds=10)
     """The time that a client has to send its request."""
     send_timeout: timedelta = timedelta(seconds=5)
     """The time that a client has to read an answer, or one message of a stream."""
-
-
-class Peers:
-    """A map from each connection to the address under which it counts."""
-
-    def __init__(self, exempt: Sequence[str]) -> None:
-        """Parse the exempt networks. Raises ValueError if an entry is neither a network nor `unix`."""
-        self._networks = tuple(network_of(text) for text in exempt if text != UNIX)
-        self._unix = UNIX in exempt
-        self.address_of: Callable[[str], str] = lru_cache(_CACHED_ADDRESSES)(self._address_of)
-        """The function that returns the address under which a peer counts; empty if the peer is exempt.
-
-        The peer is given as gRPC writes it, such as `ipv4:10.0.0.7:5000`.
-        """
-
-    def _address_of(self, peer: str) -> str:
-        if not peer.startswith(("ipv4:", "ipv6:")):
-            return "" if self._unix else UNIX
-        host_and_port = unquote(peer[len(_PEER_KIND) :])
-        host = host_and_port.rpartition(":")[0].strip("[]")
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return peer
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        if any(mapped in network for network in self._networks):
-            return ""
-        return address_of(host_and_port)
-
-
-def network_of(text: str) -> IPv4Network | IPv6Network:
-    """Parse an entry of `limits_exempt` as a network. Raises ValueError."""
-    return ip_network(text.strip(), strict=False)
 
 
 class AddressBusyError(ServerBusyError):
@@ -204,7 +166,7 @@ class Limits:
     ) -> None:
         """Create the counters. Raises ValueError if an entry of `exempt` is not a network."""
         self.config = config
-        self.peers = Peers(config.exempt)
+        self.peers = Peers(config.exempt, config.proxies)
         self._event_log = event_log
         self.monotonic = monotonic
         self.receive_grace = RECEIVE_GRACE

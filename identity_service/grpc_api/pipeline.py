@@ -127,7 +127,7 @@ class Pipeline:
                 structlog.contextvars.bind_contextvars(request_id=id_)
             try:
                 request, caller = self._admit(method, spec, data, context)
-                call = Call(context=context, request_id=id_, caller=caller)
+                call = self._call(context, id_, caller)
                 response: bytes = serve(request, call).SerializeToString()
             except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error, id_, started)
@@ -144,7 +144,7 @@ class Pipeline:
             try:
                 request, caller = self._admit(method, spec, data, context)
                 self._count_stream(spec.rule, context)
-                spec.open(request, Call(context=context, request_id=id_, caller=caller), stream)
+                spec.open(request, self._call(context, id_, caller), stream)
             except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error, id_)
 
@@ -172,12 +172,15 @@ class Pipeline:
 
         return open_
 
+    def _call(self, context: Context, id_: str, caller: Caller | None) -> Call:
+        return Call(context=context, request_id=id_, caller=caller, peers=self._limits.peers)
+
     def _count_stream(self, rule: Rule, context: Context) -> None:
         """Count an open stream until it ends. Raises ServerBusyError if the limit is reached."""
         if rule.streams is None:
             return
         quota = self._limits.streams[rule.streams]
-        address = self._limits.peers.address_of(context.peer())
+        address = self._limits.peers.address_of_call(context.peer(), context.invocation_metadata)
         quota.acquire(address)
         if not context.add_callback(lambda: quota.release(address)):
             quota.release(address)

@@ -19,7 +19,7 @@ def rows() -> dict[str, str]:
 
 def test_every_limit_stands_there_with_its_default() -> None:
     settings = LimitSettings()
-    defaults = {name: mask(name, getattr(settings, name)) for name in LimitSettings.model_fields}
+    defaults = {name: mask(name, getattr(settings, name)) or "none" for name in LimitSettings.model_fields}
 
     assert rows() == defaults
 
@@ -42,4 +42,5 @@ def test_the_engines_and_the_settings_have_the_same_defaults() -> None:
     )
     assert (config.request_timeout, config.send_timeout) == (settings.request_timeout, settings.send_timeout)
     assert tuple(config.exempt) == settings.limits_exempt
+    assert tuple(config.proxies) == settings.trusted_proxies
     assert config.request_timeout == timedelta(seconds=10)

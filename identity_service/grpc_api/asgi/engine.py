@@ -76,7 +76,7 @@ class AsgiEngine:
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Serve one gRPC call."""
         context, quotas = AsgiContext(scope), self._limits
-        address = quotas.peers.address_of(context.peer())
+        address = quotas.peers.address_of_call(context.peer(), context.invocation_metadata)
         try:
             quotas.calls.acquire(address)
         except ServerBusyError as error:

@@ -123,7 +123,8 @@ class OpenCalls:
     def admit(self, event: Any, state: Any) -> OpenCall | None:
         """Count a new call and return it; if a limit refuses it, return None and end it with an error."""
         limits = self._limits
-        address = limits.peers.address_of(event.call.peer().decode())
+        peer = event.call.peer().decode()
+        address = limits.peers.address_of_call(peer, lambda: event.invocation_metadata)
         call = OpenCall(event, state, address, self._monotonic())
         try:
             limits.calls.acquire(address)

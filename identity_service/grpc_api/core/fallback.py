@@ -121,7 +121,7 @@ class BlockingServing:
         handler_slots = self._semaphore_of(handler.threads)
 
         def opening(data: bytes, context: Context, send: Callable[[Any], None]) -> None:
-            address = self._limits.peers.address_of(context.peer())
+            address = self._limits.peers.address_of_call(context.peer(), context.invocation_metadata)
             with handler_slots:
                 handler.open(data, context, BlockingStream(send, context, self._sending, address))
 

@@ -392,3 +392,23 @@ class TestJwksServers:
         text = '[{"url": "http://127.0.0.1:8080", "token_file": "/token"}]'
 
         assert load_settings(environ={"IDENTITY_JWKS_SERVERS": text}).settings.jwks_servers
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("10.0.0.0/33", "is not an address or network"),
+        ("unix", "is not an address or network"),
+        ("proxy.example", "is not an address or network"),
+        ("10.0.0.1 0.0.0.0/0", "contains every address, so clients could choose theirs"),
+        ("::/0", "contains every address, so clients could choose theirs"),
+    ],
+)
+def test_trusted_proxies_are_networks_that_leave_room_for_clients(value: str, why: str) -> None:
+    assert why in refused({"IDENTITY_TRUSTED_PROXIES": value})
+
+
+def test_trusted_proxies_may_be_addresses_and_networks() -> None:
+    settings = load_settings(environ={"IDENTITY_TRUSTED_PROXIES": "10.0.0.1, 2001:db8::/32"}).settings
+
+    assert settings.trusted_proxies == ("10.0.0.1", "2001:db8::/32")

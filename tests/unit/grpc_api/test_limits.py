@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.grpc_api.limits import (
-    UNIX,
     AddressBusyError,
     Bound,
     Limits,
     LimitsConfig,
-    Peers,
     Quota,
 )
+from identity_service.grpc_api.peers import UNIX, Peers
 from tests.fakes.event_logs import RecordingEventLog
 
 ATTACKER, OTHER, EXEMPT = "192.0.2.1", "192.0.2.2", ""

@@ -1,0 +1,81 @@
+"""The address under which a connection or a call counts, and the client for which a proxy forwards a call."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from typing import Final, TypeAlias
+from urllib.parse import unquote
+
+from identity_service.domain.forwarded import FORWARDED_FOR, Network, forwarded_client
+from identity_service.services.attempts import address_of
+
+UNIX: Final = "unix"
+"""The entry of `limits_exempt` that stands for connections through Unix sockets."""
+Metadata: TypeAlias = Callable[[], Iterable[tuple[str, str | bytes]]]
+"""Returns the metadata of a call."""
+_CACHED_ADDRESSES: Final = 4096
+_PEER_KINDS: Final = ("ipv4:", "ipv6:")
+_PEER_KIND: Final = "ipvN:"
+
+
+class Peers:
+    """A map from each connection and each call to the address under which it counts."""
+
+    def __init__(self, exempt: Sequence[str], proxies: Sequence[str] = ()) -> None:
+        """Parse the networks that are exempt, and those of trusted proxies.
+
+        Raises ValueError if an entry is not a network; an exempt one may be `unix`.
+        """
+        self._networks = tuple(network_of(text) for text in exempt if text != UNIX)
+        self._unix = UNIX in exempt
+        self._proxies = tuple(network_of(text) for text in proxies)
+        self.address_of: Callable[[str], str] = lru_cache(_CACHED_ADDRESSES)(self._address_of)
+        """The function that returns the address under which a peer counts; empty if the peer is exempt.
+
+        The peer is given as gRPC writes it, such as `ipv4:10.0.0.7:5000`.
+        """
+
+    def client_of(self, peer: str, metadata: Metadata) -> str | None:
+        """Return host:port of the client for which a trusted proxy forwards a call.
+
+        Returns None if the peer itself is the client, and the proxy if the client is not known; see
+        `domain.forwarded`.
+
+        Args:
+            peer: the peer of the connection as gRPC writes it.
+            metadata: returns the metadata of the call; it is called only if trusted proxies are configured.
+        """
+        if not self._proxies or not peer.startswith(_PEER_KINDS):
+            return None
+        # A value that is not text is no address, as the empty one.
+        sent = (value for key, value in metadata() if key == FORWARDED_FOR)
+        values = (value if isinstance(value, str) else "" for value in sent)
+        return forwarded_client(unquote(peer[len(_PEER_KIND) :]), values, self._proxies)
+
+    def address_of_call(self, peer: str, metadata: Metadata) -> str:
+        """Return the address under which a call counts; empty if it is exempt.
+
+        A forwarded client is never exempt, nor is a proxy that forwards what is not an address. The
+        arguments are those of `client_of`.
+        """
+        client = self.client_of(peer, metadata) if self._proxies else None
+        return self.address_of(peer) if client is None else address_of(client)
+
+    def _address_of(self, peer: str) -> str:
+        if not peer.startswith(_PEER_KINDS):
+            return "" if self._unix else UNIX
+        host_and_port = unquote(peer[len(_PEER_KIND) :])
+        host = host_and_port.rpartition(":")[0].strip("[]")
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return peer
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        if any(mapped in network for network in self._networks):
+            return ""
+        return address_of(host_and_port)
+
+
+def network_of(text: str) -> Network:
+    """Parse an entry of `limits_exempt` or `trusted_proxies` as a network. Raises ValueError."""
+    return ip_network(text.strip(), strict=False)
