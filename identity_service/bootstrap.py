@@ -39,11 +39,9 @@ from identity_service.grpc_api.calls import CallerGate
 from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.grpcio_engine import GrpcioEngine
 from identity_service.grpc_api.identity import IdentityServicer
-from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.server import Server
 from identity_service.grpc_api.threads import Pools
-from identity_service.grpc_api.tls import Certificates
 from identity_service.grpc_api.trust import TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer, max_age
 from identity_service.process import thread_limit
@@ -57,6 +55,8 @@ from identity_service.services.watch import WatchHub
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
 from identity_service.telemetry.metrics import Metrics
+from identity_service.transport.limits import Limits
+from identity_service.transport.tls import Certificates
 
 _HEALTH_INTERVAL = 0.25
 """Seconds between two updates of the health status."""

@@ -13,9 +13,9 @@ from google.protobuf.empty_pb2 import Empty
 from benchmarks.peers import YARDSTICK_PATH
 from identity_service.grpc_api.engine import UnaryHandler
 from identity_service.grpc_api.grpcio_engine import GrpcioConfig, GrpcioEngine
-from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads
 from identity_service.settings import Settings
+from identity_service.transport.limits import Limits, LimitsConfig
 
 _THREADS: Final = Settings.model_fields["verify_threads"].default
 

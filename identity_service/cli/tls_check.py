@@ -11,9 +11,9 @@ from identity_service.cli.tls_files import expiry
 from identity_service.composition import opening
 from identity_service.config.values import is_loopback
 from identity_service.domain.errors import IdentityError
-from identity_service.grpc_api.tls import TlsFacts, TlsFiles, check_files, key_warning
 from identity_service.jose.certificates import CertificateFacts
 from identity_service.settings import Settings
+from identity_service.transport.tls import TlsFacts, TlsFiles, check_files, key_warning
 
 _RENEWAL_DUE: Final = 0.2
 """The last part of a certificate's lifetime, as a fraction, in which it should have been renewed already."""

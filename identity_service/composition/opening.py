@@ -15,8 +15,6 @@ from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.store import Store
 from identity_service.grpc_api.grpcio_engine import GrpcioConfig
-from identity_service.grpc_api.limits import Bound, LimitsConfig
-from identity_service.grpc_api.tls import TlsFiles
 from identity_service.jose.jwks import MAX_SET_BYTES
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.sealing import Sealer
@@ -29,6 +27,8 @@ from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.client.server_checks import Demands, Finding
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.sqlite.database import MEMORY
+from identity_service.transport.limits import Bound, LimitsConfig
+from identity_service.transport.tls import TlsFiles
 
 if TYPE_CHECKING:
     from identity_service.principals.keeper import PrincipalsKeeper

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from identity_service.config.values import Duration, within
 from identity_service.domain.forwarded import Network
-from identity_service.grpc_api.peers import UNIX, network_of
+from identity_service.transport.peers import UNIX, network_of
 
 _MOST: Final = 1_000_000
 

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from identity_service.grpc_api.tls import Certificates, Content
+from identity_service.transport.tls import Certificates, Content
 
 SERVER: Final = "server"
 AUTHORITIES: Final = "authorities"

@@ -1,6 +1,6 @@
 """The limits that Envoy enforces: connections, streams, time and memory; docs/engines.md lists them.
 
-Envoy has no limits per address; those are enforced in Python (`identity_service/grpc_api/limits.py`).
+Envoy has no limits per address; those are enforced in Python (`identity_service/transport/limits.py`).
 """
 
 import os

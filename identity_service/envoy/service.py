@@ -15,10 +15,10 @@ from identity_service.envoy.configuration import EnvoyConfig, Listening
 from identity_service.envoy.limits import EnvoyLimits, default_memory
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import PATIENCE, EnvoyProcess
-from identity_service.grpc_api.tls import Certificates
 from identity_service.process import last_resort
 from identity_service.process.addresses import reserved
 from identity_service.settings import Settings
+from identity_service.transport.tls import Certificates
 
 _APP: Final = "identity_service.envoy.inside:app"
 _MIN_TIMEOUT: Final = 0.1

@@ -26,11 +26,11 @@ from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.ports import AuditTrail
 from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
 from identity_service.domain.tokens import Rejected
-from identity_service.grpc_api.peers import Peers
 from identity_service.jose.certificates import has_sound_key
 from identity_service.services.audit import record_refusal
 from identity_service.services.directory import Directory
 from identity_service.services.verify import Verifier, VerifyRequest
+from identity_service.transport.peers import Peers
 
 _HEADER: Final = "authorization"
 _NEEDED: Final = "this method needs metadata `authorization: Bearer <access token>` for audience "

@@ -12,8 +12,8 @@ from identity_service.grpc_api.core.check import why_not
 from identity_service.grpc_api.core.fallback import BlockingServing
 from identity_service.grpc_api.core.receivers import CompletionServing
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
-from identity_service.grpc_api.limits import Limits
-from identity_service.grpc_api.tls import Certificates
+from identity_service.transport.limits import Limits
+from identity_service.transport.tls import Certificates
 
 _CANCEL_WAIT: Final = 0.5
 """The number of seconds that the server may take to end the calls that it has cancelled."""

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from identity_service.grpc_api.calls import AccessRule, Call
 from identity_service.grpc_api.engine import ResponseStream
-from identity_service.grpc_api.limits import Streams
+from identity_service.transport.limits import Streams
 
 RequestT = TypeVar("RequestT", bound=Message)
 

@@ -16,7 +16,6 @@ from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.identity import IdentityServicer
-from identity_service.grpc_api.limits import Streams
 from identity_service.grpc_api.method_spec import (
     Cached,
     Conversation,
@@ -29,6 +28,7 @@ from identity_service.grpc_api.method_spec import (
 from identity_service.grpc_api.reflection import SERVICE_NAMES as REFLECTION
 from identity_service.grpc_api.reflection import ReflectionServicer
 from identity_service.grpc_api.trust import TrustServicer
+from identity_service.transport.limits import Streams
 from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import identity_service_pb2 as identity_pb
 from identityapi.v1 import trust_service_pb2 as trust_pb

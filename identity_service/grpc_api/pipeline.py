@@ -33,10 +33,10 @@ from identity_service.grpc_api.engine import (
     UnaryHandler,
 )
 from identity_service.grpc_api.errors import status_code, to_status
-from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSpec, Pool, Rule, Stream, Unary
 from identity_service.grpc_api.threads import Pools
 from identity_service.services.verify import StoreReadRequiredError
+from identity_service.transport.limits import Limits
 
 Answer: TypeAlias = Callable[[bytes, Context], bytes]
 Instant: TypeAlias = Callable[[bytes, Context], bytes | None]

@@ -16,8 +16,8 @@ import structlog
 from identity_service.domain.errors import ShuttingDownError, WatcherTooSlowError
 from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.errors import RpcStatus, to_status
-from identity_service.grpc_api.limits import Limits
 from identity_service.process.background import BackgroundThread, every
+from identity_service.transport.limits import Limits
 
 _TICK: Final = 0.05
 """Seconds between two checks of the thread for timeouts and heartbeats."""

@@ -14,13 +14,13 @@ from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.identity import IdentityServicer
-from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.methods import METHODS, SERVICES, method_table
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.reflection import ReflectionServicer
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.threads import Pools
 from identity_service.grpc_api.trust import TrustServicer
+from identity_service.transport.limits import Limits
 
 
 class Server:

@@ -11,12 +11,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.grpc_api.limits import Limits
-from identity_service.grpc_api.tls import Certificates
 from identity_service.replication.replica import Replica
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.audit import StoredTrail
 from identity_service.services.watch import WatchHub
+from identity_service.transport.limits import Limits
+from identity_service.transport.tls import Certificates
 
 _COUNTED: Final = (
     "epoch_renewed",

@@ -6,7 +6,7 @@ from typing import Final
 
 from identity_service.config.limits import LimitSettings
 from identity_service.config.values import mask
-from identity_service.grpc_api.limits import Limits, LimitsConfig
+from identity_service.transport.limits import Limits, LimitsConfig
 from tests.docs.recipes import DOCS
 from tests.fakes.event_logs import RecordingEventLog
 

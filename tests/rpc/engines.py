@@ -17,10 +17,10 @@ from identity_service.envoy.configuration import EnvoyConfig
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import EnvoyProcess
 from identity_service.envoy.service import envoy_config, ports
-from identity_service.grpc_api.tls import Certificates, TlsFiles
 from identity_service.process.addresses import reserved
 from identity_service.settings import Settings
 from identity_service.telemetry.logs import StructuredEventLog
+from identity_service.transport.tls import Certificates, TlsFiles
 from tests.ports import reserve_address
 from tests.rpc.envoy_inside import CallOrder, StalenessOrder, StartOrder, StoreAddress
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import grpc
 
-from identity_service.grpc_api.tls import Certificates, Content, TlsFiles
+from identity_service.transport.tls import Certificates, Content, TlsFiles
 from tests.fakes.event_logs import RecordingEventLog
 from tests.tls import Certifier
 

@@ -16,7 +16,7 @@ import grpc
 import pytest
 
 from identity_service.domain.errors import ConfigurationError
-from identity_service.grpc_api.tls import Certificates, TlsFiles
+from identity_service.transport.tls import Certificates, TlsFiles
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from tests import tls

@@ -32,7 +32,7 @@ from identity_service.grpc_api.asgi.streams import AsgiStream, converse
 from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, window_of
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import to_status
-from identity_service.grpc_api.limits import Limits
+from identity_service.transport.limits import Limits
 
 
 class AsgiEngine:

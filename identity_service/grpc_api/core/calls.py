@@ -15,8 +15,8 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from identity_service.domain.errors import IdentityError, RequestTimeoutError, ServerBusyError
 from identity_service.grpc_api.core.memory import FreedMemory
 from identity_service.grpc_api.errors import RpcStatus, to_status
-from identity_service.grpc_api.limits import Limits
 from identity_service.process.background import BackgroundThread, every
+from identity_service.transport.limits import Limits
 
 _RECEIVE: Final = "receive_message"
 _CHECK_INTERVAL: Final = 0.1

@@ -15,9 +15,9 @@ import grpc
 from identity_service.domain.errors import ConfigurationError
 from identity_service.grpc_api.core.calls import OpenCalls
 from identity_service.grpc_api.core.receivers import UnaryReceiver
-from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads
 from identity_service.process.thread_limit import is_refusal
+from identity_service.transport.limits import Limits, LimitsConfig
 
 _SERVICE: Final = "identityapi.internal.Check"
 _MESSAGE: Final = b"hello, this is the check"

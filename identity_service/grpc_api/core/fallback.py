@@ -12,8 +12,8 @@ from typing import Any, Final
 from identity_service.domain.errors import NotReadyError
 from identity_service.grpc_api.engine import Context, ConversationHandler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import RpcStatus, to_status
-from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.threads import Threads
+from identity_service.transport.limits import Limits
 
 _THREADS: Final = 1000
 """The largest number of threads that wait for clients, per pool."""

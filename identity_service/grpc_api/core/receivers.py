@@ -18,8 +18,8 @@ from identity_service.domain.errors import IdentityError, NotReadyError, Shuttin
 from identity_service.grpc_api.core.calls import OpenCall, OpenCalls
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import RpcStatus
-from identity_service.grpc_api.limits import Limits
 from identity_service.grpc_api.threads import Threads
+from identity_service.transport.limits import Limits
 
 _SEND: Final = "send_message"
 _NO_MESSAGE: Final = RpcStatus(

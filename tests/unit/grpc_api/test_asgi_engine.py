@@ -12,8 +12,8 @@ import pytest
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.asgi.wire import frame
 from identity_service.grpc_api.engine import Context, ResponseStream, StreamHandler, UnaryHandler
-from identity_service.grpc_api.limits import Bound, Limits, LimitsConfig
 from identity_service.grpc_api.threads import Threads
+from identity_service.transport.limits import Bound, Limits, LimitsConfig
 from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 

@@ -11,8 +11,8 @@ import pytest
 from identity_service.domain.errors import NotReadyError, StoreUnavailableError
 from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.errors import RpcStatus
-from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.senders import Senders
+from identity_service.transport.limits import Limits, LimitsConfig
 from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 

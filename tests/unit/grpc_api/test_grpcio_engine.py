@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from identity_service.grpc_api.grpcio_engine import GrpcioConfig, GrpcioEngine
-from identity_service.grpc_api.limits import Limits, LimitsConfig
+from identity_service.transport.limits import Limits, LimitsConfig
 from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 

@@ -9,11 +9,11 @@ from identity_service.domain.ids import PrincipalId
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.calls import Access, Caller
 from identity_service.grpc_api.engine import ConversationHandler, UnaryHandler
-from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSpec, Pool, Rule
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
 from identity_service.services.verify import StoreReadRequiredError
+from identity_service.transport.limits import Limits, LimitsConfig
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.fakes.event_logs import RecordingEventLog
 

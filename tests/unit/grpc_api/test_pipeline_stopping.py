@@ -12,10 +12,10 @@ from identity_service.domain.errors import NotConfirmedError, StoreFencedError, 
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
-from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.method_spec import Conversation, MethodSpec, Rule, Stream, Unary
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
+from identity_service.transport.limits import Limits, LimitsConfig
 from tests.fakes.caller_gates import OpenGate
 from tests.fakes.event_logs import RecordingEventLog
 

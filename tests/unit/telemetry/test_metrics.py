@@ -12,11 +12,11 @@ from identity_service.adapters.clock import SystemClock
 from identity_service.domain.errors import ConfigurationError, UnsafeStoreError
 from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.domain.log import TokenDenied
-from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.telemetry.logs import StructuredEventLog
 from identity_service.telemetry.metrics import Metrics
+from identity_service.transport.limits import Limits, LimitsConfig
 from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.errors import ServerBusyError
-from identity_service.grpc_api.limits import (
+from identity_service.transport.limits import (
     AddressBusyError,
     Bound,
     Limits,
     LimitsConfig,
     Quota,
 )
-from identity_service.grpc_api.peers import UNIX, Peers
+from identity_service.transport.peers import UNIX, Peers
 from tests.fakes.event_logs import RecordingEventLog
 
 ATTACKER, OTHER, EXEMPT = "192.0.2.1", "192.0.2.2", ""

@@ -1,4 +1,4 @@
-"""TLS of the gRPC port: certificate, key and client authorities, read again when their files change.
+"""TLS of the ports: certificate, key and client authorities, read again when their files change.
 
 Each new connection compares the files with the content in use. New content is used only if it is complete and
 its parts match; until then the last good content stays in use. Open connections are not affected. calls.py

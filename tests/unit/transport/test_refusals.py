@@ -2,7 +2,7 @@
 
 import pytest
 
-from identity_service.grpc_api.refusals import RefusalTurns, Strikes
+from identity_service.transport.refusals import RefusalTurns, Strikes
 
 ADDRESS, OTHER = "192.0.2.1", "192.0.2.2"
 

@@ -10,8 +10,8 @@ from typing import Final
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ports import EventLog
-from identity_service.grpc_api.peers import UNIX, Peers
-from identity_service.grpc_api.refusals import RefusalTurns, Strikes
+from identity_service.transport.peers import UNIX, Peers
+from identity_service.transport.refusals import RefusalTurns, Strikes
 
 _LOG_INTERVAL: Final = 10.0
 """Seconds between two log lines about the same limit."""
