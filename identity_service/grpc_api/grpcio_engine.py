@@ -12,6 +12,7 @@ from identity_service.grpc_api.core.check import why_not
 from identity_service.grpc_api.core.fallback import BlockingServing
 from identity_service.grpc_api.core.receivers import CompletionServing
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
+from identity_service.grpc_api.tls import server_credentials
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
 
@@ -128,7 +129,7 @@ class GrpcioEngine:
         try:
             if self._certificates is None:
                 return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, self._certificates.credentials(ask=ask))
+            return self._server.add_secure_port(address, server_credentials(self._certificates, ask=ask))
         except RuntimeError as error:
             raise ConfigurationError(
                 f"cannot listen on {address}: stop the process that listens there, or change `{setting}`"

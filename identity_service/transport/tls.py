@@ -6,24 +6,14 @@ decides which principal a client certificate proves.
 """
 
 import threading
-import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
-
-import grpc
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import EventLog
 from identity_service.jose.certificates import CertificateFacts, check_authorities, check_pair
 from identity_service.process.file_access import MOUNT_ADVICE, irregular, others_may_read, why_unread
-
-_HANDSHAKE_TIME: Final = 0.25
-"""The number of seconds to wait before a certificate is replaced.
-
-A handshake that has begun stops using the previous certificate within microseconds.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +43,6 @@ class Content:
     key: bytes = field(repr=False)
     client_ca: bytes | None
 
-    def configuration(self, *, ask: bool) -> grpc.ServerCertificateConfiguration:
-        """Return the configuration of gRPC; `ask` = request client certificates."""
-        roots = self.client_ca if ask else None
-        return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)], roots)
-
 
 class Certificates:
     """The certificates in use, which follow the files. Any thread may use it."""
@@ -72,30 +57,6 @@ class Certificates:
         self._refused = ""
         if warning := key_warning(files):
             event_log.record("tls_key_exposed", what=warning)
-
-    def credentials(self, *, ask: bool) -> grpc.ServerCredentials:
-        """Return the credentials of one port.
-
-        With `ask`, every client must present a certificate, if client authorities are set.
-        """
-        # grpcio has only two modes: a certificate is required of every client, or requested of none.
-        ask = ask and self._files.client_ca is not None
-        given = self.latest()
-
-        def fetch() -> grpc.ServerCertificateConfiguration | None:
-            nonlocal given
-            latest = self.latest()
-            if latest is given:
-                return None
-            given = latest
-            # gRPC holds a lock during this call and frees the previous certificate when it returns, even if a
-            # handshake that has just left the lock still reads it; then the process crashes (grpc/grpc issue
-            # 36693). While this call sleeps, no handshake can enter, and those that have left finish.
-            time.sleep(_HANDSHAKE_TIME)
-            return latest.configuration(ask=ask)
-
-        first = given.configuration(ask=ask)
-        return grpc.dynamic_ssl_server_credentials(first, fetch, ask)  # type: ignore[arg-type]  # None = no change
 
     def expire_time(self) -> datetime:
         """Return the time at which the server's certificate expires."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import grpc
 
+from identity_service.grpc_api.tls import server_credentials
 from identity_service.transport.tls import Certificates, Content, TlsFiles
 from tests.fakes.event_logs import RecordingEventLog
 from tests.tls import Certifier
@@ -50,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         certificates = Renewed(Path(folder))
         server = grpc.server(ThreadPoolExecutor(2))
-        port = server.add_secure_port("127.0.0.1:0", certificates.credentials(ask=False))
+        port = server.add_secure_port("127.0.0.1:0", server_credentials(certificates, ask=False))
         server.start()
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
