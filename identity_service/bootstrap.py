@@ -43,12 +43,13 @@ from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.server import Server
 from identity_service.grpc_api.threads import Pools
 from identity_service.grpc_api.trust import TrustServicer
-from identity_service.grpc_api.trust_messages import WatchRenderer, max_age
+from identity_service.grpc_api.trust_messages import WatchRenderer
 from identity_service.process import thread_limit
 from identity_service.process.background import BackgroundThread, Run, every
 from identity_service.replication.follower import Follower
 from identity_service.replication.replica import Replica
 from identity_service.services.admin.administration import Administration
+from identity_service.services.key_set import max_age
 from identity_service.services.rotation import keep_keys
 from identity_service.services.setup import Initialised, initialise
 from identity_service.services.watch import WatchHub

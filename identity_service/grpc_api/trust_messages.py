@@ -1,12 +1,10 @@
 """Converters of TrustService: keys, facts and heartbeats to wire messages. Implements the port Renderer."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from identity_service.domain.ids import Link, base64url
+from identity_service.domain.ids import Link
 from identity_service.domain.keys import KeyPurpose, KeyState, PublishedKey
 from identity_service.domain.log import (
     Change,
@@ -16,9 +14,9 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
+from identity_service.services.key_set import key_set_document
 from identityapi.v1 import trust_service_pb2 as pb
 
-_LONGEST_MAX_AGE: Final = timedelta(minutes=20)
 _PURPOSES: Final = {
     KeyPurpose.SIGN: pb.KEY_PURPOSE_SIGN,
     KeyPurpose.REFRESH: pb.KEY_PURPOSE_REFRESH,
@@ -33,22 +31,10 @@ _STATES: Final = {
 _RESTARTED: Final = pb.WatchResponse(restarted=True).SerializeToString()
 
 
-def max_age(publish_before: timedelta) -> timedelta:
-    """Return the time for which clients may cache the keys: a third of `publish_before`, at most 20 minutes.
-
-    A cached copy then contains a key well before that key signs.
-    """
-    return min(publish_before / 3, _LONGEST_MAX_AGE)
-
-
 def from_keys(keys: Sequence[PublishedKey], max_age: timedelta) -> pb.KeySet:
-    """Convert public keys to a KeySet.
-
-    The etag depends on the keys only, not on their states.
-    """
-    jwks = json.dumps({"keys": [json.loads(key.public_jwk) for key in keys if key.public_jwk is not None]})
-    etag = base64url(hashlib.sha256(jwks.encode()).digest()[:16])
-    return pb.KeySet(jwks=jwks, etag=etag, max_age=max_age, keys=map(from_key, keys))
+    """Convert public keys to a KeySet."""
+    document = key_set_document(keys)
+    return pb.KeySet(jwks=document.jwks, etag=document.etag, max_age=max_age, keys=map(from_key, keys))
 
 
 def from_key(key: PublishedKey) -> pb.PublishedKey:
