@@ -53,6 +53,11 @@ class Settings(LimitSettings):
         description="URL: sqlite:///path, redis://, redis+sentinel://, redis+cluster://; rediss for TLS",
     )
     listen: str = Field("127.0.0.1:50051", description="host:port of the gRPC server; port 0 = a free one")
+    http_listen: str = Field(
+        "",
+        description="host:port of OAuth 2.0, the key set and probes over HTTP; empty = none; with the engine "
+        "envoy it may be that of `listen`",
+    )
     metrics_listen: str = Field("", description="host:port of /metrics for Prometheus; empty = none")
     workers: int = Field(
         0,
@@ -269,7 +274,7 @@ class Settings(LimitSettings):
             raise ValueError("must be unsynced, local or replicas:N with N from 1 to 99")
         return value
 
-    @field_validator("listen", "metrics_listen", "mtls_listen")
+    @field_validator("listen", "http_listen", "metrics_listen", "mtls_listen")
     @classmethod
     def _check_listen(cls, value: str, info: ValidationInfo) -> str:
         _, colon, port = value.rpartition(":")
@@ -301,14 +306,25 @@ class Settings(LimitSettings):
             yield "master_key: set either this or master_key_file, not both"
         if self.other_master_key is not None and self.other_master_key_file is not None:
             yield "other_master_key: set either this or other_master_key_file, not both"
-        if not self.insecure and not self.tls_certificate and not is_loopback(self.listen):
-            yield (
-                "listen: is beyond loopback, and tokens would cross the network unencrypted; set "
-                "tls_certificate and tls_key, or insecure = true (--insecure) if a proxy terminates TLS"
-            )
+        for name, address in (("listen", self.listen), ("http_listen", self.http_listen)):
+            if address and not self.insecure and not self.tls_certificate and not is_loopback(address):
+                yield (
+                    f"{name}: is beyond loopback, and tokens would cross the network unencrypted; set "
+                    "tls_certificate and tls_key, or insecure = true (--insecure) if a proxy terminates TLS"
+                )
         if not self.insecure and self.metrics_listen and not is_loopback(self.metrics_listen):
             yield "metrics_listen: is beyond loopback, without TLS; set insecure = true to allow it"
+        yield from self._wrong_addresses()
         yield from self._wrong_tls()
+
+    def _wrong_addresses(self) -> Iterator[str]:
+        """Report two settings with the same address; port 0 stands for another port each time."""
+        if not self.http_listen or self.http_listen.endswith(":0"):
+            return
+        if self.http_listen == self.mtls_listen:
+            yield "http_listen: is the address of mtls_listen; name another port"
+        if self.http_listen == self.listen and not self.shares_port:
+            yield "http_listen: only the engine envoy serves HTTP on the port of `listen`; name another port"
 
     def _wrong_tls(self) -> Iterator[str]:
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -337,6 +353,11 @@ class Settings(LimitSettings):
     def issuer_names(self) -> IssuerNames:
         """Return the issuer names of this service, the current one and the former ones."""
         return IssuerNames(self.issuer, self.accepted_issuers)
+
+    @property
+    def shares_port(self) -> bool:
+        """Return whether the port of `listen` serves HTTP, too."""
+        return self.engine == "envoy" and self.http_listen == self.listen
 
     @property
     def callers_prove_themselves(self) -> bool:

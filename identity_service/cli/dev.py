@@ -31,6 +31,8 @@ _FOLDER: Final = Path("var")
 _MASTER_KEY: Final = _FOLDER / "master.key"
 _AUDIENCE: Final = "demo-api"
 _SCOPES: Final = ("read", "write")
+_HTTP_LISTEN: Final = "127.0.0.1:8080"
+_FREE_PORT: Final = "127.0.0.1:0"
 _QUICKSTART: Final = Path("examples/quickstart.py")
 """The example program in a checkout, which is the working directory of `make run`."""
 
@@ -38,7 +40,8 @@ _QUICKSTART: Final = Path("examples/quickstart.py")
 def flags(loaded: LoadedSettings) -> dict[str, object]:
     """Return the settings that `--dev` adds to those that the operator has set.
 
-    They are: console logs on a terminal, gRPC reflection, and a master key in `var/`, created if missing.
+    They are: console logs on a terminal, gRPC reflection, a master key in `var/`, created if missing, and
+    HTTP on 127.0.0.1:8080, or on a free port if `listen` is set, since several services may then run.
     """
     _FOLDER.mkdir(mode=0o700, exist_ok=True)
     settings = loaded.settings
@@ -47,6 +50,8 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
         added["log_format"] = "console"
     if loaded.sources["reflection"] == "default":
         added["reflection"] = True
+    if loaded.sources["http_listen"] == "default":
+        added["http_listen"] = _HTTP_LISTEN if loaded.sources["listen"] == "default" else _FREE_PORT
     if settings.master_key is None and settings.master_key_file is None:
         if not _MASTER_KEY.exists():
             write_private(_MASTER_KEY, secrets.token_urlsafe(32))

@@ -20,6 +20,12 @@ PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
         ({**PAIR, "require_caller_auth": False}, "require_caller_auth: is always on with TLS"),
         ({**PAIR, "tls_client_ca": Path("ca.pem"), "mtls_listen": "nowhere"}, "must be host:port"),
         ({"listen": "0.0.0.0:50051"}, "set tls_certificate and tls_key"),
+        ({"http_listen": "0.0.0.0:8080"}, "http_listen: is beyond loopback"),
+        ({"http_listen": "127.0.0.1:50051"}, "http_listen: only the engine envoy serves HTTP on the port"),
+        (
+            {**PAIR, "tls_client_ca": Path("ca.pem"), "mtls_listen": "[::1]:1", "http_listen": "[::1]:1"},
+            "http_listen: is the address of mtls_listen",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, object], message: str) -> None:
@@ -29,6 +35,23 @@ def test_settings_that_contradict_each_other_are_refused(values: dict[str, objec
 
 def test_with_tls_it_may_listen_beyond_loopback() -> None:
     assert Settings(listen="0.0.0.0:50051", **PAIR).listen == "0.0.0.0:50051"
+
+
+def test_with_tls_it_may_serve_http_beyond_loopback() -> None:
+    assert Settings(http_listen="0.0.0.0:8443", **PAIR).http_listen == "0.0.0.0:8443"
+
+
+@pytest.mark.parametrize(
+    ("values", "shared"),
+    [
+        ({"engine": "envoy", "http_listen": "127.0.0.1:50051"}, True),
+        ({"engine": "envoy", "http_listen": "127.0.0.1:8080"}, False),
+        ({"engine": "envoy"}, False),
+        ({"listen": "127.0.0.1:0", "http_listen": "127.0.0.1:0"}, False),
+    ],
+)
+def test_only_envoy_serves_grpc_and_http_on_one_port(values: dict[str, object], shared: bool) -> None:
+    assert Settings(**values).shares_port is shared
 
 
 def test_metrics_stay_on_loopback_since_they_have_no_tls() -> None:
