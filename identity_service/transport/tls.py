@@ -49,7 +49,8 @@ class Certificates:
 
     def __init__(self, files: TlsFiles, event_log: EventLog) -> None:
         """Read the files. Raises ConfigurationError if one is unreadable or they do not match."""
-        self._files = files
+        self.files = files
+        """The paths of the files."""
         self._event_log = event_log
         self._lock = threading.Lock()
         self._content = _read(files)
@@ -72,9 +73,9 @@ class Certificates:
         with self._lock:
             try:
                 # Compare the content: the modification time may not change, and a handshake costs far more.
-                found = _read(self._files)
+                found = _read(self.files)
                 if found != self._content:
-                    self._facts = _check(found, self._files)
+                    self._facts = _check(found, self.files)
                     self._content = found
                     expire_time = self._facts.certificate.expire_time.isoformat()
                     self._event_log.record("tls_reloaded", expire_time=expire_time)

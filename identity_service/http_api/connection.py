@@ -1,0 +1,156 @@
+"""One connection of the HTTP listener: uvicorn's, with limits on slow clients.
+
+uvicorn bounds neither how long a client may take to send its headers, nor how long it may take to read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any, Final
+
+import h11
+import structlog
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from identity_service.domain.errors import ServerBusyError
+from identity_service.transport.limits import Limits
+
+_LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_BUSY: Final = (
+    b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+)
+
+
+class Connection(H11Protocol):
+    """A connection whose client has `request_timeout` for its headers, and `send_timeout` to read.
+
+    From the first byte of a request until its headers are complete, it counts toward `max_receives`; the
+    application counts the rest of the request.
+    """
+
+    def __init__(self, config: Config, state: ServerState, limits: Limits) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self.lost = asyncio.Event()
+        """Set when the connection has ended."""
+        self._limits = limits
+        self._address = ""
+        self._reading: asyncio.TimerHandle | None = None
+        """Runs while the client has to send the headers of a request."""
+        self._writing: asyncio.TimerHandle | None = None
+        """Runs while the client has to read."""
+        self._is_counted = False
+        self._is_brief = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Begin to wait for the first request."""
+        super().connection_made(transport)
+        # Any byte that the client does not read at once pauses the writing, and so starts the timer.
+        transport.set_write_buffer_limits(high=1, low=0)
+        host, port = self.client or ("", 0)
+        if host:
+            kind = "ipv6" if ":" in host else "ipv4"
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            self._address = self._limits.peers.address_of(f"{kind}:{address}")
+        self._reading = self._later(self._limits.config.request_timeout.total_seconds(), self._end_reading)
+
+    def data_received(self, data: bytes) -> None:
+        """Read a part of a request; wait for the rest of its headers unless they are complete."""
+        self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
+        super().data_received(data)
+        if self.transport.is_closing() or self._is_answering:
+            self._stop_waiting()
+        elif not self._is_counted:
+            self._start_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Release what the connection counts for."""
+        super().connection_lost(exc)
+        self._stop_waiting()
+        self.resume_writing()
+        self.lost.set()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        if self._writing is None:
+            self._writing = self._later(self._limits.config.send_timeout.total_seconds(), self._end_writing)
+
+    def resume_writing(self) -> None:
+        """Note that the client has read all that was sent."""
+        super().resume_writing()
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a malformed request, if an answer is still possible, and close the connection."""
+        log: Any = structlog.get_logger("identity.http")
+        log.info("http", status=400, reason="MALFORMED_REQUEST")
+        try:
+            super().send_400_response(msg)
+        except h11.LocalProtocolError:  # it has been answered already, or is being answered
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close the connection, or let it end with the answer that is being made."""
+        try:
+            super().shutdown()
+        except h11.LocalProtocolError:
+            self.transport.close()
+
+    @property
+    def _is_answering(self) -> bool:
+        return bool(self.cycle) and not self.cycle.response_complete  # None before the first request
+
+    def _start_waiting(self) -> None:
+        """Count a request whose headers are incomplete, or refuse it."""
+        limits = self._limits
+        try:
+            self._is_brief = limits.begin_receiving(self._address)
+        except ServerBusyError:
+            self._close(_BUSY)
+            return
+        self._is_counted = True
+        if self._is_brief:
+            self._cancel_reading()
+            self._reading = self._later(limits.receive_grace, self._end_reading)
+        elif self._reading is None:
+            self._reading = self._later(limits.config.request_timeout.total_seconds(), self._end_reading)
+
+    def _stop_waiting(self) -> None:
+        self._cancel_reading()
+        if self._is_counted:
+            self._is_counted = False
+            self._limits.receives.release(self._address)
+
+    def _end_reading(self) -> None:
+        """Close the connection, whose request has not arrived in time."""
+        answer = b""
+        if self._is_counted and self._is_brief:
+            self._limits.end_grace(self._address)
+            answer = _BUSY
+        elif self._is_counted:
+            self._limits.hit("request_timeout", self._address)
+            answer = _LATE
+        self._close(answer)
+
+    def _end_writing(self) -> None:
+        """Abort the connection, whose client has not read an answer in time."""
+        self._limits.hit("send_timeout", self._address)
+        self.transport.abort()
+
+    def _close(self, answer: bytes) -> None:
+        """Close the connection, after this answer unless the request has been answered already."""
+        if answer and self.conn.their_state is h11.IDLE and not self.transport.is_closing():
+            self.transport.write(answer)
+        self.transport.close()
+
+    def _cancel_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _later(self, seconds: float, then: Callable[[], None]) -> asyncio.TimerHandle:
+        return self.loop.call_later(seconds, then)

@@ -1,0 +1,218 @@
+"""The HTTP listener under the grpcio engine: uvicorn's protocol on an event loop in a thread of the process.
+
+It accepts connections itself, so that it counts them before the handshake of TLS, and each handshake presents
+the latest certificate.
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.http_api.app import MAX_HEADER_BYTES, HttpApp
+from identity_service.http_api.connection import Connection
+from identity_service.http_api.tls import TlsContexts
+from identity_service.process.background import BackgroundThread
+from identity_service.transport.limits import Limits
+from identity_service.transport.tls import Certificates
+
+_BACKLOG: Final = 1024
+_KEEP_ALIVE: Final = 75
+"""Seconds after which a connection without a request is closed; load balancers keep one for 60 s."""
+_ACCEPT_PAUSE: Final = 0.1
+"""Seconds until the next try to accept a connection if the process may open no further file."""
+_FLUSH: Final = 0.5
+"""Seconds that answers have to leave the process once no request is in progress."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpListenerConfig:
+    """The address of the listener, and its limits beside those of `Limits`."""
+
+    listen: str
+    """host:port; port 0 stands for a free port."""
+    max_connections: int = 20_000
+    """A further connection is closed as soon as it is opened."""
+    share_port: bool = False
+    """Whether other processes of this service listen on the same port (SO_REUSEPORT)."""
+
+
+class HttpListener:
+    """Listens, and serves an application in a thread of its own."""
+
+    def __init__(
+        self,
+        app: HttpApp,
+        config: HttpListenerConfig,
+        limits: Limits,
+        certificates: Certificates | None = None,
+    ) -> None:
+        """Create a listener that does not listen yet. Raises ConfigurationError.
+
+        Args:
+            app: the application.
+            config: the address and limits.
+            limits: bound slow clients.
+            certificates: the certificates that it presents; None = plain text.
+        """
+        self._app = app
+        self._config = config
+        self._limits = limits
+        self._tls = TlsContexts(certificates) if certificates is not None else None
+        self._uvicorn = _uvicorn_config(app)
+        self._state = ServerState()
+        self._tasks: set[asyncio.Task[None]] = set()
+        """One for each connection, from the time that it is accepted."""
+        self._socket: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._ended: asyncio.Event | None = None
+        self._thread = BackgroundThread("identity-http", self._run, lambda: self._call(self._end))
+
+    def start(self) -> int:
+        """Listen and return the port. Raises ConfigurationError if the address cannot be bound."""
+        self._socket = listening = _bound(self._config)
+        self._thread.start()
+        port: int = listening.getsockname()[1]
+        return port
+
+    def stop_accepting(self) -> None:
+        """Close the port and the connections without a request; requests in progress go on."""
+        self._call(self._close_port)
+
+    def close(self, timeout: float) -> None:
+        """Close all connections, and wait at most `timeout` seconds for the end of the thread."""
+        self._thread.close()
+        self._thread.join(timeout)
+        if self._socket is not None:
+            self._socket.close()
+
+    def _call(self, step: Callable[[], None]) -> None:
+        """Run a step on the event loop, unless that has not begun or has ended."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(step)
+
+    def _end(self) -> None:
+        if self._ended is not None:
+            self._ended.set()
+
+    def _close_port(self) -> None:
+        if self._accepting is not None:
+            self._accepting.cancel()
+        for connection in list(self._state.connections):
+            connection.shutdown()
+
+    def _run(self, stopping: threading.Event) -> None:
+        with asyncio.Runner() as runner:
+            runner.run(self._serve(stopping))
+
+    async def _serve(self, stopping: threading.Event) -> None:
+        """Accept connections until told to end. Raises the error by which that failed."""
+        self._ended, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        self._accepting = accepting = self._loop.create_task(self._accept())
+        ending = self._loop.create_task(self._ended.wait())
+        if not stopping.is_set():
+            await asyncio.wait({accepting, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if accepting.done() and not accepting.cancelled():
+                accepting.result()
+            await ending
+        self._close_port()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_FLUSH)
+        for connection in list(self._state.connections):
+            connection.transport.abort()
+
+    async def _accept(self) -> None:
+        """Accept connections until cancelled; then close the port."""
+        listening = self._socket
+        if listening is None:
+            raise AssertionError("it does not listen")
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                try:
+                    accepted, _ = await loop.sock_accept(listening)
+                except OSError:  # the client has gone already, or the process may open no further file
+                    await asyncio.sleep(_ACCEPT_PAUSE)
+                    continue
+                if len(self._tasks) >= self._config.max_connections:
+                    accepted.close()
+                    continue
+                task = loop.create_task(self._serve_connection(accepted))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        except asyncio.CancelledError:
+            listening.close()
+            raise
+
+    async def _serve_connection(self, accepted: socket.socket) -> None:
+        """Do the handshake of TLS, and wait for the end of the connection."""
+        loop = asyncio.get_running_loop()
+        connection = Connection(self._uvicorn, self._state, self._limits)
+        limits = self._limits.config
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            # In a thread, since it reads files.
+            context = await loop.run_in_executor(None, self._tls.latest)
+            tls = {
+                "ssl": context,
+                "ssl_handshake_timeout": limits.request_timeout.total_seconds(),
+                "ssl_shutdown_timeout": limits.send_timeout.total_seconds(),
+            }
+        try:
+            await loop.connect_accepted_socket(lambda: connection, accepted, **tls)
+        except OSError:  # the handshake failed, or took too long
+            return
+        await connection.lost.wait()
+
+
+def _bound(config: HttpListenerConfig) -> socket.socket:
+    """Return a socket that listens. Raises ConfigurationError if the address cannot be bound."""
+    host, _, port = config.listen.rpartition(":")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with ExitStack() as stack:
+            listening = stack.enter_context(socket.socket(family, kind))
+            listening.setblocking(False)  # noqa: FBT003  # has no keyword
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if config.share_port:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listening.bind(address)
+            listening.listen(_BACKLOG)
+            stack.pop_all()
+            return listening
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {config.listen} ({error.strerror}): stop the process that listens there, or "
+            "change `http_listen`"
+        ) from error
+
+
+def _uvicorn_config(app: HttpApp) -> Config:
+    """Return the configuration of uvicorn: it logs nothing, and believes no header about the client."""
+    config = Config(
+        app,
+        interface="asgi3",
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
+    config.load()
+    return config

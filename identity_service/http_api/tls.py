@@ -1,0 +1,44 @@
+"""Certificates as Python's ssl takes them: each new connection gets those of the files."""
+
+import ssl
+import threading
+
+from identity_service.domain.errors import ConfigurationError
+from identity_service.transport.tls import Certificates, Content
+
+
+class TlsContexts:
+    """The context of new connections, which follows the certificates. Any thread may use it."""
+
+    def __init__(self, certificates: Certificates) -> None:
+        """Load the certificates. Raises ConfigurationError if OpenSSL does not accept them."""
+        self._certificates = certificates
+        self._lock = threading.Lock()
+        self._content: Content | None = None
+        self._context = self.latest()
+
+    def latest(self) -> ssl.SSLContext:
+        """Return the context for a new connection; reads the files.
+
+        If the files change while they are read, the previous context is returned.
+        """
+        with self._lock:
+            content = self._certificates.latest()
+            if content is self._content:
+                return self._context
+            try:
+                self._context = self._load()
+                self._content = content
+            except OSError as error:  # includes SSLError
+                if self._content is None:
+                    raise ConfigurationError(f"tls_certificate, tls_key: {error}") from error
+            return self._context
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        files = self._certificates.files
+        # The module loads from files only. A password, so that it never asks for one on a terminal.
+        context.load_cert_chain(files.certificate, files.key, password=b"")
+        return context
