@@ -5,15 +5,18 @@ settings → store → replica ← follower        (memory follows the log)   op
            use cases: issue, verify, refresh, revoke, administration    wiring.py
                       ↓
            servicers → methods → pipeline → engine                      here
+           endpoints → HTTP application → listener                      http.py
 """
 
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.password_hashing import end_processes
@@ -58,6 +61,11 @@ from identity_service.telemetry import logs
 from identity_service.telemetry.metrics import Metrics
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
+
+if TYPE_CHECKING:
+    from identity_service.composition.http import AsgiApp
+    from identity_service.http_api.app import HttpApp
+    from identity_service.http_api.listener import HttpListener
 
 _HEALTH_INTERVAL = 0.25
 """Seconds between two updates of the health status."""
@@ -192,6 +200,10 @@ class Service:
         self._hub = hub = WatchHub(replica, use.keys, parts.clock, renderer, queue=queue)
         replica.follow(hub)
         replica.subscribe(hub.on_change)
+        self._http_app: HttpApp | None = None
+        self._http: HttpListener | None = None
+        self.http_port = 0
+        """The port of `http_listen`, if this process listens on it itself; known after `start`."""
         senders = Senders(
             limits=limits, heartbeat=settings.watch_heartbeat, send_heartbeats=hub.send_heartbeats
         )
@@ -199,7 +211,7 @@ class Service:
         files = tls_files(settings)
         self.certificates = None if files is None else Certificates(files, event_log)
         """The server's TLS certificates; None = no TLS."""
-        self.app: AsgiEngine | None = None
+        self.app: AsgiApp | None = None
         """The ASGI application; None unless `behind_asgi`."""
         engine: Engine
         if behind_asgi:
@@ -232,6 +244,20 @@ class Service:
             limits,
             reflection=settings.reflection,
         )
+        if settings.http_listen:
+            self._wire_http(parts, use, pools.work, share_port=share_port)
+
+    def _wire_http(self, parts: Parts, use: UseCases, pool: Executor, *, share_port: bool) -> None:
+        """Create the application of the HTTP API, and its listener unless an ASGI server listens."""
+        # Imported here, since the libraries take megabytes that most processes do not need.
+        from identity_service.composition.http import GrpcOrHttp, http_app, http_listener
+
+        settings, limits = parts.settings, self._limits
+        self._http_app = app = http_app(parts, use, pool, limits, self._server.is_serving)
+        if self.app is not None:
+            self.app = GrpcOrHttp(self.app, app, settings)
+        else:
+            self._http = http_listener(app, settings, limits, self.certificates, share_port=share_port)
 
     @thread_limit.named()
     def start(self) -> int:
@@ -243,6 +269,9 @@ class Service:
         replica, follower, use = self._replica, self._follower, self._use
         try:
             port = self._server.start()
+            if self._http is not None:
+                self.http_port = self._http.start()
+                self._closing.callback(self._http.close, _JOIN_TIMEOUT)
             if self._settings.metrics_listen:
                 self._metrics.serve(self._settings.metrics_listen)
             follower.load()
@@ -276,7 +305,22 @@ class Service:
         the others, and raises its error.
         """
         with self._closing:
-            return self._server.stop(self._settings.drain_grace if grace is None else grace)
+            try:
+                return self._drain(self._settings.drain_grace if grace is None else grace)
+            finally:
+                self._server.stop()
+
+    def _drain(self, grace: timedelta) -> bool:
+        """Let calls and HTTP requests in progress finish; return whether all did within `grace`."""
+        end = time.monotonic() + grace.total_seconds()
+        if self._http_app is not None:
+            self._http_app.begin_drain()
+        if self._http is not None:
+            self._http.stop_accepting()
+        done = self._server.drain(grace)
+        if self._http_app is not None:
+            done = self._http_app.drain(max(0.0, end - time.monotonic())) and done
+        return done
 
     def _start_thread(
         self, name: str, run: Run, wake: Callable[[], None] = lambda: None, *, ends_first: bool = False

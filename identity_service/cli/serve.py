@@ -16,13 +16,13 @@ from identity_service.cli.tls_check import warn_of_dates
 from identity_service.composition import opening
 from identity_service.domain.errors import ConfigurationError
 from identity_service.process import last_resort, thread_limit
-from identity_service.process.addresses import reserved
 from identity_service.process.signals import SignalThread
 from identity_service.serving import server_process
 from identity_service.serving.workers import Workers
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
+_PLACES: Final = ("listen", "mtls_listen", "http_listen")
 _THREADS: Final = {"grpcio": 24, "envoy": 32}
 """For each engine, the number of threads that a serving process has, including those of gRPC or Envoy, and a
 few to spare."""
@@ -47,6 +47,9 @@ def serve(
     listen: Annotated[
         str | None, typer.Option(help="host:port to listen on; port 0 picks a free port.")
     ] = None,
+    http_listen: Annotated[
+        str | None, typer.Option(help="host:port for HTTP: OAuth 2.0, the key set, probes.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Number of worker processes; SIGHUP replaces them one by one.")
     ] = None,
@@ -63,7 +66,7 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish the calls in progress and exit 0."""
     flags: dict[str, object] = {"store": store, "listen": listen, "workers": workers}
-    flags |= {"engine": engine, "insecure": insecure or None}
+    flags |= {"engine": engine, "insecure": insecure or None, "http_listen": http_listen}
     with failures(as_json=False):
         if dev_mode:
             flags |= dev.flags(load(config, **flags))
@@ -76,11 +79,14 @@ def serve(
         check_store(settings)
         warn_of_dates(settings)
 
-        def announce(port: int) -> None:
+        def announce(port: int, http_port: int) -> None:
             host, count = settings.listen.rpartition(":")[0], settings.workers
             tls = " with TLS" if settings.tls_certificate is not None else ""
             by = f" by {count} workers" if count else ""
             say(f"identity-service: serving on {host}:{port}{tls}{by}, store {opening.store_name(settings)}")
+            if http_port:
+                scheme, http_host = "https" if tls else "http", settings.http_listen.rpartition(":")[0]
+                say(f"identity-service: HTTP on {scheme}://{http_host}:{http_port}")
             if dev_mode:
                 dev.print_calls(f"{host}:{port}", settings, demo)
 
@@ -90,12 +96,11 @@ def serve(
             fail(server_process.CUT_OFF, Exit.FAILED)
 
 
-def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Callable[[int], None]) -> None:
+def _supervise(settings: Settings, reload: Callable[[], Settings], announce: server_process.Announce) -> None:
     """Serve with workers until told to stop; on SIGHUP, reload the settings and replace the workers."""
     with contextlib.ExitStack() as stack:
-        places = {"listen": stack.enter_context(reserved(settings.listen))}
-        if settings.mtls_listen:
-            places["mtls_listen"] = stack.enter_context(reserved(settings.mtls_listen))
+        plan = opening.reserve_addresses(settings, stack)
+        places = {name: getattr(plan, name) for name in _PLACES}
         workers = Workers(
             server_process.work,
             logs.StructuredEventLog(),
@@ -105,7 +110,7 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
 
         def renewed() -> Settings:
             found = reload()
-            for name in ("listen", "mtls_listen", "workers"):
+            for name in (*_PLACES, "workers"):
                 if getattr(found, name) != getattr(settings, name):
                     raise ConfigurationError(f"{name}: a change takes effect only after a restart")
             check_store(found)
@@ -121,7 +126,7 @@ def _supervise(settings: Settings, reload: Callable[[], Settings], announce: Cal
 
         stops = dict.fromkeys((signal.SIGTERM, signal.SIGINT), stop)
         SignalThread({**stops, signal.SIGHUP: lambda: workers.renew(renewed)})
-        port = int(places["listen"].rpartition(":")[2])
-        code = workers.run(settings.model_copy(update=places), lambda: announce(port))
+        port, http_port = (int(place.rpartition(":")[2] or 0) for place in (plan.listen, plan.http_listen))
+        code = workers.run(plan, lambda: announce(port, http_port))
     if code:
         raise typer.Exit(code)

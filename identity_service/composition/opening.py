@@ -1,7 +1,7 @@
 """Opens the store and the keys that the settings name, and translates the settings for other parts."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from identity_service.jose.jwks import MAX_SET_BYTES
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
+from identity_service.process.addresses import reserved
 from identity_service.replication.maintenance import retention_for
 from identity_service.replication.replica import ReplicaConfig
 from identity_service.services.admin.administration import Administration
@@ -139,6 +140,25 @@ def store_file(settings: Settings) -> Path | None:
     scheme, _, rest = settings.store.partition("://")
     path = rest.removeprefix("/")
     return Path(path) if scheme == "sqlite" and path != MEMORY else None
+
+
+def reserve_addresses(settings: Settings, stack: ExitStack) -> Settings:
+    """Reserve the addresses on which clients connect until the stack is closed.
+
+    Returns the settings with the ports that stand for port 0. Raises ConfigurationError if one is taken.
+    """
+    found = {
+        name: stack.enter_context(reserved(address, name))
+        for name, address in (
+            ("listen", settings.listen),
+            ("mtls_listen", settings.mtls_listen),
+            ("http_listen", "" if settings.shares_port else settings.http_listen),
+        )
+        if address
+    }
+    if settings.shares_port:
+        found["http_listen"] = found["listen"]
+    return settings.model_copy(update=found)
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

@@ -78,7 +78,9 @@ class UseCases:
         self.directory = Directory(store.records)
         replica.subscribe(self.keys.on_change)
         replica.subscribe(self.directory.on_change)
-        issuers = Issuers(store.records, parts.issuer_keys, parts.event_log, own=settings.issuer_names)
+        self.issuers = issuers = Issuers(
+            store.records, parts.issuer_keys, parts.event_log, own=settings.issuer_names
+        )
         replica.subscribe(issuers.on_change)
         self.trail = StoredTrail(
             store.audit,

@@ -36,6 +36,8 @@ class Listening:
     tls: bool = False
     ask: bool = False
     """True if clients must present a certificate that the configured authorities have issued."""
+    http: bool = False
+    """True if it serves HTTP/1.1 as well as HTTP/2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ def _http(port: Listening, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
     manager = {
         "@type": f"{TYPES}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": port.name,
-        "codec_type": "HTTP2",
+        "codec_type": "AUTO" if port.http else "HTTP2",
         "max_request_headers_kb": _MAX_HEADERS_KIB,
         "drain_timeout": duration(config.drain_grace),
         "generate_request_id": False,
@@ -125,7 +127,7 @@ def _filters(app: str) -> Any:
 
 def _tls(port: Listening, directory: Path) -> dict[str, Any]:
     common: dict[str, Any] = {
-        "alpn_protocols": ["h2"],
+        "alpn_protocols": ["h2", "http/1.1"] if port.http else ["h2"],
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
         "tls_certificate_sds_secret_configs": [secret_source(directory, SERVER)],
     }

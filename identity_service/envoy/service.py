@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import Final
 
-from identity_service.composition.opening import tls_files
+from identity_service.composition.opening import reserve_addresses, tls_files
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import EventLog
 from identity_service.envoy.certificates import hand_over
@@ -16,7 +16,6 @@ from identity_service.envoy.limits import EnvoyLimits, default_memory
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import PATIENCE, EnvoyProcess
 from identity_service.process import last_resort
-from identity_service.process.addresses import reserved
 from identity_service.settings import Settings
 from identity_service.transport.tls import Certificates
 
@@ -50,6 +49,8 @@ class EnvoyService:
         self._on_end = ended
         self._stack = ExitStack()
         self._envoy: EnvoyProcess | None = None
+        self.http_port = 0
+        """The port of `http_listen`; 0 until `start` has returned, or if there is none."""
         self._died = False
         self._stopping = False
 
@@ -91,12 +92,13 @@ class EnvoyService:
 
     def _start(self) -> int:
         settings = self._settings
-        addresses = self._addresses()
+        if not self._share_port:  # else the caller has reserved the addresses
+            settings = reserve_addresses(settings, self._stack)
         self._envoy = envoy = EnvoyProcess()
         files = tls_files(settings)
         if files is not None:
             hand_over(Certificates(files, self._event_log).latest(), envoy.directory)
-        envoy.launch(_APP, ports(settings, addresses), envoy_config(settings))
+        envoy.launch(_APP, ports(settings), envoy_config(settings))
         try:
             envoy.pipe.send(Plan(settings=settings, python=sys.executable))
             error = envoy.pipe.recv()
@@ -105,12 +107,9 @@ class EnvoyService:
         if error is not None:
             raise error
         envoy.await_listening(self._note_end)
-        return int(addresses[0].rpartition(":")[2])
-
-    def _addresses(self) -> Sequence[str]:
-        """Return the addresses of the settings, reserved for this process unless the caller reserved them."""
-        wanted = [address for address in (self._settings.listen, self._settings.mtls_listen) if address]
-        return wanted if self._share_port else [self._stack.enter_context(reserved(one)) for one in wanted]
+        if settings.http_listen:
+            self.http_port = _port_of(settings.http_listen)
+        return _port_of(settings.listen)
 
     def _note_end(self, code: int) -> None:
         self._died = not self._stopping
@@ -124,17 +123,25 @@ class EnvoyService:
         self._stack.close()
 
 
+def _port_of(address: str) -> int:
+    return int(address.rpartition(":")[2])
+
+
 def _seconds_until(deadline: float) -> float:
     """Return the seconds until the deadline, and at least 0.1."""
     return max(_MIN_TIMEOUT, deadline - time.monotonic())
 
 
-def ports(settings: Settings, addresses: Sequence[str]) -> Sequence[Listening]:
-    """Return the ports of the service; `addresses` are those of `listen` and, if set, `mtls_listen`."""
+def ports(settings: Settings) -> Sequence[Listening]:
+    """Return the ports of the service."""
     tls, mutual = settings.tls_certificate is not None, settings.tls_client_ca is not None
-    first = Listening(name="listen", address=addresses[0], tls=tls, ask=mutual and not settings.mtls_listen)
-    others = [Listening(name="mtls_listen", address=other, tls=True, ask=True) for other in addresses[1:]]
-    return [first, *others]
+    ask, shared = mutual and not settings.mtls_listen, settings.shares_port
+    found = [Listening(name="listen", address=settings.listen, tls=tls, ask=ask, http=shared)]
+    if settings.mtls_listen:
+        found.append(Listening(name="mtls_listen", address=settings.mtls_listen, tls=True, ask=True))
+    if settings.http_listen and not shared:
+        found.append(Listening(name="http_listen", address=settings.http_listen, tls=tls, http=True))
+    return found
 
 
 def envoy_config(settings: Settings) -> EnvoyConfig:

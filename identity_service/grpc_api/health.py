@@ -52,6 +52,11 @@ class HealthServicer:
         self._watches: dict[str, set[_Watch]] = {}
         self._final = False
 
+    @property
+    def is_serving(self) -> bool:
+        """Return whether the status of the server as a whole is SERVING."""
+        return bool(self._statuses.get("") == health_pb2.HealthCheckResponse.SERVING)
+
     def set(self, service: str, status: int) -> None:
         """Change the status of a service and notify its watchers. Ignored after a graceful shutdown began."""
         with self._lock:

@@ -65,14 +65,20 @@ class Server:
         for name in ("", *SERVICES):
             self._health.set(name, status)
 
-    def stop(self, grace: timedelta) -> bool:
+    def is_serving(self) -> bool:
+        """Return whether grpc.health.v1 reports SERVING for the server."""
+        return self._health.is_serving
+
+    def drain(self, grace: timedelta) -> bool:
         """Report NOT_SERVING, refuse new calls and let those in progress finish.
 
         Returns whether all calls finished within `grace`.
         """
         self._health.enter_graceful_shutdown()
         self._senders.stop()
-        done = self._engine.stop(grace.total_seconds())
+        return self._engine.stop(grace.total_seconds())
+
+    def stop(self) -> None:
+        """Tell the threads to end, after `drain`."""
         self._pipeline.stop()
         self._pools.shutdown()
-        return done

@@ -28,6 +28,7 @@ from identity_service.domain.errors import (
 )
 from identity_service.http_api.exchange import Event, Exchange, Send, to_message, to_response
 from identity_service.http_api.messages import Endpoint, HttpRequest, HttpResponse
+from identity_service.http_api.peers import counted_address
 from identity_service.http_api.refusals import refusal, refusal_of
 from identity_service.transport.limits import Limits
 
@@ -35,6 +36,7 @@ MAX_BODY_BYTES: Final = 64 * 1024
 MAX_HEADER_BYTES: Final = 32 * 1024
 _FIRST_ERROR: Final = 400
 _METHOD_NOT_ALLOWED: Final = 405
+_TOO_LARGE: Final = 413
 _LONGEST_METHOD: Final = 16
 """Characters of a method that are logged, since a client may invent one."""
 _EXCHANGE: Final = "identity.exchange"
@@ -52,8 +54,8 @@ class HttpRoute:
     is_instant: bool = False
     """Whether the endpoint never waits, so that it runs on the event loop.
 
-    It then answers while all threads are busy, and while the process stops. Requests that succeed are logged at
-    level debug only.
+    It then answers while all threads are busy, and while the process stops. Requests that succeed are logged
+    at level debug only.
     """
 
 
@@ -71,7 +73,6 @@ class HttpApp:
         self._app = Starlette(
             routes=[Route(r.path, _RouteApp(self, r), methods=r.methods) for r in routes],
             exception_handlers={HTTPException: _refuse_unrouted},
-            max_body_size=MAX_BODY_BYTES,
         )
         self._app.router.redirect_slashes = False  # it would redirect to the host that the client names
         self._pool = pool
@@ -88,7 +89,7 @@ class HttpApp:
     ) -> None:
         """Serve one request."""
         exchange = Exchange(scope, send)
-        address = self._limits.peers.address_of(exchange.grpc_peer)
+        address = counted_address(self._limits.peers, exchange.peer)
         try:
             self._limits.calls.acquire(address)
         except ServerBusyError as error:
@@ -131,7 +132,8 @@ class HttpApp:
         """
         try:
             body = await self._read(request, exchange)
-            return await self._run(route, to_message(request, body, exchange))
+            answer = await self._run(route, to_message(request, body, exchange))
+            exchange.closes = self._draining
         except ServerBusyError:
             raise
         except HTTPException as error:
@@ -144,6 +146,7 @@ class HttpApp:
         except Exception as error:  # noqa: BLE001  # an error of an endpoint must not end other requests
             self.log_bug(error, exchange)
             return refusal_of(error)
+        return answer
 
     def log_bug(self, error: Exception, exchange: Exchange) -> None:
         """Log the place of an unexpected exception; its text may contain a value of the request."""
@@ -165,11 +168,11 @@ class HttpApp:
             RequestTimeoutError: the body has not arrived in time.
             ServerBusyError: too many requests have not arrived completely.
         """
-        limits, address = self._limits, self._limits.peers.address_of(exchange.grpc_peer)
+        limits, address = self._limits, counted_address(self._limits.peers, exchange.peer)
         beyond = limits.begin_receiving(address)
         try:
             # Not `asyncio.timeout`: an ASGI server may still complete what it would cancel.
-            reading = asyncio.ensure_future(request.body())
+            reading = asyncio.ensure_future(_body(request))
             timeout = limits.receive_grace if beyond else self._request_timeout
             if (await asyncio.wait({reading}, timeout=timeout))[0]:
                 return reading.result()
@@ -258,7 +261,17 @@ def _discard_outcome(future: "asyncio.Future[bytes]") -> None:
         future.exception()
 
 
-def _refuse_unrouted(_request: Request, error: Exception) -> Response:
+async def _body(request: Request) -> bytes:
+    """Return the body. Raises HTTPException if it is too long, ClientDisconnect."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise HTTPException(_TOO_LARGE)
+    return bytes(body)
+
+
+async def _refuse_unrouted(_request: Request, error: Exception) -> Response:
     """Answer a request that reaches no endpoint: 404, or 405 with the methods of the path."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status != _METHOD_NOT_ALLOWED or not isinstance(error, HTTPException):

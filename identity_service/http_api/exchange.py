@@ -10,6 +10,7 @@ from starlette.responses import Response
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.origin import Origin
 from identity_service.http_api.messages import HttpRequest, HttpResponse
+from identity_service.http_api.peers import peer_of
 from identity_service.transport.request_ids import REQUEST_ID, request_id
 
 Event = MutableMapping[str, Any]
@@ -35,8 +36,7 @@ class Exchange:
         self.request_id = request_id(
             value.decode("latin-1") for name, value in headers if name == REQUEST_ID.encode()
         )
-        host, port = scope["client"] or ("", 0)
-        self.peer = f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host else ""
+        self.peer = peer_of(scope["client"])
         self.status: int | None = None
         """The status of the answer; None until it is sent."""
         self.path: str | None = None
@@ -51,11 +51,6 @@ class Exchange:
         """Whether the connection is to end with the answer, since the request has not been read."""
         self._started_at = time.perf_counter()
         self._gone = False
-
-    @property
-    def grpc_peer(self) -> str:
-        """Return the peer as `Peers.address_of` takes it."""
-        return f"ipv{6 if self.peer.startswith('[') else 4}:{self.peer}" if self.peer else "unix:"
 
     @property
     def milliseconds(self) -> float:

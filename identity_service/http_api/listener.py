@@ -18,6 +18,7 @@ from uvicorn.server import ServerState
 from identity_service.domain.errors import ConfigurationError
 from identity_service.http_api.app import MAX_HEADER_BYTES, HttpApp
 from identity_service.http_api.connection import Connection
+from identity_service.http_api.peers import counted_address, peer_of
 from identity_service.http_api.tls import TlsContexts
 from identity_service.process.background import BackgroundThread
 from identity_service.transport.limits import Limits
@@ -72,7 +73,7 @@ class HttpListener:
         """One for each connection, from the time that it is accepted."""
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._is_closing = False
         self._ended: asyncio.Event | None = None
         self._thread = BackgroundThread("identity-http", self._run, lambda: self._call(self._end))
 
@@ -104,54 +105,60 @@ class HttpListener:
         if self._ended is not None:
             self._ended.set()
 
-    def _close_port(self) -> None:
-        if self._accepting is not None:
-            self._accepting.cancel()
-        for connection in list(self._state.connections):
-            connection.shutdown()
-
     def _run(self, stopping: threading.Event) -> None:
         with asyncio.Runner() as runner:
             runner.run(self._serve(stopping))
 
     async def _serve(self, stopping: threading.Event) -> None:
-        """Accept connections until told to end. Raises the error by which that failed."""
+        """Serve connections until told to end."""
         self._ended, self._loop = asyncio.Event(), asyncio.get_running_loop()
-        self._accepting = accepting = self._loop.create_task(self._accept())
-        ending = self._loop.create_task(self._ended.wait())
+        self._open_port()
         if not stopping.is_set():
-            await asyncio.wait({accepting, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if accepting.done() and not accepting.cancelled():
-                accepting.result()
-            await ending
+            await self._ended.wait()
         self._close_port()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_FLUSH)
         for connection in list(self._state.connections):
             connection.transport.abort()
 
-    async def _accept(self) -> None:
-        """Accept connections until cancelled; then close the port."""
-        listening = self._socket
-        if listening is None:
+    def _accept(self) -> None:
+        """Accept the connections that wait. The event loop calls it when there are some.
+
+        Not `loop.sock_accept`: if that is cancelled, it may lose a connection that it has accepted.
+        """
+        listening, loop = self._socket, self._loop
+        if listening is None or loop is None:
             raise AssertionError("it does not listen")
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                try:
-                    accepted, _ = await loop.sock_accept(listening)
-                except OSError:  # the client has gone already, or the process may open no further file
-                    await asyncio.sleep(_ACCEPT_PAUSE)
-                    continue
-                if len(self._tasks) >= self._config.max_connections:
-                    accepted.close()
-                    continue
-                task = loop.create_task(self._serve_connection(accepted))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        except asyncio.CancelledError:
-            listening.close()
-            raise
+        for _ in range(_BACKLOG):
+            try:
+                accepted, client = listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # the process may open no further file
+                loop.remove_reader(listening)
+                loop.call_later(_ACCEPT_PAUSE, self._open_port)
+                return
+            if len(self._tasks) >= self._config.max_connections:
+                peer = counted_address(self._limits.peers, peer_of(client[:2]))
+                self._limits.hit("max_connections", peer)
+                accepted.close()
+                continue
+            accepted.setblocking(False)  # noqa: FBT003  # has no keyword
+            task = loop.create_task(self._serve_connection(accepted))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _open_port(self) -> None:
+        if self._loop is not None and self._socket is not None and not self._is_closing:
+            self._loop.add_reader(self._socket, self._accept)
+
+    def _close_port(self) -> None:
+        if not self._is_closing and self._loop is not None and self._socket is not None:
+            self._is_closing = True
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+        for connection in list(self._state.connections):
+            connection.shutdown()
 
     async def _serve_connection(self, accepted: socket.socket) -> None:
         """Do the handshake of TLS, and wait for the end of the connection."""

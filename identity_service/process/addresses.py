@@ -8,10 +8,11 @@ from identity_service.domain.errors import ConfigurationError
 
 
 @contextmanager
-def reserved(address: str) -> Iterator[str]:
+def reserved(address: str, setting: str = "listen") -> Iterator[str]:
     """Bind host:port, so that workers can share it and no other program can take it.
 
-    Yields host:port; port 0 is replaced by a free port. Raises ConfigurationError if the address is taken.
+    Yields host:port; port 0 is replaced by a free port. Raises ConfigurationError if the address is taken,
+    which tells the operator to change this setting.
     """
     host, _, port = address.rpartition(":")
     with ExitStack() as stack:
@@ -30,6 +31,6 @@ def reserved(address: str) -> Iterator[str]:
         except OSError as error:
             raise ConfigurationError(
                 f"cannot listen on {address} ({error.strerror}): stop the process that listens there, or "
-                "change `listen` or `mtls_listen`"
+                f"change `{setting}`"
             ) from error
         yield f"{host}:{place[1]}"

@@ -32,6 +32,9 @@ class Issuers:
         self._issuers: Mapping[str, TrustedIssuer] = {}
         self._reading = threading.Lock()
 
+    def __len__(self) -> int:
+        return len(self._issuers)
+
     def find(self, issuer: str) -> TrustedIssuer | None:
         """Return the issuer with exactly this `iss`, or None if it is not trusted."""
         return self._issuers.get(issuer)

@@ -25,6 +25,8 @@ from identity_service.serving.workers import OF_THE_TERMINAL
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
+Announce = Callable[[int, int], None]
+"""Called with the ports of gRPC and of HTTP; 0 = no HTTP."""
 CUT_OFF: Final = "some calls were cancelled, because they took longer than drain_grace; raise it"
 
 
@@ -55,12 +57,12 @@ class StopOrder:
         self._ordered.wait()
 
 
-def serve(settings: Settings, announce: Callable[[int], None]) -> bool:
+def serve(settings: Settings, announce: Announce) -> bool:
     """Serve until SIGTERM or SIGINT; return whether every call in progress could end.
 
     Args:
         settings: the settings of the process.
-        announce: called with the port as soon as the process serves.
+        announce: called as soon as the process serves.
 
     Raises ConfigurationError, UnavailableError if it cannot start.
     """
@@ -83,7 +85,7 @@ def work(settings: Settings, ready: Connection) -> None:
     threading.Thread(target=_stop_with_parent, args=[stop], name="identity-parent", daemon=True).start()
     logs.configure(settings.log_level, settings.log_format)
 
-    def say_ready(_: int) -> None:
+    def say_ready(_: int, __: int) -> None:
         with contextlib.suppress(BrokenPipeError):  # the supervisor has ended, which stops this worker too
             ready.send_bytes(b"ready")
 
@@ -97,13 +99,14 @@ def work(settings: Settings, ready: Connection) -> None:
         sys.exit(Exit.FAILED)
 
 
-def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None], *, share_port: bool) -> bool:
+def _serve(settings: Settings, stop: StopOrder, announce: Announce, *, share_port: bool) -> bool:
     with contextlib.ExitStack() as cleanup:
         service = _open(settings, stop, cleanup, share_port=share_port)
         # The objects made so far live as long as the process: exclude them from full garbage collections.
         gc.collect()
         gc.freeze()
-        announce(service.start())
+        port = service.start()
+        announce(port, service.http_port)
         stop.wait()
         _print_error("identity-service: stopping")
         return service.stop(stop.grace)
@@ -111,6 +114,8 @@ def _serve(settings: Settings, stop: StopOrder, announce: Callable[[int], None],
 
 class _Service(Protocol):
     """The common interface of `bootstrap.Service` and `EnvoyService`."""
+
+    http_port: int
 
     def start(self) -> int: ...
 
@@ -120,7 +125,10 @@ class _Service(Protocol):
 def _open(
     settings: Settings, stop: StopOrder, cleanup: contextlib.ExitStack, *, share_port: bool
 ) -> _Service:
-    open_files.allow(settings.max_connections, logs.StructuredEventLog())
+    ports = (
+        2 if settings.http_listen and settings.engine == "grpcio" else 1
+    )  # each has connections of its own
+    open_files.allow(ports * settings.max_connections, logs.StructuredEventLog())
     if settings.engine == "grpcio":
         # Imported here, since the process that supervises Envoy needs neither.
         from identity_service.adapters.password_hashing import end_processes, kill_processes

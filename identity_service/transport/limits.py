@@ -23,8 +23,9 @@ RECEIVE_GRACE: Final = 0.2
 A well-behaved client that sends 100 calls at once exceeds the limit, too: the server sees the headers of all
 calls before it has processed their messages. The messages of such a client arrive within milliseconds.
 """
-_WITHOUT_QUOTA: Final = ("request_timeout", "send_timeout", "watch_queue")
-"""The settings of limits that end slow calls and streams instead of counting open ones."""
+_WITHOUT_QUOTA: Final = ("max_connections", "request_timeout", "send_timeout", "watch_queue")
+"""The settings of limits that have no counter here: the HTTP listener counts its connections; the others end slow
+calls and streams instead of counting open ones."""
 
 
 class Streams(Enum):

@@ -11,13 +11,12 @@ from contextlib import ExitStack
 from operator import attrgetter
 from pathlib import Path
 
-from identity_service.composition.opening import tls_files
+from identity_service.composition.opening import reserve_addresses, tls_files
 from identity_service.envoy.certificates import hand_over
 from identity_service.envoy.configuration import EnvoyConfig
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import EnvoyProcess
 from identity_service.envoy.service import envoy_config, ports
-from identity_service.process.addresses import reserved
 from identity_service.settings import Settings
 from identity_service.telemetry.logs import StructuredEventLog
 from identity_service.transport.tls import Certificates, TlsFiles
@@ -96,24 +95,28 @@ class EnvoyHost:
         self._files: TlsFiles | None = None
         self.target = ""
         self._log = (directory / "service.log").open("wb")
-        wanted = [
-            reserve_address() if address.endswith(":0") else address
-            for address in (settings.listen, settings.mtls_listen)
-            if address
-        ]
         self._reserved = ExitStack()
-        addresses = [self._reserved.enter_context(reserved(address)) for address in wanted]
+        places = {
+            name: reserve_address()
+            for name in ("listen", "mtls_listen", "http_listen")
+            if getattr(settings, name).endswith(":0")
+        }
+        if settings.shares_port:
+            places["http_listen"] = places["listen"]
+        settings = reserve_addresses(settings.model_copy(update=places), self._reserved)
+        self.http_listen = settings.http_listen
         self._certificate_updater(settings)
         try:
-            self._envoy.launch(_APP, ports(settings, addresses), config or envoy_config(settings), self._log)
+            self._envoy.launch(_APP, ports(settings), config or envoy_config(settings), self._log)
             self._envoy.await_listening(lambda code: None)
         except BaseException:
             self.close()
             raise
-        self.target = addresses[0]
+        self.target = settings.listen
 
     def start_service(self, settings: Settings, store: StoreAddress, clock: Path) -> RemoteService:
         self._certificate_updater(settings)
+        settings = settings.model_copy(update={"http_listen": self.http_listen})
         plan = Plan(settings=settings, python=sys.executable)
         self.order(StartOrder(plan=plan, store=store, clock=clock))
         return RemoteService(self)

@@ -28,6 +28,8 @@ settings = SimpleNamespace(drain_grace=timedelta(0))
 logs.configure("error", "json")
 
 class Service:
+    http_port = 0
+
     def start(self):
         return 1
 

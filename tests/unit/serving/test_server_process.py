@@ -28,6 +28,8 @@ def tell_soon(*_):
     threading.Thread(target=tell_when_the_main_thread_waits).start()
 
 class Service:
+    http_port = 0
+
     def start(self):
         return 1
 
@@ -48,7 +50,7 @@ def trace(frame, event, argument):
     return trace
 
 server_process._open = lambda *_, **__: Service()
-print(server_process.serve(settings, lambda port: sys.settrace(trace)))
+print(server_process.serve(settings, lambda *_: sys.settrace(trace)))
 """
 _ORDERED = """
 class Ends(Service):
@@ -60,7 +62,7 @@ class Ends(Service):
         return 1
 
 server_process._open = lambda settings, stop, *_, **__: Ends(stop)
-print(server_process.serve(settings, lambda port: None))
+print(server_process.serve(settings, lambda *_: None))
 """
 _SUPERVISES = """
 workers = Workers(None, None, count=0, grace=None)

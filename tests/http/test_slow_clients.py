@@ -1,0 +1,163 @@
+"""Clients of the HTTP listener that send or read slowly, or hold open more than they may."""
+
+import socket
+import ssl
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+
+import pytest
+
+from tests.http.conftest import StartSite
+from tests.http.site import Site
+from tests.patience import PATIENCE, until
+from tests.tls import Certifier
+
+SOON = timedelta(milliseconds=300)
+
+
+def connected(site: Site, stack: ExitStack) -> socket.socket:
+    return stack.enter_context(socket.create_connection(site.address, timeout=PATIENCE))
+
+
+def received(connection: socket.socket) -> bytes:
+    """Return everything until the service closes the connection."""
+    parts = []
+    try:
+        while part := connection.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def send_until_disconnected(connection: socket.socket, sent: bytes) -> None:
+    """Send the same again and again, and read nothing."""
+    with suppress(ConnectionError):
+        while True:
+            connection.sendall(sent)
+
+
+def count(site: Site, setting: str) -> int:
+    return site.world.service._limits.refusals[setting]
+
+
+def test_a_client_that_sends_its_headers_slowly_is_told_so_and_disconnected(start: StartSite) -> None:
+    site = start(request_timeout=SOON)
+    with ExitStack() as stack:
+        connection = connected(site, stack)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n")
+
+        assert received(connection).startswith(b"HTTP/1.1 408 ")
+
+    assert count(site, "request_timeout") == 1
+
+
+def test_a_client_that_sends_nothing_is_disconnected(start: StartSite) -> None:
+    site = start(request_timeout=SOON)
+    with ExitStack() as stack:
+        assert received(connected(site, stack)) == b""
+
+
+def test_a_client_that_sends_its_body_slowly_is_told_so_and_disconnected(start: StartSite) -> None:
+    site = start(request_timeout=SOON)
+    with ExitStack() as stack:
+        connection = connected(site, stack)
+        connection.sendall(b"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\ngrant")
+        answer = received(connection)
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b'"request_timeout"' in answer
+    assert count(site, "request_timeout") == 1
+
+
+def test_a_client_that_goes_on_with_a_body_that_was_refused_is_disconnected(start: StartSite) -> None:
+    site = start(request_timeout=SOON)
+    with ExitStack() as stack:
+        connection = connected(site, stack)
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999999\r\n\r\na")
+        until(lambda: not site.world.service._http_app._open)
+        connection.sendall(b"a")
+        answer = received(connection)
+
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_client_that_does_not_read_is_disconnected(start: StartSite) -> None:
+    site = start(send_timeout=SOON)
+    with ExitStack() as stack:
+        connection = stack.enter_context(socket.socket())
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(PATIENCE)
+        connection.connect(site.address)
+        request = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: a\r\n\r\n"
+        send_until_disconnected(connection, 1000 * request)
+
+    until(lambda: count(site, "send_timeout") == 1)
+    until(lambda: not site.world.service._http._tasks)
+
+
+def test_a_client_that_never_shakes_hands_is_disconnected(start: StartSite, certifier: Certifier) -> None:
+    site = start(request_timeout=SOON, **certifier.server().settings())
+    with ExitStack() as stack:
+        assert received(connected(site, stack)) == b""
+
+
+def test_an_address_may_have_so_many_unfinished_requests(start: StartSite) -> None:
+    site = start(limits_exempt=(), max_receives_per_peer=2)
+    with ExitStack() as stack:
+        for _ in range(2):
+            connected(site, stack).sendall(b"GET / HTTP/1.1\r\n")
+        until(lambda: site.world.service._limits.receives.open == 2)
+        third = connected(site, stack)
+        third.sendall(b"GET / HTTP/1.1\r\n")
+
+        assert received(third).startswith(b"HTTP/1.1 429 ")
+        assert count(site, "max_receives_per_peer") == 1
+
+    until(lambda: site.world.service._limits.receives.open == 0)
+
+
+def test_a_connection_beyond_the_limit_is_closed_at_once(start: StartSite) -> None:
+    site = start(max_connections=1)
+    with ExitStack() as stack:
+        first = connected(site, stack)
+        first.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert first.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+        assert received(connected(site, stack)) == b""
+        assert count(site, "max_connections") == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nHost : b\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + 40_000 * b"a",
+    ],
+)
+def test_malformed_http_is_refused_and_disturbs_no_other_request(start: StartSite, sent: bytes) -> None:
+    site = start()
+    with ExitStack() as stack:
+        connection = connected(site, stack)
+        connection.sendall(sent)
+
+        assert received(connection).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+
+    assert site.get("/livez").status == 200
+
+
+def test_a_client_without_tls_disturbs_no_other(start: StartSite, certifier: Certifier) -> None:
+    site = start(**certifier.server().settings())
+    with ExitStack() as stack:
+        connection = connected(site, stack)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        received(connection)
+
+    trusting = Site(site.world, site.target, ssl.create_default_context(cafile=certifier.file))
+    assert trusting.get("/livez").status == 200

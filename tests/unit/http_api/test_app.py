@@ -1,0 +1,215 @@
+"""The application of the HTTP API, called as an ASGI server calls it."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+import structlog
+
+from identity_service.domain.errors import NotReadyError
+from identity_service.http_api.app import HttpApp, HttpRoute
+from identity_service.http_api.messages import Endpoint, HttpRequest, HttpResponse
+from identity_service.transport.limits import Bound, Limits, LimitsConfig
+from tests.fakes.event_logs import RecordingEventLog
+from tests.patience import PATIENCE, until
+from tests.unit.http_api.asgi import ask
+
+
+@contextmanager
+def serving(endpoint: Endpoint, *, is_instant: bool = False, **limits: object) -> Iterator[HttpApp]:
+    """An application with one route, `/`, for POST."""
+    route = HttpRoute(path="/", methods=("POST",), endpoint=endpoint, is_instant=is_instant)
+    config = LimitsConfig(**({"exempt": ()} | limits))  # type: ignore[arg-type]
+    with ThreadPoolExecutor(4) as pool:
+        yield HttpApp([route], pool, Limits(config, RecordingEventLog()))
+
+
+def nothing(_: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=204)
+
+
+def test_an_endpoint_gets_the_whole_request_and_its_origin() -> None:
+    seen: list[HttpRequest] = []
+
+    def endpoint(request: HttpRequest) -> HttpResponse:
+        seen.append(request)
+        return HttpResponse(status=200, headers=(("X-A", "1"), ("X-A", "2")), body=b"ok")
+
+    headers = [(b"accept", b"a"), (b"x-request-id", b"r1"), (b"accept", b"b")]
+    with serving(endpoint) as app:
+        reply = asyncio.run(ask(app, headers=headers, body=[b"one", b"two"]))
+
+    (request,) = seen
+    assert (request.method, request.path, request.query, request.body) == ("POST", "/", b"q=1", b"onetwo")
+    assert request.headers["accept"] == ("a", "b")
+    assert (request.origin.peer, request.origin.request_id) == ("192.0.2.1:5000", "r1")
+    assert (reply.status, reply.body) == (200, b"ok")
+    assert [value for name, value in reply.events[0]["headers"] if name == b"x-a"] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    ("client", "peer"),
+    [(("2001:db8::1", 7), "[2001:db8::1]:7"), (None, ""), (("192.0.2.1", 7), "192.0.2.1:7")],
+)
+def test_the_origin_has_the_address_of_the_client(client: tuple[str, int] | None, peer: str) -> None:
+    peers: list[str] = []
+
+    def endpoint(request: HttpRequest) -> HttpResponse:
+        peers.append(request.origin.peer)
+        return HttpResponse(status=204)
+
+    with serving(endpoint) as app:
+        asyncio.run(ask(app, client=client, headers=[(b"x-forwarded-for", b"203.0.113.9")]))
+
+    assert peers == [peer]
+
+
+def test_an_endpoint_that_waits_runs_in_a_thread_and_an_instant_one_on_the_loop() -> None:
+    threads: list[threading.Thread] = []
+
+    def endpoint(_: HttpRequest) -> HttpResponse:
+        threads.append(threading.current_thread())
+        return HttpResponse(status=204)
+
+    for is_instant in (False, True):
+        with serving(endpoint, is_instant=is_instant) as app:
+            asyncio.run(ask(app))
+
+    assert threads[0] is not threading.main_thread()
+    assert threads[1] is threading.main_thread()
+
+
+def test_an_error_of_an_endpoint_is_logged_by_its_place_and_shown_to_no_client() -> None:
+    def endpoint(_: HttpRequest) -> HttpResponse:
+        raise RuntimeError("a secret of the request")
+
+    with structlog.testing.capture_logs() as lines, serving(endpoint) as app:
+        reply = asyncio.run(ask(app))
+
+    assert reply.status == 500
+    assert b"secret" not in reply.body
+    assert "secret" not in str(lines)
+    assert {"http_bug", "http"} == {line["event"] for line in lines}
+
+
+def test_a_process_that_is_not_ready_says_when_to_try_again() -> None:
+    def endpoint(_: HttpRequest) -> HttpResponse:
+        raise NotReadyError("the log is being read")
+
+    with serving(endpoint, is_instant=True) as app:
+        reply = asyncio.run(ask(app))
+
+    assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize("value", ["a\r\nSet-Cookie: b=c", "\N{LATIN SMALL LETTER E WITH ACUTE}", "a\0"])
+def test_a_header_that_could_split_the_answer_is_not_sent(value: str) -> None:
+    with serving(lambda _: HttpResponse(status=200, headers=(("X", value),))) as app:
+        reply = asyncio.run(ask(app))
+
+    assert reply.status == 500
+    assert "x" not in reply.headers
+
+
+def test_the_log_line_of_a_request_has_neither_its_path_nor_its_query_unless_there_is_a_route() -> None:
+    with structlog.testing.capture_logs() as lines, serving(nothing) as app:
+        asyncio.run(ask(app, "/a-token-in-a-path"))
+        asyncio.run(ask(app))
+
+    assert [(line["path"], line["status"]) for line in lines] == [(None, 404), ("/", 204)]
+    assert "q=1" not in str(lines)
+
+
+def test_a_request_that_does_not_arrive_in_time_ends_and_is_counted_no_more() -> None:
+    with serving(nothing, request_timeout=timedelta(milliseconds=1)) as app:
+        reply = asyncio.run(ask(app, complete=False))
+        limits = app._limits
+
+    assert (reply.status, reply.headers["connection"]) == (408, "close")
+    assert limits.refusals["request_timeout"] == 1
+    assert (limits.calls.open, limits.receives.open) == (0, 0)
+
+
+def test_an_address_beyond_its_bound_is_refused_and_another_one_is_served() -> None:
+    entered, may_end = threading.Event(), threading.Event()
+
+    def endpoint(_: HttpRequest) -> HttpResponse:
+        entered.set()
+        may_end.wait(PATIENCE)
+        return HttpResponse(status=204)
+
+    async def ask_beside() -> tuple[int, int]:
+        first = asyncio.ensure_future(ask(app))
+        await asyncio.to_thread(entered.wait, PATIENCE)
+        same = await ask(app)
+        may_end.set()
+        other = await ask(app, client=("198.51.100.1", 1))
+        await first
+        return same.status, other.status
+
+    with serving(endpoint, calls=Bound(total=100, per_peer=1)) as app:
+        assert asyncio.run(ask_beside()) == (429, 204)
+        assert app._limits.refusals["max_calls_per_peer"] == 1
+
+
+def test_a_full_process_refuses_also_requests_that_have_not_arrived() -> None:
+    with serving(nothing, receives=Bound(total=0, per_peer=1)) as app:
+        reply = asyncio.run(ask(app))
+        limits = app._limits
+
+    assert reply.status == 429
+    assert "retry-after" in reply.headers
+    assert limits.calls.open == 0
+
+
+def test_a_process_that_stops_answers_what_is_in_progress_and_refuses_the_rest() -> None:
+    entered, may_end = threading.Event(), threading.Event()
+
+    def endpoint(_: HttpRequest) -> HttpResponse:
+        entered.set()
+        may_end.wait(PATIENCE)
+        return HttpResponse(status=204)
+
+    with serving(endpoint) as app, ThreadPoolExecutor(2) as threads:
+        first = threads.submit(lambda: asyncio.run(ask(app)))
+        entered.wait(PATIENCE)
+        assert not app.drain(0.0)
+        drained = threads.submit(app.drain, PATIENCE)
+        second = asyncio.run(ask(app))
+        may_end.set()
+
+        assert (first.result().status, second.status) == (204, 503)
+        assert drained.result()
+
+
+def test_a_process_that_stops_answers_instant_requests() -> None:
+    with serving(nothing, is_instant=True) as app:
+        app.begin_drain()
+
+        assert asyncio.run(ask(app)).status == 204
+
+
+def test_a_request_whose_threads_have_ended_is_refused() -> None:
+    with serving(nothing) as app:
+        pass  # leaving it ends the threads
+
+    assert asyncio.run(ask(app)).status == 503
+
+
+def test_log_lines_of_an_endpoint_name_the_request() -> None:
+    bound: list[object] = []
+
+    def endpoint(_: HttpRequest) -> HttpResponse:
+        bound.append(structlog.contextvars.get_contextvars().get("request_id"))
+        return HttpResponse(status=204)
+
+    with serving(endpoint) as app:
+        asyncio.run(ask(app, headers=[(b"x-request-id", b"r7")]))
+
+    assert bound == ["r7"]
+    until(lambda: not app._open)
+    assert "request_id" not in structlog.contextvars.get_contextvars()
