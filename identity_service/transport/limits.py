@@ -24,8 +24,10 @@ A well-behaved client that sends 100 calls at once exceeds the limit, too: the s
 calls before it has processed their messages. The messages of such a client arrive within milliseconds.
 """
 _WITHOUT_QUOTA: Final = ("max_connections", "request_timeout", "send_timeout", "watch_queue")
-"""The settings of limits that have no counter here: the HTTP listener counts its connections; the others end slow
-calls and streams instead of counting open ones."""
+"""The settings of limits that have no counter here.
+
+The HTTP listener counts its connections; the other limits end slow calls and streams instead of counting.
+"""
 
 
 class Streams(Enum):

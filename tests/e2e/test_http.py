@@ -42,7 +42,7 @@ def listeners(address: str) -> int:
 def test_every_worker_serves_http_on_the_same_port(embedded: Installation) -> None:
     address = reserve_address()
     with embedded.serve("--workers", "2", "--http-listen", address) as service:
-        assert listeners(address) == 2
+        until(lambda: listeners(address) == 2)
         for _ in range(10):
             assert get(address, "/readyz") == b"ready\n"
 

@@ -17,7 +17,7 @@ def test_an_unknown_path_is_not_found(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("POST", "/readyz", "GET, HEAD"), ("GET", "/oauth2/token", "POST"), ("BREW", "/livez", "GET, HEAD")],
+    [("POST", "/readyz", "GET, HEAD"), ("GET", "/oauth2/token", "POST"), ("DELETE", "/livez", "GET, HEAD")],
 )
 def test_another_method_is_answered_with_those_of_the_path(
     site: Site, method: str, path: str, allowed: str

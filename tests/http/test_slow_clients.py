@@ -37,6 +37,12 @@ def send_until_disconnected(connection: socket.socket, sent: bytes) -> None:
             connection.sendall(sent)
 
 
+def connections(site: Site) -> int:
+    listener = site.world.service._http
+    assert listener is not None
+    return len(listener._tasks)
+
+
 def count(site: Site, setting: str) -> int:
     return site.world.service._limits.refusals[setting]
 
@@ -75,7 +81,7 @@ def test_a_client_that_goes_on_with_a_body_that_was_refused_is_disconnected(star
     with ExitStack() as stack:
         connection = connected(site, stack)
         connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999999\r\n\r\na")
-        until(lambda: not site.world.service._http_app._open)
+        until(lambda: site.world.service._limits.calls.open == 0)
         connection.sendall(b"a")
         answer = received(connection)
 
@@ -94,7 +100,7 @@ def test_a_client_that_does_not_read_is_disconnected(start: StartSite) -> None:
         send_until_disconnected(connection, 1000 * request)
 
     until(lambda: count(site, "send_timeout") == 1)
-    until(lambda: not site.world.service._http._tasks)
+    until(lambda: not connections(site))
 
 
 def test_a_client_that_never_shakes_hands_is_disconnected(start: StartSite, certifier: Certifier) -> None:

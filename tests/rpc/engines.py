@@ -116,7 +116,7 @@ class EnvoyHost:
 
     def start_service(self, settings: Settings, store: StoreAddress, clock: Path) -> RemoteService:
         self._certificate_updater(settings)
-        settings = settings.model_copy(update={"http_listen": self.http_listen})
+        settings = settings.model_copy(update={"listen": self.target, "http_listen": self.http_listen})
         plan = Plan(settings=settings, python=sys.executable)
         self.order(StartOrder(plan=plan, store=store, clock=clock))
         return RemoteService(self)
