@@ -82,7 +82,7 @@ class HttpApp:
         # A set, not a counter: an ASGI server may have several event loops, each in its own thread.
         self._open: set[Exchange] = set()
         self._ended = threading.Condition()
-        self._draining = False
+        self._draining = self._stopped = False
 
     async def __call__(
         self, scope: Mapping[str, Any], receive: Callable[[], Awaitable[Event]], send: Send
@@ -113,17 +113,19 @@ class HttpApp:
         self._log_request(scope["method"], exchange)
 
     def begin_drain(self) -> None:
-        """Refuse new requests for endpoints that may wait, since the process stops."""
+        """Ask the clients to close their connections, since the process stops."""
         self._draining = True
 
     def drain(self, grace: float) -> bool:
         """Wait at most `grace` seconds until no request is in progress; return whether that was so.
 
-        Must not be called from an event loop's thread.
+        Afterwards, requests whose endpoint may wait are refused. Must not be called from an event loop.
         """
         self.begin_drain()
         with self._ended:
-            return self._ended.wait_for(lambda: not self._open, grace)
+            done = self._ended.wait_for(lambda: not self._open, grace)
+        self._stopped = True
+        return done
 
     async def answer(self, route: HttpRoute, request: Request, exchange: Exchange) -> HttpResponse:
         """Return the answer to a request for this route, whatever happens.
@@ -189,7 +191,7 @@ class HttpApp:
         """Return the answer of the endpoint. Raises what it raises, ShuttingDownError, NotReadyError."""
         if route.is_instant:
             return route.endpoint(message)
-        if self._draining:
+        if self._stopped:
             raise ShuttingDownError("this process is stopping; reconnect")
         # Each request has its own contextvars: values bound for log lines must not leak.
         run = contextvars.copy_context().run

@@ -166,7 +166,7 @@ def test_a_full_process_refuses_also_requests_that_have_not_arrived() -> None:
     assert limits.calls.open == 0
 
 
-def test_a_process_that_stops_answers_what_is_in_progress_and_refuses_the_rest() -> None:
+def test_a_process_that_stops_answers_what_is_in_progress() -> None:
     entered, may_end = threading.Event(), threading.Event()
 
     def endpoint(_: HttpRequest) -> HttpResponse:
@@ -177,18 +177,42 @@ def test_a_process_that_stops_answers_what_is_in_progress_and_refuses_the_rest()
     with serving(endpoint) as app, ThreadPoolExecutor(2) as threads:
         first = threads.submit(lambda: asyncio.run(ask(app)))
         entered.wait(PATIENCE)
-        assert not app.drain(0.0)
+        app.begin_drain()
         drained = threads.submit(app.drain, PATIENCE)
-        second = asyncio.run(ask(app))
+        assert not drained.done()
         may_end.set()
 
-        assert (first.result().status, second.status) == (204, 503)
+        assert first.result().status == 204
+        assert first.result().headers["connection"] == "close"
         assert drained.result()
+
+
+def test_a_process_that_has_stopped_refuses_requests() -> None:
+    with serving(nothing) as app:
+        assert app.drain(0.0)
+
+        assert asyncio.run(ask(app)).status == 503
+
+
+def test_a_request_that_takes_longer_than_the_grace_is_reported() -> None:
+    entered, may_end = threading.Event(), threading.Event()
+
+    def endpoint(_: HttpRequest) -> HttpResponse:
+        entered.set()
+        may_end.wait(PATIENCE)
+        return HttpResponse(status=204)
+
+    with serving(endpoint) as app, ThreadPoolExecutor(1) as threads:
+        threads.submit(lambda: asyncio.run(ask(app)))
+        entered.wait(PATIENCE)
+
+        assert not app.drain(0.0)
+        may_end.set()
 
 
 def test_a_process_that_stops_answers_instant_requests() -> None:
     with serving(nothing, is_instant=True) as app:
-        app.begin_drain()
+        app.drain(0.0)
 
         assert asyncio.run(ask(app)).status == 204
 
