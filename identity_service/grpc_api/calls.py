@@ -6,8 +6,6 @@ the subject of the token.
 """
 
 import hashlib
-import re
-import secrets
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,11 +29,10 @@ from identity_service.services.audit import record_refusal
 from identity_service.services.directory import Directory
 from identity_service.services.verify import Verifier, VerifyRequest
 from identity_service.transport.peers import Peers
+from identity_service.transport.request_ids import REQUEST_ID, request_id
 
 _HEADER: Final = "authorization"
 _NEEDED: Final = "this method needs metadata `authorization: Bearer <access token>` for audience "
-REQUEST_ID: Final = "x-request-id"
-_REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEER_KIND: Final = "ipvN:"
 _PEM: Final = "x509_pem_cert"
@@ -214,17 +211,10 @@ class CallerGate:
         return CallerUnauthenticatedError(f"{_NEEDED}{self._audience!r}, or a client certificate")
 
 
-def request_id(context: grpc.ServicerContext) -> str:
+def request_id_of(context: grpc.ServicerContext) -> str:
     """Return the client's `x-request-id` if it is 1 to 128 visible ASCII characters, else a new id."""
-    for key, value in context.invocation_metadata():
-        if key == REQUEST_ID and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            return value
-    return new_request_id()
-
-
-def new_request_id() -> str:
-    """Return a random request id, for a call whose client sent no usable id."""
-    return secrets.token_hex(8)
+    metadata = context.invocation_metadata()
+    return request_id(value for key, value in metadata if key == REQUEST_ID and isinstance(value, str))
 
 
 def peer_of(context: grpc.ServicerContext) -> str:

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.domain import errors
-from identity_service.grpc_api.calls import REQUEST_ID, new_request_id
+from identity_service.transport.request_ids import REQUEST_ID, new_request_id
 
 DOMAIN: Final = "identityapi.v1"
 

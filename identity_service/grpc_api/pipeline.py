@@ -23,7 +23,7 @@ from identity_service.domain.errors import (
     ShuttingDownError,
     StoreUnavailableError,
 )
-from identity_service.grpc_api.calls import REQUEST_ID, Call, Caller, CallerGate, request_id
+from identity_service.grpc_api.calls import Call, Caller, CallerGate, request_id_of
 from identity_service.grpc_api.engine import (
     Context,
     ConversationHandler,
@@ -37,6 +37,7 @@ from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSp
 from identity_service.grpc_api.threads import Pools
 from identity_service.services.verify import StoreReadRequiredError
 from identity_service.transport.limits import Limits
+from identity_service.transport.request_ids import REQUEST_ID
 
 Answer: TypeAlias = Callable[[bytes, Context], bytes]
 Instant: TypeAlias = Callable[[bytes, Context], bytes | None]
@@ -85,7 +86,7 @@ class Pipeline:
             error = MethodNotAllowedError(
                 "this method has no entry in the table of methods, so no caller may use it"
             )
-            self._fail(method, context, error, request_id(context))
+            self._fail(method, context, error, request_id_of(context))
 
         return UnaryHandler(threads=self._threads[Pool.MEMORY], answer=answer)
 
@@ -103,7 +104,7 @@ class Pipeline:
                     request, _ = admitted or self._admit(method, spec, data, context)
                     response = serve(request, data)
             except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, request_id(context))
+                self._fail(method, context, error, request_id_of(context))
             return response
 
         def instant(data: bytes, context: Context) -> bytes | None:
@@ -114,7 +115,7 @@ class Pipeline:
             except StoreReadRequiredError:  # the caller's token needs a read of the store
                 return None
             except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, request_id(context))
+                self._fail(method, context, error, request_id_of(context))
 
         return answer, instant
 
@@ -122,7 +123,7 @@ class Pipeline:
         serve, quiet = spec.serve, spec.rule.quiet and not self._verbose
 
         def answer(data: bytes, context: Context) -> bytes:
-            started, id_ = time.perf_counter(), request_id(context)
+            started, id_ = time.perf_counter(), request_id_of(context)
             if not quiet:  # a cached answer, which binds none, may be the next call of this thread
                 structlog.contextvars.bind_contextvars(request_id=id_)
             try:
@@ -140,7 +141,7 @@ class Pipeline:
 
     def _stream(self, method: str, spec: Stream[Any]) -> Callable[[bytes, Context, ResponseStream], None]:
         def open_(data: bytes, context: Context, stream: ResponseStream) -> None:
-            id_ = request_id(context)
+            id_ = request_id_of(context)
             try:
                 request, caller = self._admit(method, spec, data, context)
                 self._count_stream(spec.rule, context)
@@ -154,7 +155,7 @@ class Pipeline:
         self, method: str, spec: Conversation[Any]
     ) -> Callable[[Context], Callable[[bytes], bytes]]:
         def open_(context: Context) -> Callable[[bytes], bytes]:
-            id_ = request_id(context)
+            id_ = request_id_of(context)
 
             def answer(data: bytes) -> bytes:
                 try:

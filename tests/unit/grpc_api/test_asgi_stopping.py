@@ -14,7 +14,6 @@ from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.asgi.wire import frame
-from identity_service.grpc_api.calls import REQUEST_ID
 from identity_service.grpc_api.engine import (
     Context,
     ConversationHandler,
@@ -25,6 +24,7 @@ from identity_service.grpc_api.engine import (
 )
 from identity_service.grpc_api.threads import Threads
 from identity_service.transport.limits import Limits, LimitsConfig
+from identity_service.transport.request_ids import REQUEST_ID
 from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
