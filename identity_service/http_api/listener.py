@@ -67,7 +67,7 @@ class HttpListener:
         self._config = config
         self._limits = limits
         self._tls = TlsContexts(certificates) if certificates is not None else None
-        self._uvicorn = _uvicorn_config(app)
+        self._uvicorn = uvicorn_config(app)
         self._state = ServerState()
         self._tasks: set[asyncio.Task[None]] = set()
         """One for each connection, from the time that it is accepted."""
@@ -205,7 +205,7 @@ def _bound(config: HttpListenerConfig) -> socket.socket:
         ) from error
 
 
-def _uvicorn_config(app: HttpApp) -> Config:
+def uvicorn_config(app: HttpApp) -> Config:
     """Return the configuration of uvicorn: it logs nothing, and believes no header about the client."""
     config = Config(
         app,

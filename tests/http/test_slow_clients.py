@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
@@ -28,19 +28,6 @@ def received(connection: socket.socket) -> bytes:
     except ConnectionResetError:
         pass
     return b"".join(parts)
-
-
-def send_until_disconnected(connection: socket.socket, sent: bytes) -> None:
-    """Send the same again and again, and read nothing."""
-    with suppress(ConnectionError):
-        while True:
-            connection.sendall(sent)
-
-
-def connections(site: Site) -> int:
-    listener = site.world.service._http
-    assert listener is not None
-    return len(listener._tasks)
 
 
 def count(site: Site, setting: str) -> int:
@@ -87,20 +74,6 @@ def test_a_client_that_goes_on_with_a_body_that_was_refused_is_disconnected(star
 
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert answer.count(b"HTTP/1.1") == 1
-
-
-def test_a_client_that_does_not_read_is_disconnected(start: StartSite) -> None:
-    site = start(send_timeout=SOON)
-    with ExitStack() as stack:
-        connection = stack.enter_context(socket.socket())
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(PATIENCE)
-        connection.connect(site.address)
-        request = b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: a\r\n\r\n"
-        send_until_disconnected(connection, 1000 * request)
-
-    until(lambda: count(site, "send_timeout") == 1)
-    until(lambda: not connections(site))
 
 
 def test_a_client_that_never_shakes_hands_is_disconnected(start: StartSite, certifier: Certifier) -> None:

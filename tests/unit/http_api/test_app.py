@@ -224,6 +224,15 @@ def test_a_request_whose_threads_have_ended_is_refused() -> None:
     assert asyncio.run(ask(app)).status == 503
 
 
+def test_the_answer_to_head_has_no_body_and_the_length_of_that_of_get() -> None:
+    route = HttpRoute(path="/", methods=("GET",), endpoint=lambda _: HttpResponse(status=200, body=b"four"))
+    with ThreadPoolExecutor(1) as pool:
+        app = HttpApp([route], pool, Limits(LimitsConfig(), RecordingEventLog()))
+        reply = asyncio.run(ask(app, method="HEAD"))
+
+    assert (reply.body, reply.headers["content-length"]) == (b"", "4")
+
+
 def test_log_lines_of_an_endpoint_name_the_request() -> None:
     bound: list[object] = []
 

@@ -1,0 +1,79 @@
+"""One connection of the HTTP listener, over a pair of sockets whose buffers are small."""
+
+import asyncio
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from uvicorn.server import ServerState
+
+from identity_service.http_api.app import HttpApp, HttpRoute
+from identity_service.http_api.connection import Connection
+from identity_service.http_api.listener import uvicorn_config
+from identity_service.http_api.messages import HttpResponse
+from identity_service.transport.limits import Limits, LimitsConfig
+from tests.fakes.event_logs import RecordingEventLog
+from tests.patience import PATIENCE
+
+LONG = 40_000
+"""Bytes that fit neither into the sockets' buffers nor reach the mark at which asyncio pauses by default."""
+
+
+class Conversation:
+    """Sends bytes to a connection, and notes what asyncio would log."""
+
+    def __init__(self, limits: Limits, threads: ThreadPoolExecutor) -> None:
+        body = LONG * b"a"
+        route = HttpRoute(
+            path="/",
+            methods=("GET",),
+            endpoint=lambda _: HttpResponse(status=200, body=body),
+            is_instant=True,
+        )
+        self._config = uvicorn_config(HttpApp([route], threads, limits))
+        self._limits = limits
+        self.problems: list[dict[str, Any]] = []
+
+    async def hold(self, sent: bytes, *more: bytes, reads: bool) -> bytes:
+        """Send these, one after the other, and return what was read when the connection has ended."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, problem: self.problems.append(problem))
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        for each in (ours, theirs):
+            each.setblocking(False)  # has no keyword
+        connection = Connection(self._config, ServerState(), self._limits)
+        await loop.connect_accepted_socket(lambda: connection, theirs)
+        found = b""
+        with ours:
+            for part in (sent, *more):
+                await loop.sock_sendall(ours, part)
+                if reads:
+                    found += await asyncio.wait_for(loop.sock_recv(ours, 2 * LONG), PATIENCE)
+            await asyncio.wait_for(connection.lost.wait(), PATIENCE)
+        return found
+
+
+def conversation(threads: ThreadPoolExecutor, **timeouts: timedelta) -> tuple[Conversation, Limits]:
+    limits = Limits(LimitsConfig(**timeouts), RecordingEventLog())  # type: ignore[arg-type]
+    return Conversation(limits, threads), limits
+
+
+def test_a_client_that_does_not_read_is_disconnected_and_counted() -> None:
+    with ThreadPoolExecutor(1) as threads:
+        talk, limits = conversation(threads, send_timeout=timedelta(milliseconds=50))
+        asyncio.run(talk.hold(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", reads=False))
+
+    assert limits.refusals["send_timeout"] == 1
+    assert not talk.problems
+
+
+def test_a_malformed_body_after_the_answer_ends_the_connection_without_a_log_line_of_asyncio() -> None:
+    head = b"POST /nowhere HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with ThreadPoolExecutor(1) as threads:
+        talk, _ = conversation(threads)
+        found = asyncio.run(talk.hold(head, b"not a chunk\r\n", reads=True))
+
+    assert found.count(b"HTTP/1.1 ") == 1
+    assert not talk.problems
