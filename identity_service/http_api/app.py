@@ -28,7 +28,6 @@ from identity_service.domain.errors import (
 )
 from identity_service.http_api.exchange import Event, Exchange, Send, to_message, to_response
 from identity_service.http_api.messages import Endpoint, HttpRequest, HttpResponse
-from identity_service.http_api.peers import counted_address
 from identity_service.http_api.refusals import refusal, refusal_of
 from identity_service.transport.limits import Limits
 
@@ -88,10 +87,9 @@ class HttpApp:
         self, scope: Mapping[str, Any], receive: Callable[[], Awaitable[Event]], send: Send
     ) -> None:
         """Serve one request."""
-        exchange = Exchange(scope, send)
-        address = counted_address(self._limits.peers, exchange.peer)
+        exchange = Exchange(scope, send, self._limits.peers)
         try:
-            self._limits.calls.acquire(address)
+            self._limits.calls.acquire(exchange.address)
         except ServerBusyError as error:
             await self._refuse_in_turn(error, exchange)
             return
@@ -103,7 +101,7 @@ class HttpApp:
             else:
                 await self._app({**scope, _EXCHANGE: exchange}, receive, exchange.send)
         finally:
-            self._limits.calls.release(address)
+            self._limits.calls.release(exchange.address)
             self._open.discard(exchange)
             if self._draining:
                 with self._ended:
@@ -170,7 +168,7 @@ class HttpApp:
             RequestTimeoutError: the body has not arrived in time.
             ServerBusyError: too many requests have not arrived completely.
         """
-        limits, address = self._limits, counted_address(self._limits.peers, exchange.peer)
+        limits, address = self._limits, exchange.address
         beyond = limits.begin_receiving(address)
         try:
             # Not `asyncio.timeout`: an ASGI server may still complete what it would cancel.

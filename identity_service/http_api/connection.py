@@ -15,7 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from identity_service.domain.errors import ServerBusyError
-from identity_service.http_api.peers import counted_address, peer_of
+from identity_service.http_api.peers import grpc_peer
 from identity_service.transport.limits import Limits
 
 _LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -49,7 +49,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         # Any byte that the client does not read at once pauses the writing, and so starts the timer.
         transport.set_write_buffer_limits(high=1, low=0)
-        self._address = counted_address(self._limits.peers, peer_of(self.client))
+        self._address = self._limits.peers.address_of(grpc_peer(self.client))
         self._reading = self._later(self._limits.config.request_timeout.total_seconds(), self._end_reading)
 
     def data_received(self, data: bytes) -> None:

@@ -1,7 +1,7 @@
 """One request and its answer, between ASGI and the values of `messages.py`."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -10,7 +10,8 @@ from starlette.responses import Response
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.origin import Origin
 from identity_service.http_api.messages import HttpRequest, HttpResponse
-from identity_service.http_api.peers import peer_of
+from identity_service.http_api.peers import endpoint, grpc_peer
+from identity_service.transport.peers import Peers
 from identity_service.transport.request_ids import REQUEST_ID, request_id
 
 Event = MutableMapping[str, Any]
@@ -27,7 +28,8 @@ _CLOSE: Final = (b"connection", b"close")
 class Exchange:
     """The sender of a request, and the answer on its way: every answer gets the headers that all have."""
 
-    def __init__(self, scope: Mapping[str, Any], send: Send) -> None:
+    def __init__(self, scope: Mapping[str, Any], send: Send, peers: Peers) -> None:
+        """Read the sender of a request; `peers` tells for which client a trusted proxy forwards it."""
         self._send = send
         self._is_head = scope["method"] == "HEAD"
         self._is_http1 = scope["http_version"].startswith("1")
@@ -36,7 +38,15 @@ class Exchange:
         self.request_id = request_id(
             value.decode("latin-1") for name, value in headers if name == REQUEST_ID.encode()
         )
-        self.peer = peer_of(scope["client"])
+        peer = grpc_peer(scope["client"])
+
+        def metadata() -> Iterable[tuple[str, str]]:
+            return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+
+        self.peer = peers.client_of(peer, metadata) or endpoint(peer)
+        """The client as host:port; empty if it has no network address."""
+        self.address = peers.address_of_call(peer, metadata)
+        """The address under which the request counts; empty if it is exempt."""
         self.status: int | None = None
         """The status of the answer; None until it is sent."""
         self.path: str | None = None

@@ -18,7 +18,7 @@ from uvicorn.server import ServerState
 from identity_service.domain.errors import ConfigurationError
 from identity_service.http_api.app import MAX_HEADER_BYTES, HttpApp
 from identity_service.http_api.connection import Connection
-from identity_service.http_api.peers import counted_address, peer_of
+from identity_service.http_api.peers import grpc_peer
 from identity_service.http_api.tls import TlsContexts
 from identity_service.process.background import BackgroundThread
 from identity_service.transport.limits import Limits
@@ -139,7 +139,7 @@ class HttpListener:
                 loop.call_later(_ACCEPT_PAUSE, self._open_port)
                 return
             if len(self._tasks) >= self._config.max_connections:
-                peer = counted_address(self._limits.peers, peer_of(client[:2]))
+                peer = self._limits.peers.address_of(grpc_peer(client[:2]))
                 self._limits.hit("max_connections", peer)
                 accepted.close()
                 continue

@@ -1,16 +1,15 @@
-"""The address of a client, as use cases and limits take it."""
-
-from identity_service.transport.limits import Peers
+"""The address of the other end of a connection, as `Peers` takes it."""
 
 
-def peer_of(client: tuple[str, int] | None) -> str:
-    """Return host:port; empty if the client has no network address."""
+def grpc_peer(client: tuple[str, int] | None) -> str:
+    """Return an address of ASGI as gRPC writes it, such as `ipv4:10.0.0.7:5000`."""
     if client is None:
-        return ""
+        return "unix:"
     host, port = client
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
 
-def counted_address(peers: Peers, peer: str) -> str:
-    """Return the address under which a peer counts; empty if it is exempt."""
-    return peers.address_of(f"ipv{6 if peer.startswith('[') else 4}:{peer}" if peer else "unix:")
+def endpoint(peer: str) -> str:
+    """Return the host:port of a peer as gRPC writes it; empty if it has no network address."""
+    kind, _, rest = peer.partition(":")
+    return rest if kind != "unix" else ""

@@ -68,6 +68,24 @@ def test_the_origin_has_the_address_of_the_client(client: tuple[str, int] | None
     assert peers == [peer]
 
 
+@pytest.mark.parametrize(
+    ("client", "peer"), [(("10.0.0.7", 7), "203.0.113.9:0"), (("192.0.2.1", 7), "192.0.2.1:7")]
+)
+def test_the_address_that_a_proxy_forwards_is_believed_if_the_proxy_is_trusted(
+    client: tuple[str, int], peer: str
+) -> None:
+    peers: list[str] = []
+
+    def endpoint(request: HttpRequest) -> HttpResponse:
+        peers.append(request.origin.peer)
+        return HttpResponse(status=204)
+
+    with serving(endpoint, proxies=("10.0.0.0/8",)) as app:
+        asyncio.run(ask(app, client=client, headers=[(b"x-forwarded-for", b"203.0.113.9")]))
+
+    assert peers == [peer]
+
+
 def test_an_endpoint_that_waits_runs_in_a_thread_and_an_instant_one_on_the_loop() -> None:
     threads: list[threading.Thread] = []
 
