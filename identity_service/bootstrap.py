@@ -148,6 +148,7 @@ class Service:
         """
         clock = clock or SystemClock()
         self._settings = settings
+        self._shares_port = share_port
         self._metrics = Metrics()
         self._event_log = event_log = logs.StructuredEventLog(self._metrics.counted)
         vault = open_vault(settings)
@@ -269,9 +270,8 @@ class Service:
         replica, follower, use = self._replica, self._follower, self._use
         try:
             port = self._server.start()
-            if self._http is not None:
-                self.http_port = self._http.start()
-                self._closing.callback(self._http.close, _JOIN_TIMEOUT)
+            if not self._shares_port:
+                self._listen_for_http()
             if self._settings.metrics_listen:
                 self._metrics.serve(self._settings.metrics_listen)
             follower.load()
@@ -290,10 +290,18 @@ class Service:
             self._server.set_serving(serving=True)
             report = every(_HEALTH_INTERVAL, lambda: self._server.set_serving(serving=replica.is_fresh()))
             self._start_thread("identity-health", report)
+            if self._shares_port:
+                # Not before: other processes answer meanwhile, and HTTP clients do not repeat a request.
+                self._listen_for_http()
         except BaseException:
             self.stop()
             raise
         return port
+
+    def _listen_for_http(self) -> None:
+        if self._http is not None:
+            self.http_port = self._http.start()
+            self._closing.callback(self._http.close, _JOIN_TIMEOUT)
 
     def stop(self, grace: timedelta | None = None) -> bool:
         """Report NOT_SERVING, drain the calls in progress, and close everything.
