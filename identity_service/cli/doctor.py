@@ -8,6 +8,7 @@ import typer
 from identity_service import bootstrap
 from identity_service.adapters.clock import SystemClock
 from identity_service.cli.doctor_issuers import issuer_findings
+from identity_service.cli.issuer_check import check_issuer
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.cli.tls_check import Check, check_tls
@@ -23,7 +24,7 @@ from identity_service.settings import Settings
 
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Check settings, keys, TLS, grpcio, store, clock and issuers. Exit 1 if a check fails."""
+    """Check settings, issuer, keys, TLS, grpcio, store, clock and issuers. Exit 1 if a check fails."""
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
         report = [Check("settings", "ok", ""), *_checks(settings)]
@@ -33,6 +34,7 @@ def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: Json
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
+    yield _attempt("issuer name", lambda: _check_issuer(settings))
     yield _attempt("master key", lambda: _no_advice(opening.open_sealer(settings)))
     yield from check_tls(settings, SystemClock().now())
     yield from _check_grpcio(settings)
@@ -91,6 +93,11 @@ def _attempt(name: str, check: Callable[[], str]) -> Check:
         return Check(name, "ok", check())
     except IdentityError as error:
         return Check(name, "FAIL", str(error))
+
+
+def _check_issuer(settings: Settings) -> str:
+    check_issuer(settings)
+    return settings.issuer
 
 
 def _no_advice(_: object) -> str:

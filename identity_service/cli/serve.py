@@ -9,6 +9,7 @@ import typer
 
 from identity_service import bootstrap
 from identity_service.cli import dev
+from identity_service.cli.issuer_check import check_issuer
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
@@ -70,7 +71,13 @@ def serve(
     with failures(as_json=False):
         if dev_mode:
             flags |= dev.flags(load(config, **flags))
-        settings = load(config, **flags).settings
+
+        def read() -> Settings:
+            settings = load(config, **flags).settings
+            check_issuer(settings, dev=dev_mode)
+            return settings
+
+        settings = read()
         thread_limit.require(_THREADS[settings.engine] * max(1, settings.workers))
         demo = None
         if dev_mode:
@@ -91,7 +98,7 @@ def serve(
                 dev.print_calls(f"{host}:{port}", settings, demo)
 
         if settings.workers:
-            _supervise(settings, lambda: settings if dev_mode else load(config, **flags).settings, announce)
+            _supervise(settings, lambda: settings if dev_mode else read(), announce)
         elif not server_process.serve(settings, announce):
             fail(server_process.CUT_OFF, Exit.FAILED)
 
