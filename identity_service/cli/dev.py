@@ -23,6 +23,7 @@ from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
+from identity_service.process.addresses import reserved
 from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
@@ -33,6 +34,8 @@ _AUDIENCE: Final = "demo-api"
 _SCOPES: Final = ("read", "write")
 _HTTP_LISTEN: Final = "127.0.0.1:8080"
 _FREE_PORT: Final = "127.0.0.1:0"
+_LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104  # not bound here
+"""Host that stands for every address of the machine → the address at which the machine itself finds it."""
 _QUICKSTART: Final = Path("examples/quickstart.py")
 """The example program in a checkout, which is the working directory of `make run`."""
 
@@ -41,7 +44,10 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
     """Return the settings that `--dev` adds to those that the operator has set.
 
     They are: console logs on a terminal, gRPC reflection, a master key in `var/`, created if missing, and
-    HTTP on 127.0.0.1:8080, or on a free port if `listen` is set, since several services may then run.
+    HTTP on 127.0.0.1:8080, or on a free port if `listen` is set, since several services may then run. The
+    issuer is then the URL at which clients find the service, and tokens with its default are still accepted.
+
+    Raises ConfigurationError if the address of HTTP is taken.
     """
     _FOLDER.mkdir(mode=0o700, exist_ok=True)
     settings = loaded.settings
@@ -52,11 +58,32 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
         added["reflection"] = True
     if loaded.sources["http_listen"] == "default":
         added["http_listen"] = _HTTP_LISTEN if loaded.sources["listen"] == "default" else _FREE_PORT
+    http_listen = str(added.get("http_listen", settings.http_listen))
+    if http_listen and loaded.sources["issuer"] == "default":
+        added |= _named_by_port(settings, http_listen)
     if settings.master_key is None and settings.master_key_file is None:
         if not _MASTER_KEY.exists():
             write_private(_MASTER_KEY, secrets.token_urlsafe(32))
         added["master_key_file"] = _MASTER_KEY
     return added
+
+
+def _named_by_port(settings: Settings, http_listen: str) -> dict[str, object]:
+    """Return the settings with which the issuer is the URL of the HTTP listener.
+
+    Its port is chosen here if it is 0. The default of `issuer` is the name under which tokens, trusted
+    issuers and clients of an earlier trial may still know the service.
+    """
+    with reserved(http_listen) as place:
+        host, _, port = place.rpartition(":")
+    scheme = "http" if settings.tls_certificate is None else "https"
+    named: dict[str, object] = {
+        "http_listen": place,
+        "issuer": f"{scheme}://{_LOOPBACK.get(host, host.lower())}:{port}",
+        "accepted_issuers": (*settings.accepted_issuers, settings.issuer),
+    }
+    shared = settings.engine == "envoy" and http_listen == settings.listen
+    return {**named, "listen": place} if shared else named
 
 
 def prepare(settings: Settings) -> tuple[Settings, DemoSecrets | None]:

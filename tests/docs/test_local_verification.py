@@ -21,7 +21,7 @@ def world(start_world: StartWorld) -> World:
 def test_the_recipe_prints_the_client_of_a_token_or_the_reason_of_its_refusal(
     world: World, tmp_path: Path
 ) -> None:
-    places = {"127.0.0.1:50051": world.target, '"identity-service"': repr(world.settings.issuer)}
+    places = {"127.0.0.1:50051": world.target, '"http://127.0.0.1:8080"': repr(world.settings.issuer)}
     (recipe,) = PAGE["Verify"]
     token = world.issue(world.new_client(), audiences=["api"]).access_token
     (tmp_path / "token").write_text(token)

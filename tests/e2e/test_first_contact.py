@@ -1,5 +1,6 @@
 """The first minutes with the service: version, greeting, a store that is away, an expired certificate."""
 
+import json
 import os
 import pty
 import re
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import Installation
+from identity_client import Verified
+from tests.e2e.process import Installation, Running
 from tests.patience import PATIENCE, until
 from tests.ports import refusing_address, reserve_port
 from tests.tls import Certifier
@@ -40,6 +42,30 @@ def test_a_trial_greets_before_any_line_of_the_log(relative: Installation) -> No
     assert lines[1].endswith(f", store {store}")
     greeting = relative.log.partition("Ctrl-C stops")[0]
     assert '{"' not in greeting
+
+
+def test_a_trial_accepts_the_tokens_of_one_without_http(relative: Installation) -> None:
+    """Both are on one `var/`; the issuer of the second is the URL of its HTTP port."""
+
+    def token(running: Running) -> str:
+        demo = json.loads((relative.folder / "var/demo.json").read_text())
+        with running.client() as client:
+            return client.issue_with_secret(demo["client_id"], demo["client_secret"]).access_token
+
+    def issuer(running: Running, text: str) -> str:
+        with running.client() as client:
+            outcome = client.verify(text, any_audience=True)
+        assert isinstance(outcome, Verified)
+        return outcome.issuer
+
+    relative.environment["IDENTITY_HTTP_LISTEN"] = ""
+    with relative.serve("--dev") as service:
+        former = token(service)
+    http = relative.environment["IDENTITY_HTTP_LISTEN"] = f"127.0.0.1:{reserve_port()}"
+    with relative.serve("--dev") as service:
+        names = issuer(service, former), issuer(service, token(service))
+
+    assert names == ("identity-service", f"http://{http}")
 
 
 def test_a_trial_on_a_store_of_unknown_secrets_says_how_to_create_principals(relative: Installation) -> None:
