@@ -30,14 +30,14 @@ def forwarded_client(peer: str, values: Iterable[str], proxies: Sequence[Network
         values: the values of `x-forwarded-for`, in the order in which they were received.
         proxies: the networks of trusted proxies.
     """
-    if not _is_trusted(peer, proxies):
+    if not is_trusted(peer, proxies):
         return None
     client = None
     for entry in _from_the_right(values):
         client = _normalised(entry.strip(" \t"))
         if client is None:
             return peer
-        if not _is_trusted(client, proxies):
+        if not is_trusted(client, proxies):
             return client
     return client
 
@@ -51,7 +51,8 @@ def _from_the_right(values: Iterable[str]) -> Iterator[str]:
             yield entry
 
 
-def _is_trusted(endpoint: str, proxies: Sequence[Network]) -> bool:
+def is_trusted(endpoint: str, proxies: Sequence[Network]) -> bool:
+    """Return whether host:port is a trusted proxy."""
     parsed = _parse(endpoint) if proxies else None
     return parsed is not None and any(parsed[0] in network for network in proxies)
 

@@ -49,7 +49,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         # Any byte that the client does not read at once pauses the writing, and so starts the timer.
         transport.set_write_buffer_limits(high=1, low=0)
-        self._address = self._limits.peers.address_of(grpc_peer(self.client))
+        self._address = self._limits.peers.connection_address_of(grpc_peer(self.client))
         self._reading = self._later(self._limits.config.request_timeout.total_seconds(), self._end_reading)
 
     def data_received(self, data: bytes) -> None:
@@ -92,6 +92,8 @@ class Connection(H11Protocol):
 
     def shutdown(self) -> None:
         """Close the connection, or let it end with the answer that is being made."""
+        if self.transport.is_closing():
+            return  # to close a transport of TLS twice makes `abort` do nothing, and its socket stays open
         try:
             super().shutdown()
         except h11.LocalProtocolError:

@@ -139,7 +139,7 @@ class HttpListener:
                 loop.call_later(_ACCEPT_PAUSE, self._open_port)
                 return
             if len(self._tasks) >= self._config.max_connections:
-                peer = self._limits.peers.address_of(grpc_peer(client[:2]))
+                peer = self._limits.peers.connection_address_of(grpc_peer(client[:2]))
                 self._limits.hit("max_connections", peer)
                 accepted.close()
                 continue

@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 from typing import Final, TypeAlias
 from urllib.parse import unquote
 
-from identity_service.domain.forwarded import FORWARDED_FOR, Network, forwarded_client
+from identity_service.domain.forwarded import FORWARDED_FOR, Network, forwarded_client, is_trusted
 from identity_service.services.attempts import address_of
 
 UNIX: Final = "unix"
@@ -34,6 +34,11 @@ class Peers:
 
         The peer is given as gRPC writes it, such as `ipv4:10.0.0.7:5000`.
         """
+
+    def connection_address_of(self, peer: str) -> str:
+        """Return the address under which a connection counts; empty if it is exempt or of a trusted proxy."""
+        host_and_port = unquote(peer[len(_PEER_KIND) :]) if peer.startswith(_PEER_KINDS) else ""
+        return "" if is_trusted(host_and_port, self._proxies) else self.address_of(peer)
 
     def client_of(self, peer: str, metadata: Metadata) -> str | None:
         """Return host:port of the client for which a trusted proxy forwards a call.

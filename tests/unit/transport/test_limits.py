@@ -1,6 +1,6 @@
 """Limits: how calls are counted for their addresses, and which calls are refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 from hypothesis import given
@@ -56,6 +56,22 @@ def test_networks_are_exempt_as_a_whole_and_unix_sockets_only_if_they_are_named(
     assert peers.address_of("ipv6:%5B2001:db8:7::1%5D:5000") == ""
     assert peers.address_of("ipv4:127.0.0.1:5000") == "127.0.0.1"
     assert peers.address_of("unix:") == UNIX
+
+
+def test_a_connection_of_a_trusted_proxy_is_exempt_but_a_call_that_it_forwards_is_not() -> None:
+    peers, proxy = Peers((), ("192.0.2.1",)), "ipv4:192.0.2.1:5000"
+
+    def metadata(*values: str | bytes) -> Callable[[], Iterable[tuple[str, str | bytes]]]:
+        return lambda: [("x-forwarded-for", value) for value in values]
+
+    assert peers.connection_address_of(proxy) == ""
+    assert peers.connection_address_of("ipv4:192.0.2.2:5000") == "192.0.2.2"
+    assert peers.connection_address_of("unix:") == UNIX
+    assert peers.address_of_call(proxy, metadata("203.0.113.9")) == "203.0.113.9"
+    assert peers.address_of_call(proxy, metadata("2001:db8::1")) == "2001:db8::/64"
+    assert peers.address_of_call(proxy, metadata("nonsense")) == "192.0.2.1"
+    assert peers.address_of_call(proxy, metadata(b"203.0.113.9")) == "192.0.2.1"
+    assert peers.address_of_call(proxy, metadata()) == "192.0.2.1"
 
 
 def test_one_address_is_refused_beyond_its_bound_and_the_others_are_not() -> None:

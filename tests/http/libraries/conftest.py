@@ -1,0 +1,30 @@
+"""A service with TLS at a URL that is its issuer, for libraries that know nothing else of it."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from identity_service.storage.sqlite import SqliteStore
+from tests.http.libraries.provider import Provider
+from tests.ports import reserve_port
+from tests.rpc.conftest import marked_settings, running, settings_for_tests
+from tests.tls import Certifier
+
+
+@pytest.fixture
+def provider(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Provider]:
+    certifier = Certifier(tmp_path / "tls")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certifier.file))  # also for sessions: requests prefers it
+    port = reserve_port()
+    issuer = f"https://localhost:{port}"
+    changes = certifier.server().settings(http_listen=f"127.0.0.1:{port}", issuer=issuer)
+    settings = settings_for_tests(**(changes | marked_settings(request)))
+    with running(settings, lambda clock: SqliteStore.open(str(tmp_path / "id.db"), clock=clock)) as world:
+        world.new_user()
+        with certifier.channel(world.target) as channel:
+            secure = dataclasses.replace(world, channel=channel)
+            yield Provider(world=secure, issuer=issuer, ca_file=certifier.file)
