@@ -25,6 +25,7 @@ from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, TokenEncryption
 from identity_service.domain.visible import NO_CONTROLS, VISIBLE_TEXT, has_controls, is_visible_text
+from identity_service.grpc_api.batches import has_more_fields
 from identity_service.grpc_api.claims import to_claims
 from identity_service.services.authenticate import (
     ClientAssertion,
@@ -50,6 +51,8 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 
 MAX_BATCH: Final = 1000
+_UNKNOWN_FIELDS: Final = 100
+"""Fields beside `requests` that a batch of a newer client may have."""
 _ENCRYPTIONS: Final[Mapping[int, TokenEncryption]] = {
     token_pb2.TOKEN_ENCRYPTION_UNSPECIFIED: TokenEncryption.NONE,
     token_pb2.TOKEN_ENCRYPTION_NONE: TokenEncryption.NONE,
@@ -128,10 +131,23 @@ def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
     )
 
 
+def check_serialized_batch(data: bytes) -> None:
+    """Raise InvalidRequestError if a serialized batch has far more than 1,000 requests.
+
+    Each request takes 96 bytes once it is parsed, even if it is empty and takes two bytes here.
+    """
+    if has_more_fields(data, MAX_BATCH + _UNKNOWN_FIELDS):
+        raise _wrong_batch_size()
+
+
 def check_batch(request: pb.VerifyBatchRequest) -> None:
     """Raise InvalidRequestError unless the batch has 1 to 1,000 requests."""
     if not 1 <= len(request.requests) <= MAX_BATCH:
-        raise InvalidRequestError.of("requests", f"must have 1 to {MAX_BATCH} entries")
+        raise _wrong_batch_size()
+
+
+def _wrong_batch_size() -> InvalidRequestError:
+    return InvalidRequestError.of("requests", f"must have 1 to {MAX_BATCH} entries")
 
 
 def to_refresh(request: pb.RefreshRequest, origin: Origin = NOWHERE) -> RefreshRequest:

@@ -13,6 +13,7 @@ from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERI
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.calls import Access
+from identity_service.grpc_api.convert import check_serialized_batch
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.identity import IdentityServicer
@@ -41,6 +42,11 @@ METHODS: Final = frozenset(
     f"/{service.full_name}/{method.name}" for service in _DESCRIPTORS for method in service.methods
 )
 """The full names of the methods of the protos."""
+
+_ANY_TOKEN: Final = 1024 * 1024
+"""The longest request about a token, which may be any text: its answer says that it is too long."""
+_HEALTH_NAME: Final = 1024
+"""The longest request with the name of a service. An open stream keeps the name, also an unknown one."""
 
 _OPEN: Final = Rule(access=Access.OPEN)
 _OPEN_MEMORY: Final = Rule(access=Access.OPEN, pool=Pool.MEMORY, quiet=True)
@@ -79,12 +85,23 @@ def method_table(
 def _identity(identity: IdentityServicer) -> Mapping[str, MethodSpec]:
     return {
         "Issue": Unary(_OPEN, identity_pb.IssueRequest, identity.issue),
-        "Verify": Cached(_VERIFY, identity_pb.VerifyRequest, identity.recall_verify, identity.verify),
+        "Verify": Cached(
+            _VERIFY,
+            identity_pb.VerifyRequest,
+            identity.recall_verify,
+            identity.verify,
+            max_bytes=_ANY_TOKEN,
+        ),
         "VerifyBatch": Cached(
-            _VERIFY, identity_pb.VerifyBatchRequest, identity.recall_batch, identity.verify_batch
+            _VERIFY,
+            identity_pb.VerifyBatchRequest,
+            identity.recall_batch,
+            identity.verify_batch,
+            max_bytes=None,
+            check=check_serialized_batch,
         ),
         "Refresh": Unary(_OPEN, identity_pb.RefreshRequest, identity.refresh),
-        "Revoke": Unary(_REVOKE, identity_pb.RevokeRequest, identity.revoke),
+        "Revoke": Unary(_REVOKE, identity_pb.RevokeRequest, identity.revoke, max_bytes=_ANY_TOKEN),
     }
 
 
@@ -97,10 +114,10 @@ def _trust(trust: TrustServicer) -> Mapping[str, MethodSpec]:
 
 def _admin(admin: AdminServicer, audit: AuditHandlers) -> Mapping[str, MethodSpec]:
     return {
-        "CreateClient": Unary(_ADMIN, admin_pb.CreateClientRequest, admin.create_client),
+        "CreateClient": Unary(_ADMIN, admin_pb.CreateClientRequest, admin.create_client, max_bytes=None),
         "GetClient": Unary(_ADMIN, admin_pb.GetClientRequest, admin.get_client),
         "ListClients": Unary(_ADMIN, admin_pb.ListClientsRequest, admin.list_clients),
-        "UpdateClient": Unary(_ADMIN, admin_pb.UpdateClientRequest, admin.update_client),
+        "UpdateClient": Unary(_ADMIN, admin_pb.UpdateClientRequest, admin.update_client, max_bytes=None),
         "DeleteClient": Unary(_ADMIN, admin_pb.DeleteClientRequest, admin.delete_client),
         "RotateClientSecret": Unary(_ADMIN, admin_pb.RotateClientSecretRequest, admin.rotate_client_secret),
         "CreateUser": Unary(_ADMIN, admin_pb.CreateUserRequest, admin.create_user),
@@ -112,12 +129,12 @@ def _admin(admin: AdminServicer, audit: AuditHandlers) -> Mapping[str, MethodSpe
         "ListSessions": Unary(_OWN_OR_ADMIN, admin_pb.ListSessionsRequest, admin.list_sessions),
         "RevokeSessions": Unary(_OWN_OR_ADMIN, admin_pb.RevokeSessionsRequest, admin.revoke_sessions),
         "CreateTrustedIssuer": Unary(
-            _ADMIN, admin_pb.CreateTrustedIssuerRequest, admin.create_trusted_issuer
+            _ADMIN, admin_pb.CreateTrustedIssuerRequest, admin.create_trusted_issuer, max_bytes=None
         ),
         "GetTrustedIssuer": Unary(_ADMIN, admin_pb.GetTrustedIssuerRequest, admin.get_trusted_issuer),
         "ListTrustedIssuers": Unary(_ADMIN, admin_pb.ListTrustedIssuersRequest, admin.list_trusted_issuers),
         "UpdateTrustedIssuer": Unary(
-            _ADMIN, admin_pb.UpdateTrustedIssuerRequest, admin.update_trusted_issuer
+            _ADMIN, admin_pb.UpdateTrustedIssuerRequest, admin.update_trusted_issuer, max_bytes=None
         ),
         "DeleteTrustedIssuer": Unary(
             _ADMIN, admin_pb.DeleteTrustedIssuerRequest, admin.delete_trusted_issuer
@@ -133,9 +150,9 @@ def _admin(admin: AdminServicer, audit: AuditHandlers) -> Mapping[str, MethodSpe
 
 def _health(health: HealthServicer) -> Mapping[str, MethodSpec]:
     return {
-        "Check": Unary(_OPEN_MEMORY, health_pb2.HealthCheckRequest, health.check),
+        "Check": Unary(_OPEN_MEMORY, health_pb2.HealthCheckRequest, health.check, max_bytes=_HEALTH_NAME),
         "List": Unary(_OPEN_MEMORY, health_pb2.HealthListRequest, health.list),
-        "Watch": Stream(_HEALTH_WATCH, health_pb2.HealthCheckRequest, health.watch),
+        "Watch": Stream(_HEALTH_WATCH, health_pb2.HealthCheckRequest, health.watch, max_bytes=_HEALTH_NAME),
     }
 
 

@@ -23,7 +23,7 @@ from identity_service.domain.errors import (
     ShuttingDownError,
     StoreUnavailableError,
 )
-from identity_service.grpc_api.calls import Call, Caller, CallerGate, request_id_of
+from identity_service.grpc_api.calls import Access, Call, Caller, CallerGate, request_id_of
 from identity_service.grpc_api.engine import (
     Context,
     ConversationHandler,
@@ -194,10 +194,14 @@ class Pipeline:
         Raises the errors of `CallerGate.admit`, MalformedRequestError, and TimeoutError if the call was
         cancelled or its deadline has passed.
         """
-        request, caller = _parsed(spec, data), None
-        if self._gate.applies(spec.rule, request):
-            caller = self._gate.admit(method, spec.rule, context, may_wait=may_wait)
+        rule, caller = spec.rule, None
+        # Elsewhere parsed later: a caller that is refused must not cause this work.
+        request = _parsed(spec, data) if rule.access is Access.HOLDER_OR_SCOPE else None
+        if self._gate.applies(rule, request):
+            caller = self._gate.admit(method, rule, context, may_wait=may_wait)
             structlog.contextvars.bind_contextvars(caller=caller.principal)
+        if request is None:
+            request = _parsed(spec, data)
         # Cancelled, or past its deadline after waiting for a thread; gRPC's core may notice that later.
         if not context.is_active() or context.time_remaining() == 0:
             raise TimeoutError
@@ -248,6 +252,11 @@ class Pipeline:
 
 
 def _parsed(spec: MethodSpec, data: bytes) -> Any:
+    if spec.max_bytes is not None and len(data) > spec.max_bytes:
+        description = f"the request of this method must have at most {spec.max_bytes:,} bytes"
+        raise MalformedRequestError(FieldViolation(field="", description=description))
+    if spec.check is not None:
+        spec.check(data)
     try:
         return spec.request.FromString(data)
     except DecodeError as error:

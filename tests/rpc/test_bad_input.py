@@ -1,11 +1,12 @@
 """Bad input of every kind: INVALID_ARGUMENT with field violations, at once, and nothing secret logged."""
 
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
@@ -199,6 +200,48 @@ def test_an_empty_message_is_one_with_no_fields(world: World) -> None:
     for method in METHODS:
         found = refusal(world.channel.unary_unary(f"/identityapi.v1.IdentityService/{method}"), b"")
         assert found.reason == "INVALID_FIELD"
+
+
+def lengthy(prefix: bytes, length: int) -> bytes:
+    """Return a field whose value has this length, which takes four bytes."""
+    return prefix + bytes(length >> 7 * n & 0x7F | (0x80 if n < 3 else 0) for n in range(4))
+
+
+MANY: Final = 4_000_000
+"""Values of two bytes each. Parsed, they would take hundreds of megabytes, and a second or more."""
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "field"),
+    [
+        ("IdentityService/VerifyBatch", b"\x0a\x00" * MANY, "requests"),
+        ("IdentityService/Issue", b"\x12\x00" * MANY, ""),
+        ("IdentityService/Refresh", b"\x12\x00" * MANY, ""),
+        ("IdentityService/Verify", b"\x12\x00" * MANY, ""),
+        ("TrustService/GetKeys", lengthy(b"\x0a", MANY) + b"e" * MANY, ""),
+    ],
+)
+def test_a_request_that_would_take_much_memory_is_not_parsed(
+    world: World, method: str, request_: bytes, field: str
+) -> None:
+    """Tested with gzip as well, since such a request takes kilobytes then."""
+    path = f"/identityapi.v1.{method}"
+    with grpc.insecure_channel(world.target, compression=grpc.Compression.Gzip) as compressing:
+        for channel in (world.channel, compressing):
+            found = refusal(channel.unary_unary(path), request_)
+
+            assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert found.fields.keys() == {field}
+
+
+def test_a_stream_of_health_keeps_no_long_name(world: World) -> None:
+    stub = health_pb2_grpc.HealthStub(world.channel)
+    long, longest = (health_pb2.HealthCheckRequest(service="x" * length) for length in (2000, 1000))
+
+    assert refusal(lambda request: next(stub.Watch(request)), long).code is grpc.StatusCode.INVALID_ARGUMENT
+    watch = stub.Watch(longest)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watch.cancel()
 
 
 def test_a_message_over_the_size_limit_is_refused_by_the_core(start_world: StartWorld) -> None:

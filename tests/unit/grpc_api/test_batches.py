@@ -68,3 +68,48 @@ def test_joined_answers_are_a_batch_of_them(answers: list[pb.VerifyResponse]) ->
     joined = batches.join(answer.SerializeToString() for answer in answers)
 
     assert list(pb.VerifyBatchResponse.FromString(joined).responses) == answers
+
+
+fields = st.tuples(st.integers(min_value=1, max_value=2**29 - 1), st.binary(max_size=200))
+
+
+def serialized(number: int, value: bytes) -> bytes:
+    """Return a field of this number, whose value has a length."""
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(number: int) -> bytes:
+    head = bytearray()
+    while number > 0x7F:
+        head.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*head, number))
+
+
+@given(st.lists(fields, max_size=8))
+@example([(1, b"\x0a" * 200)])
+def test_the_fields_of_a_message_are_counted_and_not_those_within_them(
+    found: list[tuple[int, bytes]],
+) -> None:
+    data = b"".join(serialized(*field) for field in found)
+
+    assert not batches.has_more_fields(data, len(found))
+    if found:
+        assert batches.has_more_fields(data, len(found) - 1)
+
+
+@given(st.lists(piece, max_size=6).map(b"".join))
+@example(b"\x0d1234\x0a\x00\x0912345678\x0a\x00")
+@example(b"\x0b\x0a\x00\x0c\x0a\x00")
+@example(b"\x8a\x80\x80\x80\x00\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00\x0a\x00")
+def test_no_batch_that_protobuf_reads_has_more_requests_than_were_counted(data: bytes) -> None:
+    try:
+        asked = pb.VerifyBatchRequest.FromString(data).requests
+    except DecodeError:
+        return
+    assert not asked or batches.has_more_fields(data, len(asked) - 1)
+
+
+def test_a_number_without_an_end_is_not_read_to_the_end() -> None:
+    """Reading it would take minutes."""
+    assert not batches.has_more_fields(b"\xff" * 2**24, 10)

@@ -78,3 +78,10 @@ def test_methods_that_need_a_scope_name_it_and_streams_are_limited() -> None:
     for name, spec in table(reflection=True).items():
         assert bool(spec.rule.scope) == (spec.rule.access is not Access.OPEN), name
         assert (spec.rule.streams is not None) == isinstance(spec, Stream | Conversation), name
+
+
+def test_the_requests_of_strangers_are_bounded_before_they_are_parsed() -> None:
+    """A parsed request takes many times the memory of its bytes."""
+    for name, spec in table(reflection=True).items():
+        if spec.rule.access not in (Access.SCOPE, Access.OWN_OR_SCOPE):
+            assert spec.max_bytes is not None or spec.check is not None, name
