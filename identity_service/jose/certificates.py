@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from identity_service.domain.visible import escape
 from identity_shared.key_members import MAX_RSA_BITS, MIN_RSA_BITS, check_rsa
 
+E = TypeVar("E", bound=x509.ExtensionType)
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 """The curves that every gRPC client offers; a handshake with Ed25519 or P-521 fails."""
 
@@ -27,7 +28,7 @@ class CertificateFacts:
     """The names and the times of a certificate, for operators."""
 
     names: tuple[str, ...]
-    """Its subject alternative names: hosts, addresses, URIs; if it has none, its subject."""
+    """Its subject alternative names: hosts, addresses, URIs; if it has none that can be read, its subject."""
     start_time: datetime
     expire_time: datetime
 
@@ -112,10 +113,19 @@ def _check_rsa(key: object) -> None:
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:
+    constraints = _extension(certificate, x509.BasicConstraints)
+    return constraints is not None and constraints.ca
+
+
+def _extension(certificate: x509.Certificate, kind: type[E]) -> E | None:
+    """Return the extension of this kind; None if there is none, or if the extensions cannot be read.
+
+    The library refuses, with errors of several classes, what TLS accepts: an EDI party name, for instance.
+    """
     try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
+        return certificate.extensions.get_extension_for_class(kind).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return None
 
 
 def _subject(certificate: x509.Certificate) -> str:
@@ -123,11 +133,8 @@ def _subject(certificate: x509.Certificate) -> str:
 
 
 def _facts(certificate: x509.Certificate) -> CertificateFacts:
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = tuple(str(name.value) for name in found)
-    except x509.ExtensionNotFound:
-        names = (certificate.subject.rfc4514_string(),)
+    found = _extension(certificate, x509.SubjectAlternativeName) or ()
+    names = tuple(str(name.value) for name in found) or (certificate.subject.rfc4514_string(),)
     return CertificateFacts(
         names=names, start_time=certificate.not_valid_before_utc, expire_time=certificate.not_valid_after_utc
     )
@@ -157,9 +164,10 @@ class AlternativeNames:
 def alternative_names(pem: bytes) -> AlternativeNames:
     """Return the names of a certificate that a handshake has verified; none if they cannot be read."""
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound):
+        found = _extension(x509.load_pem_x509_certificate(pem), x509.SubjectAlternativeName)
+    except ValueError:
+        found = None
+    if found is None:
         return AlternativeNames()
     return AlternativeNames(
         uris=tuple(uri.encode() for uri in found.get_values_for_type(x509.UniformResourceIdentifier)),

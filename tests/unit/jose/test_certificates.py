@@ -16,7 +16,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from identity_service.jose.authority import Authority, Pair
-from identity_service.jose.certificates import check_authorities, check_pair
+from identity_service.jose.certificates import (
+    AlternativeNames,
+    alternative_names,
+    check_authorities,
+    check_pair,
+)
 
 DAY = timedelta(days=1)
 
@@ -112,3 +117,29 @@ def test_every_certificate_of_a_bundle_of_authorities_must_be_of_one(
     for stranger in (pair.certificate, silent()):
         with pytest.raises(ValueError, match="not a CA certificate"):
             check_authorities(authority.certificate + stranger)
+
+
+ODD_NAMES = {
+    "an EDI party": "3007a505a1030c0178",
+    "an X.400 address": "3002a300",
+    "an address of one byte": "300387010a",
+    "no names at all": "ff",
+}
+"""Values of the extension for alternative names, in DER; TLS accepts certificates with some of them."""
+
+
+@pytest.mark.parametrize("der", ODD_NAMES.values(), ids=ODD_NAMES)
+def test_a_certificate_whose_names_cannot_be_read_has_none(der: str) -> None:
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=odd")
+    names = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, bytes.fromhex(der))
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, *_times()).add_extension(names, False)
+    made = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+    assert alternative_names(made) == AlternativeNames()
+    assert check_pair(made, pem(key)).names == ("CN=odd",)
+    with pytest.raises(ValueError, match="is not a CA certificate"):
+        check_authorities(made)
+
+
+def _times() -> tuple[datetime, datetime]:
+    return datetime.now(UTC), datetime.now(UTC) + DAY
