@@ -31,6 +31,11 @@ from identity_service.process.exit_codes import code_of_refusal
 _UNWRAPPED_WIDTH: Final = 10_000
 """The width, in columns, of a table that is written to a pipe or a file, so that no row is wrapped."""
 
+_NOT_UTF_8: Final = (
+    "an argument, an environment variable or the standard input is not UTF-8: set the locale of the terminal "
+    "to one with UTF-8, such as C.UTF-8, and give the value again"
+)
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -121,6 +126,9 @@ def failures(*, as_json: bool) -> Iterator[None]:
         fail(message, code_of_refusal(error), as_json=as_json, reason=error.reason)
     except CallError as error:
         fail(escape(str(error)), code_of(error), as_json=as_json, reason=error.reason)
+    except UnicodeError:
+        # The text of the error is not shown: it names a character of the value, which may be a password.
+        fail(_NOT_UTF_8, Exit.USAGE, as_json=as_json)
 
 
 def code_of(error: CallError) -> Exit:

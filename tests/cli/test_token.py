@@ -103,3 +103,12 @@ def test_a_token_is_encrypted_for_the_recipient_of_the_option(
     refused = run(*issue, "--encrypt", "audience", code=1, IDENTITY_PASSWORD=PASSWORD)
     assert "encryption_key" in refused.stderr
     assert run(*issue, "--encrypt", "everybody", code=2, IDENTITY_PASSWORD=PASSWORD).stderr
+
+
+def test_a_password_that_is_not_utf_8_is_called_so_and_not_shown(run: Run) -> None:
+    """Such as one that was typed on a terminal with Latin-1."""
+    failed = run("token", "issue", "--username", "ana", code=2, IDENTITY_PASSWORD="geheim\udce4")
+
+    assert "is not UTF-8" in failed.stderr
+    assert "geheim" not in failed.output
+    assert "udce4" not in failed.output

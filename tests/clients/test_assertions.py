@@ -7,7 +7,12 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from identity_client import AssertionSigner
 from identity_client.credentials import by_assertion, by_certificate, by_federated_token
@@ -83,8 +88,21 @@ def test_every_assertion_has_an_id_of_its_own() -> None:
         json.dumps({"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}).encode(),
         pem(ed448.Ed448PrivateKey.generate()),
         pem(ec.generate_private_key(ec.SECP521R1())),
+        KEYS["ES256"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")),
+        json.dumps(private_jwk(KEYS["ES256"], "ES256", alg="none")).encode(),
     ],
-    ids=["nothing", "half", "no JSON", "no JWK", "public", "symmetric", "Ed448", "P-521"],
+    ids=[
+        "nothing",
+        "half",
+        "no JSON",
+        "no JWK",
+        "public",
+        "symmetric",
+        "Ed448",
+        "P-521",
+        "encrypted",
+        "none",
+    ],
 )
 def test_a_file_without_a_signing_key_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -79,7 +80,7 @@ class AssertionSigner:
         """
         data = Path(path).read_bytes()
         if not data.lstrip().startswith(b"{"):
-            return cls(client_id, load_pem_private_key(data, password=None), **options)
+            return cls(client_id, _from_pem(data, path), **options)
         jwk = json.loads(data)
         try:
             check_use(jwk, "sig", {"sign"})
@@ -88,7 +89,7 @@ class AssertionSigner:
             raise ValueError(f"{path}: {error}") from None
         try:
             key = jwt.PyJWK(jwk, options.get("algorithm")).key
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, NotImplementedError):  # the second for the algorithm `none`
             raise ValueError(f"{path}: is not a JWK that can sign") from None
         if not hasattr(key, "private_numbers") and not isinstance(key, ed25519.Ed25519PrivateKey):
             raise ValueError(f"{path}: is a public key; signing needs the private one")
@@ -115,6 +116,13 @@ class AssertionSigner:
 
     def __repr__(self) -> str:
         return f"AssertionSigner({self._client_id!r}, key_id={self._key_id!r})"
+
+
+def _from_pem(data: bytes, path: str | Path) -> Any:
+    try:
+        return load_pem_private_key(data, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError(f"{path}: holds no private key that can be read without a password") from None
 
 
 def _algorithm_of(key: Any) -> str:
