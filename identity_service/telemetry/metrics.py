@@ -1,12 +1,12 @@
 """Prometheus metrics of this process, read at each scrape.
 
-The module defines the names of the metrics and serves them over HTTP. It adds no work to calls.
+The module defines the names of the metrics; `metrics_server.py` serves them. It adds no work to calls.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -15,6 +15,7 @@ from identity_service.replication.replica import Replica
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.audit import StoredTrail
 from identity_service.services.watch import WatchHub
+from identity_service.telemetry.metrics_server import MetricsServer
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
 
@@ -146,20 +147,15 @@ class Metrics:
         """
         host, _, port = listen.rpartition(":")
         try:
-            server, thread = start_http_server(int(port), host.strip("[]"), self._registry)
+            server = MetricsServer(host.strip("[]"), int(port), self._registry)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot listen on {listen} ({error.strerror}): stop the process that listens there, or "
                 "change `metrics_listen`"
             ) from error
-
-        def close() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-        self._close = close
-        return int(server.server_address[1])
+        server.start()
+        self._close = server.close
+        return server.port
 
     def close(self) -> None:
         """Stop the HTTP server, if it runs."""

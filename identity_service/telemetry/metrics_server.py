@@ -1,0 +1,80 @@
+"""The HTTP server of `/metrics`: it bounds what clients hold open, since each connection takes a thread.
+
+The server of prometheus_client bounds neither their number nor the time for which they send nothing.
+"""
+
+import socket
+import threading
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from identity_service.process import thread_limit
+
+_MAX_CONNECTIONS: Final = 16
+"""Connections at once; further ones are closed at once."""
+_TIMEOUT: Final = 5.0
+"""Seconds in which a client must send or read something."""
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers one connection, without a line in the log."""
+
+    timeout = _TIMEOUT
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+class MetricsServer(ThreadingMixIn, WSGIServer):
+    """A server with a thread for each connection."""
+
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, registry: CollectorRegistry) -> None:
+        """Listen on an address; `start` begins to answer. Raises OSError."""
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self.address_family, _, _, _, address = found[0]
+        super().__init__((str(address[0]), port), _Handler)
+        self.set_app(make_wsgi_app(registry))
+        self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        self._thread = threading.Thread(target=self.serve_forever, name="identity-metrics", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """Return the port on which it listens."""
+        return self.server_port
+
+    def start(self) -> None:
+        """Start to answer. Raises ConfigurationError if the system gives no thread."""
+        with thread_limit.named():
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop to listen."""
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread, or close it if there are too many."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system gives no thread
+            self._places.release()
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer a connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, *_: object) -> None:
+        """Log nothing: the client has left, or was too slow."""
