@@ -10,6 +10,7 @@ from identity_service.adapters.password_hashing import Argon2Config, Argon2Hashe
 from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
+from identity_service.composition.waiting import waiting_calls
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, EventLog
@@ -256,10 +257,10 @@ def open_key_servers(settings: Settings) -> KeyServers:
 def open_issuer_keys(settings: Settings, clock: Clock, event_log: EventLog) -> HeldIssuerKeys:
     """Return the keys of trusted issuers; they are fetched when they are first needed.
 
-    At most a quarter of `work_threads` may wait for issuers. Raises ConfigurationError.
+    Raises ConfigurationError.
     """
     fetch = HttpsFetcher(open_key_servers(settings), max_bytes=MAX_SET_BYTES)
-    return HeldIssuerKeys(fetch, clock, event_log, waiting=max(1, settings.work_threads // 4))
+    return HeldIssuerKeys(fetch, clock, event_log, waiting=waiting_calls(settings).for_issuers)
 
 
 def open_principals(

@@ -10,6 +10,7 @@ from typing import Final
 
 from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.adapters.password_hashing import is_common
+from identity_service.composition.waiting import waiting_calls
 from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.issuers import IssuerNames
@@ -109,7 +110,7 @@ class UseCases:
             MemoryAttempts(clock.boot),
             _attempt_policies(settings),
             clock.monotonic,
-            _wait_policy(settings),
+            WaitPolicy(places=waiting_calls(settings).for_sign_ins),
         )
         self.authenticator = authenticator = Authenticator(
             store.sessions,
@@ -219,15 +220,6 @@ def _attempt_policies(settings: Settings) -> AttemptPolicies:
         client=AttemptPolicy(free=20, lockout=lockout),
         peer=AttemptPolicy(free=settings.attempts_per_peer, lockout=lockout, forgive=False),
     )
-
-
-def _wait_policy(settings: Settings) -> WaitPolicy:
-    """Return the policy for attempts that wait for a claim.
-
-    At most `password_queue` attempts wait, and fewer if no thread would be left for other work.
-    """
-    hashing = settings.password_processes + settings.password_queue
-    return WaitPolicy(places=min(settings.password_queue, settings.work_threads - 1 - hashing))
 
 
 def _issue_config(settings: Settings) -> IssueConfig:
