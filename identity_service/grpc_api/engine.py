@@ -68,6 +68,8 @@ class UnaryHandler:
 
     None = no response of the method is cached.
     """
+    max_bytes: int | None = None
+    """The longest message that the method accepts; None = the limit of the engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,8 @@ class StreamHandler:
     threads: Threads
     open: Callable[[bytes, Context, ResponseStream], None]
     """A function that begins to answer a request on the stream, and returns at once."""
+    max_bytes: int | None = None
+    """The longest message that the method accepts; None = the limit of the engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,8 @@ class ConversationHandler:
     threads: Threads
     open: Callable[[Context], Callable[[bytes], bytes]]
     """A function that returns the function that answers one message."""
+    max_bytes: int | None = None
+    """The longest message that the method accepts; None = the limit of the engine."""
 
 
 Handler: TypeAlias = UnaryHandler | StreamHandler | ConversationHandler

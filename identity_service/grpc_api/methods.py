@@ -45,6 +45,8 @@ METHODS: Final = frozenset(
 
 _ANY_TOKEN: Final = 1024 * 1024
 """The longest request about a token, which may be any text: its answer says that it is too long."""
+_RECORD: Final = 1024 * 1024
+"""The longest request with a client or a trusted issuer, which may have many keys or rules."""
 _HEALTH_NAME: Final = 1024
 """The longest request with the name of a service. An open stream keeps the name, also an unknown one."""
 
@@ -114,10 +116,10 @@ def _trust(trust: TrustServicer) -> Mapping[str, MethodSpec]:
 
 def _admin(admin: AdminServicer, audit: AuditHandlers) -> Mapping[str, MethodSpec]:
     return {
-        "CreateClient": Unary(_ADMIN, admin_pb.CreateClientRequest, admin.create_client, max_bytes=None),
+        "CreateClient": Unary(_ADMIN, admin_pb.CreateClientRequest, admin.create_client, max_bytes=_RECORD),
         "GetClient": Unary(_ADMIN, admin_pb.GetClientRequest, admin.get_client),
         "ListClients": Unary(_ADMIN, admin_pb.ListClientsRequest, admin.list_clients),
-        "UpdateClient": Unary(_ADMIN, admin_pb.UpdateClientRequest, admin.update_client, max_bytes=None),
+        "UpdateClient": Unary(_ADMIN, admin_pb.UpdateClientRequest, admin.update_client, max_bytes=_RECORD),
         "DeleteClient": Unary(_ADMIN, admin_pb.DeleteClientRequest, admin.delete_client),
         "RotateClientSecret": Unary(_ADMIN, admin_pb.RotateClientSecretRequest, admin.rotate_client_secret),
         "CreateUser": Unary(_ADMIN, admin_pb.CreateUserRequest, admin.create_user),
@@ -129,12 +131,12 @@ def _admin(admin: AdminServicer, audit: AuditHandlers) -> Mapping[str, MethodSpe
         "ListSessions": Unary(_OWN_OR_ADMIN, admin_pb.ListSessionsRequest, admin.list_sessions),
         "RevokeSessions": Unary(_OWN_OR_ADMIN, admin_pb.RevokeSessionsRequest, admin.revoke_sessions),
         "CreateTrustedIssuer": Unary(
-            _ADMIN, admin_pb.CreateTrustedIssuerRequest, admin.create_trusted_issuer, max_bytes=None
+            _ADMIN, admin_pb.CreateTrustedIssuerRequest, admin.create_trusted_issuer, max_bytes=_RECORD
         ),
         "GetTrustedIssuer": Unary(_ADMIN, admin_pb.GetTrustedIssuerRequest, admin.get_trusted_issuer),
         "ListTrustedIssuers": Unary(_ADMIN, admin_pb.ListTrustedIssuersRequest, admin.list_trusted_issuers),
         "UpdateTrustedIssuer": Unary(
-            _ADMIN, admin_pb.UpdateTrustedIssuerRequest, admin.update_trusted_issuer, max_bytes=None
+            _ADMIN, admin_pb.UpdateTrustedIssuerRequest, admin.update_trusted_issuer, max_bytes=_RECORD
         ),
         "DeleteTrustedIssuer": Unary(
             _ADMIN, admin_pb.DeleteTrustedIssuerRequest, admin.delete_trusted_issuer

@@ -69,17 +69,19 @@ class Pipeline:
         """Return the handler of a method, by its full name; without an entry it refuses every call."""
         if spec is None:
             return self._refusal(method)
-        threads = self._threads[spec.rule.pool]
+        threads, most = self._threads[spec.rule.pool], spec.max_bytes
         match spec:
             case Unary():
-                return UnaryHandler(threads=threads, answer=self._unary(method, spec))
+                return UnaryHandler(threads=threads, answer=self._unary(method, spec), max_bytes=most)
             case Cached():
                 answer, instant = self._cached(method, spec)
-                return UnaryHandler(threads=threads, answer=answer, instant=instant)
+                return UnaryHandler(threads=threads, answer=answer, instant=instant, max_bytes=most)
             case Stream():
-                return StreamHandler(threads=threads, open=self._stream(method, spec))
+                return StreamHandler(threads=threads, open=self._stream(method, spec), max_bytes=most)
             case Conversation():
-                return ConversationHandler(threads=threads, open=self._conversation(method, spec))
+                return ConversationHandler(
+                    threads=threads, open=self._conversation(method, spec), max_bytes=most
+                )
 
     def _refusal(self, method: str) -> UnaryHandler:
         def answer(_: bytes, context: Context) -> bytes:
@@ -88,7 +90,7 @@ class Pipeline:
             )
             self._fail(method, context, error, request_id_of(context))
 
-        return UnaryHandler(threads=self._threads[Pool.MEMORY], answer=answer)
+        return UnaryHandler(threads=self._threads[Pool.MEMORY], answer=answer, max_bytes=0)
 
     def _cached(self, method: str, spec: Cached[Any]) -> tuple[Answer, Instant]:
         lookup, serve = spec.lookup, spec.serve

@@ -224,14 +224,21 @@ MANY: Final = 4_000_000
 def test_a_request_that_would_take_much_memory_is_not_parsed(
     world: World, method: str, request_: bytes, field: str
 ) -> None:
-    """Tested with gzip as well, since such a request takes kilobytes then."""
-    path = f"/identityapi.v1.{method}"
-    with grpc.insecure_channel(world.target, compression=grpc.Compression.Gzip) as compressing:
-        for channel in (world.channel, compressing):
-            found = refusal(channel.unary_unary(path), request_)
+    found = refusal(world.channel.unary_unary(f"/identityapi.v1.{method}"), request_)
 
-            assert found.code is grpc.StatusCode.INVALID_ARGUMENT
-            assert found.fields.keys() == {field}
+    assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert found.fields.keys() == {field}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_short_request_that_becomes_long_is_refused(world: World, method: str) -> None:
+    """Compressed by gzip, its 8 MB are 8 KB; Envoy's engine does not decompress all of them."""
+    with grpc.insecure_channel(world.target, compression=grpc.Compression.Gzip) as channel:
+        call: Any = channel.unary_unary(f"/identityapi.v1.IdentityService/{method}")
+        with pytest.raises(grpc.RpcError) as error:
+            call(b"\x0a\x00" * MANY)
+
+    assert error.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 def test_a_stream_of_health_keeps_no_long_name(world: World) -> None:

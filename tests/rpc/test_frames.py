@@ -21,6 +21,7 @@ from tests.rpc.raw_http2 import Answer
 from tests.rpc.world import World
 
 CHECK = "/grpc.health.v1.Health/Check"
+BATCH = "/identityapi.v1.IdentityService/VerifyBatch"
 VERIFY = "/identityapi.v1.IdentityService/Verify"
 LIMIT = 16 * 2**20
 INTERNAL_ERROR = 2
@@ -90,7 +91,7 @@ def world(start_world: StartWorld) -> World:
         ),
         pytest.param(
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            {"body": framed(gzip.compress(b"\0" * (LIMIT + 1)), flag=1), "headers": GZIP},
+            {"body": framed(gzip.compress(b"\0" * (LIMIT + 1)), flag=1), "headers": GZIP, "path": BATCH},
             id="a bomb",
         ),
         pytest.param(

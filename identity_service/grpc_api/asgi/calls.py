@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -16,10 +17,12 @@ from identity_service.domain.errors import RequestTimeoutError, ShuttingDownErro
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.asgi.wire import (
     ACCEPTED,
+    Message,
     Unframer,
     WireError,
     frame,
     from_metadata,
+    opened,
     status_headers,
 )
 from identity_service.grpc_api.engine import UnaryHandler
@@ -55,7 +58,7 @@ class Call:
         self._received = False
         self._started = False
 
-    async def read(self) -> bytes | None:
+    async def read(self) -> Message | None:
         """Return the next message, or None after the last one. Raises ClientGoneError, WireError."""
         while (message := self._unframer.next()) is None:
             if self._received:
@@ -70,7 +73,7 @@ class Call:
         self._unframer.feed(event["body"])
         self._received = not event["more_body"]
 
-    async def read_first(self, event: Event, timeout: float) -> bytes:
+    async def read_first(self, event: Event, timeout: float) -> Message:
         """Return the first message of the request.
 
         Args:
@@ -235,8 +238,10 @@ def stopping() -> ShuttingDownError:
     return ShuttingDownError("this process is stopping; reconnect")
 
 
-async def serve_unary(handler: UnaryHandler, call: Call, message: bytes) -> None:
+async def serve_unary(handler: UnaryHandler, call: Call, message: Message) -> None:
     """Answer one request in a thread of the handler, and send the response.
+
+    A compressed request is decompressed in that thread: many that wait for a thread take little memory.
 
     Raises:
         ClientGoneError: the client has disconnected.
@@ -244,6 +249,7 @@ async def serve_unary(handler: UnaryHandler, call: Call, message: bytes) -> None
         TimeoutError: the deadline has passed.
         ShuttingDownError: the pool was shut down before a thread began the call.
         NotReadyError: the system gives the pool no thread.
+        WireError: the request cannot be decompressed.
 
     Any other exception of the handler is passed on.
     """
@@ -251,7 +257,7 @@ async def serve_unary(handler: UnaryHandler, call: Call, message: bytes) -> None
     loop = asyncio.get_running_loop()
     # Each call has its own contextvars, as in grpcio: values bound for log lines must not leak.
     run = contextvars.copy_context().run
-    future = in_thread(handler.threads, run, handler.answer, message, context)
+    future = in_thread(handler.threads, run, _answer, handler, message, context)
     ended = loop.create_future()
     future.add_done_callback(lambda _: _set(ended))
     context.on_cancel(lambda: _set_from_any_thread(loop, ended))
@@ -271,6 +277,14 @@ async def serve_unary(handler: UnaryHandler, call: Call, message: bytes) -> None
         await call.finish(code, context.details())
     else:
         await call.answer(response)
+
+
+def _answer(handler: UnaryHandler, message: Message, context: AsgiContext) -> bytes:
+    with suppress(AbortedError):
+        return handler.answer(opened(message), context)
+    # Another error, whose traceback does not refer to the request: it would stay in memory until the next
+    # garbage collection, and many requests of 16 MiB would fill the memory before that.
+    raise AbortedError
 
 
 def _discard_outcome(future: "asyncio.Future[Any]") -> None:

@@ -29,7 +29,7 @@ from identity_service.grpc_api.asgi.calls import (
 )
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, log_bug, start_telling
 from identity_service.grpc_api.asgi.streams import AsgiStream, converse
-from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Unframer, WireError, window_of
+from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Message, Unframer, WireError, opened, window_of
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import to_status
 from identity_service.transport.limits import Limits
@@ -128,7 +128,8 @@ class AsgiEngine:
                 event = await self._first_event(receive, context.time_remaining(), until)
                 known = self._instant_response(handler, window, event, context)
                 if known is None:
-                    call = Call(context, receive, send, Unframer(self._max_message_bytes, window))
+                    unframer = Unframer(self._max_message_bytes, window, handler.max_bytes)
+                    call = Call(context, receive, send, unframer)
                     timeout = self._request_timeout if until is None else self._seconds_until(until)
                     message = await call.read_first(event, timeout)
             finally:
@@ -220,7 +221,7 @@ class AsgiEngine:
         )
         return handler.instant(body[PREFIX_BYTES:], context) if whole else None
 
-    async def _run(self, handler: Handler, call: Call, message: bytes, path: str, address: str) -> None:
+    async def _run(self, handler: Handler, call: Call, message: Message, path: str, address: str) -> None:
         """Serve a call whose first message has arrived, and send its status. Raises ClientGoneError."""
         context = call.context
         try:
@@ -229,9 +230,9 @@ class AsgiEngine:
                     await serve_unary(handler, call, message)
                 case StreamHandler():
                     stream = AsgiStream(call, address, asyncio.get_running_loop(), self._send_timeout)
-                    await stream.serve(handler, message)
+                    await stream.serve(handler, opened(message))
                 case ConversationHandler():
-                    await converse(handler, call, message, self._send_timeout)
+                    await converse(handler, call, opened(message), self._send_timeout)
         except ClientGoneError:
             raise
         except Exception as error:  # noqa: BLE001  # an error of a servicer must not end other calls

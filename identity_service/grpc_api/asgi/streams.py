@@ -9,6 +9,7 @@ import grpc
 
 from identity_service.grpc_api.asgi.calls import Call, ClientGoneError, in_thread, stopping, within
 from identity_service.grpc_api.asgi.context import AbortedError
+from identity_service.grpc_api.asgi.wire import opened
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler
 from identity_service.grpc_api.errors import RpcStatus
 
@@ -157,7 +158,8 @@ async def converse(handler: ConversationHandler, call: Call, message: bytes, sen
     while following is not None:
         response = await _result(handler, context, run, answer, following)
         await within(call.write(response), _shorter(context.time_remaining(), send_timeout))
-        following = await within(call.read(), context.time_remaining())
+        message_after = await within(call.read(), context.time_remaining())
+        following = None if message_after is None else opened(message_after)
     await call.finish(grpc.StatusCode.OK)
 
 

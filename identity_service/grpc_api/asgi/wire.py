@@ -10,7 +10,8 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
 import grpc
@@ -19,6 +20,10 @@ Headers = Sequence[tuple[bytes, bytes]]
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 PREFIX_BYTES: Final = 5
+_MAX_RATIO: Final = 64
+"""A message may become this many times as long by decompression; zeros become 1,000 times as long."""
+_ANY_RATIO_BYTES: Final = 1024 * 1024
+"""A message that is no longer than this may have any ratio."""
 ENCODINGS: Final = {b"identity": 0, b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
 """A map from the accepted values of grpc-encoding to the `wbits` with which zlib decompresses them; 0 = not
 compressed."""
@@ -45,28 +50,72 @@ def frame(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """A compressed message of a request, which may become a thousand times as long."""
+
+    data: bytes
+    window: int
+    """How it is compressed, a value of `ENCODINGS`."""
+    max_bytes: int
+    """The longest message, decompressed."""
+
+    def open(self, enough: int | None = None) -> bytes:
+        """Return the message, decompressed, but no more than its first `enough` + 1 bytes.
+
+        For 16 MiB this takes 50 ms or more. Raises WireError: RESOURCE_EXHAUSTED if the message is too long,
+        INTERNAL if it cannot be decompressed.
+        """
+        if not self.window:
+            raise WireError(grpc.StatusCode.INTERNAL, "a compressed message without grpc-encoding")
+        most = min(self.max_bytes, max(_ANY_RATIO_BYTES, _MAX_RATIO * len(self.data)))
+        limit = most if enough is None else min(most, enough)
+        opener = zlib.decompressobj(self.window)
+        try:
+            opened = opener.decompress(self.data, limit + 1)
+        except zlib.error:
+            raise WireError(grpc.StatusCode.INTERNAL, "the message cannot be decompressed") from None
+        if len(opened) > most:
+            raise _too_long(len(opened), most)
+        if len(opened) <= limit and not opener.eof:
+            raise WireError(grpc.StatusCode.INTERNAL, "the message cannot be decompressed")
+        return opened
+
+
+Message: TypeAlias = bytes | Compressed
+
+
+def opened(message: Message) -> bytes:
+    """Return a message, decompressed if it is compressed. Raises WireError as `Compressed.open` does."""
+    return message.open() if isinstance(message, Compressed) else message
+
+
 class Unframer:
     """A splitter of a request body into messages. It buffers at most one message and one received piece."""
 
-    def __init__(self, max_bytes: int, window: int) -> None:
+    def __init__(self, max_bytes: int, window: int, enough: int | None = None) -> None:
         """Create a decoder of one request.
 
         Args:
             max_bytes: the longest message, decompressed.
             window: the compression of messages, a value of `ENCODINGS`.
+            enough: the longest message that its method accepts. A compressed one is decompressed here, up to
+                one byte more, by which the method recognises a longer one. None = compressed messages are
+                returned as they are, so that a thread decompresses them.
         """
         self._max_bytes = max_bytes
         self._window = window
+        self._enough = enough
         self._buffer = bytearray()
 
     def feed(self, piece: bytes) -> None:
         """Add a piece of the request body."""
         self._buffer += piece
 
-    def next(self) -> bytes | None:
-        """Return the next message, decompressed, or None if it is not complete yet.
+    def next(self) -> Message | None:
+        """Return the next message, or None if it is not complete yet.
 
-        Raises WireError: RESOURCE_EXHAUSTED if it is too long, INTERNAL if it cannot be decompressed.
+        Raises WireError as `Compressed.open` does.
         """
         buffer = self._buffer
         if len(buffer) < PREFIX_BYTES:
@@ -76,26 +125,13 @@ class Unframer:
             raise _too_long(length, self._max_bytes)
         if len(buffer) < PREFIX_BYTES + length:
             return None
-        compressed = buffer[0] & 1
-        message = bytes(buffer[PREFIX_BYTES : PREFIX_BYTES + length])
+        is_compressed = buffer[0] & 1
+        data = bytes(buffer[PREFIX_BYTES : PREFIX_BYTES + length])
         del buffer[: PREFIX_BYTES + length]
-        if compressed == 0:
-            return message
-        return self._decompressed(message)
-
-    def _decompressed(self, message: bytes) -> bytes:
-        if not self._window:
-            raise WireError(grpc.StatusCode.INTERNAL, "a compressed message without grpc-encoding")
-        opener = zlib.decompressobj(self._window)
-        try:
-            opened = opener.decompress(message, self._max_bytes + 1)
-        except zlib.error:
-            raise WireError(grpc.StatusCode.INTERNAL, "the message cannot be decompressed") from None
-        if len(opened) > self._max_bytes:
-            raise _too_long(len(opened), self._max_bytes)
-        if not opener.eof:
-            raise WireError(grpc.StatusCode.INTERNAL, "the message cannot be decompressed")
-        return opened
+        if not is_compressed:
+            return data
+        message = Compressed(data=data, window=self._window, max_bytes=self._max_bytes)
+        return message if self._enough is None else message.open(self._enough)
 
 
 def _too_long(length: int, limit: int) -> WireError:

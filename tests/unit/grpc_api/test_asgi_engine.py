@@ -2,20 +2,23 @@
 
 import asyncio
 import contextvars
+import gc
+import gzip
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 import pytest
 
 from identity_service.grpc_api.asgi.engine import AsgiEngine
-from identity_service.grpc_api.asgi.wire import frame
+from identity_service.grpc_api.asgi.wire import Message, frame, opened
 from identity_service.grpc_api.engine import Context, ResponseStream, StreamHandler, UnaryHandler
 from identity_service.grpc_api.threads import Threads
 from identity_service.transport.limits import Bound, Limits, LimitsConfig
 from tests.fakes.event_logs import RecordingEventLog
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 BOUND: contextvars.ContextVar[str] = contextvars.ContextVar("BOUND", default="nothing")
 HEADERS = [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
@@ -32,21 +35,25 @@ def register(engine: AsgiEngine, answer: Callable[[bytes, Context], bytes]) -> N
 
 
 async def call(
-    engine: AsgiEngine, message: bytes = b"", path: str = "/test.Service/Method"
+    engine: AsgiEngine,
+    message: bytes = b"",
+    path: str = "/test.Service/Method",
+    *,
+    body: bytes | None = None,
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> dict[str, Any]:
-    """Status and body of one call."""
+    """Status and body of one call; `body` is sent in place of the framed message."""
     answer: dict[str, Any] = {"body": b""}
 
     async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": frame(message), "more_body": False}
+        return {"type": "http.request", "body": frame(message) if body is None else body, "more_body": False}
 
     async def send(event: Any) -> None:
-        headers = {name.decode(): value.decode() for name, value in event.get("headers", ())}
-        answer.update(headers)
+        answer.update({name.decode(): value.decode() for name, value in event.get("headers", ())})
         answer["body"] += event.get("body", b"")
 
-    scope = {"type": "http", "method": "POST", "path": path, "scheme": "http", "headers": HEADERS}
-    await engine(scope, receive, send)
+    scope = {"type": "http", "method": "POST", "path": path, "scheme": "http"}
+    await engine(scope | {"headers": [*HEADERS, *headers]}, receive, send)
     return answer
 
 
@@ -90,6 +97,50 @@ def test_servicers_set_a_status_as_with_grpcio(engine: AsgiEngine) -> None:
 
     assert (found["body"], found["grpc-status"]) == (frame(b"1"), "0")
     assert (missing["grpc-status"], missing["grpc-message"]) == ("5", "no such number")
+
+
+def test_a_long_compressed_message_is_opened_in_the_thread_that_serves_it(
+    engine: AsgiEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes long, and the event loop serves all other calls."""
+    names: list[str] = []
+
+    def noting(message: Message) -> bytes:
+        names.append(threading.current_thread().name)
+        return opened(message)
+
+    monkeypatch.setattr("identity_service.grpc_api.asgi.calls.opened", noting)
+    register(engine, lambda request, context: request)
+    data = gzip.compress(b"x" * 900)
+    body = b"\1" + len(data).to_bytes(4, "big") + data
+
+    answer = asyncio.run(call(engine, body=body, headers=[(b"grpc-encoding", b"gzip")]))
+
+    assert answer["body"] == frame(b"x" * 900)
+    assert names == ["test-asgi-1"]
+
+
+def test_a_refused_request_is_not_kept_in_memory(engine: AsgiEngine) -> None:
+    class Parsed:
+        """What a handler makes of a request."""
+
+    kept: list[weakref.ref[Parsed]] = []
+
+    def refuse(request: bytes, context: Context) -> bytes:
+        parsed = Parsed()
+        kept.append(weakref.ref(parsed))
+        try:
+            return bytes([256])
+        except ValueError:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no")
+
+    register(engine, refuse)
+    gc.disable()
+    try:
+        assert asyncio.run(call(engine))["grpc-status"] == "3"
+        until(lambda: kept[0]() is None)
+    finally:
+        gc.enable()
 
 
 def test_a_method_that_is_not_registered_is_unimplemented(engine: AsgiEngine) -> None:

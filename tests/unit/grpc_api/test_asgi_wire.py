@@ -1,6 +1,7 @@
 """Frames, timeouts, metadata and status of gRPC, read from and written to HTTP/2."""
 
 import base64
+import secrets
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 
 from identity_service.grpc_api.asgi.wire import (
     ENCODINGS,
+    Compressed,
     Unframer,
     WireError,
     frame,
     from_metadata,
+    opened,
     status_headers,
     timeout_of,
     to_metadata,
@@ -26,7 +29,7 @@ LIMIT = 1000
 
 
 def unframer(encoding: bytes = b"identity") -> Unframer:
-    return Unframer(LIMIT, ENCODINGS[encoding])
+    return Unframer(LIMIT, ENCODINGS[encoding], LIMIT)
 
 
 def compressed(message: bytes, encoding: bytes) -> bytes:
@@ -66,7 +69,7 @@ def test_junk_gives_a_status_or_a_message_and_nothing_else(junk: bytes, encoding
     reader.feed(junk)
     with suppress(WireError):  # anything else fails the test
         found = reader.next()
-        assert found is None or len(found) <= LIMIT
+        assert found is None or len(opened(found)) <= LIMIT
 
 
 def refused(reader: Unframer) -> grpc.StatusCode:
@@ -91,6 +94,36 @@ def test_a_bomb_is_opened_no_further_than_the_limit() -> None:
 
     assert refused(reader) is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert fits.next() == b"\0" * LIMIT
+
+
+def test_a_message_that_its_method_finds_too_long_is_opened_one_byte_further() -> None:
+    reader = Unframer(LIMIT, ENCODINGS[b"gzip"], 100)
+    reader.feed(compressed(b"\0" * LIMIT, b"gzip"))
+
+    assert reader.next() == b"\0" * 101
+
+
+def test_a_message_of_any_length_is_opened_when_it_is_asked_for() -> None:
+    reader = Unframer(LIMIT, ENCODINGS[b"gzip"])
+    reader.feed(compressed(b"\0" * LIMIT, b"gzip"))
+    message = reader.next()
+
+    assert isinstance(message, Compressed)
+    assert opened(message) == b"\0" * LIMIT
+
+
+def test_a_long_message_is_opened_only_if_it_was_not_too_much_shorter() -> None:
+    """A thousandth of the bytes must not cause all of the work."""
+    longest = 16 * 2**20
+    zeros, noise = bytes(2**20 + 1), secrets.token_bytes(2**20 + 1)
+    bomb, message = (Unframer(longest, ENCODINGS[b"gzip"]) for _ in range(2))
+    bomb.feed(compressed(zeros, b"gzip"))
+    message.feed(compressed(noise, b"gzip"))
+
+    with pytest.raises(WireError) as error:
+        opened(bomb.next() or b"")
+    assert error.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert opened(message.next() or b"") == noise
 
 
 def test_half_of_a_compressed_message_is_refused() -> None:
