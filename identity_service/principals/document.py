@@ -66,6 +66,7 @@ def read_document(text: str) -> Document:
     document = Document()
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        document.value = None if root is None else _Reader(document).read(root, ())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
         document.problems.append(Problem(line=line, path=(), what=f"is not YAML: {error.problem}"))
@@ -73,9 +74,6 @@ def read_document(text: str) -> Document:
         document.problems.append(Problem(line=1, path=(), what="is not YAML: must be UTF-8 text"))
     except RecursionError:
         document.problems.append(Problem(line=1, path=(), what="is nested too deeply"))
-    else:
-        if root is not None:
-            document.value = _Reader(document).read(root, ())
     return document
 
 
