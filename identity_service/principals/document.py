@@ -24,6 +24,8 @@ _CONSTANTS: Final = {"true": True, "false": False, "null": None, "~": None, "": 
 _MAX_NODES: Final = 100_000
 """The largest number of nodes of a document, since a small file with aliases can expand to a very large
 document."""
+_MAX_DEPTH: Final = 50
+"""The most levels of a document. A declaration has six."""
 
 Path = tuple[str | int, ...]
 """The keys and indexes that lead to a value."""
@@ -95,6 +97,8 @@ class _Reader:
         if any(node is outer for outer in self._ancestors):
             self._document.add(path, "must not be an alias of a value that contains it")
             return None
+        if len(self._ancestors) == _MAX_DEPTH:
+            raise RecursionError  # as PyYAML does for a still deeper document
         self._ancestors.append(node)
         try:
             return self._value(node, path)
