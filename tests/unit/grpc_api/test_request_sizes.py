@@ -13,10 +13,10 @@ from identity_service.grpc_api import convert
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.claims import to_claims
-from identity_service.grpc_api.limits import Limits, LimitsConfig
 from identity_service.grpc_api.method_spec import MAX_REQUEST_BYTES, Pool, Rule, Unary
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
+from identity_service.transport.limits import Limits, LimitsConfig
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.fakes.event_logs import RecordingEventLog
