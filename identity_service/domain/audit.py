@@ -122,11 +122,6 @@ class AuditEvent:
     reason: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def kind(self) -> AuditKind:
-        """Return the kind of the event, and so the ring buffer that stores it."""
-        return self.type.kind
-
     @classmethod
     def of(
         cls,

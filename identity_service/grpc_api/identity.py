@@ -171,9 +171,9 @@ def from_token_set(tokens: TokenSet) -> token_pb2.TokenSet:
     )
 
 
-def from_access_token(token: AccessToken) -> token_pb2.VerifiedToken:
-    """Convert the claims of a verified access token."""
-    return token_pb2.VerifiedToken(
+def render(token: AccessToken) -> bytes:
+    """Return a serialized VerifyResponse that holds only the field `verified`: the claims of this token."""
+    verified = token_pb2.VerifiedToken(
         issuer=token.issuer,
         subject=token.subject,
         audiences=token.audiences,
@@ -189,15 +189,11 @@ def from_access_token(token: AccessToken) -> token_pb2.VerifiedToken:
         certificate_sha256=token.certificate_sha256,
         claims=token.claims or None,
     )
+    return pb.VerifyResponse(verified=verified).SerializeToString()
 
 
 def _from_actor(actor: Actor) -> token_pb2.Actor:
     return token_pb2.Actor(subject=actor.subject, client_id=actor.client_id)
-
-
-def render(token: AccessToken) -> bytes:
-    """Return a serialized VerifyResponse that holds only the field `verified`."""
-    return pb.VerifyResponse(verified=from_access_token(token)).SerializeToString()
 
 
 def verify_response(outcome: Verified[bytes] | Rejected, revision: bytes) -> bytes:

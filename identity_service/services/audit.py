@@ -34,13 +34,10 @@ class LoggedTrail:
 
     def record(self, event: AuditEvent) -> None:
         """Log an event that records no change."""
-        self._log(event)
+        self.stored(event)
 
     def stored(self, event: AuditEvent) -> None:
-        """Log an event that the store has written together with its change."""
-        self._log(event)
-
-    def _log(self, event: AuditEvent) -> None:
+        """Log an event, such as one that the store has written together with its change."""
         fields: dict[str, str] = {**event.details, "outcome": event.outcome.value}
         if event.actor:
             fields["actor"] = event.actor
@@ -110,11 +107,11 @@ class StoredTrail(LoggedTrail):
                     self._changed.notify()
                 return
             self._queue(event)
-        self._log(event)
+        self.stored(event)
 
     def _queue(self, event: AuditEvent) -> None:
         """Queue an event if its kind is stored; drop it if the queue is full. The caller holds the lock."""
-        if event.kind is AuditKind.TRAFFIC and not self._store_traffic:
+        if event.type.kind is AuditKind.TRAFFIC and not self._store_traffic:
             return
         if len(self._events) < self._limit and not self._ended:
             self._events.append(event)
@@ -148,7 +145,7 @@ class StoredTrail(LoggedTrail):
             else:
                 pause = _FIRST_PAUSE
                 if batch[-1].type is AuditType.EVENTS_DROPPED:
-                    self._log(batch[-1])
+                    self.stored(batch[-1])
         self._ended = True
 
     def wake(self) -> None:
@@ -173,7 +170,7 @@ class StoredTrail(LoggedTrail):
                 self._queue(event)
             self._has_folded = self._folding.has_folded
         for event in events:
-            self._log(event)
+            self.stored(event)
 
     def _take(self) -> list[AuditEvent]:
         """Return the next batch, which may be empty; its last event says how many were dropped, if any."""

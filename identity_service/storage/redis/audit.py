@@ -98,7 +98,7 @@ class RedisAudit:
 
 def event_words(event: AuditEvent) -> tuple[str, str]:
     """Return an event in the form that scripts take: the number of its stream, and the event as JSON."""
-    return "1" if event.kind is AuditKind.CHANGE else "2", encode_event(event)
+    return "1" if event.type.kind is AuditKind.CHANGE else "2", encode_event(event)
 
 
 def _place(event_id: str) -> tuple[int, int]:

@@ -178,7 +178,7 @@ def kept_values(retention: timedelta, marks: Marks) -> tuple[float | None, ...]:
 
 def insert_event(connection: sqlite3.Connection, event: AuditEvent, time: datetime) -> None:
     """Append one event to its ring, and delete none."""
-    if event.kind is AuditKind.CHANGE:
+    if event.type.kind is AuditKind.CHANGE:
         statement = "INSERT INTO audit (time, event) VALUES (?, ?)"
     else:
         statement = (
