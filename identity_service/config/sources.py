@@ -44,9 +44,11 @@ CLIENT_VARIABLES: Final = frozenset(
 
 _SERVICE_LINKS: Final = re.compile(r"IDENTITY_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 """Variables that Kubernetes sets in every pod for a Service named `identity` or `identity-service`."""
-_OF_AZURE: Final = frozenset({"IDENTITY_ENDPOINT", "IDENTITY_HEADER"})
-"""Variables that Azure (App Service, Functions, Container Apps) sets for a managed identity; the second is a
-secret."""
+_OF_AZURE: Final = frozenset(
+    f"{PREFIX}{name}" for name in ("ENDPOINT", "HEADER", "SERVER_THUMBPRINT", "API_VERSION")
+)
+"""Variables that Azure sets for a managed identity: the first two (the second is a secret) in App Service,
+Functions and Container Apps, all of them in Container Instances and Service Fabric."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

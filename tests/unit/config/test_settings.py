@@ -312,9 +312,19 @@ def test_the_variables_that_kubernetes_sets_for_a_service_are_no_settings() -> N
         "IDENTITY_PORT": "tcp://10.0.0.7:50051",
         "IDENTITY_PORT_50051_TCP_ADDR": "10.0.0.7",
         "IDENTITY_SERVICE_SERVICE_HOST": "10.0.0.7",
-        "IDENTITY_ENDPOINT": "http://169.254.255.2:8081/msi/token",  # of Azure
-        "IDENTITY_HEADER": "69f7bd30-0d09-4e5e-8f6a-4f2a8b9d1c3e",
         "IDENTITY_SERVICE_PORT_50051_TCP": "tcp://10.0.0.7:50051",
+    }
+
+    assert load_settings(environ=environ).settings == load_settings(environ={}).settings
+
+
+def test_the_variables_that_azure_sets_for_a_managed_identity_are_no_settings() -> None:
+    """`IDENTITY_ENDPOINT` and `IDENTITY_HEADER` alone in App Service, all four in Container Instances."""
+    environ = {
+        "IDENTITY_ENDPOINT": "http://169.254.255.2:8081/msi/token",
+        "IDENTITY_HEADER": "69f7bd30-0d09-4e5e-8f6a-4f2a8b9d1c3e",
+        "IDENTITY_SERVER_THUMBPRINT": "99d5c3f1a8a94d8e9f4b0c6d7e8f9a0b1c2d3e4f",
+        "IDENTITY_API_VERSION": "2020-05-01",
     }
 
     assert load_settings(environ=environ).settings == load_settings(environ={}).settings
