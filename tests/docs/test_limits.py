@@ -1,4 +1,4 @@
-"""docs/limits.md names every limit, with the default that it has and a metric that there is."""
+"""docs/limits.md names every limit, with the default and the metrics that it has."""
 
 import re
 from datetime import timedelta
@@ -6,22 +6,44 @@ from typing import Final
 
 from identity_service.config.limits import LimitSettings
 from identity_service.config.values import mask
+from identity_service.settings import Settings
 from identity_service.transport.limits import Limits, LimitsConfig
 from tests.docs.recipes import DOCS
 from tests.fakes.event_logs import RecordingEventLog
 
-_ROW: Final = re.compile(r"^\| `([a-z_]+)` \| ([^|]+) \|", re.MULTILINE)
+_ROW: Final = re.compile(r"^\| `([a-z_]+)` \| ([^|]+) \|.*\| ([^|(]*)(?:\(.*\) )?\|$", re.MULTILINE)
+_WORK: Final = "### Work\n"
+"""The heading of the limits that are not in `LimitSettings`."""
 
 
-def rows() -> dict[str, str]:
-    return dict(_ROW.findall((DOCS / "limits.md").read_text(encoding="utf-8")))
+def rows(page: str) -> dict[str, tuple[str, str]]:
+    """By setting: its default, and the text that names its metrics, without a remark in brackets."""
+    return {name: (default, shown.strip()) for name, default, shown in _ROW.findall(page)}
+
+
+def page() -> str:
+    return (DOCS / "limits.md").read_text(encoding="utf-8")
 
 
 def test_every_limit_stands_there_with_its_default() -> None:
-    settings = LimitSettings()
-    defaults = {name: mask(name, getattr(settings, name)) or "none" for name in LimitSettings.model_fields}
+    settings = Settings()
+    defaults = {name: mask(name, getattr(settings, name)) or "none" for name in rows(page())}
+    of_clients, _, of_work = page().partition(_WORK)
 
-    assert rows() == defaults
+    assert {name: default for name, (default, _) in rows(page()).items()} == defaults
+    assert rows(of_clients).keys() == LimitSettings.model_fields.keys()
+    assert rows(of_work)
+
+
+def test_a_limit_stands_there_with_the_metrics_that_it_has() -> None:
+    limits = Limits(LimitsConfig(), RecordingEventLog())
+    opened = {quota.name for quota in limits.quotas}
+    shown = {
+        name: ", ".join(["open"] * (name in opened) + ["count"] * (name in limits.refusals))
+        for name in LimitSettings.model_fields
+    }
+
+    assert {name: text for name, (_, text) in rows(page().partition(_WORK)[0]).items()} == shown
 
 
 def test_a_limit_has_the_same_name_in_the_metrics_and_in_the_settings() -> None:
