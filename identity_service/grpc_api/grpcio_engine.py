@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import grpc
 
-from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.core.check import why_not
 from identity_service.grpc_api.core.fallback import BlockingServing
 from identity_service.grpc_api.core.receivers import CompletionServing
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.tls import server_credentials
+from identity_service.process.addresses import why_not_bound
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
 
@@ -131,9 +131,7 @@ class GrpcioEngine:
                 return self._server.add_insecure_port(address)
             return self._server.add_secure_port(address, server_credentials(self._certificates, ask=ask))
         except RuntimeError as error:
-            raise ConfigurationError(
-                f"cannot listen on {address}: stop the process that listens there, or change `{setting}`"
-            ) from error
+            raise why_not_bound(address, setting) from error
 
 
 def _options(config: GrpcioConfig) -> list[tuple[str, int]]:

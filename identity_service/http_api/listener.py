@@ -15,11 +15,11 @@ from typing import Any, Final
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from identity_service.domain.errors import ConfigurationError
 from identity_service.http_api.app import MAX_HEADER_BYTES, HttpApp
 from identity_service.http_api.connection import Connection
 from identity_service.http_api.peers import grpc_peer
 from identity_service.http_api.tls import TlsContexts
+from identity_service.process.addresses import cannot_listen
 from identity_service.process.background import BackgroundThread
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
@@ -199,10 +199,7 @@ def _bound(config: HttpListenerConfig) -> socket.socket:
             stack.pop_all()
             return listening
     except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {config.listen} ({error.strerror}): stop the process that listens there, or "
-            "change `http_listen`"
-        ) from error
+        raise cannot_listen(config.listen, "http_listen", error) from error
 
 
 def uvicorn_config(app: HttpApp) -> Config:

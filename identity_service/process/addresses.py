@@ -1,5 +1,6 @@
-"""Listening addresses that several worker processes share (SO_REUSEPORT)."""
+"""Listening addresses: shared by several worker processes (SO_REUSEPORT), and why one cannot be used."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,11 +9,11 @@ from identity_service.domain.errors import ConfigurationError
 
 
 @contextmanager
-def reserved(address: str, setting: str = "listen") -> Iterator[str]:
+def reserved(address: str, setting: str) -> Iterator[str]:
     """Bind host:port, so that workers can share it and no other program can take it.
 
-    Yields host:port; port 0 is replaced by a free port. Raises ConfigurationError if the address is taken,
-    which tells the operator to change this setting.
+    Yields host:port; port 0 is replaced by a free port. Raises ConfigurationError, which names the setting,
+    if the address cannot be bound.
     """
     host, _, port = address.rpartition(":")
     with ExitStack() as stack:
@@ -29,8 +30,28 @@ def reserved(address: str, setting: str = "listen") -> Iterator[str]:
             shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             shared.bind(place)
         except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {address} ({error.strerror}): stop the process that listens there, or "
-                f"change `{setting}`"
-            ) from error
+            raise cannot_listen(address, setting, error) from error
         yield f"{host}:{place[1]}"
+
+
+def why_not_bound(address: str, setting: str) -> ConfigurationError:
+    """Return the error for an address that a library could not bind, without saying why.
+
+    The reason is found out by binding the address once more.
+    """
+    try:
+        with reserved(address, setting):
+            return ConfigurationError(f"cannot listen on {address}: try again, or change `{setting}`")
+    except ConfigurationError as error:
+        return error
+
+
+def cannot_listen(address: str, setting: str, error: OSError) -> ConfigurationError:
+    """Return the error for an address of `setting` that the system does not let this process bind."""
+    if error.errno == errno.EADDRINUSE:
+        remedy = f"stop the process that listens there, or change `{setting}`"
+    elif isinstance(error, PermissionError):
+        remedy = f"set `{setting}` to a port from 1024 on, or grant the capability NET_BIND_SERVICE"
+    else:
+        remedy = f"set `{setting}` to an address of this machine, or to 0.0.0.0 for all of them"
+    return ConfigurationError(f"cannot listen on {address} ({error.strerror}): {remedy}")

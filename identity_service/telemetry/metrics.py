@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from identity_service.domain.errors import ConfigurationError
+from identity_service.process.addresses import cannot_listen
 from identity_service.replication.replica import Replica
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.audit import StoredTrail
@@ -143,16 +143,13 @@ class Metrics:
     def serve(self, listen: str) -> int:
         """Serve `/metrics` over HTTP at host:port; return the port.
 
-        Raises ConfigurationError if the address is taken.
+        Raises ConfigurationError if the address cannot be bound.
         """
         host, _, port = listen.rpartition(":")
         try:
             server = MetricsServer(host.strip("[]"), int(port), self._registry)
         except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {listen} ({error.strerror}): stop the process that listens there, or "
-                "change `metrics_listen`"
-            ) from error
+            raise cannot_listen(listen, "metrics_listen", error) from error
         server.start()
         self._close = server.close
         return server.port
