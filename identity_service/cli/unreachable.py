@@ -83,7 +83,10 @@ def _explain_certificate(said: str, service: str, tls: TlsOptions | None) -> str
 def _explain_closed(service: str, tls: TlsOptions | None) -> str:
     """Return the likely cause if the service closed the connection during or instead of a handshake."""
     if tls is None:
-        advice = "if it uses TLS, give the file of its authority with --ca (IDENTITY_CA)"
+        advice = (
+            "if it uses TLS, set --tls (IDENTITY_TLS=1), or give the file of its own authority with --ca "
+            "(IDENTITY_CA)"
+        )
     elif tls.certificate_file is None:
         advice = "if it requires a client certificate, give one with --cert and --key"
     else:

@@ -71,7 +71,7 @@ def test_the_service_has_tls(said: Said, serve: Serve, certifier: Certifier) -> 
 
     error = said(target)
 
-    assert f"the service at {target} closed the connection: if it uses TLS" in error
+    assert f"the service at {target} closed the connection: if it uses TLS, set --tls" in error
     assert "--ca (IDENTITY_CA)" in error
 
 
