@@ -55,7 +55,8 @@ def issuer_findings(store_admin: bootstrap.StoreAdmin, settings: Settings) -> It
         except OSError as error:
             yield Finding("FAIL", f"{issuer.issuer}: {issuer.jwks_file} cannot be read: {error.strerror}")
         else:
-            text = f"{issuer.issuer}: {len(keys.keys)} keys{_unused(keys)}"
+            count = len(keys.keys)
+            text = f"{issuer.issuer}: {count} key{'' if count == 1 else 's'}{_unused(keys)}"
             yield Finding("ok" if keys.keys else "FAIL", text)
     if more := sum(1 for _ in records):
         yield Finding("warn", f"the keys of {more} more issuers were not read: see the log of the service")

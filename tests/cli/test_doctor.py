@@ -233,9 +233,9 @@ def test_it_reads_the_keys_of_each_issuer(
     assert [line["result"] for line in lines] == ["ok", "FAIL", "ok", "FAIL", "FAIL"]
     why = "it is not for an accepted algorithm: ES256, ES384, EdDSA, RS256, PS256"
     assert [line["advice"] for line in lines[:4]] == [
-        f"https://a.example: 1 keys, 1 not used: odd\x1b: {why}",
+        f"https://a.example: 1 key, 1 not used: odd\x1b: {why}",
         f"https://b.example: 0 keys, 1 not used: odd\x1b: {why}",
-        "https://c.example: 1 keys",
+        "https://c.example: 1 key",
         "https://d.example: /no/such/file cannot be read: No such file or directory",
     ]
     assert lines[4]["advice"].startswith(
@@ -262,7 +262,7 @@ def test_it_warns_of_an_issuer_with_a_spelling_of_the_own_name(
             "https://Own.example/: is not trusted, since it is this service's own name (`issuer`: "
             "https://own.example); run `identity issuer delete https://Own.example/`",
         ),
-        ("ok", "https://other.example: 1 keys"),
+        ("ok", "https://other.example: 1 key"),
     ]
 
 
