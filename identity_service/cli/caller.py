@@ -137,25 +137,25 @@ def secret_of(name: str, *, blanks: str | None = None) -> str:
 
 def read_password() -> str:
     """Return the caller's password from IDENTITY_PASSWORD, or prompt for it."""
-    return secret_of("IDENTITY_PASSWORD", blanks="\r\n") or _ask("Password", "IDENTITY_PASSWORD")
+    return secret_of("IDENTITY_PASSWORD", blanks="\r\n") or ask("Password", "set IDENTITY_PASSWORD")
 
 
 def read_client_secret() -> str:
     """Return the calling client's secret from the environment or its file, or prompt for it."""
-    variables = "IDENTITY_CLIENT_SECRET or IDENTITY_CLIENT_SECRET_FILE"
-    return client_secret_of_environment() or _ask("Client secret", variables)
+    remedy = "set IDENTITY_CLIENT_SECRET or IDENTITY_CLIENT_SECRET_FILE"
+    return client_secret_of_environment() or ask("Client secret", remedy)
 
 
-def _ask(what: str, variables: str) -> str:
+def ask(what: str, remedy: str, *, twice: bool = False) -> str:
     """Return the answer to a prompt; end the command with Exit.USAGE if there is none, as in a script."""
     try:
         with warnings.catch_warnings():
             # Without a terminal, the answer is read from standard input, and nothing is echoed anyway.
             warnings.simplefilter("ignore", GetPassWarning)
-            answer: str = typer.prompt(what, hide_input=True, err=True)
+            answer: str = typer.prompt(what, hide_input=True, confirmation_prompt=twice, err=True)
     except typer.Abort:
         say("")
-        fail(f"{what}: no answer; set {variables}", Exit.USAGE)
+        fail(f"{what}: no answer; {remedy}", Exit.USAGE)
     return answer
 
 

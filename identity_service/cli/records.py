@@ -11,6 +11,7 @@ import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_client.values import moment
+from identity_service.cli.caller import ask
 from identity_service.cli.output import Exit, fail
 from identity_service.domain.visible import escape
 
@@ -51,8 +52,7 @@ def read_new_password(*, from_stdin: bool) -> str:
     """Return a new password: the first line of standard input, or the answer to a prompt, asked twice."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
-    answer: str = typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
-    return answer
+    return ask("New password", "give it with --password-stdin", twice=True)
 
 
 def confirm(question: str, *, yes: bool) -> None:

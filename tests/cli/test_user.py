@@ -34,6 +34,12 @@ def test_a_password_is_asked_for_twice_and_never_shown(admin: Run, served: Serve
         assert client.issue_with_password("asked", PASSWORD).session_id
 
 
+def test_without_an_answer_the_option_for_scripts_is_named(admin: Run) -> None:
+    unanswered = admin("user", "create", "unasked", stdin="", code=2).stderr
+
+    assert "New password: no answer; give it with --password-stdin" in unanswered
+
+
 def test_a_user_may_get_a_password_later(admin: Run, admin_json: RunJson, served: Served) -> None:
     admin("user", "create", "later", "-a", "api", "--no-password")
     assert admin_json("user", "show", "later")["has_password"] is False
