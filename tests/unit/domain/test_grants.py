@@ -319,3 +319,7 @@ def test_a_part_of_the_sessions_scopes_is_granted_in_the_requested_order() -> No
 def test_more_than_the_session_holds_is_refused(field: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=field):
         narrow(field, ["x"], ["x", "y"])
+
+
+def test_tokens_live_15_minutes_and_at_most_a_day_unless_the_settings_say_otherwise() -> None:
+    assert LifetimeBounds() == LifetimeBounds(default=timedelta(minutes=15), maximum=timedelta(hours=24))

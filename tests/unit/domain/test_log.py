@@ -1,13 +1,14 @@
 """Revisions and generations as text, and the parts by which they are compared."""
 
 import string
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.ids import NO_LINK, Epoch, Link, new_epoch, new_link
-from identity_service.domain.log import NEVER_RAISED, Generation, Head, Revision
+from identity_service.domain.log import NEVER_RAISED, Generation, Head, Marks, Revision
 from tests.unit.domain.samples import START
 
 EPOCHS = st.text("0123456789abcdefABCXYZ", min_size=1, max_size=64).map(Epoch)
@@ -183,3 +184,27 @@ def test_a_merged_generation_is_above_all_that_either_one_was_above(a: Generatio
 def test_the_end_of_a_log_names_its_revision() -> None:
     head = Head(epoch=Epoch("e"), position=5, link=Link("l"), time=START)
     assert str(head.revision) == "e.5.l"
+
+
+def test_a_head_that_says_nothing_else_is_of_a_log_that_has_lost_nothing() -> None:
+    head = Head(epoch=Epoch("e"), position=0, link=NO_LINK, time=START)
+
+    assert (head.floor, head.retention, head.marks) == (0, timedelta(0), Marks())
+    assert head.whole
+    assert head.complete
+
+
+def test_marks_that_were_never_set_are_zero() -> None:
+    marks = Marks()
+
+    assert (marks.lifetime, marks.session, marks.leeway) == (timedelta(0),) * 3
+    assert (marks.time, marks.latest) == (None, None)
+
+
+def test_merging_marks_keeps_the_longer_of_each_duration_and_the_later_of_each_time() -> None:
+    short, long = timedelta(seconds=1), timedelta(seconds=2)
+    one = Marks(lifetime=short, session=long, leeway=short, time=START)
+    other = Marks(lifetime=long, session=short, leeway=long, time=START + long, latest=START)
+    both = Marks(lifetime=long, session=long, leeway=long, time=START + long, latest=START)
+
+    assert one.merged(other) == other.merged(one) == both

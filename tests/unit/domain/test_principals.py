@@ -142,3 +142,10 @@ def test_a_name_in_a_certificate_has_one_spelling(written: str, kept: str) -> No
 )
 def test_no_other_text_names_a_certificate(name: str) -> None:
     assert not is_certificate_name(name)
+
+
+def test_a_name_in_a_certificate_has_at_most_2048_characters() -> None:
+    longest = "spiffe://example/" + "x" * (2048 - 17)
+
+    assert is_certificate_name(longest)
+    assert not is_certificate_name(f"{longest}x")

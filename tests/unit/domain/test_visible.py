@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from identity_service.domain.visible import escape, escape_lines, has_controls, to_json
+from identity_service.domain.visible import escape, escape_lines, has_controls, shown, to_json
 
 NASTY = (
     "\n",
@@ -48,3 +48,9 @@ def test_json_means_the_same_and_shows_no_control_character(text: str) -> None:
 
 def test_other_text_stays_as_it_is() -> None:
     assert escape("[/] C:\\new Zoë 山 👩\u200d💻") == "[/] C:\\new Zoë 山 👩\u200d💻"
+
+
+def test_a_text_for_a_log_is_escaped_and_cut_after_200_characters() -> None:
+    assert shown("x" * 200) == "x" * 200
+    assert shown("x" * 201) == "x" * 200 + "…"
+    assert shown("a\nb") == "a\\nb"

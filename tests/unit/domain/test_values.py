@@ -1,0 +1,16 @@
+"""The values of the domain cannot be changed, and are made with named members."""
+
+import pytest
+
+from identity_service import domain
+from identity_service.domain.attempts import Counts
+from identity_service.domain.issuers import IssuerNames
+from tests.values import is_value, values_of
+
+OTHERS = {Counts, IssuerNames}
+"""Counters, which exist to be changed, and names, which are made with the current name alone."""
+
+
+@pytest.mark.parametrize("found", list(values_of(domain)), ids=lambda found: found.__name__)
+def test_a_value_is_frozen_slotted_and_made_with_named_members(found: type) -> None:
+    assert is_value(found) is (found not in OTHERS)
