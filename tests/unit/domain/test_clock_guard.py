@@ -193,6 +193,23 @@ def test_a_thread_that_is_interrupted_between_two_readings_sees_no_step(
     assert guard.is_steady()
 
 
+def test_the_clock_is_read_again_only_while_reading_it_was_slow(
+    clock: FakeClock, guard: ClockGuard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[float] = []
+    real = clock.unix
+
+    def unix() -> float:
+        read.append(real())
+        return read[-1]
+
+    monkeypatch.setattr(clock, "unix", unix)
+
+    guard.measure()
+
+    assert len(read) == 1
+
+
 @dataclass(frozen=True)
 class Denied:
     """A token that was revoked."""

@@ -231,6 +231,10 @@ def test_if_subject_and_actor_token_disagree_the_older_generation_counts() -> No
     subject, actor = a_token(generations={ANA: TWICE}), a_token(client_id=ORDERS, generations={ANA: ONCE})
 
     assert exchanged(subject, actor=actor).generations[ANA] == ONCE
+    assert (
+        exchanged(replace(actor, client_id=PORTAL), actor=replace(subject, client_id=ORDERS)).generations[ANA]
+        == ONCE
+    )
     assert ANA not in exchanged(subject, actor=a_token(client_id=ORDERS)).generations
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from identity_service.domain.ids import new_session_id, new_token_id
+from identity_service.domain.ids import new_epoch, new_link, new_session_id, new_token_id, new_user_id
 
 MANY = 1_000
 BITS = 128
@@ -24,3 +24,13 @@ def test_ids_of_tokens_and_sessions_have_128_random_bits(draw: Callable[[], str]
     assert {len(raw) * 8 for raw in drawn} == {BITS}
     assert len(set(numbers)) == MANY
     assert (ever_one, always_one) == (2**BITS - 1, 0)
+
+
+@pytest.mark.parametrize(("draw", "length"), [(new_user_id, 22), (new_epoch, 16), (new_link, 11)])
+def test_a_name_of_a_user_a_log_or_an_entry_has_at_least_64_random_bits(
+    draw: Callable[[], str], length: int
+) -> None:
+    drawn = {draw() for _ in range(MANY)}
+
+    assert len(drawn) == MANY
+    assert {len(name) for name in drawn} == {length}

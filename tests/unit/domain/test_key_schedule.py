@@ -60,6 +60,12 @@ def test_an_older_key_signs_again_only_if_no_other_is_left() -> None:
     assert schedule(OLD, NOW, revoked=("now",)).in_use == OLD
 
 
+def test_of_several_older_keys_the_newest_signs_again() -> None:
+    oldest = a_key("oldest", activate_time=START - 60 * DAY)
+
+    assert schedule(oldest, OLD, NOW, revoked=("now",)).in_use == OLD
+
+
 def test_a_complete_schedule_needs_no_change() -> None:
     assert list(schedule(NOW, NEXT).plan(POLICY, START, START)) == []
 
@@ -118,6 +124,19 @@ def test_if_every_key_was_retired_a_key_is_made_that_signs_at_once() -> None:
     (step,) = schedule(OLD, NOW, revoked=("old", "now")).plan(POLICY, START, START)
 
     assert step == CreateKey(purpose=KeyPurpose.SIGN, algorithm="ES256", activate_time=START)
+
+
+def test_a_key_that_is_made_for_retired_ones_has_the_algorithm_of_the_newest() -> None:
+    keys = [
+        replace(OLD, algorithm="RS256"),
+        replace(NOW, algorithm="ES256"),
+        replace(NEXT, algorithm="EdDSA"),
+    ]
+
+    (step,) = schedule(*keys, revoked=("old", "now", "next")).plan(POLICY, START, START)
+
+    assert isinstance(step, CreateKey)
+    assert step.algorithm == "EdDSA"
 
 
 def test_a_store_from_before_there_was_encryption_gets_a_key_for_it() -> None:
