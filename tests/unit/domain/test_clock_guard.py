@@ -170,6 +170,13 @@ def test_only_a_time_that_was_steady_long_enough_is_written_to_the_store(
     assert guard.held_time() == clock.now()
 
 
+def test_a_change_of_one_step_leaves_the_time_steady(clock: FakeClock, guard: ClockGuard) -> None:
+    clock.advance(HELD)
+    clock.step(SECOND)
+    assert heartbeat(guard) is ClockVerdict.STEADY
+    assert guard.held_time() == clock.now()
+
+
 def test_the_latest_time_that_was_accepted_is_kept(clock: FakeClock, guard: ClockGuard) -> None:
     clock.step(HOUR)
     assert heartbeat(guard) is ClockVerdict.STEADY

@@ -13,6 +13,7 @@ from identity_service.domain.ids import EVERYONE, Link, PrincipalId, SessionId, 
 from identity_service.domain.log import (
     NEVER_RAISED,
     Change,
+    Fact,
     Generation,
     GenerationRaised,
     RecordChanged,
@@ -95,7 +96,7 @@ def test_the_garbage_collector_does_not_walk_a_long_denylist() -> None:
 
 
 def _starts_with(item: object, prefix: str) -> bool:
-    """Whether it is such an id, or a tuple of them."""
+    """Return whether an object is an id with this prefix, or a tuple of such ids."""
     first = item[0] if isinstance(item, tuple) and item else item
     return isinstance(first, str) and first.startswith(prefix)
 
@@ -451,3 +452,25 @@ def test_a_token_without_a_session_is_not_revoked_by_the_end_of_one() -> None:
     revocations = Revocations()
     LEVELS["session"](revocations)
     assert revocations.why_revoked(a_token(session_id=None)) is None
+
+
+def test_the_facts_for_a_repair_are_those_that_were_applied() -> None:
+    facts: list[Fact] = [
+        TokenDenied(token_id=TokenId("token"), deny_until=START),
+        SessionEnded(session_id=SessionId("session"), deny_until=START, end_until=START + MINUTE),
+        GenerationRaised(principal=ALICE, number=1, origin=Link("raised")),
+    ]
+
+    found = list(folded([(fact, Link("entry")) for fact in facts]).facts())
+
+    assert len(found) == len(facts)
+    assert all(fact in found for fact in facts)
+
+
+def test_the_facts_of_the_past_are_not_repaired() -> None:
+    past = SessionEnded(session_id=SessionId("session"), deny_until=START, end_until=START + MINUTE)
+    revocations = folded([(past, Link("entry"))])
+
+    revocations.evict(START + 2 * MINUTE)
+
+    assert list(revocations.facts()) == []

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from identity_service.domain.ids import KeyId
+from identity_service.domain.ids import EVERYONE, KeyId, Link, PrincipalId
+from identity_service.domain.log import Generation
 from identity_service.domain.sessions import (
     MAX_NUMBER,
     MAX_ROTATIONS_IN_WINDOW,
@@ -229,3 +230,10 @@ def test_the_record_forgets_every_time_that_is_past_its_window() -> None:
 def test_numbers_end_before_they_outgrow_their_four_bytes() -> None:
     session = a_session(latest=MAX_NUMBER, parent=MAX_NUMBER - 1)
     assert show(session, MAX_NUMBER) == TooFrequent()
+
+
+def test_a_session_ends_with_each_principal_that_it_names() -> None:
+    before = PrincipalId("u_before")
+    session = a_session(generations={before: Generation(number=1, link=Link("l"))})
+
+    assert session.principals == {EVERYONE, session.subject, session.client_id, before}
