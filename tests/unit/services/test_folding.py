@@ -174,3 +174,24 @@ def test_memory_is_bounded_for_any_events(folding: Folding) -> None:
 
     assert len(folding.summaries(everything=True)) <= 3 + 2
     assert not folding._refused._open
+
+
+@pytest.mark.parametrize(
+    ("second", "common"),
+    [
+        ({"actor": "".join(("o", "ps")), "target": "".join(("sh", "op"))}, ("ops", "shop")),
+        ({"actor": "another", "target": "shop"}, ("", "shop")),
+        ({"actor": "ops", "target": "another"}, ("ops", "")),
+    ],
+)
+def test_a_summary_names_the_actor_and_the_target_that_all_of_its_events_have(
+    folding: Folding, second: dict[str, str], common: tuple[str, str]
+) -> None:
+    first = {"actor": "ops", "target": "shop"}
+    admitted(folding, an_event(**first), 3)
+    folding.admit(an_event(**second))
+
+    (summary,) = folding.summaries(everything=True)
+
+    assert (summary.actor, summary.target) == common
+    assert (summary.peer, summary.reason, summary.details["folded"]) == ("192.0.2.1", "R", "2")

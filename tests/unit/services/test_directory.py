@@ -1,0 +1,146 @@
+"""Clients in memory: which are kept, when they are read again, and which certificate is whose."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from identity_service.adapters.clock import SystemClock
+from identity_service.domain.ids import PrincipalId, new_epoch
+from identity_service.domain.log import RecordChanged, RecordKind
+from identity_service.domain.origin import PeerCertificate
+from identity_service.services.directory import Directory
+from identity_service.storage.sqlite import SqliteStore
+from tests.unit.domain.samples import a_client
+
+ONE, TWO = "dns:one.example", "dns:two.example"
+
+
+@pytest.fixture
+def store() -> Iterator[SqliteStore]:
+    store = SqliteStore.open(":memory:", clock=SystemClock())
+    store.initialise(new_epoch())
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def directory(store: SqliteStore) -> Directory:
+    return Directory(store.records, limit=2)
+
+
+def create(store: SqliteStore, name: str, *certificates: str) -> PrincipalId:
+    client = a_client(client_id=PrincipalId(name), certificates=frozenset(certificates))
+    store.records.create(client)
+    return client.client_id
+
+
+def delete(store: SqliteStore, client_id: PrincipalId) -> None:
+    """Delete a client behind the back of the directory."""
+    store.records.delete(RecordKind.CLIENT, client_id)
+
+
+def a_certificate(*names: str, number: int = 1) -> PeerCertificate:
+    return PeerCertificate(sha256=bytes([number]) * 32, names=frozenset(names))
+
+
+def is_kept(directory: Directory, client_id: PrincipalId) -> bool:
+    """Return whether a client is found; the tests have deleted it in the store."""
+    return directory.client(client_id) is not None
+
+
+def test_a_client_is_read_once_and_again_after_a_change(store: SqliteStore, directory: Directory) -> None:
+    one, two = create(store, "one"), create(store, "two")
+    for client_id in (one, two):
+        assert directory.client(client_id) is not None
+        delete(store, client_id)
+
+    directory.on_change(RecordChanged(kind=RecordKind.CLIENT, id=two))
+
+    assert (is_kept(directory, one), is_kept(directory, two)) == (True, False)
+
+
+def test_a_change_of_another_kind_of_record_drops_no_client(store: SqliteStore, directory: Directory) -> None:
+    one = create(store, "one")
+    directory.client(one)
+    delete(store, one)
+
+    directory.on_change(RecordChanged(kind=RecordKind.USER, id=one))
+
+    assert is_kept(directory, one)
+
+
+def test_every_client_is_read_again_if_it_is_unknown_what_has_changed(
+    store: SqliteStore, directory: Directory
+) -> None:
+    one = create(store, "one", ONE)
+    directory.client_of(a_certificate(ONE))
+    delete(store, one)
+
+    directory.on_change(None)
+
+    assert not is_kept(directory, one)
+
+
+def test_a_client_that_does_not_exist_is_remembered_too(store: SqliteStore, directory: Directory) -> None:
+    assert directory.client(PrincipalId("one")) is None
+
+    create(store, "one")
+
+    assert directory.client(PrincipalId("one")) is None
+
+
+def test_the_client_that_was_not_asked_for_longest_is_dropped_first(
+    store: SqliteStore, directory: Directory
+) -> None:
+    one, two, three = (create(store, name) for name in ("one", "two", "three"))
+    for client_id in (one, two, one, three):
+        directory.client(client_id)
+    for client_id in (one, two, three):
+        delete(store, client_id)
+
+    assert (is_kept(directory, one), is_kept(directory, three)) == (True, True)
+    assert not is_kept(directory, two)
+
+
+def test_a_certificate_is_that_of_the_client_that_has_registered_a_name_of_it(
+    store: SqliteStore, directory: Directory
+) -> None:
+    one = create(store, "one", ONE)
+
+    for _ in range(2):
+        found = directory.client_of(a_certificate(ONE, "sha256:x"))
+        assert found is not None
+        assert found.client_id == one
+
+
+def test_a_certificate_of_no_client_or_of_two_proves_none(store: SqliteStore, directory: Directory) -> None:
+    create(store, "one", ONE)
+    create(store, "two", TWO)
+
+    assert directory.client_of(a_certificate("dns:other.example")) is None
+    assert directory.client_of(a_certificate(ONE, TWO, number=2)) is None
+
+
+def test_a_certificate_proves_nothing_any_more_once_its_client_has_lost_its_names(
+    store: SqliteStore, directory: Directory
+) -> None:
+    create(store, "one", ONE)
+    certificate = a_certificate(ONE)
+    assert directory.client_of(certificate) is not None
+
+    assert directory.client_of(PeerCertificate(sha256=certificate.sha256, names=frozenset({TWO}))) is None
+
+
+def test_the_certificate_that_was_seen_first_is_dropped_first(
+    store: SqliteStore, directory: Directory
+) -> None:
+    for number in (1, 2, 3):
+        assert directory.client_of(a_certificate(ONE, number=number)) is None
+    create(store, "one", ONE)
+
+    # Those that are still in memory are known to be of no client.
+    assert [directory.client_of(a_certificate(ONE, number=number)) is None for number in (3, 2, 1)] == [
+        True,
+        True,
+        False,
+    ]
