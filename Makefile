@@ -33,7 +33,7 @@ else
 	@$(STAGE) -m covered --cov --cov-report= tests/unit tests/rpc
 	@$(STAGE) -m "not covered" --ignore tests/e2e --ignore tests/faults
 	@$(BIN)/python -m pytest -n 3 --dist worksteal --durations=5 tests/e2e tests/faults
-	@$(BIN)/python -m coverage report --include='identity_service/domain/*,identity_service/services/*' --fail-under=95
+	@$(BIN)/python -m coverage report --fail-under=95
 	@$(MAKE) --no-print-directory test-newest
 endif
 
