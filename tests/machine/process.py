@@ -124,7 +124,7 @@ class Process:
             with (
                 patch.object(bootstrap, "BackgroundThread", _Thread),
                 patch.object(bootstrap, "open_hasher", lambda _: self._hasher),
-                patch.object(logs, "StructuredEventLog", lambda: self.event_log),
+                patch.object(logs, "StructuredEventLog", lambda _: self.event_log),
             ):
                 service = Service(settings, clock=self.clock, store=store)
                 cleanup.callback(service.stop)
