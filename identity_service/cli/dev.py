@@ -74,7 +74,7 @@ def _named_by_port(settings: Settings, http_listen: str) -> dict[str, object]:
     Its port is chosen here if it is 0. The default of `issuer` is the name under which tokens, trusted
     issuers and clients of an earlier trial may still know the service.
     """
-    with reserved(http_listen) as place:
+    with reserved(http_listen, "http_listen") as place:
         host, _, port = place.rpartition(":")
     scheme = "http" if settings.tls_certificate is None else "https"
     named: dict[str, object] = {

@@ -169,7 +169,7 @@ class _LimitsCollector(Collector):
         """Yield the metrics in prometheus_client's form."""
         opened = GaugeMetricFamily(
             "identity_open",
-            "Calls and streams that are open now, by the setting that limits them.",
+            "Calls, streams and connections that are open now, by the setting that limits them.",
             labels=["setting"],
         )
         for quota in self._limits.quotas:
@@ -177,7 +177,7 @@ class _LimitsCollector(Collector):
         yield opened
         reached = CounterMetricFamily(
             "identity_limit_reached",
-            "Calls and streams that a limit refused or ended, by its setting.",
+            "Calls, streams and connections that a limit refused or ended, by its setting.",
             labels=["setting"],
         )
         for setting, times in self._limits.refusals.items():
