@@ -36,11 +36,11 @@ def test_the_protos_are_compatible_with_the_last_release() -> None:
 @pytest.mark.parametrize(
     ("file", "before", "after", "named"),
     [
-        ("principal", "string encryption_key = 16;", "string encryption_key = 17;", '"encryption_key"'),
+        ("principal", "string encryption_key = 16;", "string encryption_key = 1000;", '"encryption_key"'),
         ("principal", "string encryption_key = 16;", "bytes encryption_key = 16;", '"encryption_key"'),
         ("principal", "string encryption_key = 16;", "string recipient_key = 16;", '"encryption_key"'),
         ("token", "  string session_id = 9;\n", "", '"session_id"'),
-        ("error_reason", "REASON_STALE_ETAG = 122", "REASON_STALE_ETAG = 123", '"ERROR_REASON_STALE_ETAG"'),
+        ("error_reason", "REASON_STALE_ETAG = 122", "REASON_STALE_ETAG = 1000", '"ERROR_REASON_STALE_ETAG"'),
         ("trust_service", "returns (stream WatchResponse)", "returns (WatchResponse)", '"Watch"'),
         ("trust_service", "  rpc GetKeys(GetKeysRequest) returns (GetKeysResponse);\n", "", '"GetKeys"'),
         ("identity_service", "service IdentityService", "service TokenService", '"IdentityService"'),
