@@ -1,4 +1,7 @@
-"""The codec of the records of the directory: JSON text that both stores write. The module knows no store."""
+"""The codec of the records of the directory: JSON text that both stores write. The module knows no store.
+
+A record that an older version wrote lacks the fields that are newer; they are read with their defaults.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

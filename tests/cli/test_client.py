@@ -7,6 +7,7 @@ import pytest
 from joserfc.jwk import ECKey
 
 from identity_client import DecryptionKey
+from identityapi.v1 import principal_pb2
 from tests.cli.conftest import Run, RunJson, Served
 from tests.cli.samples import JWK
 
@@ -17,6 +18,7 @@ def test_a_client_is_created_shown_listed_disabled_and_deleted(admin: Run, admin
     )
     shown = admin_json("client", "show", "reports")
 
+    assert set(shown) == set(principal_pb2.Client.DESCRIPTOR.fields_by_name)
     assert made["client_secret"].startswith("idcs_")
     assert made["client_secret"] not in str(shown)
     assert (shown["audiences"], shown["scopes"]) == (["api"], ["read", "write"])

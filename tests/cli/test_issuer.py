@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from identityapi.v1 import principal_pb2
 from tests.cli.conftest import Run, RunJson
 from tests.cli.samples import JWK
 
@@ -24,6 +25,8 @@ def test_an_issuer_is_trusted_shown_listed_changed_and_trusted_no_more(
     assert (made["keys"], made["audiences"], made["algorithms"]) == (f"{ci}/jwks", ["deploy"], ["ES256"])
     assert (made["single_use"], made["max_age"]) == (True, 600.0)
     assert admin_json("issuer", "show", ci) == made
+    every = set(principal_pb2.TrustedIssuer.DESCRIPTOR.fields_by_name) - {"jwks_uri", "jwks_file", "jwks"}
+    assert set(made) == every | {"keys", "clients"}
     assert {"issuer": ci, "keys": f"{ci}/jwks", "clients": ["reports"]} in admin_json("issuer", "list")
 
     changed = admin_json("issuer", "update", ci, "--jwks-file", "/etc/ci.jwks", "--max-age", "0")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from identityapi.v1 import principal_pb2
 from tests.cli.conftest import PASSWORD, Run, RunJson, Served
 
 
@@ -10,6 +11,7 @@ def test_a_user_is_created_shown_listed_disabled_and_deleted(admin: Run, admin_j
 
     assert made["user_id"].startswith("u_")
     assert admin_json("user", "show", "ANA")["user_id"] == made["user_id"]
+    assert set(admin_json("user", "show", "ana")) == set(principal_pb2.User.DESCRIPTOR.fields_by_name)
     assert admin_json("user", "show", made["user_id"])["username"] == "ana"
     assert "ana" in [row["username"] for row in admin_json("user", "list")]
     admin("user", "disable", "ana")

@@ -1,6 +1,8 @@
 """Strategies for everything that a store writes."""
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -33,13 +35,23 @@ JSON = st.recursive(
     lambda children: st.lists(children, max_size=3) | st.dictionaries(TEXTS, children, max_size=3),
     max_leaves=8,
 )
-SECRETS = st.builds(
+T = TypeVar("T", Client, Marks, Session, StoredKey, StoredSecret, TrustRule, TrustedIssuer, User)
+
+
+def every_field(kind: type[T], **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[T]:
+    """Build values of a kind. Each field needs a strategy: the default of a field that is lost is no loss."""
+    missing = {field.name for field in fields(kind)} - strategies.keys()
+    assert not missing, f"{kind.__name__} needs strategies for {sorted(missing)} here"
+    return st.builds(kind, **strategies)
+
+
+SECRETS = every_field(
     StoredSecret,
     digest=st.binary(max_size=32),
     expire_time=st.none() | TIMES,
     create_time=st.none() | TIMES,
 )
-CLIENTS = st.builds(
+CLIENTS = every_field(
     Client,
     client_id=TEXTS.map(PrincipalId),
     display_name=TEXTS,
@@ -57,7 +69,7 @@ CLIENTS = st.builds(
     disabled=st.booleans(),
     create_time=st.none() | TIMES,
 )
-USERS = st.builds(
+USERS = every_field(
     User,
     user_id=TEXTS.map(PrincipalId),
     username=TEXTS,
@@ -68,7 +80,7 @@ USERS = st.builds(
     disabled=st.booleans(),
     create_time=st.none() | TIMES,
 )
-KEYS = st.builds(
+KEYS = every_field(
     StoredKey,
     key_id=TEXTS.map(KeyId),
     purpose=st.sampled_from(KeyPurpose),
@@ -78,13 +90,13 @@ KEYS = st.builds(
     create_time=TIMES,
     activate_time=TIMES,
 )
-RULES = st.builds(
+RULES = every_field(
     TrustRule,
     claims=st.dictionaries(TEXTS, TEXTS, max_size=3),
     client_id=TEXTS.map(PrincipalId),
     per_subject=st.booleans(),
 )
-ISSUERS = st.builds(
+ISSUERS = every_field(
     TrustedIssuer,
     issuer=TEXTS,
     jwks_uri=st.none() | TEXTS,
@@ -100,7 +112,7 @@ ISSUERS = st.builds(
 GENERATIONS = st.builds(
     Generation, number=st.integers(1, 2**53), link=st.text("abc-_+", min_size=1, max_size=64).map(Link)
 )
-SESSIONS = st.builds(
+SESSIONS = every_field(
     Session,
     session_id=TEXTS.map(SessionId),
     subject=TEXTS.map(PrincipalId),
@@ -123,7 +135,7 @@ SESSIONS = st.builds(
     parent=st.integers(-1, 2**32),
     rotate_times=st.dictionaries(st.integers(0, 2**32), TIMES, max_size=5),
 )
-MARKS = st.builds(
+MARKS = every_field(
     Marks,
     lifetime=LIFETIMES,
     session=LIFETIMES,
