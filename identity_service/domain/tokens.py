@@ -37,7 +37,8 @@ class TokenEncryption(StrEnum):
 class RejectionReason(StrEnum):
     """The reasons for which a token is rejected.
 
-    Named as in `RejectionReason` of `identity_service.proto`.
+    The values are those of `RejectionReason` in `identity_service.proto`, without their prefix. The
+    `LocalVerifier` of the Python client makes the same checks in code of its own, and gives the same reasons.
     """
 
     MALFORMED = "MALFORMED"
