@@ -101,11 +101,11 @@ def open_vault(settings: Settings) -> Vault:
 
 
 def check_store(settings: Settings) -> Sequence[Finding]:
-    """Return the conflicts of the Redis servers' configuration with the settings; empty for SQLite.
+    """Return the conflicts of the Redis servers' configuration with the settings; empty for other stores.
 
     Raises StoreUnavailableError, ConfigurationError.
     """
-    if settings.store.startswith("sqlite:"):
+    if not settings.store.startswith("redis"):
         return ()
     demands, clock = _demands(settings, insist=False), SystemClock()
     with _named_if_away(settings):
