@@ -253,6 +253,7 @@ def test_the_answer_to_head_has_no_body_and_the_length_of_that_of_get() -> None:
 
 def test_log_lines_of_an_endpoint_name_the_request() -> None:
     bound: list[object] = []
+    before = structlog.contextvars.get_contextvars()
 
     def endpoint(_: HttpRequest) -> HttpResponse:
         bound.append(structlog.contextvars.get_contextvars().get("request_id"))
@@ -263,4 +264,4 @@ def test_log_lines_of_an_endpoint_name_the_request() -> None:
 
     assert bound == ["r7"]
     until(lambda: not app._open)
-    assert "request_id" not in structlog.contextvars.get_contextvars()
+    assert structlog.contextvars.get_contextvars() == before
