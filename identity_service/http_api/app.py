@@ -98,6 +98,9 @@ class HttpApp:
             if exchange.header_bytes > MAX_HEADER_BYTES:
                 exchange.closes = True
                 await _send(refusal(431, f"the headers are longer than {MAX_HEADER_BYTES} bytes"), exchange)
+            elif exchange.has_two_lengths:
+                exchange.closes = True
+                await _send(refusal(400, "send Content-Length or Transfer-Encoding, not both"), exchange)
             else:
                 await self._app({**scope, _EXCHANGE: exchange}, receive, exchange.send)
         finally:

@@ -35,6 +35,10 @@ class Exchange:
         self._is_http1 = scope["http_version"].startswith("1")
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.header_bytes = sum(len(name) + len(value) + 4 for name, value in headers)
+        names = {name for name, _ in headers}
+        self.has_two_lengths = b"transfer-encoding" in names and b"content-length" in names
+        """Whether the length of the body is given twice: a proxy in front may have gone by the other one, and
+        then takes a request of one client for a part of another's (RFC 9112 section 6.1)."""
         self.request_id = request_id(
             value.decode("latin-1") for name, value in headers if name == REQUEST_ID.encode()
         )

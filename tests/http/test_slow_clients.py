@@ -118,6 +118,7 @@ def test_a_connection_beyond_the_limit_is_closed_at_once(start: StartSite) -> No
         b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
         b"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + 40_000 * b"a",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
 def test_malformed_http_is_refused_and_disturbs_no_other_request(start: StartSite, sent: bytes) -> None:
