@@ -34,6 +34,7 @@ from identity_service.transport.limits import Limits
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_HEADER_BYTES: Final = 32 * 1024
 _FIRST_ERROR: Final = 400
+_NOT_FOUND: Final = 404
 _METHOD_NOT_ALLOWED: Final = 405
 _TOO_LARGE: Final = 413
 _LONGEST_METHOD: Final = 16
@@ -239,6 +240,8 @@ class _RouteApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request; one that is refused before it has arrived is left to `HttpApp`."""
+        if scope["path"] != self._route.path:  # Starlette ignores a line break at the end of a path
+            raise HTTPException(_NOT_FOUND)
         exchange: Exchange = scope[_EXCHANGE]
         exchange.path, exchange.is_quiet = self._route.path, self._route.is_instant
         try:

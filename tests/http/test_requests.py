@@ -34,6 +34,11 @@ def test_a_path_with_a_final_slash_is_not_redirected_to_the_host_that_the_client
     assert "location" not in answer.headers
 
 
+@pytest.mark.parametrize("path", ["/livez%0a", "/livez%20", "//livez"])
+def test_a_path_with_one_more_character_is_not_found(site: Site, path: str) -> None:
+    assert site.get(path).status in (400, 404)
+
+
 def test_head_has_the_headers_of_get_and_no_body(site: Site) -> None:
     got, head = site.get(KEYS), site.request("HEAD", KEYS)
 
