@@ -32,7 +32,7 @@ class Exchange:
         """Read the sender of a request; `peers` tells for which client a trusted proxy forwards it."""
         self._send = send
         self._is_head = scope["method"] == "HEAD"
-        self._is_http1 = scope["http_version"].startswith("1")
+        self._is_http1 = scope["http_version"] not in ("2", "3")  # a client may name any, such as 9.9
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.header_bytes = sum(len(name) + len(value) + 4 for name, value in headers)
         names = {name for name, _ in headers}
@@ -61,7 +61,9 @@ class Exchange:
         """Whether the request is logged at level debug only, unless it fails."""
         self.refused: ServerBusyError | None = None
         """Why the request is to be refused although it has not arrived; None unless it is."""
-        self.closes = False
+        # A client that is refused before it was asked for its body may send its next request instead, of
+        # which the beginning would be read as the body (RFC 9110 section 10.1.1).
+        self.closes = b"expect" in names
         """Whether the connection is to end with the answer, since the request has not been read."""
         self._started_at = time.perf_counter()
         self._gone = False

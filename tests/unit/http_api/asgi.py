@@ -36,11 +36,12 @@ async def ask(
     body: Sequence[bytes] = (b"",),
     client: tuple[str, int] | None = ("192.0.2.1", 5000),
     complete: bool = True,
+    version: str = "1.1",
 ) -> Reply:
     """Send one request in these parts; a request that is not complete stays without its end."""
     scope = {
         "type": "http",
-        "http_version": "1.1",
+        "http_version": version,
         "method": method,
         "path": path,
         "query_string": b"q=1",

@@ -242,6 +242,25 @@ def test_a_request_whose_threads_have_ended_is_refused() -> None:
     assert asyncio.run(ask(app)).status == 503
 
 
+@pytest.mark.parametrize(("version", "closes"), [("1.0", True), ("1.1", True), ("9.9", True), ("2", False)])
+def test_a_connection_that_is_refused_is_closed_whichever_version_of_http1_its_client_names(
+    version: str, closes: bool
+) -> None:
+    with serving(nothing) as app:
+        reply = asyncio.run(ask(app, headers=[(b"long", 40_000 * b"a")], version=version))
+
+    assert reply.status == 431
+    assert ("connection" in reply.headers) is closes
+
+
+@pytest.mark.parametrize(("path", "closes"), [("/nowhere", True), ("/", False)])
+def test_a_client_that_was_not_asked_for_its_body_is_disconnected(path: str, closes: bool) -> None:
+    with serving(nothing) as app:
+        reply = asyncio.run(ask(app, path, headers=[(b"expect", b"100-continue")], body=[b"a"]))
+
+    assert ("connection" in reply.headers) is closes
+
+
 def test_the_answer_to_head_has_no_body_and_the_length_of_that_of_get() -> None:
     route = HttpRoute(path="/", methods=("GET",), endpoint=lambda _: HttpResponse(status=200, body=b"four"))
     with ThreadPoolExecutor(1) as pool:
