@@ -56,10 +56,12 @@ class Connection(H11Protocol):
         """Read a part of a request; wait for the rest of its headers unless they are complete."""
         self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         super().data_received(data)
-        if self.transport.is_closing() or self._is_answering:
-            self._stop_waiting()
-        elif not self._is_counted:
-            self._start_waiting()
+        self._watch_reading()
+
+    def on_response_complete(self) -> None:
+        """Wait for the rest of a body that was refused, or of a next request that was sent ahead."""
+        super().on_response_complete()
+        self._watch_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release what the connection counts for."""
@@ -102,6 +104,18 @@ class Connection(H11Protocol):
     @property
     def _is_answering(self) -> bool:
         return bool(self.cycle) and not self.cycle.response_complete  # None before the first request
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether the client has sent no part of a request that is not answered."""
+        return self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+
+    def _watch_reading(self) -> None:
+        """Limit the time for the rest of a request that has arrived in part, unless it is being answered."""
+        if self.transport.is_closing() or self._is_answering or self._is_idle:
+            self._stop_waiting()
+        elif not self._is_counted:
+            self._start_waiting()
 
     def _start_waiting(self) -> None:
         """Count a request whose headers are incomplete, or refuse it."""

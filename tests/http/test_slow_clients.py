@@ -45,6 +45,34 @@ def test_a_client_that_sends_its_headers_slowly_is_told_so_and_disconnected(star
     assert count(site, "request_timeout") == 1
 
 
+def test_a_client_that_sends_a_part_of_its_next_request_ahead_has_no_more_time_for_it(
+    start: StartSite,
+) -> None:
+    site = start(request_timeout=SOON)
+    with ExitStack() as stack:
+        connection = connected(site, stack)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /livez HTTP/1.1\r\n")
+        answers = received(connection)
+
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert b"HTTP/1.1 408 " in answers
+    assert count(site, "request_timeout") == 1
+
+
+def test_a_connection_counts_no_more_when_a_body_that_was_refused_has_arrived(start: StartSite) -> None:
+    site = start(request_timeout=timedelta(seconds=PATIENCE))
+    limits = site.world.service._limits
+    with ExitStack() as stack:
+        connection = connected(site, stack)
+        connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+        until(lambda: limits.calls.open == 0)
+        connection.sendall(b"a")
+        until(lambda: limits.receives.open == 1)
+        connection.sendall(b"a")
+
+        until(lambda: limits.receives.open == 0)
+
+
 def test_a_client_that_sends_nothing_is_disconnected(start: StartSite) -> None:
     site = start(request_timeout=SOON)
     with ExitStack() as stack:
