@@ -34,6 +34,7 @@ _AUDIENCE: Final = "demo-api"
 _SCOPES: Final = ("read", "write")
 _HTTP_LISTEN: Final = "127.0.0.1:8080"
 _FREE_PORT: Final = "127.0.0.1:0"
+_CONNECTIONS: Final = 1000
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}  # noqa: S104  # not bound here
 """Host that stands for every address of the machine → the address at which the machine itself finds it."""
 _QUICKSTART: Final = Path("examples/quickstart.py")
@@ -43,9 +44,10 @@ _QUICKSTART: Final = Path("examples/quickstart.py")
 def flags(loaded: LoadedSettings) -> dict[str, object]:
     """Return the settings that `--dev` adds to those that the operator has set.
 
-    They are: console logs on a terminal, gRPC reflection, a master key in `var/`, created if missing, and
-    HTTP on 127.0.0.1:8080, or on a free port if `listen` is set, since several services may then run. The
-    issuer is then the URL at which clients find the service, and tokens with its default are still accepted.
+    They are: console logs on a terminal, gRPC reflection, a master key in `var/`, created if missing, so few
+    connections that the limit of open files of every machine suffices, and HTTP on 127.0.0.1:8080, or on a
+    free port if `listen` is set, since several services may then run. The issuer is then the URL at which
+    clients find the service, and tokens with its default are still accepted.
 
     Raises ConfigurationError if the address of HTTP is taken.
     """
@@ -56,6 +58,8 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
         added["log_format"] = "console"
     if loaded.sources["reflection"] == "default":
         added["reflection"] = True
+    if loaded.sources["max_connections"] == "default":
+        added["max_connections"] = _CONNECTIONS
     if loaded.sources["http_listen"] == "default":
         added["http_listen"] = _HTTP_LISTEN if loaded.sources["listen"] == "default" else _FREE_PORT
     http_listen = str(added.get("http_listen", settings.http_listen))
