@@ -145,6 +145,7 @@ def test_a_connection_beyond_the_limit_is_closed_at_once(start: StartSite) -> No
         b"GET /livez HTTP/1.1\r\nHost: a\r\nHost : b\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
         b"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + 1025 * b"1\r\na\r\n",
         b"GET /livez HTTP/1.1\r\nHost: a\r\nX: " + 40_000 * b"a",
         b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
@@ -158,6 +159,15 @@ def test_malformed_http_is_refused_and_disturbs_no_other_request(start: StartSit
         assert received(connection).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
 
     assert site.get("/livez").status == 200
+
+
+def test_a_body_may_have_1024_chunks(start: StartSite) -> None:
+    with ExitStack() as stack:
+        connection = connected(start(), stack)
+        head = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head + 1024 * b"1\r\na\r\n" + b"0\r\n\r\n")
+
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_client_without_tls_disturbs_no_other(start: StartSite, certifier: Certifier) -> None:

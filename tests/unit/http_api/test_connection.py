@@ -77,3 +77,13 @@ def test_a_malformed_body_after_the_answer_ends_the_connection_without_a_log_lin
 
     assert found.count(b"HTTP/1.1 ") == 1
     assert not talk.problems
+
+
+def test_headers_that_are_too_long_are_refused_before_they_are_parsed_also_if_they_arrive_at_once() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + 20_000 * b"a:\r\n" + b"\r\n"
+    with ThreadPoolExecutor(1) as threads:
+        talk, _ = conversation(threads)
+        found = asyncio.run(talk.hold(head, reads=True))
+
+    assert found.startswith(b"HTTP/1.1 400 ")
+    assert not talk.problems
