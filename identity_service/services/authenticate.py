@@ -171,17 +171,17 @@ class Authenticator:
     def _user(self, credential: Password, origin: Origin) -> AuthenticatedUser:
         sign_in, generations = self._read_sign_in(credential)
         user, client = sign_in.user, sign_in.client
+        proven = client is not None and self._is_proven(client, credential, generations, origin.certificate)
+        if proven and client is not None and not client.is_public and not client.disabled:
+            # Before the password: a client without the grant must not learn whether the password is right.
+            require_grant(client, Grant.PASSWORD)
         right = self._hasher.verify(user.password_hash if user else None, credential.password)
         if user is None:
             raise CredentialRefusedError("there is no user of this name")
         if not right or user.disabled:
             why = "the user is disabled" if right else "the password does not match"
             raise CredentialRefusedError(why, principal=user.user_id)
-        if (
-            client is None
-            or client.disabled
-            or not self._is_proven(client, credential, generations, origin.certificate)
-        ):
+        if client is None or client.disabled or not proven:
             raise CredentialRefusedError("the client of the sign-in is not proven", principal=user.user_id)
         require_grant(client, Grant.PASSWORD)
         self._rehash(user, credential.password, origin)

@@ -228,6 +228,14 @@ def test_a_wrong_client_learns_nothing_about_the_password(site: Site, password: 
     assert site.audited("issue_refused")[0]["target"] == "portal"
 
 
+@pytest.mark.parametrize("password", [PASSWORD, "wrong"])
+def test_a_client_without_the_grant_learns_nothing_about_the_password(site: Site, password: str) -> None:
+    site.new_client("reports")
+    site.new_user()
+
+    assert site.sign_in("reports", password=password).error == "unauthorized_client"
+
+
 def test_a_revocation_between_the_client_and_the_password_is_not_escaped(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
