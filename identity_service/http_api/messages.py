@@ -14,8 +14,8 @@ class HttpRequest:
     """The method, in upper case."""
     path: str
     """The path of the URL, percent-decoded, without the query."""
-    query: bytes
-    """The query of the URL as it was sent, without the question mark."""
+    query: bytes = field(repr=False)
+    """The query of the URL as it was sent, without the question mark. It may hold credentials."""
     headers: Mapping[str, tuple[str, ...]] = field(repr=False)
     """A map from each name, in lower case, to all values in the order of the request. They may hold
     credentials."""
