@@ -148,8 +148,8 @@ class Senders:
                 error = WatcherTooSlowError(
                     "this watcher reads more slowly than changes arrive; reconnect and resume"
                 )
-                opened.stream.end(to_status(error, opened.request_id))
                 self._count(opened, "watch_queue")
+                opened.stream.end(to_status(error, opened.request_id))
                 return
             message = opened.source.take()
             if message is not None:
@@ -177,11 +177,11 @@ class Senders:
         for opened in self._all_streams():
             since = opened.since
             if since is not None and now - since > self._timeout:
-                opened.stream.cancel()  # a client that does not read would not get a status
                 self._count(opened, "send_timeout")
+                opened.stream.cancel()  # a client that does not read would not get a status
 
     def _count(self, opened: _OpenStream, setting: str) -> None:
-        """Count that a limit has ended this stream; a stream is counted once."""
+        """Count that a limit ends this stream, before it has ended; a stream is counted once."""
         if not opened.limited:
             opened.limited = True
             self._limits.hit(setting, opened.stream.address)
