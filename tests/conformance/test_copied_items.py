@@ -117,5 +117,15 @@ def _name_of(item: CopiedItem) -> object:
             return "generation", item.principal
         case CopiedRecord():
             return "record", item.record.id.casefold()
+        case CopiedMarks():
+            return "marks"
+        case TokenDenied():
+            return "denial", item.token_id
+        case SessionEnded():
+            return "end", item.session_id
+        case CopiedUse():
+            return "use", item.key
+        case CopiedSession():
+            return "session", item.session.session_id
         case _:
             return item
