@@ -47,9 +47,10 @@ class Exchange:
         def metadata() -> Iterable[tuple[str, str]]:
             return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
 
-        self.peer = peers.client_of(peer, metadata) or endpoint(peer)
+        client = peers.client_of(peer, metadata)
+        self.peer = client or endpoint(peer)
         """The client as host:port; empty if it has no network address."""
-        self.address = peers.address_of_call(peer, metadata)
+        self.address = peers.address_of_client(peer, client)
         """The address under which the request counts; empty if it is exempt."""
         self.status: int | None = None
         """The status of the answer; None until it is sent."""

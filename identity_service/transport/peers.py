@@ -63,7 +63,10 @@ class Peers:
         A forwarded client is never exempt, nor is a proxy that forwards what is not an address. The
         arguments are those of `client_of`.
         """
-        client = self.client_of(peer, metadata) if self._proxies else None
+        return self.address_of_client(peer, self.client_of(peer, metadata))
+
+    def address_of_client(self, peer: str, client: str | None) -> str:
+        """Return what `address_of_call` returns; `client` is the result of `client_of` for this call."""
         return self.address_of(peer) if client is None else address_of(client)
 
     def _address_of(self, peer: str) -> str:
