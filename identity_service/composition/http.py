@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from identity_service.composition.wiring import Parts, UseCases
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
+from identity_service.domain.ports import ReplicaView
 from identity_service.http_api.app import HttpApp
 from identity_service.http_api.health import HealthEndpoints
 from identity_service.http_api.jwks import JwksEndpoint
@@ -34,16 +35,6 @@ def http_app(
         is_serving: returns whether grpc.health.v1 reports SERVING.
     """
     settings, replica = parts.settings, parts.replica
-    oauth = OAuthUseCases(
-        issuer=use.issuer,
-        refresher=use.refresher,
-        introspector=use.introspector,
-        token_revoker=use.token_revoker,
-        authenticator=use.authenticator,
-        verifier=use.verifier,
-        replica=replica,
-        audit=use.trail,
-    )
 
     def metadata() -> MetadataConfig:
         replica.require_ready()
@@ -59,12 +50,27 @@ def http_app(
         settings.issuer,
         JwksEndpoint(use.keys.published, replica, max_age(settings.publish_before)),
         HealthEndpoints(is_serving),
-        OAuthEndpoints(
-            oauth, OAuthConfig(issuer=settings.issuer, service_audience=settings.service_audience)
-        ),
+        oauth_endpoints(settings, use, replica),
         metadata,
     )
     return HttpApp(every, pool, limits)
+
+
+def oauth_endpoints(settings: Settings, use: UseCases, replica: ReplicaView) -> OAuthEndpoints:
+    """Return the OAuth endpoints for these use cases."""
+    return OAuthEndpoints(
+        OAuthUseCases(
+            issuer=use.issuer,
+            refresher=use.refresher,
+            introspector=use.introspector,
+            token_revoker=use.token_revoker,
+            authenticator=use.authenticator,
+            verifier=use.verifier,
+            replica=replica,
+            audit=use.trail,
+        ),
+        OAuthConfig(issuer=settings.issuer, service_audience=settings.service_audience),
+    )
 
 
 def http_listener(

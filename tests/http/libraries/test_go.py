@@ -1,13 +1,12 @@
 """go-oidc and golang.org/x/oauth2 as clients: `go/main.go` calls them, unchanged."""
 
-import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.http.libraries.programs import run_program
 from tests.http.libraries.provider import Provider
 from tests.patience import PATIENCE
 
@@ -24,27 +23,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(provider: Provider, program: Path, flow: str) -> Any:
-    client_id, client_secret = provider.credentials
-    given = {
-        "issuer": provider.issuer,
-        "audience": provider.audience,
-        "clientId": client_id,
-        "clientSecret": client_secret,
-        "publicClientId": provider.new_public_client(),
-        "username": provider.username,
-        "password": provider.password,
-    }
-    done = subprocess.run(
-        [program, flow],
-        env=os.environ | {"SSL_CERT_FILE": str(provider.ca_file), "SSL_CERT_DIR": "/nonexistent"},
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        timeout=4 * PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    environment = {"SSL_CERT_FILE": str(provider.ca_file), "SSL_CERT_DIR": "/nonexistent"}
+    return run_program(provider, [program, flow], environment=environment)
 
 
 def test_a_service_gets_a_token_that_go_oidc_verifies(provider: Provider, program: Path) -> None:

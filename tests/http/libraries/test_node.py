@@ -1,13 +1,13 @@
 """openid-client, oauth4webapi and jose as clients: `node/flows.mjs` calls them, unchanged."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.http.libraries.programs import run_program
 from tests.http.libraries.provider import Provider
 from tests.jwts import PartyKey
 from tests.patience import PATIENCE
@@ -30,31 +30,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(provider: Provider, folder: Path, *flow: str) -> Any:
-    client_id, client_secret = provider.credentials
-    given = {
-        "issuer": provider.issuer,
-        "audience": provider.audience,
-        "clientId": client_id,
-        "clientSecret": client_secret,
-        "keyClientId": provider.new_key_client(KEY),
-        "publicClientId": provider.new_public_client(),
-        "privateJwk": json.loads(KEY.private_jwk) | {"alg": KEY.algorithm},
-        "username": provider.username,
-        "password": provider.password,
-    }
-    environment = os.environ | {"NODE_EXTRA_CA_CERTS": str(provider.ca_file)}
-    done = subprocess.run(
+    return run_program(
+        provider,
         ["node", "flows.mjs", *flow],
         cwd=folder,
-        env=environment,
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        timeout=4 * PATIENCE,
-        check=False,
+        environment={"NODE_EXTRA_CA_CERTS": str(provider.ca_file)},
+        more={
+            "keyClientId": provider.new_key_client(KEY),
+            "privateJwk": json.loads(KEY.private_jwk) | {"alg": KEY.algorithm},
+        },
     )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "private_key_jwt"])

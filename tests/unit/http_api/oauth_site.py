@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote_plus, urlencode
 
 from identity_service.bootstrap import StoreAdmin
+from identity_service.composition.http import oauth_endpoints
 from identity_service.composition.opening import key_policy, open_vault, replica_config
 from identity_service.composition.wiring import Parts, UseCases, store_administration
 from identity_service.domain.ids import PrincipalId
@@ -23,7 +24,7 @@ from identity_service.domain.secret import Secret
 from identity_service.http_api import paths
 from identity_service.http_api.messages import HttpRequest, HttpResponse
 from identity_service.http_api.oauth import token
-from identity_service.http_api.oauth.endpoints import OAuthConfig, OAuthEndpoints, OAuthUseCases
+from identity_service.http_api.oauth.endpoints import OAuthEndpoints
 from identity_service.jose.jwks import open_public_key
 from identity_service.replication.follower import Follower
 from identity_service.replication.replica import Replica
@@ -259,19 +260,7 @@ def running() -> Iterator[Site]:
     )
     interval = timedelta(seconds=1)
     Follower(store.log, replica, event_log, process="tests", heartbeat_interval=interval).load()
-    endpoints = OAuthEndpoints(
-        OAuthUseCases(
-            issuer=use.issuer,
-            refresher=use.refresher,
-            introspector=use.introspector,
-            token_revoker=use.token_revoker,
-            authenticator=use.authenticator,
-            verifier=use.verifier,
-            replica=replica,
-            audit=use.trail,
-        ),
-        OAuthConfig(issuer=settings.issuer, service_audience=settings.service_audience),
-    )
+    endpoints = oauth_endpoints(settings, use, replica)
     site = Site(clock=clock, store=store, replica=replica, use=use, endpoints=endpoints, event_log=event_log)
     site.new_client("gateway", scopes={"identity.verify"}, audiences={settings.service_audience})
     yield site
