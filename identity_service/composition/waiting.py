@@ -1,4 +1,4 @@
-"""How the work threads are shared by the calls that wait in them for something other than the store."""
+"""Divides the work threads among the calls that wait in them for something other than the store."""
 
 import math
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from identity_service.settings import Settings
 
 
 class WaitingCalls(NamedTuple):
-    """How many calls of each kind may wait, each in a work thread."""
+    """The numbers of calls that may wait, by kind; each waits in a work thread."""
 
     for_sign_ins: int
     """Attempts that wait for others of the same username or address."""

@@ -134,7 +134,7 @@ class Connection(H11Protocol):
 
     @property
     def _is_idle(self) -> bool:
-        """Whether the client has sent no part of a request that is not answered."""
+        """Return whether the client has sent no part of a request that is not answered."""
         return self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
 
     def _watch_reading(self) -> None:

@@ -1,1 +1,1 @@
-"""What every API that clients connect to needs: limits on what they hold open, and TLS certificates."""
+"""The parts that every API shares: limits on what clients hold open, and TLS certificates."""

@@ -32,7 +32,7 @@ def get(address: str, path: str) -> bytes:
 
 
 def listeners(address: str) -> int:
-    """How many sockets listen there."""
+    """The number of sockets that listen there."""
     port = f":{int(address.rpartition(':')[2]):04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(line[1].endswith(port) and line[3] == _LISTENS for line in lines)

@@ -16,7 +16,7 @@ PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
 
 
 def serving(site: Site) -> bool:
-    """What gRPC's health reports."""
+    """The status that gRPC's health reports."""
     stub = health_pb2_grpc.HealthStub(site.world.channel)
     status = stub.Check(health_pb2.HealthCheckRequest()).status
     return bool(status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,4 +1,4 @@
-"""What every request and every answer has in common, whichever endpoint it is for."""
+"""The rules for every request and every answer, whichever endpoint it is for."""
 
 import pytest
 

@@ -10,7 +10,7 @@ from identity_service.http_api.app import HttpApp
 
 @dataclass
 class Reply:
-    """What an application has sent."""
+    """The answer that an application has sent."""
 
     events: list[Any] = field(default_factory=list)
 
