@@ -122,7 +122,7 @@ ABUSES: Final[Mapping[str, tuple[int, Make]]] = {
         lambda crowd, rate: floods.Calls(crowd, [(VERIFY, _verify_request())], rate, connections=50),
     ),
     "zeros": (
-        4,
+        100,
         lambda crowd, rate: floods.Calls(
             crowd, [(VERIFY, frames.compressed_zeros(_MESSAGE_LIMIT))], rate, more=[("grpc-encoding", "gzip")]
         ),

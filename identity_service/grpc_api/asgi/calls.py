@@ -19,12 +19,12 @@ from identity_service.grpc_api.asgi.wire import (
     ACCEPTED,
     Message,
     Unframer,
-    WireError,
     frame,
     from_metadata,
     opened,
     status_headers,
 )
+from identity_service.grpc_api.compression import WireError
 from identity_service.grpc_api.engine import UnaryHandler
 
 Event = MutableMapping[str, Any]

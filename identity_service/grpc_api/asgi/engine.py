@@ -29,7 +29,8 @@ from identity_service.grpc_api.asgi.calls import (
 )
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, log_bug, start_telling
 from identity_service.grpc_api.asgi.streams import AsgiStream, converse
-from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Message, Unframer, WireError, opened, window_of
+from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Message, Unframer, opened, window_of
+from identity_service.grpc_api.compression import WireError
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import to_status
 from identity_service.transport.limits import Limits

@@ -8,23 +8,19 @@ import base64
 import binascii
 import math
 import re
-import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
 import grpc
 
+from identity_service.grpc_api.compression import DEFLATE, GZIP, Compressed, WireError, too_long
+
 Headers = Sequence[tuple[bytes, bytes]]
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 PREFIX_BYTES: Final = 5
-_MAX_RATIO: Final = 64
-"""A message may become this many times as long by decompression; zeros become 1,000 times as long."""
-_ANY_RATIO_BYTES: Final = 1024 * 1024
-"""A message that is no longer than this may have any ratio."""
-ENCODINGS: Final = {b"identity": 0, b"gzip": zlib.MAX_WBITS | 16, b"deflate": zlib.MAX_WBITS}
+ENCODINGS: Final = {b"identity": 0, b"gzip": GZIP, b"deflate": DEFLATE}
 """A map from the accepted values of grpc-encoding to the `wbits` with which zlib decompresses them; 0 = not
 compressed."""
 ACCEPTED: Final = b", ".join(ENCODINGS)
@@ -37,49 +33,9 @@ _NOT_METADATA: Final = frozenset(
 _PLAIN: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != 0x25)
 
 
-class WireError(Exception):
-    """The request is not valid gRPC, or exceeds a limit; `code` is the status for the client."""
-
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def frame(message: bytes) -> bytes:
     """Return the message as an uncompressed Length-Prefixed-Message."""
     return b"\0" + len(message).to_bytes(4, "big") + message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compressed:
-    """A compressed message of a request, which may become a thousand times as long."""
-
-    data: bytes
-    window: int
-    """How it is compressed, a value of `ENCODINGS`."""
-    max_bytes: int
-    """The longest message, decompressed."""
-
-    def open(self, enough: int | None = None) -> bytes:
-        """Return the message, decompressed, but no more than its first `enough` + 1 bytes.
-
-        For 16 MiB this takes 50 ms or more. Raises WireError: RESOURCE_EXHAUSTED if the message is too long,
-        INTERNAL if it cannot be decompressed.
-        """
-        if not self.window:
-            raise WireError(grpc.StatusCode.INTERNAL, "a compressed message without grpc-encoding")
-        most = min(self.max_bytes, max(_ANY_RATIO_BYTES, _MAX_RATIO * len(self.data)))
-        limit = most if enough is None else min(most, enough)
-        opener = zlib.decompressobj(self.window)
-        try:
-            opened = opener.decompress(self.data, limit + 1)
-        except zlib.error:
-            raise WireError(grpc.StatusCode.INTERNAL, "the message cannot be decompressed") from None
-        if len(opened) > most:
-            raise _too_long(len(opened), most)
-        if len(opened) <= limit and not opener.eof:
-            raise WireError(grpc.StatusCode.INTERNAL, "the message cannot be decompressed")
-        return opened
 
 
 Message: TypeAlias = bytes | Compressed
@@ -122,7 +78,7 @@ class Unframer:
             return None
         length = int.from_bytes(buffer[1:PREFIX_BYTES], "big")
         if length > self._max_bytes:
-            raise _too_long(length, self._max_bytes)
+            raise too_long(length, self._max_bytes)
         if len(buffer) < PREFIX_BYTES + length:
             return None
         is_compressed = buffer[0] & 1
@@ -132,13 +88,6 @@ class Unframer:
             return data
         message = Compressed(data=data, window=self._window, max_bytes=self._max_bytes)
         return message if self._enough is None else message.open(self._enough)
-
-
-def _too_long(length: int, limit: int) -> WireError:
-    return WireError(
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-        f"the message is longer than the limit ({length} vs. {limit} bytes)",
-    )
 
 
 def window_of(encoding: bytes) -> int:

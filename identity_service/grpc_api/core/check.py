@@ -13,6 +13,7 @@ from typing import Any, Final
 import grpc
 
 from identity_service.domain.errors import ConfigurationError
+from identity_service.grpc_api.compression import Decompressor
 from identity_service.grpc_api.core.calls import OpenCalls
 from identity_service.grpc_api.core.receivers import UnaryReceiver
 from identity_service.grpc_api.threads import Threads
@@ -68,7 +69,7 @@ def _server() -> Iterator[str]:
     threads = Threads(1, "identity-check")
     threads.start_first()
     calls = OpenCalls(Limits(LimitsConfig(), _NullEventLog()))
-    server = grpc.server(UnaryReceiver(calls, threads))
+    server = grpc.server(UnaryReceiver(calls, threads, Decompressor(max_bytes=len(_MESSAGE), enough=None)))
     handler: Any = grpc.unary_unary_rpc_method_handler(lambda data, _: data)
     server.add_registered_method_handlers(_SERVICE, {"Echo": handler})
     with _free_address() as address:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from identity_service.domain.errors import NotReadyError
+from identity_service.grpc_api.compression import Decompressor, WireError
 from identity_service.grpc_api.engine import Context, ConversationHandler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import RpcStatus, to_status
 from identity_service.grpc_api.threads import Threads
@@ -79,8 +80,10 @@ class BlockingStream:
 class BlockingServing:
     """A server of methods with many threads that may wait for clients."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, max_message_bytes: int) -> None:
+        """Create a server; `max_message_bytes` bounds messages, also after they are decompressed."""
         self._limits = limits
+        self._max_message_bytes = max_message_bytes
         self.default = Threads(_THREADS, "identity-receiving")
         """The pool for grpcio's server; it runs every method."""
         self._sending = Threads(_THREADS, "identity-sending")
@@ -112,7 +115,7 @@ class BlockingServing:
 
         def limited(data: bytes, context: Context) -> bytes:
             with handler_slots:
-                return handler.answer(data, context)
+                return handler.answer(self._opened(data, handler.max_bytes, context), context)
 
         return limited
 
@@ -123,7 +126,8 @@ class BlockingServing:
         def opening(data: bytes, context: Context, send: Callable[[Any], None]) -> None:
             address = self._limits.peers.address_of_call(context.peer(), context.invocation_metadata)
             with handler_slots:
-                handler.open(data, context, BlockingStream(send, context, self._sending, address))
+                opened = self._opened(data, handler.max_bytes, context)
+                handler.open(opened, context, BlockingStream(send, context, self._sending, address))
 
         # grpcio passes the function that sends only to a behaviour with this attribute.
         opening.experimental_non_blocking = True  # type: ignore[attr-defined]
@@ -137,10 +141,17 @@ class BlockingServing:
             answer = handler.open(context)
             for data in requests:
                 with handler_slots:
-                    response = answer(data)
+                    response = answer(self._opened(data, handler.max_bytes, context))
                 yield response
 
         return answering
+
+    def _opened(self, data: bytes, enough: int | None, context: Context) -> bytes:
+        """Return a message, decompressed; abort the call if it cannot be decompressed, or is too long."""
+        try:
+            return Decompressor(max_bytes=self._max_message_bytes, enough=enough).opened(data)
+        except WireError as error:
+            context.abort(error.code, str(error))
 
     def _semaphore_of(self, threads: Threads) -> threading.Semaphore:
         """Return the semaphore that limits the handlers of this pool in place of its threads."""

@@ -15,6 +15,7 @@ import grpc._server as internals
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from identity_service.domain.errors import IdentityError, NotReadyError, ShuttingDownError
+from identity_service.grpc_api.compression import Decompressor, WireError, may_be_compressed
 from identity_service.grpc_api.core.calls import OpenCall, OpenCalls
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import RpcStatus
@@ -93,10 +94,11 @@ class CoreStream:
 class Receiver(ThreadPoolExecutor):
     """The executor to which grpcio's server submits the calls of a method."""
 
-    def __init__(self, calls: OpenCalls, threads: Threads) -> None:
+    def __init__(self, calls: OpenCalls, threads: Threads, decompressor: Decompressor) -> None:
         super().__init__(1)  # the base class starts no thread, since no job is submitted to it
         self._calls = calls
         self._pool = threads
+        self._decompressor = decompressor
 
     def submit(self, run: Any, handle: Any, event: Any, state: Any, *rest: Any) -> Any:  # type: ignore[override]
         """Take over a call from grpcio's server; return None, which the server treats as "not queued".
@@ -121,7 +123,8 @@ class Receiver(ThreadPoolExecutor):
             call.abort(_NO_MESSAGE)
             self._calls.ending(call)
             return
-        self._start(call, self._serve, call, message, run, handle, *rest)
+        serve = self._serve_compressed if may_be_compressed(message) else self._serve
+        self._start(call, serve, call, message, run, handle, *rest)
 
     def _start(self, call: OpenCall, function: Callable[..., None], *args: Any) -> None:
         try:
@@ -134,6 +137,16 @@ class Receiver(ThreadPoolExecutor):
     def _refuse(self, call: OpenCall, error: IdentityError) -> None:
         call.refuse(error)
         self._calls.ending(call)
+
+    def _serve_compressed(self, call: OpenCall, message: bytes, *rest: Any) -> None:
+        """Decompress a request in the thread of its call, and serve it."""
+        try:
+            opened = self._decompressor.opened(message)
+        except WireError as error:
+            call.abort(RpcStatus(error.code, str(error), ()))
+            self._calls.ending(call)
+        else:
+            self._serve(call, opened, *rest)
 
     def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:
         raise NotImplementedError
@@ -179,9 +192,16 @@ class ConversationReceiver(Receiver):
         else:
             self._calls.ending(call)
 
+    def _serve_compressed(self, call: OpenCall, message: bytes, *rest: Any) -> None:
+        self._serve(call, message, *rest)  # each message is decompressed when it is answered
+
     def _answer(self, call: OpenCall, message: bytes, run: Any, answer: Callable[[bytes], bytes]) -> None:
-        def respond(data: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: ARG001
-            return answer(data)
+        def respond(data: bytes, context: grpc.ServicerContext) -> bytes:
+            try:
+                opened = self._decompressor.opened(data)
+            except WireError as error:
+                context.abort(error.code, str(error))
+            return answer(opened)
 
         stream = CoreStream(call, self._calls.ending)
         response, answered = run(internals._call_behavior, call.event, call.state, respond, message, None)
@@ -206,9 +226,12 @@ class ConversationReceiver(Receiver):
 class CompletionServing:
     """A server of methods by completions of gRPC's core."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, max_message_bytes: int) -> None:
+        """Create a server; `max_message_bytes` bounds messages, also after they are decompressed."""
         self._calls = OpenCalls(limits)
-        self.default = UnaryReceiver(self._calls, Threads(1, "identity-unused"))
+        self._max_message_bytes = max_message_bytes
+        unused = Threads(1, "identity-unused")
+        self.default = UnaryReceiver(self._calls, unused, self._decompressor(None))
         """The receiver for grpcio's server; unused, because each method has its own."""
 
     @property
@@ -231,15 +254,21 @@ class CompletionServing:
 
     def unary(self, handler: UnaryHandler) -> Any:
         """Return the behaviour with which grpcio serves this handler."""
-        return _received_by(UnaryReceiver(self._calls, handler.threads), handler.answer)
+        receiver = UnaryReceiver(self._calls, handler.threads, self._decompressor(handler.max_bytes))
+        return _received_by(receiver, handler.answer)
 
     def stream(self, handler: StreamHandler) -> Any:
         """Return the behaviour with which grpcio serves this handler."""
-        return _received_by(StreamReceiver(self._calls, handler.threads), handler.open)
+        receiver = StreamReceiver(self._calls, handler.threads, self._decompressor(handler.max_bytes))
+        return _received_by(receiver, handler.open)
 
     def conversation(self, handler: ConversationHandler) -> Any:
         """Return the behaviour with which grpcio serves this handler."""
-        return _received_by(ConversationReceiver(self._calls, handler.threads), handler.open)
+        receiver = ConversationReceiver(self._calls, handler.threads, self._decompressor(handler.max_bytes))
+        return _received_by(receiver, handler.open)
+
+    def _decompressor(self, enough: int | None) -> Decompressor:
+        return Decompressor(max_bytes=self._max_message_bytes, enough=enough)
 
 
 def _received_by(receiver: Receiver, behaviour: Any) -> Any:

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from identity_service.grpc_api.asgi.wire import (
     ENCODINGS,
-    Compressed,
     Unframer,
-    WireError,
     frame,
     from_metadata,
     opened,
@@ -24,6 +22,7 @@ from identity_service.grpc_api.asgi.wire import (
     to_metadata,
     window_of,
 )
+from identity_service.grpc_api.compression import Compressed, WireError
 
 LIMIT = 1000
 
