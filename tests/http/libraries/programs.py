@@ -1,45 +1,105 @@
-"""Runs a program of another language that calls OAuth libraries: its input and its answer are JSON."""
+"""Runs programs of other languages that call OAuth libraries: their input and their answers are JSON."""
 
 import json
 import os
+import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.http.libraries.provider import Provider
+from tests.http.libraries.rotation import Verify
+from tests.jwts import PartyKey
 from tests.patience import PATIENCE
 
+_KEY = PartyKey.make("ES256", "k1")
 
-def run_program(
-    provider: Provider,
-    command: Sequence[str | Path],
-    *,
-    cwd: Path | None = None,
-    environment: Mapping[str, str],
-    more: Mapping[str, object] | None = None,
-) -> Any:
-    """Return what a program prints; it is given the issuer, the credentials, and `more`."""
+
+def require(*tools: str) -> None:
+    """Skip the test if this machine lacks a tool. In CI that is an error: a green run tried every library."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing and not os.environ.get("CI"):
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    assert missing == [], "CI needs these tools"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program whose first argument is the name of a flow."""
+
+    command: Sequence[str | Path]
+    cwd: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def run(self, provider: Provider, *flow: str) -> Any:
+        """Return what a flow prints; it is given the issuer and the credentials of every kind of client."""
+        done = subprocess.run(
+            [*self.command, *flow],
+            cwd=self.cwd,
+            env=os.environ | self.environment,
+            input=_given(provider),
+            capture_output=True,
+            text=True,
+            timeout=4 * PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    @contextmanager
+    def verifying(self, provider: Provider, *flow: str) -> Iterator[Verify]:
+        """Start a flow that answers each line with a token by its claims, and end it after the block."""
+        with subprocess.Popen(
+            [*self.command, *flow],
+            cwd=self.cwd,
+            env=os.environ | self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            to_program, from_program = process.stdin, process.stdout
+
+            def verify(token: str) -> Mapping[str, Any]:
+                to_program.write(f"{token}\n")
+                to_program.flush()
+                claims: Mapping[str, Any] = json.loads(from_program.readline())
+                return claims
+
+            try:
+                to_program.write(_given(provider))
+                yield verify
+                to_program.close()
+                assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()
+
+
+def _given(provider: Provider) -> str:
+    """Return the first line of the input of a program."""
     client_id, client_secret = provider.credentials
+    federated = provider.federated
     given = {
         "issuer": provider.issuer,
         "audience": provider.audience,
         "clientId": client_id,
         "clientSecret": client_secret,
+        "keyClientId": provider.new_key_client(_KEY),
+        "privateJwk": json.loads(_KEY.private_jwk) | {"alg": _KEY.algorithm},
         "publicClientId": provider.new_public_client(),
         "username": provider.username,
         "password": provider.password,
-        **(more or {}),
+        "federatedClientId": federated.client_id,
+        "assertion": federated.assertion(),
+        "assertionIssuer": federated.issuer,
+        "assertionSubject": federated.subject,
+        "assertionKey": federated.private_pem,
+        "assertionKeyId": federated.key.key_id,
     }
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=os.environ | environment,
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        timeout=4 * PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.dumps(given) + "\n"

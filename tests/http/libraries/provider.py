@@ -1,12 +1,40 @@
 """A service as an OAuth library meets it: an https URL, the authority of its certificate, and credentials."""
 
+import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from joserfc.jwk import RSAKey
+
+from identity_service.domain.ids import PrincipalId
+from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.principals import Grant
-from tests.jwts import PartyKey
-from tests.rpc.world import API, PASSWORD, World
+from identityapi.v1 import identity_service_pb2 as pb
+from tests.jwts import PartyKey, assertion_claims, key_set
+from tests.rpc.world import API, PASSWORD, World, bearer
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederatedClient:
+    """A client without a credential: a workload whose platform signs assertions for it."""
+
+    world: World = field(repr=False)
+    audience: str
+    """The service, to which the assertions are addressed."""
+    issuer: str = "https://ci.example"
+    subject: str = "pipeline"
+    client_id: str = "builder"
+    key: PartyKey = field(default_factory=lambda: PartyKey.make("RS256", "ci"), repr=False)
+
+    @property
+    def private_pem(self) -> str:
+        """Return the key of the platform, for libraries that sign themselves."""
+        return RSAKey.import_key(json.loads(self.key.private_jwk)).as_pem(private=True).decode()
+
+    def assertion(self) -> str:
+        changes = {"iss": self.issuer, "aud": self.audience}
+        return self.key.jwt(assertion_claims(self.subject, self.world.clock.now(), **changes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +73,19 @@ class Provider:
         """Return the id of a new client that has this key instead of a secret."""
         self.new_client(client_id, public=True, public_keys=(key.public_jwk,))
         return client_id
+
+    @cached_property
+    def federated(self) -> FederatedClient:
+        """Return the client `builder`, whose issuer the service trusts once this returns."""
+        made = FederatedClient(world=self.world, audience=self.issuer)
+        self.world.new_client(made.client_id, public=True)
+        rule = TrustRule(claims={"sub": made.subject}, client_id=PrincipalId(made.client_id))
+        keys = key_set(made.key.public())
+        trusted = TrustedIssuer(issuer=made.issuer, jwks=keys, rules=(rule,))
+        self.world.store_admin.administrator.issuers.create(trusted)
+        caught_up = pb.VerifyRequest(token="x", any_audience=True, strong=True)
+        self.world.stub.Verify(caught_up, metadata=bearer(self.world.admin_token()))
+        return made
 
     def new_public_client(self, client_id: str = "app") -> str:
         """Return the id of a new client without any credential of its own."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import requests
 from authlib.integrations.base_client import OAuthError
-from authlib.integrations.requests_client import OAuth2Session
+from authlib.integrations.requests_client import AssertionSession, OAuth2Session
 from authlib.oauth2.rfc7523 import PrivateKeyJWT
 from joserfc.jwk import import_key
 
@@ -135,6 +135,23 @@ def test_a_token_is_exchanged_for_one_that_names_the_actor(provider: Provider) -
     said = introspect(asking, token["access_token"])
     assert said["act"]["sub"] == "reports"
     assert said["sub"] == introspect(asking, subject)["sub"]
+
+
+def test_a_workload_gets_a_token_for_an_assertion_of_its_platform(provider: Provider) -> None:
+    federated = provider.federated
+    asking = AssertionSession(
+        token_endpoint=discovered(provider)["token_endpoint"],
+        issuer=federated.issuer,
+        subject=federated.subject,
+        audience=provider.issuer,
+        key=import_key(json.loads(federated.key.private_jwk)),
+        header={"alg": federated.key.algorithm, "kid": federated.key.key_id},
+    )
+
+    token = asking.refresh_token()
+
+    asking_about = session(provider, *provider.credentials)
+    assert introspect(asking_about, token["access_token"])["client_id"] == federated.client_id
 
 
 @pytest.mark.parametrize(

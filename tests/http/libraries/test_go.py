@@ -1,49 +1,77 @@
 """go-oidc and golang.org/x/oauth2 as clients: `go/main.go` calls them, unchanged."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.http.libraries.programs import run_program
+from tests.http.libraries.programs import Program, require
 from tests.http.libraries.provider import Provider
+from tests.http.libraries.rotation import AT_ONCE, rotate_between
 from tests.patience import PATIENCE
 
 FOLDER = Path(__file__).parent / "go"
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The program with the libraries of go.sum; it takes a minute to build for the first time."""
-    built = tmp_path_factory.mktemp("go") / "library-tests"
-    command = ["go", "build", "-mod=readonly", "-o", str(built), "."]
+    require("go")
+    path = tmp_path_factory.mktemp("go") / "library-tests"
+    command = ["go", "build", "-mod=readonly", "-o", str(path), "."]
     subprocess.run(command, cwd=FOLDER, check=True, capture_output=True, timeout=20 * PATIENCE)
-    return built
+    return Program(command=[path])
 
 
-def run(provider: Provider, program: Path, flow: str) -> Any:
+@pytest.fixture
+def program(built: Program, provider: Provider) -> Program:
     environment = {"SSL_CERT_FILE": str(provider.ca_file), "SSL_CERT_DIR": "/nonexistent"}
-    return run_program(provider, [program, flow], environment=environment)
+    return replace(built, environment=environment)
 
 
-def test_a_service_gets_a_token_that_go_oidc_verifies(provider: Provider, program: Path) -> None:
-    said = run(provider, program, "service")
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post"])
+def test_a_service_gets_a_token_that_go_oidc_verifies(
+    provider: Provider, program: Program, method: str
+) -> None:
+    said = program.run(provider, "service", method)
 
     assert said["tokenType"] == "Bearer"
     assert (said["claims"]["sub"], said["claims"]["scope"]) == ("reports", "read")
 
 
-def test_a_person_signs_in_and_refreshes(provider: Provider, program: Path) -> None:
-    said = run(provider, program, "person")
+@pytest.mark.parametrize(
+    ("method", "client_id"),
+    [("none", "app"), ("client_secret_basic", "reports"), ("client_secret_post", "reports")],
+)
+def test_a_person_signs_in_and_repeats_a_refresh_whose_answer_was_lost(
+    provider: Provider, program: Program, method: str, client_id: str
+) -> None:
+    said = program.run(provider, "person", method)
 
-    assert said["rotated"] is True
-    assert said["claims"]["client_id"] == "app"
+    assert said["lost"] not in ("", said["first"])
+    assert said["again"] == said["lost"]
+    assert said["claims"]["client_id"] == client_id
 
 
-def test_refusals_have_the_errors_of_the_standard(provider: Provider, program: Path) -> None:
-    assert run(provider, program, "refusals") == {
+def test_a_workload_gets_a_token_for_an_assertion_of_its_platform(
+    provider: Provider, program: Program
+) -> None:
+    assert program.run(provider, "federated")["claims"]["sub"] == provider.federated.client_id
+
+
+def test_refusals_have_the_errors_of_the_standard(provider: Provider, program: Program) -> None:
+    assert program.run(provider, "refusals") == {
         "client": "invalid_client",
         "scope": "invalid_scope",
         "password": "invalid_grant",
     }
+
+
+@pytest.mark.settings(**AT_ONCE)
+def test_go_oidc_verifies_before_and_after_a_rotation(provider: Provider, program: Program) -> None:
+    with program.verifying(provider, "verify") as verify:
+        rotation = rotate_between(provider, verify)
+
+    assert len(rotation.key_ids) == 2
+    assert rotation.subjects == ["reports"] * 3

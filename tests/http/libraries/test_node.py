@@ -1,24 +1,23 @@
 """openid-client, oauth4webapi and jose as clients: `node/flows.mjs` calls them, unchanged."""
 
-import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.http.libraries.programs import run_program
+from tests.http.libraries.programs import Program, require
 from tests.http.libraries.provider import Provider
-from tests.jwts import PartyKey
+from tests.http.libraries.rotation import AT_ONCE, rotate_between
 from tests.patience import PATIENCE
 
 FOLDER = Path(__file__).parent / "node"
-KEY = PartyKey.make("ES256", "k1")
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the libraries of the lock file are installed; each process has its own."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The program beside the libraries of the lock file; each process has its own folder."""
+    require("node", "npm")
     folder = tmp_path_factory.mktemp("node")
     for name in ("package.json", "package-lock.json", "flows.mjs"):
         (folder / name).write_bytes((FOLDER / name).read_bytes())
@@ -26,44 +25,49 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         ["npm", "ci", *options], cwd=folder, check=True, capture_output=True, timeout=10 * PATIENCE
     )
-    return folder
+    return Program(command=["node", "flows.mjs"], cwd=folder)
 
 
-def run(provider: Provider, folder: Path, *flow: str) -> Any:
-    return run_program(
-        provider,
-        ["node", "flows.mjs", *flow],
-        cwd=folder,
-        environment={"NODE_EXTRA_CA_CERTS": str(provider.ca_file)},
-        more={
-            "keyClientId": provider.new_key_client(KEY),
-            "privateJwk": json.loads(KEY.private_jwk) | {"alg": KEY.algorithm},
-        },
-    )
+@pytest.fixture
+def program(installed: Program, provider: Provider) -> Program:
+    return replace(installed, environment={"NODE_EXTRA_CA_CERTS": str(provider.ca_file)})
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "private_key_jwt"])
 def test_a_service_gets_asks_about_and_revokes_a_token(
-    provider: Provider, installed: Path, method: str
+    provider: Provider, program: Program, method: str
 ) -> None:
-    said = run(provider, installed, "service", method)
+    said = program.run(provider, "service", method)
 
     assert (said["tokens"]["expires_in"], said["tokens"]["scope"]) == (900, "read")
     assert (said["before"]["active"], said["before"]["iss"]) == (True, provider.issuer)
     assert said["after"] == {"active": False}
 
 
-@pytest.mark.parametrize("method", ["none", "client_secret_basic"])
-def test_a_person_signs_in_refreshes_and_signs_out(provider: Provider, installed: Path, method: str) -> None:
-    said = run(provider, installed, "person", method)
+@pytest.mark.parametrize("method", ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"])
+def test_a_person_signs_in_refreshes_and_signs_out(provider: Provider, program: Program, method: str) -> None:
+    said = program.run(provider, "person", method)
 
     assert said["lost"]["refresh_token"] != said["first"]["refresh_token"]
     assert said["again"]["refresh_token"] == said["lost"]["refresh_token"]
     assert said["ended"]["error"] == "invalid_grant"
 
 
-def test_refusals_have_the_errors_of_the_standard(provider: Provider, installed: Path) -> None:
-    said = run(provider, installed, "refusals")
+def test_a_token_is_exchanged_for_one_that_names_the_actor(provider: Provider, program: Program) -> None:
+    said = program.run(provider, "exchange")
+
+    assert (said["active"], said["act"]["sub"]) == (True, "reports")
+    assert said["sub"] != "reports"
+
+
+def test_a_workload_gets_a_token_for_an_assertion_of_its_platform(
+    provider: Provider, program: Program
+) -> None:
+    assert program.run(provider, "federated")["sub"] == provider.federated.client_id
+
+
+def test_refusals_have_the_errors_of_the_standard(provider: Provider, program: Program) -> None:
+    said = program.run(provider, "refusals")
 
     # oauth4webapi shows a 401 as its header WWW-Authenticate, without the error in the body.
     assert said.pop("client") == {"status": 401, "code": "OAUTH_WWW_AUTHENTICATE_CHALLENGE"}
@@ -75,12 +79,13 @@ def test_refusals_have_the_errors_of_the_standard(provider: Provider, installed:
     }
 
 
-def test_a_token_is_verified_by_the_published_keys(provider: Provider, installed: Path) -> None:
-    said = run(provider, installed, "verified")
+@pytest.mark.settings(**AT_ONCE)
+@pytest.mark.parametrize("library", ["jose", "oauth4webapi"])
+def test_a_library_verifies_before_and_after_a_rotation(
+    provider: Provider, program: Program, library: str
+) -> None:
+    with program.verifying(provider, "verify", library) as verify:
+        rotation = rotate_between(provider, verify)
 
-    for claims in (said["byOauth4webapi"], said["byJose"]):
-        assert (claims["sub"], claims["aud"], claims["client_id"]) == (
-            "reports",
-            [provider.audience],
-            "reports",
-        )
+    assert len(rotation.key_ids) == 2
+    assert rotation.subjects == ["reports"] * 3

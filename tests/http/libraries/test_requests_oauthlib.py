@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 import requests
-from oauthlib.oauth2 import BackendApplicationClient, InvalidClientError, LegacyApplicationClient
+from oauthlib.oauth2 import (
+    BackendApplicationClient,
+    InvalidClientError,
+    InvalidGrantError,
+    LegacyApplicationClient,
+)
 from requests.auth import HTTPBasicAuth
 from requests_oauthlib import OAuth2Session
 
@@ -39,20 +44,39 @@ def test_a_service_gets_a_token_by_its_secret_in_the_body(provider: Provider) ->
     assert fetch(session, provider, client_secret=secret, include_client_id=True)["access_token"]
 
 
-def test_a_person_signs_in_and_refreshes_through_a_public_client(provider: Provider) -> None:
+def sign_in(provider: Provider, session: OAuth2Session, **client: Any) -> dict[str, Any]:
+    return fetch(session, provider, username=provider.username, password=provider.password, **client)
+
+
+def test_a_refresh_whose_answer_was_lost_may_be_repeated(provider: Provider) -> None:
     client_id = provider.new_public_client()
     session = OAuth2Session(client=LegacyApplicationClient(client_id=client_id))
-    first = fetch(
-        session,
-        provider,
-        username=provider.username,
-        password=provider.password,
-        include_client_id=True,
+    first = sign_in(provider, session, include_client_id=True)["refresh_token"]
+
+    lost, again = (
+        session.refresh_token(endpoint(provider), first, client_id=client_id)["refresh_token"]
+        for _ in range(2)
     )
 
-    second = session.refresh_token(endpoint(provider), client_id=client_id)
+    assert lost not in (None, first)
+    assert again == lost
 
-    assert second["refresh_token"] not in (None, first["refresh_token"])
+
+def test_a_revoked_refresh_token_ends_its_session(provider: Provider) -> None:
+    client_id, secret = provider.new_client()
+    client = LegacyApplicationClient(client_id=client_id)
+    session = OAuth2Session(client=client)
+    basic = HTTPBasicAuth(client_id, secret)
+    token = sign_in(provider, session, auth=basic)["refresh_token"]
+
+    url, headers, body = client.prepare_token_revocation_request(
+        endpoint(provider, "revocation_endpoint"), token, "refresh_token"
+    )
+    answer = requests.post(url, body, headers=headers, auth=basic, timeout=60)
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    with pytest.raises(InvalidGrantError):
+        session.refresh_token(endpoint(provider), token, auth=basic)
 
 
 def test_a_wrong_secret_is_an_invalid_client(provider: Provider) -> None:

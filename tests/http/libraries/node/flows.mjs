@@ -1,12 +1,13 @@
 // Runs one flow with libraries for Node.js and prints what they return, as JSON. The first argument names the
-// flow; standard input has the issuer and the credentials. The test asserts; this program only calls.
+// flow; the first line of standard input has the issuer and the credentials. The test asserts; this program only calls.
 
 import * as jose from 'jose'
 import * as oauth from 'oauth4webapi'
 import * as openid from 'openid-client'
-import { readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
 
-const given = JSON.parse(readFileSync(0, 'utf8'))
+const input = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+const given = JSON.parse((await input.next()).value)
 const issuer = new URL(given.issuer)
 
 async function privateKey() {
@@ -18,6 +19,7 @@ const authentications = {
   client_secret_post: async () => [given.clientId, openid.ClientSecretPost(given.clientSecret)],
   private_key_jwt: async () => [given.keyClientId, openid.PrivateKeyJwt(await privateKey())],
   none: async () => [given.publicClientId, openid.None()],
+  assertion: async () => [given.federatedClientId, openid.None()],
 }
 
 async function discover(method, algorithm = 'oauth2') {
@@ -55,6 +57,24 @@ const flows = {
     return { first, lost, again, ended }
   },
 
+  async exchange() {
+    const config = await discover('client_secret_basic')
+    const credential = { username: given.username, password: given.password }
+    const subject = await openid.genericGrantRequest(config, 'password', credential)
+    const tokens = await openid.genericGrantRequest(config, 'urn:ietf:params:oauth:grant-type:token-exchange', {
+      subject_token: subject.access_token,
+      subject_token_type: 'urn:ietf:params:oauth:token-type:access_token',
+    })
+    return openid.tokenIntrospection(config, tokens.access_token)
+  },
+
+  async federated() {
+    const config = await discover('assertion')
+    const grant = 'urn:ietf:params:oauth:grant-type:jwt-bearer'
+    const tokens = await openid.genericGrantRequest(config, grant, { assertion: given.assertion })
+    return openid.tokenIntrospection(await discover('client_secret_basic'), tokens.access_token)
+  },
+
   async refusals() {
     const config = await discover('client_secret_basic')
     const wrong = await openid.discovery(issuer, given.clientId, {}, openid.ClientSecretBasic('wrong'), {
@@ -70,25 +90,32 @@ const flows = {
     }
   },
 
-  async verified() {
+  async verify(library) {
     const as = await oauth
       .discoveryRequest(issuer, { algorithm: 'oauth2' })
       .then((response) => oauth.processDiscoveryResponse(issuer, response))
-    const client = { client_id: given.clientId }
-    const authentication = oauth.ClientSecretBasic(given.clientSecret)
-    const tokens = await oauth
-      .clientCredentialsGrantRequest(as, client, authentication, {})
-      .then((response) => oauth.processClientCredentialsResponse(as, client, response))
-    const request = new Request('https://api.example', {
-      headers: { authorization: `Bearer ${tokens.access_token}` },
-    })
-    const byOauth4webapi = await oauth.validateJwtAccessToken(as, request, given.audience)
     const keys = jose.createRemoteJWKSet(new URL(as.jwks_uri))
     const options = { issuer: given.issuer, audience: given.audience, typ: 'at+jwt' }
-    const { payload } = await jose.jwtVerify(tokens.access_token, keys, options)
-    return { byOauth4webapi, byJose: payload }
+    const libraries = {
+      jose: async (token) => (await jose.jwtVerify(token, keys, options)).payload,
+      oauth4webapi: async (token) => {
+        const headers = { authorization: `Bearer ${token}` }
+        const request = new Request('https://api.example', { headers })
+        return oauth.validateJwtAccessToken(as, request, given.audience)
+      },
+    }
+    // Both libraries read the keys again only if they are older than half a minute, or a minute.
+    const now = Date.now
+    let later = 0
+    Date.now = () => now() + later
+    for await (const token of input) {
+      console.log(JSON.stringify(await libraries[library](token).catch((error) => ({ error: String(error) }))))
+      later += 61_000
+    }
   },
 }
 
 const [name, ...rest] = process.argv.slice(2)
-console.log(JSON.stringify(await flows[name](...rest)))
+const said = await flows[name](...rest)
+if (said) console.log(JSON.stringify(said))
+process.stdin.destroy()

@@ -1,0 +1,51 @@
+"""A rotation of the keys, as a library meets it that verifies access tokens. The module asserts nothing."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+import requests
+
+from tests.http.libraries.provider import Provider
+from tests.rpc.administrator import Administrator
+
+AT_ONCE = {"publish_before": "0s"}
+"""Settings with which a new key signs as soon as it is made."""
+Verify = Callable[[str], Mapping[str, Any]]
+"""Returns the claims of a token that a library has verified."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """The ids of both keys, and the claims that a library returned around the rotation."""
+
+    key_ids: set[str]
+    claims: tuple[Mapping[str, Any], ...]
+    """Of a token of the old key, of one of the new key, and of the old one again."""
+
+    @property
+    def subjects(self) -> list[object]:
+        return [claims.get("sub", claims) for claims in self.claims]
+
+
+def rotate_between(provider: Provider, verify: Verify) -> Rotation:
+    """Verify a token, rotate the keys, and verify a new token and the old one."""
+    before = new_token(provider)
+    first = verify(before)
+    world = provider.world
+    Administrator(world, world.admin_token(scopes=["identity.admin"])).call("RotateKeys")
+    after = new_token(provider)
+    return Rotation(
+        key_ids={jwt.get_unverified_header(token)["kid"] for token in (before, after)},
+        claims=(first, verify(after), verify(before)),
+    )
+
+
+def new_token(provider: Provider, credentials: tuple[str, str] | None = None, **params: str) -> str:
+    """Return an access token of a client; None = of the client `reports`."""
+    url = f"{provider.issuer}/oauth2/token"
+    form = {"grant_type": "client_credentials", **params}
+    answer = requests.post(url, data=form, auth=credentials or provider.credentials, timeout=60)
+    answer.raise_for_status()
+    return str(answer.json()["access_token"])
