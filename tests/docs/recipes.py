@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from tests.patience import PATIENCE
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 _HEADING: Final = re.compile(r"^## (.+)$", re.MULTILINE)
-_BLOCK: Final = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +46,15 @@ class Block:
         return done.stdout
 
 
-def sections(page: str) -> dict[str, list[Block]]:
-    """Return the blocks of `sh` and `python` of each section, by its heading."""
+def sections(page: str, languages: Collection[str] = ("sh", "python")) -> dict[str, list[Block]]:
+    """Return the blocks of these languages of each section, by its heading."""
     _, *parts = _HEADING.split((DOCS / page).read_text(encoding="utf-8"))
     return {
-        heading: [Block(language=language, code=code) for language, code in _BLOCK.findall(text)]
+        heading: [
+            Block(language=language, code=code)
+            for language, code in _BLOCK.findall(text)
+            if language in languages
+        ]
         for heading, text in zip(parts[::2], parts[1::2], strict=True)
     }
 

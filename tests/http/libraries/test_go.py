@@ -8,20 +8,26 @@ import pytest
 
 from tests.http.libraries.programs import Program, require
 from tests.http.libraries.provider import Provider
+from tests.http.libraries.recipes import recipe
 from tests.http.libraries.rotation import AT_ONCE, rotate_between
 from tests.patience import PATIENCE
 
 FOLDER = Path(__file__).parent / "go"
 
 
+def build(sources: Path, folder: Path) -> Path:
+    """Return the program of a module, which is put into the folder."""
+    program = folder / "library-tests"
+    command = ["go", "build", "-mod=readonly", "-o", str(program), "."]
+    subprocess.run(command, cwd=sources, check=True, capture_output=True, timeout=20 * PATIENCE)
+    return program
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The program with the libraries of go.sum; it takes a minute to build for the first time."""
     require("go")
-    path = tmp_path_factory.mktemp("go") / "library-tests"
-    command = ["go", "build", "-mod=readonly", "-o", str(path), "."]
-    subprocess.run(command, cwd=FOLDER, check=True, capture_output=True, timeout=20 * PATIENCE)
-    return Program(command=[path])
+    return Program(command=[build(FOLDER, tmp_path_factory.mktemp("go"))])
 
 
 @pytest.fixture
@@ -66,6 +72,21 @@ def test_refusals_have_the_errors_of_the_standard(provider: Provider, program: P
         "scope": "invalid_scope",
         "password": "invalid_grant",
     }
+
+
+def test_the_recipe_prints_the_subject_of_a_token(
+    provider: Provider, program: Program, tmp_path: Path
+) -> None:
+    for name in ("go.mod", "go.sum"):
+        (tmp_path / name).write_bytes((FOLDER / name).read_bytes())
+    (code,) = recipe("Go", provider)
+    (tmp_path / "main.go").write_text(code)
+    _, secret = provider.credentials
+    environment = {**program.environment, "CLIENT_SECRET": secret}
+
+    said = replace(program, command=[build(tmp_path, tmp_path)], environment=environment).run(provider)
+
+    assert said == "reports"
 
 
 @pytest.mark.settings(**AT_ONCE)

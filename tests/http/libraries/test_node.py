@@ -8,6 +8,7 @@ import pytest
 
 from tests.http.libraries.programs import Program, require
 from tests.http.libraries.provider import Provider
+from tests.http.libraries.recipes import recipe
 from tests.http.libraries.rotation import AT_ONCE, rotate_between
 from tests.patience import PATIENCE
 
@@ -77,6 +78,17 @@ def test_refusals_have_the_errors_of_the_standard(provider: Provider, program: P
         "password": "invalid_grant",
         "refresh": "invalid_grant",
     }
+
+
+def test_the_recipes_print_the_claims_of_a_token(provider: Provider, program: Program) -> None:
+    assert program.cwd is not None
+    (program.cwd / "recipe.mjs").write_text("\n".join(recipe("Node.js", provider)))
+    _, secret = provider.credentials
+    environment = {**program.environment, "CLIENT_SECRET": secret}
+
+    said = replace(program, command=["node", "recipe.mjs"], environment=environment).run(provider)
+
+    assert (said["sub"], said["aud"], said["scope"]) == ("reports", [provider.audience], "read")
 
 
 @pytest.mark.settings(**AT_ONCE)
