@@ -49,6 +49,9 @@ class Session:
     certificate_sha256: bytes | None = None
     """The SHA-256 of the certificate that its access tokens are bound to (RFC 8705); a refresh must present
     it too."""
+    key_sha256: bytes | None = None
+    """The SHA-256 thumbprint of the key with which the sign-in proved possession (RFC 9449); a refresh by a
+    public client must come with a proof by the same key."""
     encryption: TokenEncryption = TokenEncryption.NONE
     """The encryption of its access tokens, as chosen at sign-in."""
     key_id: KeyId

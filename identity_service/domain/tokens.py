@@ -24,6 +24,15 @@ RESERVED_CLAIMS: Final = frozenset(
 """The claims that only the service itself may set; a request for extra claims may not name them."""
 
 
+class TokenType(StrEnum):
+    """The types of access tokens: how the holder sends one in the header or metadata `authorization`."""
+
+    BEARER = "Bearer"
+    """RFC 6750: any holder of the token may use it."""
+    DPOP = "DPoP"
+    """RFC 9449: each use needs a proof by the key that the token is bound to."""
+
+
 class TokenEncryption(StrEnum):
     """The recipient for which an access token is encrypted, beside being signed."""
 
@@ -98,10 +107,17 @@ class AccessToken:
     absent."""
     certificate_sha256: bytes | None = None
     """The SHA-256 of the certificate that it is bound to (RFC 8705, `cnf.x5t#S256`)."""
+    key_sha256: bytes | None = None
+    """The SHA-256 thumbprint of the key whose proof must come with it (RFC 9449, `cnf.jkt`)."""
     claims: Mapping[str, object] = field(default_factory=dict)
     """All claims that no other attribute holds."""
     key_id: KeyId | None = None
     """The key that verified its signature; None before it is signed."""
+
+    @property
+    def type(self) -> TokenType:
+        """Return the type of the token."""
+        return TokenType.BEARER if self.key_sha256 is None else TokenType.DPOP
 
     @property
     def principals(self) -> frozenset[PrincipalId]:

@@ -120,6 +120,8 @@ def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
         raise InvalidRequestError.of(f"{path}required_scopes", f"must have at most {MAX_SCOPES} entries")
     if len(request.certificate_sha256) not in (0, 32):
         raise InvalidRequestError.of(f"{path}certificate_sha256", "must be the 32 bytes of a SHA-256")
+    if len(request.dpop_key_sha256) not in (0, 32):
+        raise InvalidRequestError.of(f"{path}dpop_key_sha256", "must be the 32 bytes of a SHA-256")
     return VerifyRequest(
         token=request.token,
         audiences=request.audiences,
@@ -128,6 +130,7 @@ def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
         at_least_revision=_revision(request.at_least_revision, path) if request.at_least_revision else None,
         strong=request.strong,
         certificate_sha256=request.certificate_sha256,
+        key_sha256=request.dpop_key_sha256,
     )
 
 

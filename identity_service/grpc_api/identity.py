@@ -22,7 +22,6 @@ from identity_shared.lru_cache import LruCache
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 
-_TOKEN_TYPE: Final = "Bearer"  # noqa: S105  # RFC 6750
 _CACHE_ENTRY_BYTES: Final = 500
 """The memory that a cached response takes beside its serialized text, in bytes."""
 _MAX_RECALLED_BATCH: Final = 200
@@ -160,7 +159,7 @@ def from_token_set(tokens: TokenSet) -> token_pb2.TokenSet:
     """Convert issued tokens."""
     return token_pb2.TokenSet(
         access_token=tokens.access_token,
-        token_type=_TOKEN_TYPE,
+        token_type=tokens.token_type,
         expire_time=tokens.expire_time,
         refresh_token=tokens.refresh_token,
         refresh_expire_time=tokens.refresh_expire_time,
@@ -187,6 +186,7 @@ def render(token: AccessToken) -> bytes:
         actors=map(_from_actor, token.actors),
         may_act=_from_actor(token.may_act) if token.may_act is not None else None,
         certificate_sha256=token.certificate_sha256,
+        dpop_key_sha256=token.key_sha256,
         claims=token.claims or None,
     )
     return pb.VerifyResponse(verified=verified).SerializeToString()

@@ -31,7 +31,10 @@ from identity_shared.strict import JsonObject, decode_base64url, parse_object
 TYPE: Final = "at+jwt"
 _TYPES: Final = frozenset({TYPE, f"application/{TYPE}"})
 _HEADER_CACHE_SIZE: Final = 128
-_THUMBPRINT: Final = "x5t#S256"
+_CERTIFICATE: Final = "x5t#S256"
+"""The confirmation method of RFC 8705: the holder shows a client certificate."""
+_KEY: Final = "jkt"
+"""The confirmation method of RFC 9449: the holder shows a proof by a key."""
 _FIELD_CLAIMS: Final = frozenset(
     {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "act", "gen"}
     | {"cnf", "may_act"}
@@ -168,8 +171,9 @@ def to_claims(token: AccessToken) -> JsonObject:
         claims["act"] = _to_act(token.actors)
     if token.may_act is not None:
         claims["may_act"] = _to_act((token.may_act,))
-    if token.certificate_sha256 is not None:
-        claims["cnf"] = {_THUMBPRINT: base64url(token.certificate_sha256)}
+    bound = {_CERTIFICATE: token.certificate_sha256, _KEY: token.key_sha256}
+    if confirmations := {method: base64url(value) for method, value in bound.items() if value is not None}:
+        claims["cnf"] = confirmations
     if token.generations:
         claims["gen"] = {principal: str(g) for principal, g in token.generations.items()}
     # The claims of the service come last, so that no extra claim can replace them.
@@ -195,6 +199,7 @@ def _from_claims(claims: JsonObject, key_id: KeyId) -> AccessToken:
     Raises ValueError, which names the claim that is missing or of the wrong type.
     """
     scope = read_text(claims, "scope") if "scope" in claims else ""
+    bound = _confirmations(claims["cnf"]) if "cnf" in claims else {}
     return AccessToken(
         issuer=read_text(claims, "iss"),
         subject=PrincipalId(read_text(claims, "sub")),
@@ -210,7 +215,8 @@ def _from_claims(claims: JsonObject, key_id: KeyId) -> AccessToken:
         actors=_actors(claims["act"]) if "act" in claims else (),
         may_act=_may_act(claims["may_act"]) if "may_act" in claims else None,
         generations=_generations(claims["gen"]) if "gen" in claims else {},
-        certificate_sha256=_certificate(claims["cnf"]) if "cnf" in claims else None,
+        certificate_sha256=bound.get(_CERTIFICATE),
+        key_sha256=bound.get(_KEY),
         claims={name: value for name, value in claims.items() if name not in _FIELD_CLAIMS},
         key_id=key_id,
     )
@@ -249,17 +255,17 @@ def _generations(value: object) -> dict[PrincipalId, Generation]:
     return {PrincipalId(principal): Generation.parse(text) for principal, text in value.items()}
 
 
-def _certificate(value: object) -> bytes:
-    """Return the certificate thumbprint in a `cnf` claim (RFC 8705).
+def _confirmations(value: object) -> dict[str, bytes]:
+    """Return the thumbprint of each confirmation method in a `cnf` claim.
 
-    A confirmation method that this service does not know is refused rather than ignored (RFC 7800).
+    A method that this service does not know is refused rather than ignored (RFC 7800).
     """
-    if not isinstance(value, dict) or set(value) != {_THUMBPRINT}:
-        raise ValueError("cnf must hold x5t#S256 alone")
-    thumbprint = decode_base64url(read_text(value, _THUMBPRINT))
-    if len(thumbprint) != 32:
+    if not isinstance(value, dict) or not value or not value.keys() <= {_CERTIFICATE, _KEY}:
+        raise ValueError("cnf must hold x5t#S256 or jkt, and nothing else")
+    thumbprints = {method: decode_base64url(read_text(value, method)) for method in value}
+    if any(len(thumbprint) != 32 for thumbprint in thumbprints.values()):
         raise ValueError("cnf must hold a SHA-256")
-    return thumbprint
+    return thumbprints
 
 
 def _encode(value: JsonObject) -> str:

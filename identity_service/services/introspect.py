@@ -49,10 +49,10 @@ class Introspector:
     def access_token(self, token: Secret) -> AccessToken | None:
         """Return an access token that is valid for any audience, or None.
 
-        A token that is bound to a certificate is returned without it: the caller checks the binding. Raises
-        UnavailableError.
+        A token that is bound to a certificate or a key is returned without it: the caller checks the binding.
+        Raises UnavailableError.
         """
-        request = VerifyRequest(token=token.reveal(), any_audience=True, any_certificate=True)
+        request = VerifyRequest(token=token.reveal(), any_audience=True, any_holder=True)
         answer = self._verifier.verify(request)
         return None if isinstance(answer, Rejected) else answer.token
 

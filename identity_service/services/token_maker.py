@@ -16,7 +16,7 @@ from identity_service.domain.ids import PrincipalId, SessionId, TokenId, key_pri
 from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.ports import Clock, EncryptingKey, KeySource, TokenCodec
 from identity_service.domain.sessions import Session
-from identity_service.domain.tokens import AccessToken, Actor, TokenEncryption
+from identity_service.domain.tokens import AccessToken, Actor, TokenEncryption, TokenType
 from identity_service.services.directory import Directory
 from identity_service.services.keyring import KeyRing
 
@@ -42,6 +42,8 @@ class TokenSet:
     """The tokens that a call returns, with their properties."""
 
     access_token: str = field(repr=False)
+    token_type: TokenType
+    """The type of the access token."""
     issue_time: datetime
     expire_time: datetime
     refresh_token: str | None = field(default=None, repr=False)
@@ -134,6 +136,7 @@ class TokenMaker:
         generations: Mapping[PrincipalId, Generation],
         claims: Mapping[str, object],
         certificate_sha256: bytes | None = None,
+        key_sha256: bytes | None = None,
         may_act: PrincipalId | None = None,
         recipient: Recipient | None = None,
     ) -> TokenSet:
@@ -152,6 +155,7 @@ class TokenMaker:
                 may_act=Actor(subject=may_act) if may_act is not None else None,
                 generations=generations,
                 certificate_sha256=certificate_sha256,
+                key_sha256=key_sha256,
                 claims=claims,
             ),
             recipient,
@@ -165,6 +169,7 @@ class TokenMaker:
         *,
         issue_time: datetime,
         certificate_sha256: bytes | None,
+        key_sha256: bytes | None = None,
         recipient: Recipient | None = None,
     ) -> TokenSet:
         """Return an access token with the subject, session and sign-in time of `subject_token`."""
@@ -184,6 +189,7 @@ class TokenMaker:
                 may_act=exchanged.may_act,
                 generations=exchanged.generations,
                 certificate_sha256=certificate_sha256,
+                key_sha256=key_sha256,
                 claims=exchanged.claims,
             ),
             recipient,
@@ -220,6 +226,7 @@ class TokenMaker:
                 may_act=Actor(subject=session.may_act) if session.may_act is not None else None,
                 generations=session.generations,
                 certificate_sha256=session.certificate_sha256,
+                key_sha256=session.key_sha256,
                 claims=session.claims,
             ),
             recipient,
@@ -243,6 +250,7 @@ class TokenMaker:
             token = replace(token, generations={recipient.principal: NEVER_RAISED, **token.generations})
         return TokenSet(
             access_token=self._codec.sign(token, recipient.key if recipient is not None else None),
+            token_type=token.type,
             issue_time=token.issue_time,
             expire_time=token.expire_time,
             refresh_token=refresh_token,

@@ -48,9 +48,12 @@ class VerifyRequest:
     """True if `Verifier.prepare` reads the log to its end first."""
     certificate_sha256: bytes = b""
     """The SHA-256 of the certificate that the token was presented with; empty = there was none."""
-    any_certificate: bool = False
-    """True = accept a token that is bound to a certificate without the certificate, for a caller that checks
-    the binding itself."""
+    key_sha256: bytes = b""
+    """The SHA-256 thumbprint of the key whose proof came with the token (RFC 9449); empty = the token came
+    without a proof, as a bearer token. An unbound token is rejected with a proof."""
+    any_holder: bool = False
+    """True = accept a bound token without the certificate or key, for a caller that checks the binding
+    itself."""
     may_wait: bool = True
     """True if the call may wait for the store. False = raise StoreReadRequiredError instead, for a caller on
     an event loop."""
@@ -223,20 +226,34 @@ class Verifier(Generic[R]):
 
 
 def _check_requirements(known: Verified[R], request: VerifyRequest) -> Rejected | None:
-    """Return why the token does not meet the request's audience, scopes or certificate, or None."""
+    """Return why the token does not meet the request's audience, scopes, certificate or key, or None."""
     if not request.any_audience and known.audiences.isdisjoint(request.audiences):
         return _reject(RejectionReason.WRONG_AUDIENCE, "the token is for another audience")
     if request.required_scopes and not known.scopes.issuperset(request.required_scopes):
         return _reject(RejectionReason.INSUFFICIENT_SCOPE, "the token lacks a required scope")
-    return _check_binding(known.token, request)
-
-
-def _check_binding(token: AccessToken, request: VerifyRequest) -> Rejected | None:
-    """Reject a token that is bound to another certificate than the one shown (RFC 8705 section 3)."""
-    bound, shown = token.certificate_sha256, request.certificate_sha256
-    if bound is None or request.any_certificate or (shown and hmac.compare_digest(bound, shown)):
+    if request.any_holder:
         return None
-    return _reject(RejectionReason.BINDING_MISMATCH, "the token is bound to another certificate")
+    return check_binding(known.token, request.certificate_sha256, request.key_sha256)
+
+
+def check_binding(token: AccessToken, certificate_sha256: bytes, key_sha256: bytes) -> Rejected | None:
+    """Reject a token that came without the certificate or the key's proof to which it is bound.
+
+    A certificate beside an unbound token means nothing (RFC 8705 section 3); a proof beside it is refused,
+    since the holder then uses a bearer token as if it were bound (RFC 9449 section 7.1).
+    """
+    bound = token.certificate_sha256
+    if bound is not None and not hmac.compare_digest(bound, certificate_sha256):
+        return _reject(RejectionReason.BINDING_MISMATCH, "the token is bound to another certificate")
+    if (token.key_sha256 or b"") != key_sha256:
+        return _reject(RejectionReason.BINDING_MISMATCH, _why_other_key(token, key_sha256))
+    return None
+
+
+def _why_other_key(token: AccessToken, shown: bytes) -> str:
+    if token.key_sha256 is None:
+        return "the token is bound to no key, and came with a proof"
+    return "the token is bound to another key" if shown else "the token is bound to a key: it needs a proof"
 
 
 def _reject(reason: RejectionReason, detail: str) -> Rejected:

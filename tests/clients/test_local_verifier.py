@@ -37,7 +37,8 @@ from tests.rpc.world import API, World
 
 CERTIFICATE = "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"
 """The SHA-256 of another one than those that are shown here."""
-REASONS_OF_OTHER_TESTS = {RejectionReason.REVOKED, RejectionReason.BINDING_MISMATCH}
+THUMBPRINT = decode_base64url(CERTIFICATE)
+REASONS_OF_OTHER_TESTS = {RejectionReason.REVOKED}
 """The rejection reasons that other tests of this module compare."""
 
 
@@ -112,7 +113,11 @@ def test_it_refuses_bad_tokens_for_the_same_reason_as_the_service(world: World, 
         {"act": "x"},
         {"may_act": {"sub": "x", "iss": "y"}},
         {"cnf": {"jkt": "x"}},
+        {"cnf": {"jkt": CERTIFICATE}},
         {"cnf": {"x5t#S256": CERTIFICATE, "jkt": "x"}},
+        {"cnf": {"x5t#S256": CERTIFICATE, "jkt": CERTIFICATE}},
+        {"cnf": {"jkt": CERTIFICATE, "kid": "x"}},
+        {"cnf": {}},
         {"cnf": {"x5t#S256": "AQ"}},
         {"gen": {"a": "01.x"}},
     ]
@@ -123,6 +128,16 @@ def test_it_refuses_bad_tokens_for_the_same_reason_as_the_service(world: World, 
     questions += [
         (token, {"audiences": ["other"]}),
         (token, {"audiences": [API], "required_scopes": ["admin"]}),
+        (token, {"audiences": [API], "dpop_key_sha256": THUMBPRINT}),
+    ]
+    by_both = forger.forge(claims={"cnf": {"jkt": CERTIFICATE, "x5t#S256": CERTIFICATE}})
+    questions += [
+        (by_both, {"any_audience": True, **shown})
+        for shown in (
+            {"dpop_key_sha256": THUMBPRINT},
+            {"certificate_sha256": THUMBPRINT},
+            {"certificate_sha256": THUMBPRINT, "dpop_key_sha256": b"o" * 32},
+        )
     ]
 
     reasons = set()
@@ -309,8 +324,36 @@ def test_a_bound_token_needs_its_certificate(world: World, local: LocalVerifier)
 
     assert said(local.verify(bound, any_audience=True)) == "BINDING_MISMATCH"
     assert said(local.verify(bound, any_audience=True, certificate_sha256=thumbprint)) == "BINDING_MISMATCH"
-    right = decode_base64url(CERTIFICATE)
-    assert said(local.verify(bound, any_audience=True, certificate_sha256=right)) == ""
+    assert said(local.verify(bound, any_audience=True, certificate_sha256=THUMBPRINT)) == ""
+
+
+def test_a_token_that_is_bound_to_a_key_needs_its_proof(world: World, local: LocalVerifier) -> None:
+    token = world.issue(world.new_client()).access_token
+    bound = forger_of(world, token).forge(claims={"cnf": {"jkt": CERTIFICATE}})
+
+    assert said(local.verify(bound, any_audience=True)) == "BINDING_MISMATCH"
+    assert said(local.verify(bound, any_audience=True, dpop_key_sha256=b"o" * 32)) == "BINDING_MISMATCH"
+    assert said(local.verify(bound, any_audience=True, dpop_key_sha256=THUMBPRINT)) == ""
+
+
+def test_a_token_that_is_bound_to_both_needs_both(world: World, local: LocalVerifier) -> None:
+    token = world.issue(world.new_client()).access_token
+    bound = forger_of(world, token).forge(claims={"cnf": {"jkt": CERTIFICATE, "x5t#S256": CERTIFICATE}})
+    shown: dict[str, Any] = {"certificate_sha256": THUMBPRINT, "dpop_key_sha256": THUMBPRINT}
+
+    verified = local.verify(bound, any_audience=True, **shown)
+    with IdentityClient(world.target) as client:
+        asked = client.verify(bound, any_audience=True, **shown)
+
+    for outcome in (verified, asked):
+        assert isinstance(outcome, Verified)
+        assert (outcome.certificate_sha256, outcome.dpop_key_sha256) == (THUMBPRINT, THUMBPRINT)
+
+
+def test_an_unbound_token_is_not_accepted_with_a_proof(world: World, local: LocalVerifier) -> None:
+    token = world.issue(world.new_client()).access_token
+
+    assert said(local.verify(token, any_audience=True, dpop_key_sha256=THUMBPRINT)) == "BINDING_MISMATCH"
 
 
 def test_the_audience_must_be_given(world: World, local: LocalVerifier) -> None:

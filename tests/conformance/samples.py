@@ -90,6 +90,7 @@ def a_session(session_id: str | None = None, **changes: Any) -> Session:
         "device": "Alice\N{RIGHT SINGLE QUOTATION MARK}s laptop",
         "peer": "192.0.2.1:5000",
         "certificate_sha256": b"\x01\xfe" * 16,
+        "key_sha256": b"\x02\xfd" * 16,
         "refresh_time": TIME + timedelta(minutes=1),
         "key_id": KeyId("refresh-1"),
         "latest": 7,

@@ -97,7 +97,7 @@ def _facts(token: local_tokens.SignedToken) -> tuple[object, ...]:
     valid = [datetime.fromtimestamp(time, UTC) for time in (token.valid_from, token.valid_until)]
     times = (says.issue_time, says.expire_time, says.auth_time, *valid)
     generations = {principal: str(g) for principal, g in token.generations.items()}
-    bound = says.certificate_sha256 or None
+    bound = (says.certificate_sha256 or None, says.dpop_key_sha256 or None)
     return (
         ids,
         says.audiences,
@@ -117,7 +117,7 @@ def _service_facts(token: AccessToken) -> tuple[object, ...]:
     begin = max(token.issue_time, token.not_before or token.issue_time)
     times = (token.issue_time, token.expire_time, token.auth_time, begin, token.expire_time)
     generations = {principal: str((g.number, g.link)) for principal, g in token.generations.items()}
-    bound = token.certificate_sha256
+    bound = (token.certificate_sha256, token.key_sha256)
     return (
         ids,
         token.audiences,
@@ -282,6 +282,7 @@ _PARTS: Final = _parts(
             },
             may_act=Actor(subject=PrincipalId("d"), client_id=PrincipalId("e")),
             certificate_sha256=b"c" * 32,
+            key_sha256=b"k" * 32,
         )
     )
 )

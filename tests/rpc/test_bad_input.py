@@ -120,6 +120,7 @@ def test_issue_at_the_bounds_is_taken(world: World) -> None:
             "at_least_revision",
         ),
         (pb.VerifyRequest(token="x", audiences=[API], certificate_sha256=b"short"), "certificate_sha256"),
+        (pb.VerifyRequest(token="x", audiences=[API], dpop_key_sha256=b"short"), "dpop_key_sha256"),
     ],
 )
 def test_verify_names_the_field_that_is_wrong(world: World, request_: pb.VerifyRequest, field: str) -> None:

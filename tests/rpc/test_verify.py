@@ -6,9 +6,10 @@ from datetime import timedelta
 import grpc
 import pytest
 
-from identity_service.domain.ids import TokenId
+from identity_service.domain.ids import TokenId, base64url
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.patience import until
+from tests.rpc.forging import forger_of
 from tests.rpc.world import API, World, failure
 
 
@@ -163,3 +164,22 @@ def test_a_token_that_is_bound_to_no_certificate_ignores_the_one_that_is_shown(
     world: World, token: str
 ) -> None:
     assert world.reason(token, certificate_sha256=hashlib.sha256(b"certificate").digest()) == ""
+
+
+def test_a_token_that_is_bound_to_no_key_is_not_accepted_with_a_proof(world: World, token: str) -> None:
+    """The holder uses a bearer token as if it were bound (RFC 9449 section 7.1)."""
+    thumbprint = hashlib.sha256(b"key").digest()
+
+    assert world.reason(token, dpop_key_sha256=thumbprint) == "BINDING_MISMATCH"
+    assert world.reason(token) == ""
+
+
+def test_a_token_that_is_bound_to_a_key_needs_a_proof_by_this_key(world: World, token: str) -> None:
+    thumbprint, other = (hashlib.sha256(text).digest() for text in (b"key", b"other"))
+    bound = forger_of(world, token).forge(claims={"cnf": {"jkt": base64url(thumbprint)}})
+
+    assert world.reason(bound) == "BINDING_MISMATCH"
+    assert world.reason(bound, dpop_key_sha256=other) == "BINDING_MISMATCH"
+    answer = world.verify(bound, dpop_key_sha256=thumbprint)
+    assert answer.verified.dpop_key_sha256 == thumbprint
+    assert world.reason(bound, dpop_key_sha256=thumbprint) == "", "the second time"

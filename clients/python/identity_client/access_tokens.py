@@ -35,7 +35,10 @@ _MAX_TIME: Final = 253402300799
 """The end of the year 9999, in Unix seconds."""
 _TYPES: Final = ("at+jwt", "application/at+jwt")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,18}")
-_THUMBPRINT: Final = "x5t#S256"
+_CERTIFICATE: Final = "x5t#S256"
+"""The confirmation method of RFC 8705: the holder shows a client certificate."""
+_KEY: Final = "jkt"
+"""The confirmation method of RFC 9449: the holder shows a proof by a key."""
 _SIGNATURE_BYTES: Final = {"EdDSA": 64, "RS256": None, "PS256": None}
 _CURVES: Final = {
     "ES256": (ec.SECP256R1(), ec.ECDSA(hashes.SHA256()), 32),
@@ -271,6 +274,7 @@ def _read_header(part: str) -> tuple[str, str]:
 def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
     scope = _text(claims, "scope") if "scope" in claims else ""
     issued, expires = _seconds(claims, "iat"), _seconds(claims, "exp")
+    bound = _confirmations(claims["cnf"]) if "cnf" in claims else {}
     verified = Verified(
         issuer=_text(claims, "iss"),
         subject=_text(claims, "sub"),
@@ -289,7 +293,8 @@ def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
         claims={}
         if claims.keys() <= _MAPPED_CLAIMS
         else {n: value for n, value in claims.items() if n not in _MAPPED_CLAIMS},
-        certificate_sha256=_certificate(claims["cnf"]) if "cnf" in claims else b"",
+        certificate_sha256=bound.get(_CERTIFICATE, b""),
+        dpop_key_sha256=bound.get(_KEY, b""),
         revision=revision,
     )
     return SignedToken(
@@ -344,17 +349,18 @@ def _may_act(value: object) -> Actor:
     return _actors(value)[0]
 
 
-def _certificate(value: object) -> bytes:
-    """Return the SHA-256 of the certificate that `cnf` names (RFC 8705).
+def _confirmations(value: object) -> dict[str, bytes]:
+    """Return the SHA-256 thumbprint of each confirmation method that `cnf` names.
 
-    Raises ValueError for any other confirmation method (RFC 7800): ignoring it would drop a condition.
+    Raises ValueError for a method that this client does not know (RFC 7800): ignoring it would drop a
+    condition.
     """
-    if not isinstance(value, dict) or set(value) != {_THUMBPRINT}:
-        raise ValueError("cnf must hold x5t#S256 alone")
-    thumbprint = decode_base64url(_text(value, _THUMBPRINT))
-    if len(thumbprint) != 32:
+    if not isinstance(value, dict) or not value or not value.keys() <= {_CERTIFICATE, _KEY}:
+        raise ValueError("cnf must hold x5t#S256 or jkt, and nothing else")
+    thumbprints = {method: decode_base64url(_text(value, method)) for method in value}
+    if any(len(thumbprint) != 32 for thumbprint in thumbprints.values()):
         raise ValueError("cnf must hold a SHA-256")
-    return thumbprint
+    return thumbprints
 
 
 def _generations(value: object) -> dict[str, tuple[int, str]]:

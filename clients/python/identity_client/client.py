@@ -287,6 +287,7 @@ class IdentityClient(ServiceClient):
         at_least_revision: str | None = None,
         strong: bool = False,
         certificate_sha256: bytes = b"",
+        dpop_key_sha256: bytes = b"",
     ) -> Outcome:
         """Verify an access token; return a Verified or a Rejected.
 
@@ -301,6 +302,9 @@ class IdentityClient(ServiceClient):
                 the store.
             certificate_sha256: SHA-256 of the DER of the certificate that the token's holder showed to the
                 caller, 32 bytes; b"" = none. Required for a token that is bound to one (RFC 8705).
+            dpop_key_sha256: SHA-256 JWK thumbprint of the key in the DPoP proof that came with the token, and
+                that the caller has checked, 32 bytes; b"" = the token came as "Bearer". Required for a token
+                that is bound to a key (RFC 9449); an unbound token is rejected if it is given.
 
         A token that is not valid raises no error. Raises InvalidArgumentError if neither audiences nor
         `any_audience` is given, UnavailableError if the service cannot decide at the moment.
@@ -316,6 +320,7 @@ class IdentityClient(ServiceClient):
                     at_least_revision=at_least_revision or "",
                     strong=strong,
                     certificate_sha256=certificate_sha256,
+                    dpop_key_sha256=dpop_key_sha256,
                 ),
             )
         )

@@ -146,6 +146,7 @@ class LocalVerifier:
         any_audience: bool = False,
         required_scopes: Collection[str] = (),
         certificate_sha256: bytes = b"",
+        dpop_key_sha256: bytes = b"",
     ) -> Outcome:
         """Verify an access token; return a Verified or a Rejected.
 
@@ -156,6 +157,9 @@ class LocalVerifier:
             required_scopes: the token must have all of these scopes.
             certificate_sha256: SHA-256 of the DER of the certificate that the token's holder showed to the
                 caller, 32 bytes; b"" = none. Required for a token that is bound to one (RFC 8705).
+            dpop_key_sha256: SHA-256 JWK thumbprint of the key in the DPoP proof that came with the token, and
+                that the caller has checked, 32 bytes; b"" = the token came as "Bearer". Required for a token
+                that is bound to a key (RFC 9449); an unbound token is rejected if it is given.
 
         Raises NotFreshError if the service has confirmed its state too long ago, or not yet; ValueError if
         neither audiences nor `any_audience` is given; TypeError if one text is given in place of a list.
@@ -185,7 +189,7 @@ class LocalVerifier:
         if why is not None:
             return self._rejected("REVOKED", why)
         refused = self._check_requirements(
-            known, audiences, any_audience, required_scopes, certificate_sha256
+            known, audiences, any_audience, required_scopes, certificate_sha256, dpop_key_sha256
         )
         if refused is not None:
             return refused
@@ -201,6 +205,7 @@ class LocalVerifier:
         any_audience: bool,
         required_scopes: Collection[str],
         certificate_sha256: bytes,
+        dpop_key_sha256: bytes,
     ) -> Rejected | None:
         """Return a Rejected if the token lacks an audience, scope or binding that the caller requires."""
         if isinstance(audiences, str) or isinstance(required_scopes, str):
@@ -214,6 +219,8 @@ class LocalVerifier:
         bound = known.verified.certificate_sha256
         if bound and bound != certificate_sha256:
             return self._rejected("BINDING_MISMATCH", "the token is bound to another certificate")
+        if known.verified.dpop_key_sha256 != dpop_key_sha256:
+            return self._rejected("BINDING_MISMATCH", "the token is bound to another key, or to none")
         return None
 
     def _read(self, text: str) -> _Known:

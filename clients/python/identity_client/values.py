@@ -16,10 +16,10 @@ class TokenSet:
     """The tokens that the service issued for a credential or a refresh token."""
 
     access_token: str = field(repr=False)
-    """A signed JWT (RFC 9068), encrypted if that was asked for. Send it as `authorization: Bearer
+    """A signed JWT (RFC 9068), encrypted if that was asked for. Send it as `authorization: <token_type>
     <access_token>`."""
     token_type: str
-    """The type of the access token: always "Bearer" (RFC 6750)."""
+    """The type of the access token: "Bearer" (RFC 6750), or "DPoP" if it is bound to a key (RFC 9449)."""
     expire_time: datetime
     """The time at which the access token expires."""
     refresh_token: str = field(repr=False)
@@ -98,6 +98,9 @@ class Verified:
     certificate_sha256: bytes
     """The SHA-256 of the client certificate that the token is bound to (`cnf`, RFC 8705), 32 bytes; empty =
     none."""
+    dpop_key_sha256: bytes = b""
+    """The SHA-256 JWK thumbprint of the key that the token is bound to (`cnf`, RFC 9449), 32 bytes; empty =
+    none."""
     revision: str
     """The revision up to which all revocations were known when the token was verified."""
 
@@ -158,6 +161,7 @@ def _verified(token: token_pb2.VerifiedToken, revision: str) -> Verified:
         else None,
         claims=MessageToDict(token.claims),
         certificate_sha256=token.certificate_sha256,
+        dpop_key_sha256=token.dpop_key_sha256,
         revision=revision,
     )
 

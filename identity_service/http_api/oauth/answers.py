@@ -11,7 +11,6 @@ from identity_service.jose.access_tokens import to_claims
 from identity_service.services.introspect import LiveRefreshToken
 from identity_service.services.token_maker import TokenSet
 
-TOKEN_TYPE: Final = "Bearer"  # noqa: S105  # RFC 6750
 NO_STORE: Final = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 _HIDDEN: Final = frozenset({"active", "gen", "token_type", "username"})
 """The claims of a token that are not repeated in its introspection.
@@ -43,7 +42,7 @@ def token_response(tokens: TokenSet, issued_token_type: str | None = None) -> Ht
     """Return issued tokens; `issued_token_type` is for an exchange (RFC 8693 section 2.2.1)."""
     content: dict[str, object] = {
         "access_token": tokens.access_token,
-        "token_type": TOKEN_TYPE,
+        "token_type": tokens.token_type,
         "expires_in": int((tokens.expire_time - tokens.issue_time).total_seconds()),
         "scope": " ".join(tokens.scopes),
     }
@@ -62,11 +61,11 @@ def inactive_response() -> HttpResponse:
 def access_token_response(token: AccessToken) -> HttpResponse:
     """Return the claims of a valid access token."""
     claims = {name: value for name, value in to_claims(token).items() if name not in _HIDDEN}
-    return json_response({"active": True, **claims, "token_type": TOKEN_TYPE})
+    return json_response({"active": True, **claims, "token_type": token.type})
 
 
 def refresh_token_response(token: LiveRefreshToken, issuer: str) -> HttpResponse:
-    """Return the facts of a valid refresh token, without `token_type`: it is no bearer token.
+    """Return the facts of a valid refresh token, without `token_type`: it is no access token.
 
     Its audience is this service alone, so that a resource that checks `aud` does not take it for an access
     token.

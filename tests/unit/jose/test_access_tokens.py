@@ -59,6 +59,7 @@ def test_a_signed_token_is_read_as_it_was(generated: Generated, algorithm: str) 
         generations={PrincipalId("*"): Generation(number=3, link=Link("x"))},
         may_act=Actor(subject=PrincipalId("d"), client_id=PrincipalId("e")),
         certificate_sha256=b"c" * 32,
+        key_sha256=b"k" * 32,
         claims={"tenant": "blue", "deep": {"er": [1, 2.5, None, True]}},
     )
 
@@ -246,6 +247,9 @@ def test_every_required_claim_must_be_there(codec: AccessTokenCodec, forge: Forg
         {"cnf": {"jkt": "x"}},
         {"cnf": {"x5t#S256": "AAAA"}},
         {"cnf": {"x5t#S256": "A" * 43, "jkt": "x"}},
+        {"cnf": {"x5t#S256": "A" * 43, "jkt": "AAAA"}},
+        {"cnf": {"jkt": "A" * 43, "kid": "x"}},
+        {"cnf": ["jkt"]},
     ],
     ids=repr,
 )

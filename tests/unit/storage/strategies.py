@@ -129,6 +129,7 @@ SESSIONS = every_field(
     may_act=st.none() | TEXTS.map(PrincipalId),
     encryption=st.sampled_from(TokenEncryption),
     certificate_sha256=st.none() | st.binary(min_size=32, max_size=32),
+    key_sha256=st.none() | st.binary(min_size=32, max_size=32),
     refresh_time=st.none() | TIMES,
     key_id=TEXTS.map(KeyId),
     latest=st.integers(0, 2**32),

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from identityapi.v1 import token_pb2 as identityapi_dot_v1_dot_token__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%identityapi/v1/identity_service.proto\x12\x0eidentityapi.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1aidentityapi/v1/token.proto\"\xcd\x02\n\x0cIssueRequest\x12.\n\ncredential\x18\x01 \x01(\x0b\x32\x1a.identityapi.v1.Credential\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x06\x63laims\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\nencryption\x18\x06 \x01(\x0e\x32\x1f.identityapi.v1.TokenEncryption\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x1a\n\rsubject_token\x18\x08 \x01(\tB\x03\x80\x01\x01\x12\x18\n\x0b\x61\x63tor_token\x18\t \x01(\tB\x03\x80\x01\x01\x12\x19\n\x11may_act_client_id\x18\n \x01(\t\"<\n\rIssueResponse\x12+\n\ttoken_set\x18\x01 \x01(\x0b\x32\x18.identityapi.v1.TokenSet\"\xac\x01\n\rVerifyRequest\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x14\n\x0c\x61ny_audience\x18\x03 \x01(\x08\x12\x17\n\x0frequired_scopes\x18\x04 \x03(\t\x12\x19\n\x11\x61t_least_revision\x18\x05 \x01(\t\x12\x0e\n\x06strong\x18\x06 \x01(\x08\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x07 \x01(\x0c\"L\n\tRejection\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.identityapi.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x8f\x01\n\x0eVerifyResponse\x12\x31\n\x08verified\x18\x01 \x01(\x0b\x32\x1d.identityapi.v1.VerifiedTokenH\x00\x12-\n\x08rejected\x18\x02 \x01(\x0b\x32\x19.identityapi.v1.RejectionH\x00\x12\x10\n\x08revision\x18\x03 \x01(\tB\t\n\x07outcome\"E\n\x12VerifyBatchRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.identityapi.v1.VerifyRequest\"H\n\x13VerifyBatchResponse\x12\x31\n\tresponses\x18\x01 \x03(\x0b\x32\x1e.identityapi.v1.VerifyResponse\"\x86\x01\n\x0eRefreshRequest\x12\x1a\n\rrefresh_token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x35\n\x11\x63lient_credential\x18\x02 \x01(\x0b\x32\x1a.identityapi.v1.Credential\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x11\n\taudiences\x18\x04 \x03(\t\">\n\x0fRefreshResponse\x12+\n\ttoken_set\x18\x01 \x01(\x0b\x32\x18.identityapi.v1.TokenSet\"\xbb\x01\n\rRevokeRequest\x12\x14\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00\x12\x12\n\x08token_id\x18\x02 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x03 \x01(\tH\x00\x12\x11\n\x07subject\x18\x04 \x01(\tH\x00\x12\x13\n\tclient_id\x18\x05 \x01(\tH\x00\x12\x14\n\neverything\x18\x06 \x01(\x08H\x00\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\tB\x08\n\x06target\"\"\n\x0eRevokeResponse\x12\x10\n\x08revision\x18\x01 \x01(\t*\x86\x04\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_MALFORMED\x10\x01\x12*\n&REJECTION_REASON_ALGORITHM_NOT_ALLOWED\x10\x02\x12 \n\x1cREJECTION_REASON_UNKNOWN_KEY\x10\x03\x12\"\n\x1eREJECTION_REASON_BAD_SIGNATURE\x10\x04\x12\x1f\n\x1bREJECTION_REASON_WRONG_TYPE\x10\x05\x12%\n!REJECTION_REASON_UNTRUSTED_ISSUER\x10\x06\x12\x1c\n\x18REJECTION_REASON_EXPIRED\x10\x07\x12\"\n\x1eREJECTION_REASON_NOT_YET_VALID\x10\x08\x12#\n\x1fREJECTION_REASON_WRONG_AUDIENCE\x10\t\x12\'\n#REJECTION_REASON_INSUFFICIENT_SCOPE\x10\n\x12\x1c\n\x18REJECTION_REASON_REVOKED\x10\x0b\x12%\n!REJECTION_REASON_BINDING_MISMATCH\x10\x0c\x12\"\n\x1eREJECTION_REASON_UNDECRYPTABLE\x10\r2\x8d\x03\n\x0fIdentityService\x12\x44\n\x05Issue\x12\x1c.identityapi.v1.IssueRequest\x1a\x1d.identityapi.v1.IssueResponse\x12G\n\x06Verify\x12\x1d.identityapi.v1.VerifyRequest\x1a\x1e.identityapi.v1.VerifyResponse\x12V\n\x0bVerifyBatch\x12\".identityapi.v1.VerifyBatchRequest\x1a#.identityapi.v1.VerifyBatchResponse\x12J\n\x07Refresh\x12\x1e.identityapi.v1.RefreshRequest\x1a\x1f.identityapi.v1.RefreshResponse\x12G\n\x06Revoke\x12\x1d.identityapi.v1.RevokeRequest\x1a\x1e.identityapi.v1.RevokeResponseB\x85\x01\n(io.github.identityservice.identityapi.v1P\x01ZFgithub.com/identity-service/identity-service/clients/go/identityapi/v1\xaa\x02\x0eIdentityApi.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%identityapi/v1/identity_service.proto\x12\x0eidentityapi.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1aidentityapi/v1/token.proto\"\xcd\x02\n\x0cIssueRequest\x12.\n\ncredential\x18\x01 \x01(\x0b\x32\x1a.identityapi.v1.Credential\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12+\n\x08lifetime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x06\x63laims\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x33\n\nencryption\x18\x06 \x01(\x0e\x32\x1f.identityapi.v1.TokenEncryption\x12\x0e\n\x06\x64\x65vice\x18\x07 \x01(\t\x12\x1a\n\rsubject_token\x18\x08 \x01(\tB\x03\x80\x01\x01\x12\x18\n\x0b\x61\x63tor_token\x18\t \x01(\tB\x03\x80\x01\x01\x12\x19\n\x11may_act_client_id\x18\n \x01(\t\"<\n\rIssueResponse\x12+\n\ttoken_set\x18\x01 \x01(\x0b\x32\x18.identityapi.v1.TokenSet\"\xc5\x01\n\rVerifyRequest\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x11\n\taudiences\x18\x02 \x03(\t\x12\x14\n\x0c\x61ny_audience\x18\x03 \x01(\x08\x12\x17\n\x0frequired_scopes\x18\x04 \x03(\t\x12\x19\n\x11\x61t_least_revision\x18\x05 \x01(\t\x12\x0e\n\x06strong\x18\x06 \x01(\x08\x12\x1a\n\x12\x63\x65rtificate_sha256\x18\x07 \x01(\x0c\x12\x17\n\x0f\x64pop_key_sha256\x18\x08 \x01(\x0c\"L\n\tRejection\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.identityapi.v1.RejectionReason\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x8f\x01\n\x0eVerifyResponse\x12\x31\n\x08verified\x18\x01 \x01(\x0b\x32\x1d.identityapi.v1.VerifiedTokenH\x00\x12-\n\x08rejected\x18\x02 \x01(\x0b\x32\x19.identityapi.v1.RejectionH\x00\x12\x10\n\x08revision\x18\x03 \x01(\tB\t\n\x07outcome\"E\n\x12VerifyBatchRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.identityapi.v1.VerifyRequest\"H\n\x13VerifyBatchResponse\x12\x31\n\tresponses\x18\x01 \x03(\x0b\x32\x1e.identityapi.v1.VerifyResponse\"\x86\x01\n\x0eRefreshRequest\x12\x1a\n\rrefresh_token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12\x35\n\x11\x63lient_credential\x18\x02 \x01(\x0b\x32\x1a.identityapi.v1.Credential\x12\x0e\n\x06scopes\x18\x03 \x03(\t\x12\x11\n\taudiences\x18\x04 \x03(\t\">\n\x0fRefreshResponse\x12+\n\ttoken_set\x18\x01 \x01(\x0b\x32\x18.identityapi.v1.TokenSet\"\xbb\x01\n\rRevokeRequest\x12\x14\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01H\x00\x12\x12\n\x08token_id\x18\x02 \x01(\tH\x00\x12\x14\n\nsession_id\x18\x03 \x01(\tH\x00\x12\x11\n\x07subject\x18\x04 \x01(\tH\x00\x12\x13\n\tclient_id\x18\x05 \x01(\tH\x00\x12\x14\n\neverything\x18\x06 \x01(\x08H\x00\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\tB\x08\n\x06target\"\"\n\x0eRevokeResponse\x12\x10\n\x08revision\x18\x01 \x01(\t*\x86\x04\n\x0fRejectionReason\x12 \n\x1cREJECTION_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1aREJECTION_REASON_MALFORMED\x10\x01\x12*\n&REJECTION_REASON_ALGORITHM_NOT_ALLOWED\x10\x02\x12 \n\x1cREJECTION_REASON_UNKNOWN_KEY\x10\x03\x12\"\n\x1eREJECTION_REASON_BAD_SIGNATURE\x10\x04\x12\x1f\n\x1bREJECTION_REASON_WRONG_TYPE\x10\x05\x12%\n!REJECTION_REASON_UNTRUSTED_ISSUER\x10\x06\x12\x1c\n\x18REJECTION_REASON_EXPIRED\x10\x07\x12\"\n\x1eREJECTION_REASON_NOT_YET_VALID\x10\x08\x12#\n\x1fREJECTION_REASON_WRONG_AUDIENCE\x10\t\x12\'\n#REJECTION_REASON_INSUFFICIENT_SCOPE\x10\n\x12\x1c\n\x18REJECTION_REASON_REVOKED\x10\x0b\x12%\n!REJECTION_REASON_BINDING_MISMATCH\x10\x0c\x12\"\n\x1eREJECTION_REASON_UNDECRYPTABLE\x10\r2\x8d\x03\n\x0fIdentityService\x12\x44\n\x05Issue\x12\x1c.identityapi.v1.IssueRequest\x1a\x1d.identityapi.v1.IssueResponse\x12G\n\x06Verify\x12\x1d.identityapi.v1.VerifyRequest\x1a\x1e.identityapi.v1.VerifyResponse\x12V\n\x0bVerifyBatch\x12\".identityapi.v1.VerifyBatchRequest\x1a#.identityapi.v1.VerifyBatchResponse\x12J\n\x07Refresh\x12\x1e.identityapi.v1.RefreshRequest\x1a\x1f.identityapi.v1.RefreshResponse\x12G\n\x06Revoke\x12\x1d.identityapi.v1.RevokeRequest\x1a\x1e.identityapi.v1.RevokeResponseB\x85\x01\n(io.github.identityservice.identityapi.v1P\x01ZFgithub.com/identity-service/identity-service/clients/go/identityapi/v1\xaa\x02\x0eIdentityApi.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,30 +45,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFRESHREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\200\001\001'
   _globals['_REVOKEREQUEST'].fields_by_name['token']._loaded_options = None
   _globals['_REVOKEREQUEST'].fields_by_name['token']._serialized_options = b'\200\001\001'
-  _globals['_REJECTIONREASON']._serialized_start=1517
-  _globals['_REJECTIONREASON']._serialized_end=2035
+  _globals['_REJECTIONREASON']._serialized_start=1542
+  _globals['_REJECTIONREASON']._serialized_end=2060
   _globals['_ISSUEREQUEST']._serialized_start=148
   _globals['_ISSUEREQUEST']._serialized_end=481
   _globals['_ISSUERESPONSE']._serialized_start=483
   _globals['_ISSUERESPONSE']._serialized_end=543
   _globals['_VERIFYREQUEST']._serialized_start=546
-  _globals['_VERIFYREQUEST']._serialized_end=718
-  _globals['_REJECTION']._serialized_start=720
-  _globals['_REJECTION']._serialized_end=796
-  _globals['_VERIFYRESPONSE']._serialized_start=799
-  _globals['_VERIFYRESPONSE']._serialized_end=942
-  _globals['_VERIFYBATCHREQUEST']._serialized_start=944
-  _globals['_VERIFYBATCHREQUEST']._serialized_end=1013
-  _globals['_VERIFYBATCHRESPONSE']._serialized_start=1015
-  _globals['_VERIFYBATCHRESPONSE']._serialized_end=1087
-  _globals['_REFRESHREQUEST']._serialized_start=1090
-  _globals['_REFRESHREQUEST']._serialized_end=1224
-  _globals['_REFRESHRESPONSE']._serialized_start=1226
-  _globals['_REFRESHRESPONSE']._serialized_end=1288
-  _globals['_REVOKEREQUEST']._serialized_start=1291
-  _globals['_REVOKEREQUEST']._serialized_end=1478
-  _globals['_REVOKERESPONSE']._serialized_start=1480
-  _globals['_REVOKERESPONSE']._serialized_end=1514
-  _globals['_IDENTITYSERVICE']._serialized_start=2038
-  _globals['_IDENTITYSERVICE']._serialized_end=2435
+  _globals['_VERIFYREQUEST']._serialized_end=743
+  _globals['_REJECTION']._serialized_start=745
+  _globals['_REJECTION']._serialized_end=821
+  _globals['_VERIFYRESPONSE']._serialized_start=824
+  _globals['_VERIFYRESPONSE']._serialized_end=967
+  _globals['_VERIFYBATCHREQUEST']._serialized_start=969
+  _globals['_VERIFYBATCHREQUEST']._serialized_end=1038
+  _globals['_VERIFYBATCHRESPONSE']._serialized_start=1040
+  _globals['_VERIFYBATCHRESPONSE']._serialized_end=1112
+  _globals['_REFRESHREQUEST']._serialized_start=1115
+  _globals['_REFRESHREQUEST']._serialized_end=1249
+  _globals['_REFRESHRESPONSE']._serialized_start=1251
+  _globals['_REFRESHRESPONSE']._serialized_end=1313
+  _globals['_REVOKEREQUEST']._serialized_start=1316
+  _globals['_REVOKEREQUEST']._serialized_end=1503
+  _globals['_REVOKERESPONSE']._serialized_start=1505
+  _globals['_REVOKERESPONSE']._serialized_end=1539
+  _globals['_IDENTITYSERVICE']._serialized_start=2063
+  _globals['_IDENTITYSERVICE']._serialized_end=2460
 # @@protoc_insertion_point(module_scope)

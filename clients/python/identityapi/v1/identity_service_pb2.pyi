@@ -74,7 +74,7 @@ class IssueResponse(_message.Message):
     def __init__(self, token_set: _Optional[_Union[_token_pb2.TokenSet, _Mapping]] = ...) -> None: ...
 
 class VerifyRequest(_message.Message):
-    __slots__ = ("token", "audiences", "any_audience", "required_scopes", "at_least_revision", "strong", "certificate_sha256")
+    __slots__ = ("token", "audiences", "any_audience", "required_scopes", "at_least_revision", "strong", "certificate_sha256", "dpop_key_sha256")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     AUDIENCES_FIELD_NUMBER: _ClassVar[int]
     ANY_AUDIENCE_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +82,7 @@ class VerifyRequest(_message.Message):
     AT_LEAST_REVISION_FIELD_NUMBER: _ClassVar[int]
     STRONG_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_SHA256_FIELD_NUMBER: _ClassVar[int]
+    DPOP_KEY_SHA256_FIELD_NUMBER: _ClassVar[int]
     token: str
     audiences: _containers.RepeatedScalarFieldContainer[str]
     any_audience: bool
@@ -89,7 +90,8 @@ class VerifyRequest(_message.Message):
     at_least_revision: str
     strong: bool
     certificate_sha256: bytes
-    def __init__(self, token: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., any_audience: bool = ..., required_scopes: _Optional[_Iterable[str]] = ..., at_least_revision: _Optional[str] = ..., strong: bool = ..., certificate_sha256: _Optional[bytes] = ...) -> None: ...
+    dpop_key_sha256: bytes
+    def __init__(self, token: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., any_audience: bool = ..., required_scopes: _Optional[_Iterable[str]] = ..., at_least_revision: _Optional[str] = ..., strong: bool = ..., certificate_sha256: _Optional[bytes] = ..., dpop_key_sha256: _Optional[bytes] = ...) -> None: ...
 
 class Rejection(_message.Message):
     __slots__ = ("reason", "detail")

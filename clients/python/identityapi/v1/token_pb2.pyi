@@ -103,7 +103,7 @@ class Actor(_message.Message):
     def __init__(self, subject: _Optional[str] = ..., client_id: _Optional[str] = ...) -> None: ...
 
 class VerifiedToken(_message.Message):
-    __slots__ = ("issuer", "subject", "audiences", "client_id", "scopes", "token_id", "session_id", "issue_time", "expire_time", "auth_time", "actors", "claims", "certificate_sha256", "may_act")
+    __slots__ = ("issuer", "subject", "audiences", "client_id", "scopes", "token_id", "session_id", "issue_time", "expire_time", "auth_time", "actors", "claims", "certificate_sha256", "may_act", "dpop_key_sha256")
     ISSUER_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     AUDIENCES_FIELD_NUMBER: _ClassVar[int]
@@ -118,6 +118,7 @@ class VerifiedToken(_message.Message):
     CLAIMS_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_SHA256_FIELD_NUMBER: _ClassVar[int]
     MAY_ACT_FIELD_NUMBER: _ClassVar[int]
+    DPOP_KEY_SHA256_FIELD_NUMBER: _ClassVar[int]
     issuer: str
     subject: str
     audiences: _containers.RepeatedScalarFieldContainer[str]
@@ -132,4 +133,5 @@ class VerifiedToken(_message.Message):
     claims: _struct_pb2.Struct
     certificate_sha256: bytes
     may_act: Actor
-    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., client_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., issue_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., auth_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actors: _Optional[_Iterable[_Union[Actor, _Mapping]]] = ..., claims: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., certificate_sha256: _Optional[bytes] = ..., may_act: _Optional[_Union[Actor, _Mapping]] = ...) -> None: ...
+    dpop_key_sha256: bytes
+    def __init__(self, issuer: _Optional[str] = ..., subject: _Optional[str] = ..., audiences: _Optional[_Iterable[str]] = ..., client_id: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., token_id: _Optional[str] = ..., session_id: _Optional[str] = ..., issue_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., auth_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actors: _Optional[_Iterable[_Union[Actor, _Mapping]]] = ..., claims: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., certificate_sha256: _Optional[bytes] = ..., may_act: _Optional[_Union[Actor, _Mapping]] = ..., dpop_key_sha256: _Optional[bytes] = ...) -> None: ...
