@@ -132,6 +132,29 @@ class BindingRequiredError(UnauthenticatedError):
     )
 
 
+class DpopProofRefusedError(UnauthenticatedError):
+    """The DPoP proof is malformed, is not for this request, or was used before."""
+
+    reason = "DPOP_PROOF_INVALID"
+
+    def __init__(self, why: str) -> None:
+        """Create the error; `why` contains no part of the proof."""
+        super().__init__(f"the DPoP proof was refused: {why}")
+
+
+class DpopNonceRequiredError(UnauthenticatedError):
+    """The DPoP proof is valid, but does not have a current nonce of this service (RFC 9449 section 8)."""
+
+    reason = "DPOP_NONCE_REQUIRED"
+
+    message = "the DPoP proof needs a nonce of this service: repeat the call with a new proof that has it"
+
+    def __init__(self, nonce: str) -> None:
+        super().__init__()
+        self.nonce = nonce
+        """The nonce that the next proof must have; it is no secret."""
+
+
 class RefreshTokenInvalidError(UnauthenticatedError):
     """The refresh token is malformed, or was not issued by this service."""
 
