@@ -3,15 +3,32 @@
 The module parses no JWT and verifies no signature, and it does not know which proofs were used before.
 """
 
+import hmac
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
+from ipaddress import IPv6Address
 from typing import Final, Protocol
 
+from identity_service.domain.errors import DpopNonceRequiredError, DpopProofRefusedError
 from identity_service.domain.secret import Secret
 
 PROOF_VALIDITY: Final = timedelta(seconds=60)
 """The time after its `iat` for which a proof is valid."""
+
+_URI: Final = re.compile(
+    r"(?P<scheme>https?)://"
+    r"(?P<host>[a-z0-9._-]{1,255}|\[[0-9a-f:.]{2,45}\])"
+    r"(?::(?P<port>[0-9]{0,5}))?"
+    r"(?P<path>(?:/(?:[a-z0-9._~!$&'()*+,;=:@/-]|%[0-9a-f]{2})*)?)"
+    r"(?:[?#][!-~]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
+_ENCODED: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED: Final = re.compile(r"[A-Za-z0-9._~-]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +90,80 @@ def check_proof(
 
     Raises DpopProofRefusedError, and DpopNonceRequiredError if only the nonce is wrong.
     """
-    raise NotImplementedError
+    if proof.method != presented.method:
+        raise DpopProofRefusedError("its htm is not the method of this request")
+    if _normal_form(proof.uri) not in presented.uris:
+        raise DpopProofRefusedError("its htu is not the URI of this request, as this service is configured")
+    if not -leeway <= now - proof.issue_time < PROOF_VALIDITY + leeway:
+        raise DpopProofRefusedError(
+            "its iat is in the future, or more than 60 s ago: make one for each request, and check the clock"
+        )
+    if access_token is not None:
+        digest = sha256(access_token.encode()).digest()
+        if proof.access_token_sha256 is None or not hmac.compare_digest(proof.access_token_sha256, digest):
+            raise DpopProofRefusedError("its ath is not the SHA-256 of the access token")
+    if nonces and not _is_one_of(proof.nonce or "", nonces):
+        raise DpopNonceRequiredError(nonces[0])
+
+
+def _normal_form(uri: str) -> str:
+    try:
+        return normalised_uri(uri)
+    except ValueError as error:
+        raise DpopProofRefusedError(f"its htu {error}") from None
+
+
+def _is_one_of(text: str, accepted: Sequence[str]) -> bool:
+    data = text.encode()
+    return any(hmac.compare_digest(data, one.encode()) for one in accepted)
 
 
 def normalised_uri(text: str) -> str:
     """Return an http or https URI in its normal form, without query and fragment (RFC 9449 section 4.3).
 
     Two URIs that RFC 3986 sections 6.2.2 and 6.2.3 call equivalent have one normal form: the case of scheme
-    and host, the default port, percent-encoding, dot segments and an empty path do not matter. Raises
-    ValueError for a text that is not such a URI, and for one with a user or password.
+    and host, the default port, percent-encoding, dot segments and an empty path do not matter, nor does the
+    spelling of an IPv6 address. Raises ValueError for a text that is not such a URI, and for one with a user
+    or password, with a host that is percent-encoded or not ASCII, or with a zone (RFC 6874).
     """
-    raise NotImplementedError
+    found = _URI.fullmatch(text)
+    if found is None:
+        raise ValueError("must be an absolute http or https URI without user and password")
+    scheme = found["scheme"].lower()
+    return f"{scheme}://{_host(found['host'].lower())}{_port(scheme, found['port'])}{_path(found['path'])}"
+
+
+def _host(host: str) -> str:
+    if not host.startswith("["):
+        return host
+    try:
+        return f"[{IPv6Address(host[1:-1])}]"
+    except ValueError:
+        raise ValueError("must have an IPv6 address in its brackets") from None
+
+
+def _port(scheme: str, text: str | None) -> str:
+    """Return the port with its colon; empty if it is the default one."""
+    port = int(text) if text else _DEFAULT_PORTS[scheme]
+    if port > 0xFFFF:
+        raise ValueError("must have a port of at most 65535")
+    return "" if port == _DEFAULT_PORTS[scheme] else f":{port}"
+
+
+def _path(text: str) -> str:
+    """Return the path with unreserved characters decoded, and then without dot segments."""
+    kept: list[str] = []
+    segments = _ENCODED.sub(_decoded, text).split("/")[1:] or [""]
+    for segment in segments:
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+def _decoded(found: re.Match[str]) -> str:
+    character = chr(int(found[1], 16))
+    return character if _UNRESERVED.fullmatch(character) else found[0].upper()
