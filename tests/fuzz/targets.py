@@ -19,7 +19,13 @@ from joserfc.jwk import ECKey
 from identity_client import DecryptionKey, NotOpenableError
 from identity_client import access_tokens as local_tokens
 from identity_service.domain import refresh_tokens
-from identity_service.domain.errors import CredentialRefusedError, IdentityError, RefreshTokenInvalidError
+from identity_service.domain.dpop import normalised_uri
+from identity_service.domain.errors import (
+    CredentialRefusedError,
+    DpopProofRefusedError,
+    IdentityError,
+    RefreshTokenInvalidError,
+)
 from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, base64url
 from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.log import NEVER_RAISED, Generation
@@ -31,6 +37,7 @@ from identity_service.http_api.oauth.forms import parse_form
 from identity_service.jose import encryption_keys, keys
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.dpop import StrictDpopProofs
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_shared.strict import decode_base64url, parse_object
 from tests.high_s import twin
@@ -46,6 +53,7 @@ _LOCAL_KEYS: Final[Mapping[str, local_tokens.VerifyingKey]] = (
     {_SIGNING.key_id: _LOCAL_KEY} if _LOCAL_KEY is not None else {}
 )
 _ASSERTIONS: Final = StrictAssertions()
+_PROOFS: Final = StrictDpopProofs()
 _REFRESH_KEY: Final = bytes(range(32))
 _REFRESH_TOKEN: Final = refresh_tokens.derive(
     _REFRESH_KEY,
@@ -224,6 +232,32 @@ def _signed_assertion(data: bytes) -> None:
     _assertion(_signed(data).encode())
 
 
+def _proof(data: bytes) -> None:
+    """Each client makes its key itself, so any text with a good signature is a proof; a refusal is silent."""
+    text = data.decode("latin-1")
+    try:
+        found = _PROOFS.read(Secret(text))
+    except DpopProofRefusedError as error:
+        _is_silent(error, *text.split("."))
+    else:
+        assert len(found.key_sha256) == 32
+        header, claims, signature = map(decode_base64url, text.split("."))
+        assert ".".join(map(base64url, (header, claims, signature))) == text, "two spellings"
+        assert parse_object(header)["jwk"].keys().isdisjoint({"d", "k", "p", "q", "priv"})
+        assert parse_object(claims)["jti"] == found.token_id
+
+
+def _signed_proof(data: bytes) -> None:
+    """`@jwk` stands for the key that signs, which is another one in every process."""
+    _proof(_signed(data.replace(b"@jwk", _PROOF_KEY)).encode())
+
+
+def _uri(data: bytes) -> None:
+    with suppress(ValueError):
+        normal = normalised_uri(data.decode("latin-1"))
+        assert normalised_uri(normal) == normal
+
+
 def _registered_key(data: bytes) -> None:
     """Keys that administrators register, of either kind."""
     text = data.decode("latin-1")
@@ -302,6 +336,23 @@ _ASSERTION_SEED: Final = (
     ).encode()
 )
 
+_PROOF_KEY: Final = json.dumps(
+    {n: v for n, v in json.loads(_SIGNING.public_jwk or "").items() if n in ("kty", "crv", "x", "y")}
+).encode()
+_PROOF_SEED: Final = (
+    b'{"typ":"dpop+jwt","alg":"ES256","jwk":@jwk}\0'
+    + json.dumps(
+        {
+            "jti": "j",
+            "htm": "POST",
+            "htu": f"{ISSUER}/oauth2/token",
+            "iat": 1_700_000_000,
+            "ath": base64url(bytes(32)),
+            "nonce": "n",
+        }
+    ).encode()
+)
+
 TARGETS: Final[Mapping[str, Target]] = {
     "access_token": Target(_access_token, [_TOKEN.encode(), twin(_TOKEN).encode(), _ENCRYPTED.encode()]),
     "read_locally": Target(_read_locally, [_TOKEN.encode(), twin(_TOKEN).encode(), _parts(_TOKEN), _PARTS]),
@@ -311,6 +362,11 @@ TARGETS: Final[Mapping[str, Target]] = {
     "refresh_token": Target(_refresh_token, [_REFRESH_TOKEN.encode()]),
     "assertion": Target(_assertion, [_signed(_ASSERTION_SEED).encode()]),
     "signed_assertion": Target(_signed_assertion, [_ASSERTION_SEED]),
+    "proof": Target(_proof, [_signed(_PROOF_SEED.replace(b"@jwk", _PROOF_KEY)).encode()]),
+    "signed_proof": Target(_signed_proof, [_PROOF_SEED]),
+    "uri": Target(
+        _uri, [b"HTTPS://A.example:0443/a/%2e%2E/%7e%c3?q#f", b"http://[2001:DB8::1]:80/./a//b/.."]
+    ),
     "registered_key": Target(
         _registered_key, [_key("ES256"), _key("EdDSA"), _key("RS256"), _AUDIENCE_KEY.public_jwk().encode()]
     ),
