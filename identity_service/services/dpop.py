@@ -6,11 +6,25 @@ that is right. Otherwise strangers could fill the store or the memory of the pro
 """
 
 from datetime import timedelta
+from hashlib import sha256
+from typing import Final
 
-from identity_service.domain.dpop import DpopProof, DpopProofReader, PresentedProof
+from identity_service.domain.dpop import (
+    PROOF_VALIDITY,
+    DpopProof,
+    DpopProofReader,
+    PresentedProof,
+    check_proof,
+)
+from identity_service.domain.dpop_nonces import accepted_nonces
+from identity_service.domain.errors import DpopProofRefusedError
+from identity_service.domain.ids import base64url
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import SingleUse
 from identity_service.services.keyring import KeyRing
+from identity_service.services.proof_window import ProofWindow
+
+_USED: Final = "it was used before: make a new one, with another jti, for each request"
 
 
 class DpopProofs:
@@ -31,7 +45,14 @@ class DpopProofs:
         `leeway` is the largest difference between the clock of a client and this one. With `require_nonce`,
         every proof must have a nonce of this service.
         """
-        raise NotImplementedError
+        self._reader = reader
+        self._single_use = single_use
+        self._keys = keys
+        self._clock = clock
+        self._leeway = leeway
+        self._require_nonce = require_nonce
+        # A proof is accepted from a leeway before its `iat` until a leeway after it has expired.
+        self._window = ProofWindow(clock.boot, PROOF_VALIDITY + 2 * leeway)
 
     def check(self, presented: PresentedProof, *, access_token: str | None = None) -> DpopProof:
         """Return the proof if it is valid for this request; remember nothing.
@@ -39,7 +60,16 @@ class DpopProofs:
         `access_token` is the token that is shown with the proof; None = the request shows none. Raises
         DpopProofRefusedError and DpopNonceRequiredError.
         """
-        raise NotImplementedError
+        proof = self._reader.read(presented.jwt)
+        check_proof(
+            proof,
+            presented,
+            now=self._clock.now(),
+            leeway=self._leeway,
+            nonces=self._nonces() if self._require_nonce else (),
+            access_token=access_token,
+        )
+        return proof
 
     def consume(self, proof: DpopProof) -> None:
         """Mark a proof as used, in the store: for Issue and Refresh, where no process accepts it again.
@@ -47,7 +77,11 @@ class DpopProofs:
         Call it after the credential was found right. Raises DpopProofRefusedError if the proof was used
         before, and StoreUnavailableError.
         """
-        raise NotImplementedError
+        # One leeway as in the check, and one since the clock of the store may be ahead by as much.
+        until = proof.issue_time + PROOF_VALIDITY + 2 * self._leeway
+        token_id = base64url(sha256(proof.token_id.encode()).digest())
+        if not self._single_use.consume(f"dpop:{base64url(proof.key_sha256)}:{token_id}", until):
+            raise DpopProofRefusedError(_USED)
 
     def consume_here(self, proof: DpopProof) -> None:
         """Mark a proof as used, in the memory of this process: for a request that shows an access token.
@@ -56,8 +90,12 @@ class DpopProofs:
         DpopProofRefusedError if this process accepted the proof before, and ServerBusyError if it remembers
         too many proofs: it refuses rather than forgets one.
         """
-        raise NotImplementedError
+        if not self._window.add(sha256(proof.key_sha256 + proof.token_id.encode()).digest()[:16]):
+            raise DpopProofRefusedError(_USED)
 
     def nonce(self) -> str:
         """Return the current nonce, which is the same in every process. Raises NoSigningKeyError."""
-        raise NotImplementedError
+        return self._nonces()[0]
+
+    def _nonces(self) -> tuple[str, ...]:
+        return accepted_nonces(self._keys.refresh_keys(), self._clock.unix())

@@ -109,6 +109,15 @@ class KeyRing:
             raise NoSigningKeyError(_NO_KEY)
         return stored.key_id
 
+    def refresh_keys(self) -> Sequence[bytes]:
+        """Return the refresh keys that were not retired, the one in use first. Raises NoSigningKeyError."""
+        keys = self._keys
+        stored = self._in_use(keys, KeyPurpose.REFRESH)
+        if stored is None:
+            raise NoSigningKeyError(_NO_KEY)
+        others = (i for i in keys.refresh if i != stored.key_id and not self._is_revoked(KeyId(i)))
+        return [keys.refresh[key_id] for key_id in (stored.key_id, *others)]
+
     def published(self) -> Sequence[PublishedKey]:
         """Return the public signing keys and their states, without HS256 keys and retired keys."""
         signing = self._schedule(self._keys, KeyPurpose.SIGN).described(self._policy)

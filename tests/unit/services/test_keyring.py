@@ -61,7 +61,7 @@ def a_ring(
 def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock: FakeClock) -> None:
     ring = a_ring(store, vault, clock)
 
-    for ask in (ring.load, ring.signing, ring.current_refresh_key):
+    for ask in (ring.load, ring.signing, ring.current_refresh_key, ring.refresh_keys):
         with pytest.raises(NoSigningKeyError, match="identity init"):
             ask()
     assert ring.verifying("k") is None
@@ -80,6 +80,27 @@ def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, cl
     clock.step(timedelta(hours=1))
     assert ring.signing().key_id == new.key_id
     assert len(ring.refresh_key(ring.current_refresh_key()) or b"") == 32
+
+
+def test_the_refresh_keys_are_all_but_the_retired_ones_and_the_one_in_use_is_the_first(
+    store: SqliteStore, vault: Vault, clock: FakeClock
+) -> None:
+    store.records.create(vault.make(KeyPurpose.SIGN, "ES256", NOW))
+    made = [
+        replace(vault.make(KeyPurpose.REFRESH, "HS256", NOW), activate_time=NOW + timedelta(hours=hours))
+        for hours in (-1, 0, 1)
+    ]
+    for key in made:
+        store.records.create(key)
+    revocations = Revocations()
+    ring = a_ring(store, vault, clock, revocations)
+    ring.load()
+    past, current, waiting = (ring.refresh_key(key.key_id) for key in made)
+
+    assert ring.refresh_keys()[0] == current
+    assert set(ring.refresh_keys()) == {past, current, waiting}
+    revocations.raise_to(key_principal(made[0].key_id), Generation(number=1, link=new_link()))
+    assert ring.refresh_keys() == [current, waiting]
 
 
 def test_a_key_that_is_retired_signs_nothing_from_then_on(
