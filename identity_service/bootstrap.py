@@ -42,6 +42,7 @@ from identity_service.grpc_api.calls import CallerGate
 from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.grpcio_engine import GrpcioEngine
 from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.proofs import CallProofs
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.server import Server
 from identity_service.grpc_api.threads import Pools
@@ -193,6 +194,8 @@ class Service:
             use.directory,
             use.trail,
             limits.peers,
+            use.proofs,
+            CallProofs(settings.proof_authorities, use.proofs.next_nonce),
             audience=settings.service_audience,
             require_caller_auth=settings.callers_prove_themselves,
         )

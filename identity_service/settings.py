@@ -22,8 +22,10 @@ from pydantic import (
 from identity_service.config.jwks_servers import JwksServers
 from identity_service.config.limits import LimitSettings
 from identity_service.config.values import (
+    Authority,
     Duration,
     StoreUrl,
+    authority_of,
     is_loopback,
     mask,
     read_secret_file,
@@ -138,6 +140,15 @@ class Settings(LimitSettings):
     )
     mtls_listen: str = Field(
         "", description="host:port that requires client certificates; `listen` then requests none"
+    )
+    dpop_authorities: tuple[Authority, ...] = Field(
+        (),
+        max_length=16,
+        description="host or host:port under which clients reach the service, which DPoP proofs must name; "
+        "empty = that of `issuer`, if it is an https URL",
+    )
+    dpop_require_nonce: bool = Field(
+        default=False, description="whether every DPoP proof must have a nonce of this service"
     )
     require_caller_auth: bool | None = Field(
         None, description="whether Verify needs a caller with scope identity.verify; always on with TLS"
@@ -261,7 +272,7 @@ class Settings(LimitSettings):
     )
     argon2_parallelism: int = Field(4, ge=1, le=64, description="lanes of argon2id; 1 to 64")
 
-    @field_validator("known_scopes", "accepted_issuers", mode="before")
+    @field_validator("known_scopes", "accepted_issuers", "dpop_authorities", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Split a text of names separated by commas or spaces, as in an environment variable."""
@@ -353,6 +364,11 @@ class Settings(LimitSettings):
     def issuer_names(self) -> IssuerNames:
         """Return the issuer names of this service, the current one and the former ones."""
         return IssuerNames(self.issuer, self.accepted_issuers)
+
+    @property
+    def proof_authorities(self) -> tuple[str, ...]:
+        """Return the authorities that the DPoP proofs of calls may name; empty = none is known."""
+        return self.dpop_authorities or authority_of(self.issuer)
 
     @property
     def shares_port(self) -> bool:

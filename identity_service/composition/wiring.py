@@ -20,6 +20,7 @@ from identity_service.domain.store import RecordStore, Store
 from identity_service.grpc_api.identity import render
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.dpop import StrictDpopProofs
 from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.public_keys import StrictKeyChecker
@@ -36,6 +37,7 @@ from identity_service.services.audit import LoggedTrail, StoredTrail
 from identity_service.services.authenticate import Authenticator
 from identity_service.services.client_proofs import ClientProofs
 from identity_service.services.directory import Directory
+from identity_service.services.dpop import DpopProofs
 from identity_service.services.exchange import Exchanger
 from identity_service.services.introspect import Introspector
 from identity_service.services.issue import Issuer
@@ -123,6 +125,14 @@ class UseCases:
             guard=self.guard,
             audit=self.trail,
         )
+        self.proofs = DpopProofs(
+            StrictDpopProofs(),
+            store.single_use,
+            self.keys,
+            clock,
+            leeway=settings.leeway,
+            require_nonce=settings.dpop_require_nonce,
+        )
         recipients = Recipients(self.keys, self.directory, lru_cache(_ENCRYPTION_KEYS)(read_encryption_key))
         maker = TokenMaker(codec, self.keys, clock, config)
         self.verifier = Verifier(
@@ -150,6 +160,7 @@ class UseCases:
             maker,
             recipients,
             self.revoker,
+            self.proofs,
             self.trail,
             grace=settings.refresh_grace,
             known_scopes=config.known_scopes,
@@ -171,7 +182,14 @@ class UseCases:
         )
         self.sessions = Sessions(store.sessions, replica, self.revoker, clock)
         exchanger = Exchanger(
-            authenticator, self.verifier, maker, recipients, clock, self.trail, config.lifetimes
+            authenticator,
+            self.verifier,
+            maker,
+            recipients,
+            self.proofs,
+            clock,
+            self.trail,
+            config.lifetimes,
         )
         self.issuer = Issuer(
             authenticator,
@@ -182,6 +200,7 @@ class UseCases:
             self.trail,
             exchanger,
             recipients,
+            self.proofs,
             config,
         )
 

@@ -4,6 +4,7 @@ The module knows no single setting, except that `store` is shown as a URL.
 """
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from identity_service.domain.dpop import normalised_uri
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
 from identity_service.domain.urls import is_loopback_host
@@ -19,6 +21,8 @@ from identity_service.process.file_access import MOUNT_ADVICE, irregular, others
 _REDIS_SCHEMES: Final = tuple(
     f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
 )
+_NO_AUTHORITY: Final = frozenset("/?#@")
+"""Characters that end an authority, or separate a user from it (RFC 3986 section 3.2)."""
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 
@@ -76,6 +80,27 @@ def _check_store_url(value: str) -> str:
 
 StoreUrl = Annotated[str, AfterValidator(_check_store_url)]
 """The URL of a store: an SQLite file, or Redis."""
+
+
+def _check_authority(value: str) -> str:
+    with suppress(ValueError):
+        if _NO_AUTHORITY.isdisjoint(value) and normalised_uri(f"https://{value}/"):
+            return value
+    raise ValueError("must be a host or host:port, as in identity.example.org:443")
+
+
+Authority = Annotated[str, AfterValidator(_check_authority)]
+"""The authority of a URL: a host, or host:port."""
+
+
+def authority_of(url: str) -> tuple[str, ...]:
+    """Return the authority of an https URL as the only entry; empty if the text is no such URL."""
+    scheme, _, rest = url.partition("://")
+    authority = rest.partition("/")[0]
+    try:
+        return (_check_authority(authority),) if scheme == "https" else ()
+    except ValueError:
+        return ()
 
 
 def is_loopback(listen: str) -> bool:

@@ -122,13 +122,13 @@ class CallerUnauthenticatedError(UnauthenticatedError):
 
 
 class BindingRequiredError(UnauthenticatedError):
-    """The client's tokens are bound to a certificate that the connection does not present."""
+    """The client's tokens are bound to a certificate or key that the request does not present."""
 
     reason = "BINDING_REQUIRED"
 
     message = (
-        "these tokens are bound to a certificate: connect with TLS and the certificate of the sign-in "
-        "or, if the sign-in had none, with a registered one"
+        "these tokens must be bound: connect with TLS and the certificate of the sign-in or, if the sign-in "
+        "had none, with a registered one or with a DPoP proof"
     )
 
 
@@ -147,10 +147,8 @@ class DpopNonceRequiredError(UnauthenticatedError):
 
     reason = "DPOP_NONCE_REQUIRED"
 
-    message = "the DPoP proof needs a nonce of this service: repeat the call with a new proof that has it"
-
     def __init__(self, nonce: str) -> None:
-        super().__init__()
+        super().__init__("the DPoP proof needs a nonce of this service: make a new proof that has it")
         self.nonce = nonce
         """The nonce that the next proof must have; it is no secret."""
 

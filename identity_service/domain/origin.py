@@ -3,8 +3,9 @@
 The module knows no transport.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from identity_service.domain.dpop import PresentedProof
 from identity_service.domain.ids import PrincipalId, SessionId
 
 
@@ -36,6 +37,8 @@ class Origin:
     """The session of the access token that authenticated the actor."""
     is_admin: bool = False
     """True if the actor has the scope identity.admin."""
+    proof: PresentedProof | None = field(default=None, repr=False)
+    """The DPoP proof to which new tokens are to be bound (RFC 9449), unverified; None = none."""
 
 
 NOWHERE = Origin()

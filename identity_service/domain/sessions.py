@@ -50,8 +50,10 @@ class Session:
     """The SHA-256 of the certificate that its access tokens are bound to (RFC 8705); a refresh must present
     it too."""
     key_sha256: bytes | None = None
-    """The SHA-256 thumbprint of the key with which the sign-in proved possession (RFC 9449); a refresh by a
-    public client must come with a proof by the same key."""
+    """The SHA-256 thumbprint of the key by which each refresh needs a DPoP proof (RFC 9449 section 5).
+
+    It is that of the sign-in, if it was through a public client and had a proof; None = none.
+    """
     encryption: TokenEncryption = TokenEncryption.NONE
     """The encryption of its access tokens, as chosen at sign-in."""
     key_id: KeyId

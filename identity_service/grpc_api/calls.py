@@ -1,14 +1,14 @@
 """One call as a servicer gets it: its origin, its id, and its caller, authenticated by token or certificate.
 
-The access token comes in metadata, and is verified like any other, for the audience of this service. If a
-call has both a token and a client certificate, the token decides: a client that sends a token wants to act as
-the subject of the token.
+The access token comes in metadata, and is verified like any other, for the audience of this service. A token
+that is bound to a key comes with the scheme DPoP and a proof (RFC 9449). If a call has both a token and a
+client certificate, the token decides: a client that sends a token wants to act as the subject of the token.
 """
 
 import hashlib
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import cached_property
 from typing import Any, Final, cast
@@ -17,22 +17,32 @@ from urllib.parse import unquote
 import grpc
 
 from identity_service.domain.audit import AuditType
-from identity_service.domain.errors import CallerScopeMissingError, CallerUnauthenticatedError
+from identity_service.domain.dpop import DpopProof
+from identity_service.domain.errors import (
+    CallerScopeMissingError,
+    CallerUnauthenticatedError,
+    DpopProofRefusedError,
+)
 from identity_service.domain.grants import SCOPE_ADMIN
 from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.ports import AuditTrail
 from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
-from identity_service.domain.tokens import Rejected
+from identity_service.domain.tokens import Rejected, TokenType
+from identity_service.grpc_api.proofs import PROOF, CallProofs
 from identity_service.jose.certificates import has_sound_key
 from identity_service.services.audit import record_refusal
 from identity_service.services.directory import Directory
-from identity_service.services.verify import Verifier, VerifyRequest
+from identity_service.services.dpop import DpopProofs
+from identity_service.services.verify import StoreReadRequiredError, Verifier, VerifyRequest
 from identity_service.transport.peers import Peers
 from identity_service.transport.request_ids import REQUEST_ID, request_id
 
 _HEADER: Final = "authorization"
-_NEEDED: Final = "this method needs metadata `authorization: Bearer <access token>` for audience "
+_NEEDED: Final = (
+    "this method needs metadata `authorization: Bearer <access token>`, or DPoP if the token is bound to a "
+    "key, for audience "
+)
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEER_KIND: Final = "ipvN:"
 _PEM: Final = "x509_pem_cert"
@@ -91,11 +101,15 @@ class Call:
     """One call, as it is passed to the function that serves it."""
 
     context: grpc.ServicerContext
+    method: str
+    """The full name of the method, such as `/identityapi.v1.IdentityService/Issue`."""
     request_id: str
     caller: Caller | None
     """The caller; None if the method requires no authenticated caller."""
     peers: Peers
     """Tells for which client a trusted proxy forwards a call."""
+    proofs: CallProofs
+    """Reads the DPoP proof of a call."""
 
     @cached_property
     def origin(self) -> Origin:
@@ -110,6 +124,11 @@ class Call:
             is_admin=caller is not None and caller.is_admin,
         )
 
+    @property
+    def origin_with_proof(self) -> Origin:
+        """Return the origin for issuing tokens, with the call's DPoP proof. Raises DpopProofRefusedError."""
+        return replace(self.origin, proof=self.proofs.shown(self.method, self.context))
+
 
 class CallerGate:
     """A gate that enforces the access rule of a method on one call."""
@@ -120,10 +139,15 @@ class CallerGate:
         directory: Directory,
         audit: AuditTrail,
         peers: Peers,
+        dpop: DpopProofs,
+        proofs: CallProofs,
         *,
         audience: str,
         require_caller_auth: bool,
     ) -> None:
+        self.proofs = proofs
+        """Reads the DPoP proofs of calls."""
+        self._dpop = dpop
         self._verifier = verifier
         self._directory = directory
         self._audit = audit
@@ -155,21 +179,28 @@ class CallerGate:
 
         A refusal is recorded as an audit event.
 
-        Raises CallerUnauthenticatedError, CallerScopeMissingError, UnavailableError;
-        StoreReadRequiredError if `may_wait` is false and the answer needs a read of the store.
+        Raises CallerUnauthenticatedError, CallerScopeMissingError, DpopProofRefusedError,
+        DpopNonceRequiredError, UnavailableError; StoreReadRequiredError if `may_wait` is false, and the
+        answer needs a read of the store or the check of a proof.
         """
         try:
-            return self._admit(rule, context, may_wait=may_wait)
-        except (CallerUnauthenticatedError, CallerScopeMissingError) as error:
+            return self._admit(method, rule, context, may_wait=may_wait)
+        except (CallerUnauthenticatedError, CallerScopeMissingError, DpopProofRefusedError) as error:
             origin = Origin(peer=client_of(context, self._peers), certificate=certificate_of(context))
             record_refusal(self._audit, AuditType.CALL_REFUSED, error, origin, target=method)
             raise
 
-    def _admit(self, rule: AccessRule, context: grpc.ServicerContext, *, may_wait: bool) -> Caller:
+    def _admit(
+        self, method: str, rule: AccessRule, context: grpc.ServicerContext, *, may_wait: bool
+    ) -> Caller:
         values = [value for key, value in context.invocation_metadata() if key == _HEADER]
         certificate = certificate_of(context)
         if values:
-            caller = self._by_token(values, certificate, may_wait=may_wait)
+            scheme, text = self._authorization(values)
+            if scheme is TokenType.BEARER:
+                caller = self._by_token(text, certificate, None, may_wait=may_wait)
+            else:
+                caller = self._by_bound_token(text, certificate, method, context, may_wait=may_wait)
         else:
             caller = self._by_certificate(certificate)
         may_own = rule.access is Access.OWN_OR_SCOPE and not caller.is_delegated
@@ -177,18 +208,48 @@ class CallerGate:
             raise CallerScopeMissingError(f"the caller lacks the scope {rule.scope}")
         return caller
 
-    def _by_token(
-        self, values: Sequence[str | bytes], certificate: PeerCertificate | None, *, may_wait: bool
+    def _authorization(self, values: Sequence[str | bytes]) -> tuple[TokenType, str]:
+        """Return the scheme and the token of the metadata `authorization`."""
+        if len(values) == 1 and isinstance(values[0], str):
+            scheme, _, text = values[0].partition(" ")
+            for kind in TokenType:
+                if scheme.lower() == kind.lower():
+                    return kind, text
+        raise self._unauthenticated()
+
+    def _by_bound_token(
+        self,
+        text: str,
+        certificate: PeerCertificate | None,
+        method: str,
+        context: grpc.ServicerContext,
+        *,
+        may_wait: bool,
     ) -> Caller:
-        if len(values) != 1 or not isinstance(values[0], str):
-            raise self._unauthenticated()
-        scheme, _, text = values[0].partition(" ")
-        if scheme.lower() != "bearer":
-            raise self._unauthenticated()
-        shown = certificate.sha256 if certificate is not None else b""
+        """Return the caller with a token that is bound to a key, after checking the proof by that key."""
+        if not may_wait:
+            # A thread verifies the signature of the proof; an event loop would be held up by it. The call
+            # must not be checked twice either, since its proof works once.
+            raise StoreReadRequiredError
+        presented = self.proofs.shown(method, context)
+        if presented is None:
+            raise CallerUnauthenticatedError(f"the scheme DPoP needs a proof in metadata `{PROOF}`")
+        proof = self._dpop.check(presented, access_token=text)
+        caller = self._by_token(text, certificate, proof, may_wait=True)
+        self._dpop.consume_here(proof)
+        context.set_trailing_metadata(self.proofs.nonce_for(context))
+        return caller
+
+    def _by_token(
+        self, text: str, certificate: PeerCertificate | None, proof: DpopProof | None, *, may_wait: bool
+    ) -> Caller:
         answer = self._verifier.verify(
             VerifyRequest(
-                token=text, audiences=(self._audience,), certificate_sha256=shown, may_wait=may_wait
+                token=text,
+                audiences=(self._audience,),
+                certificate_sha256=certificate.sha256 if certificate is not None else b"",
+                key_sha256=proof.key_sha256 if proof is not None else b"",
+                may_wait=may_wait,
             )
         )
         if isinstance(answer, Rejected):

@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.domain import errors
+from identity_service.grpc_api.proofs import NONCE
 from identity_service.transport.request_ids import REQUEST_ID, new_request_id
 
 DOMAIN: Final = "identityapi.v1"
@@ -55,7 +56,8 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
     """Return the status of an error; without a request id it gets a new one.
 
     Its details always have an ErrorInfo with the reason and the request id; also a BadRequest for an invalid
-    request, and a RetryInfo for RESOURCE_EXHAUSTED and UNAVAILABLE.
+    request, and a RetryInfo for RESOURCE_EXHAUSTED and UNAVAILABLE. Trailing metadata has the nonce that a
+    DPoP proof needs.
     """
     request_id = request_id or new_request_id()
     code = status_code(error)
@@ -83,6 +85,7 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
         trailing_metadata=(
             ("grpc-status-details-bin", status.SerializeToString()),
             (REQUEST_ID, request_id),
+            *(((NONCE, error.nonce),) if isinstance(error, errors.DpopNonceRequiredError) else ()),
         ),
     )
 

@@ -55,7 +55,7 @@ class IdentityServicer:
 
     def issue(self, request: pb.IssueRequest, call: Call) -> pb.IssueResponse:
         """Issue tokens for a credential."""
-        tokens = self._issuer.issue(convert.to_issue(request, call.origin))
+        tokens = self._issuer.issue(convert.to_issue(request, call.origin_with_proof))
         return pb.IssueResponse(token_set=from_token_set(tokens))
 
     def recall_verify(self, data: bytes) -> bytes | None:
@@ -147,7 +147,7 @@ class IdentityServicer:
 
     def refresh(self, request: pb.RefreshRequest, call: Call) -> pb.RefreshResponse:
         """Exchange a refresh token for new tokens of its session."""
-        tokens = self._refresher.refresh(convert.to_refresh(request, call.origin))
+        tokens = self._refresher.refresh(convert.to_refresh(request, call.origin_with_proof))
         return pb.RefreshResponse(token_set=from_token_set(tokens))
 
     def revoke(self, request: pb.RevokeRequest, call: Call) -> pb.RevokeResponse:

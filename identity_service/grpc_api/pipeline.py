@@ -130,12 +130,12 @@ class Pipeline:
                 structlog.contextvars.bind_contextvars(request_id=id_)
             try:
                 request, caller = self._admit(method, spec, data, context)
-                call = self._call(context, id_, caller)
+                call = self._call(method, context, id_, caller)
                 response: bytes = serve(request, call).SerializeToString()
             except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error, id_, started)
             if not quiet:
-                context.set_trailing_metadata(((REQUEST_ID, id_),))
+                context.set_trailing_metadata(((REQUEST_ID, id_), *call.proofs.nonce_for(context)))
                 self._log_call(method, "OK", id_, started)
             return response
 
@@ -147,7 +147,7 @@ class Pipeline:
             try:
                 request, caller = self._admit(method, spec, data, context)
                 self._count_stream(spec.rule, context)
-                spec.open(request, self._call(context, id_, caller), stream)
+                spec.open(request, self._call(method, context, id_, caller), stream)
             except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error, id_)
 
@@ -175,8 +175,15 @@ class Pipeline:
 
         return open_
 
-    def _call(self, context: Context, id_: str, caller: Caller | None) -> Call:
-        return Call(context=context, request_id=id_, caller=caller, peers=self._limits.peers)
+    def _call(self, method: str, context: Context, id_: str, caller: Caller | None) -> Call:
+        return Call(
+            context=context,
+            method=method,
+            request_id=id_,
+            caller=caller,
+            peers=self._limits.peers,
+            proofs=self._gate.proofs,
+        )
 
     def _count_stream(self, rule: Rule, context: Context) -> None:
         """Count an open stream until it ends. Raises ServerBusyError if the limit is reached."""

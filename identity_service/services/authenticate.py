@@ -238,16 +238,21 @@ class Authenticator:
 
 
 def bind(
-    client: Client, credential: ClientCredential | Password, certificate: PeerCertificate | None
+    client: Client,
+    credential: ClientCredential | Password,
+    certificate: PeerCertificate | None,
+    key_sha256: bytes | None,
 ) -> bytes | None:
-    """Return the SHA-256 of the certificate that new tokens are bound to; None = they are not bound.
+    """Return the SHA-256 of the certificate that new tokens are bound to; None = they are not bound to one.
 
-    Tokens are bound (RFC 8705 section 3) if the client requires it, or if the certificate was its credential.
-    Any certificate that an accepted client CA has signed will do: the binding proves that later calls come
-    from the holder of the same certificate, not which client that is. Raises BindingRequiredError if tokens
-    must be bound and the connection has no certificate.
+    Tokens are bound (RFC 8705 section 3) if the certificate was the credential, or if the client requires a
+    binding and they are not bound to a key (`key_sha256`, RFC 9449). Any certificate that an accepted client
+    CA has signed will do: the binding proves that later calls come from the holder of the same certificate,
+    not which client that is. Raises BindingRequiredError if tokens must be bound and the connection has no
+    certificate.
     """
-    if not (client.require_binding or isinstance(credential, ClientCertificate)):
+    required = client.require_binding and key_sha256 is None
+    if not (required or isinstance(credential, ClientCertificate)):
         return None
     if certificate is None:
         raise BindingRequiredError
@@ -255,17 +260,22 @@ def bind(
 
 
 def rebind(
-    session: Session, client: Client, credential: ClientCredential | None, certificate: PeerCertificate | None
+    session: Session,
+    client: Client,
+    credential: ClientCredential | None,
+    certificate: PeerCertificate | None,
+    key_sha256: bytes | None,
 ) -> bytes | None:
     """Return the SHA-256 of the certificate that the next access token of a session is bound to, or None.
 
     It is the certificate of the session, or another one if the client has just authenticated with it, since
-    certificates are renewed more often than users sign in (RFC 8705 section 7.1).
+    certificates are renewed more often than users sign in (RFC 8705 section 7.1). If the session has none, a
+    binding to a key (`key_sha256`, RFC 9449) is enough for a client that requires one.
 
     Raises BindingRequiredError if the connection has no such certificate.
     """
     bound = session.certificate_sha256
-    if bound is None and not client.require_binding:
+    if bound is None and (key_sha256 is not None or not client.require_binding):
         return None
     if certificate is not None and (isinstance(credential, ClientCertificate) or certificate.sha256 == bound):
         return certificate.sha256

@@ -71,6 +71,16 @@ class DpopProofs:
         )
         return proof
 
+    def bind(self, proof: DpopProof | None) -> bytes | None:
+        """Consume the proof of a request for tokens; return the thumbprint that they are bound to.
+
+        None = the request has no proof, and its tokens are bound to no key. Raises the errors of `consume`.
+        """
+        if proof is None:
+            return None
+        self.consume(proof)
+        return proof.key_sha256
+
     def consume(self, proof: DpopProof) -> None:
         """Mark a proof as used, in the store: for Issue and Refresh, where no process accepts it again.
 
@@ -92,6 +102,13 @@ class DpopProofs:
         """
         if not self._window.add(sha256(proof.key_sha256 + proof.token_id.encode()).digest()[:16]):
             raise DpopProofRefusedError(_USED)
+
+    def next_nonce(self) -> str | None:
+        """Return the nonce that the next proof of a client must have; None if proofs need none.
+
+        Raises NoSigningKeyError.
+        """
+        return self.nonce() if self._require_nonce else None
 
     def nonce(self) -> str:
         """Return the current nonce, which is the same in every process. Raises NoSigningKeyError."""

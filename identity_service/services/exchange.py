@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.dpop import DpopProof
 from identity_service.domain.errors import SubjectTokenRefusedError
 from identity_service.domain.exchange import ExchangeCase, decide_exchange
 from identity_service.domain.grants import GrantRequest, LifetimeBounds
@@ -19,8 +20,9 @@ from identity_service.domain.ports import AuditTrail, Clock
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import AccessToken, Rejected, TokenEncryption
 from identity_service.services.authenticate import Authenticator, ClientCredential, bind
+from identity_service.services.dpop import DpopProofs
 from identity_service.services.token_maker import Recipients, TokenMaker, TokenSet
-from identity_service.services.verify import Verifier, VerifyRequest
+from identity_service.services.verify import Verifier, VerifyRequest, check_binding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class Exchanger:
         verifier: Verifier[Any],
         maker: TokenMaker,
         recipients: Recipients,
+        proofs: DpopProofs,
         clock: Clock,
         audit: AuditTrail,
         lifetimes: LifetimeBounds,
@@ -50,6 +53,7 @@ class Exchanger:
         self._verifier = verifier
         self._maker = maker
         self._recipients = recipients
+        self._proofs = proofs
         self._clock = clock
         self._audit = audit
         self._lifetimes = lifetimes
@@ -60,6 +64,7 @@ class Exchanger:
         credential: ClientCredential,
         wanted: GrantRequest,
         origin: Origin,
+        proof: DpopProof | None,
         *,
         claims: Mapping[str, object],
         may_act: PrincipalId | None,
@@ -67,18 +72,22 @@ class Exchanger:
     ) -> TokenSet:
         """Authenticate the client, verify the tokens, and return an access token for the subject.
 
+        The new token is bound to the key of `proof`, which was checked; None = the request has no proof.
+
         Raises:
             SubjectTokenRefusedError: one of the tokens does not verify.
-            BindingRequiredError: the token must be bound, and the connection has no certificate.
+            BindingRequiredError: the token must be bound, and the request has neither a certificate nor a
+                proof.
             EncryptionNotPossibleError: the audience has no encryption key.
 
         Also raises the errors of `Authenticator.client`, `Verifier.verify` and `decide_exchange`.
         """
         proven = self._authenticator.client(credential, origin)
-        subject = self._verified("subject_token", request.subject_token, origin)
+        subject = self._verified("subject_token", request.subject_token, origin, proof)
         actor = None
         if request.actor_token is not None:
-            actor = self._verified("actor_token", request.actor_token, origin)
+            actor = self._verified("actor_token", request.actor_token, origin, proof)
+        key_sha256 = self._proofs.bind(proof)
         case = ExchangeCase(
             subject_token=subject,
             actor_token=actor,
@@ -90,13 +99,14 @@ class Exchanger:
         if subject.expire_time <= issue_time:  # it verifies within the leeway only; no lifetime is left
             raise SubjectTokenRefusedError("subject_token", "EXPIRED")
         exchanged = decide_exchange(case, wanted, self._lifetimes, issue_time, claims=claims, may_act=may_act)
-        bound = bind(proven.client, credential, origin.certificate)
+        bound = bind(proven.client, credential, origin.certificate, key_sha256)
         tokens = self._maker.for_exchange(
             subject,
             exchanged,
             proven.client.client_id,
             issue_time=issue_time,
             certificate_sha256=bound,
+            key_sha256=key_sha256,
             recipient=self._recipients.find(encryption, exchanged.audiences),
         )
         self._audit.record(
@@ -113,10 +123,15 @@ class Exchanger:
         )
         return tokens
 
-    def _verified(self, field: str, token: Secret, origin: Origin) -> AccessToken:
-        shown = origin.certificate.sha256 if origin.certificate is not None else b""
-        request = VerifyRequest(token=token.reveal(), any_audience=True, certificate_sha256=shown)
+    def _verified(self, field: str, token: Secret, origin: Origin, proof: DpopProof | None) -> AccessToken:
+        request = VerifyRequest(token=token.reveal(), any_audience=True, any_holder=True)
         answer = self._verifier.verify(request)
         if isinstance(answer, Rejected):
             raise SubjectTokenRefusedError(field, answer.reason)
-        return answer.token
+        found = answer.token
+        certificate = origin.certificate.sha256 if origin.certificate is not None else b""
+        # If this token is bound to no key, the proof is for the new token alone.
+        key = proof.key_sha256 if proof is not None and found.key_sha256 is not None else b""
+        if mismatch := check_binding(found, certificate, key):
+            raise SubjectTokenRefusedError(field, mismatch.reason)
+        return found

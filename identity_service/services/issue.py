@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from identity_service.domain.audit import AuditEvent, AuditType
-from identity_service.domain.errors import PermissionDeniedError, TooManyAttemptsError, UnauthenticatedError
+from identity_service.domain.dpop import DpopProof
+from identity_service.domain.errors import (
+    DpopNonceRequiredError,
+    PermissionDeniedError,
+    TooManyAttemptsError,
+    UnauthenticatedError,
+)
 from identity_service.domain.grants import (
     GrantRequest,
     check_names,
@@ -25,6 +31,7 @@ from identity_service.domain.store import SessionStore
 from identity_service.domain.tokens import TokenEncryption
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential, Password, bind
+from identity_service.services.dpop import DpopProofs
 from identity_service.services.exchange import Exchanger, ExchangeRequest
 from identity_service.services.keyring import KeyRing
 from identity_service.services.token_maker import IssueConfig, Recipients, TokenMaker, TokenSet
@@ -58,6 +65,7 @@ class Issuer:
         audit: AuditTrail,
         exchanger: Exchanger,
         recipients: Recipients,
+        proofs: DpopProofs,
         config: IssueConfig,
     ) -> None:
         self._authenticator = authenticator
@@ -68,16 +76,18 @@ class Issuer:
         self._audit = audit
         self._exchanger = exchanger
         self._recipients = recipients
+        self._proofs = proofs
         self._config = config
 
     def issue(self, request: IssueRequest) -> TokenSet:
-        """Exchange a credential for tokens.
+        """Exchange a credential for tokens; they are bound to the key of the request's DPoP proof, if any.
 
         Raises:
             InvalidRequestError: an audience or scope is malformed, or the lifetime is out of bounds.
+            DpopProofRefusedError, DpopNonceRequiredError: the DPoP proof is not accepted.
             CredentialRefusedError: the credential does not prove a principal.
-            BindingRequiredError: the client's tokens must be bound to a certificate, and the connection has
-                none.
+            BindingRequiredError: the client's tokens must be bound, and the request has neither a certificate
+                nor a DPoP proof.
             PermissionDeniedError: the request asks for more than the principal is allowed.
             TooManyAttemptsError: earlier attempts failed, and the pause after them is not over.
             EncryptionNotPossibleError: the audience has no encryption key.
@@ -87,32 +97,40 @@ class Issuer:
         check_names(request.grant, self._config.known_scopes)
         try:
             return self._issue(request)
+        except DpopNonceRequiredError:
+            raise  # a step of the protocol, not a refusal
         except (UnauthenticatedError, PermissionDeniedError, TooManyAttemptsError) as error:
             record_refusal(self._audit, AuditType.ISSUE_REFUSED, error, request.origin)
             raise
 
     def _issue(self, request: IssueRequest) -> TokenSet:
+        presented = request.origin.proof
+        proof = self._proofs.check(presented) if presented is not None else None
         match request.credential:
             case Password() as credential:
-                return self._for_user(request, credential)
+                return self._for_user(request, credential, proof)
             case credential if request.exchange is not None:
                 return self._exchanger.exchange(
                     request.exchange,
                     credential,
                     request.grant,
                     request.origin,
+                    proof,
                     claims=request.claims,
                     may_act=request.may_act,
                     encryption=request.encryption,
                 )
             case credential:
-                return self._for_client(request, credential)
+                return self._for_client(request, credential, proof)
 
-    def _for_client(self, request: IssueRequest, credential: ClientCredential) -> TokenSet:
+    def _for_client(
+        self, request: IssueRequest, credential: ClientCredential, proof: DpopProof | None
+    ) -> TokenSet:
         proven = self._authenticator.client(credential, request.origin)
+        key_sha256 = self._proofs.bind(proof)
         require_grant(proven.client, Grant.CLIENT_CREDENTIALS)
         granted = decide_grant(client_entitlement(proven.client), request.grant, self._config.lifetimes)
-        bound = bind(proven.client, credential, request.origin.certificate)
+        bound = bind(proven.client, credential, request.origin.certificate, key_sha256)
         tokens = self._maker.for_client(
             proven.client.client_id,
             subject=proven.subject,
@@ -121,6 +139,7 @@ class Issuer:
             lifetime=granted.lifetime,
             generations=proven.generations,
             certificate_sha256=bound,
+            key_sha256=key_sha256,
             claims=request.claims,
             may_act=request.may_act,
             recipient=self._recipients.find(request.encryption, granted.audiences),
@@ -137,8 +156,9 @@ class Issuer:
         )
         return tokens
 
-    def _for_user(self, request: IssueRequest, credential: Password) -> TokenSet:
+    def _for_user(self, request: IssueRequest, credential: Password, proof: DpopProof | None) -> TokenSet:
         proven = self._authenticator.user(credential, request.origin)
+        key_sha256 = self._proofs.bind(proof)
         granted = decide_grant(
             user_entitlement(proven.client, proven.user), request.grant, self._config.lifetimes
         )
@@ -157,12 +177,18 @@ class Issuer:
             device=request.device,
             peer=request.origin.peer,
             may_act=request.may_act,
-            certificate_sha256=bind(proven.client, credential, request.origin.certificate),
+            certificate_sha256=bind(proven.client, credential, request.origin.certificate, key_sha256),
+            # A client with a credential proves by it that the refresh token is its own (RFC 9449 section 5).
+            key_sha256=key_sha256 if proven.client.is_public else None,
             encryption=request.encryption,
             key_id=self._keys.current_refresh_key(),
         )
         tokens = self._maker.for_session(
-            session, audiences=granted.audiences, scopes=granted.scopes, recipient=recipient
+            session,
+            audiences=granted.audiences,
+            scopes=granted.scopes,
+            key_sha256=key_sha256,
+            recipient=recipient,
         )
         event = AuditEvent.of(
             AuditType.SESSION_STARTED,

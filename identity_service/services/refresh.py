@@ -5,6 +5,7 @@ another call was faster, it begins again. Of any number of concurrent calls with
 one rotates the session, and all of them get the same successor.
 """
 
+import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -12,8 +13,11 @@ from typing import Final, assert_never
 
 from identity_service.domain import refresh_tokens
 from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
+from identity_service.domain.dpop import DpopProof
 from identity_service.domain.errors import (
     CredentialRefusedError,
+    DpopNonceRequiredError,
+    DpopProofRefusedError,
     PermissionDeniedError,
     RefreshTokenReusedError,
     RefreshTokenSupersededError,
@@ -43,6 +47,7 @@ from identity_service.domain.sessions import (
 from identity_service.domain.store import SessionStore
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential, rebind
+from identity_service.services.dpop import DpopProofs
 from identity_service.services.keyring import KeyRing
 from identity_service.services.live_sessions import require_live, still_granted
 from identity_service.services.revoke import Revoker
@@ -79,6 +84,7 @@ class Refresher:
         maker: TokenMaker,
         recipients: Recipients,
         revoker: Revoker,
+        proofs: DpopProofs,
         audit: AuditTrail,
         *,
         grace: timedelta,
@@ -96,6 +102,7 @@ class Refresher:
         self._maker = maker
         self._recipients = recipients
         self._revoker = revoker
+        self._proofs = proofs
         self._audit = audit
         self._grace = grace
         self._known_scopes = known_scopes
@@ -105,8 +112,9 @@ class Refresher:
 
         Raises:
             RefreshTokenInvalidError, RefreshTokenSupersededError, RefreshTokenReusedError,
-            SessionEndedError, CredentialRefusedError, BindingRequiredError: the token, the client's
-                credential or the connection's certificate is refused.
+            SessionEndedError, CredentialRefusedError, BindingRequiredError, DpopProofRefusedError,
+            DpopNonceRequiredError: the token, the client's credential, the connection's certificate or the
+                DPoP proof is refused.
             EncryptionNotPossibleError: the audience has no encryption key any more.
             PermissionDeniedError: the request asks for more than the session has.
             TooManyAttemptsError: the session is refreshed too often.
@@ -119,11 +127,15 @@ class Refresher:
             return self._refresh(request)
         except RefreshTokenReusedError:
             raise  # it has an audit event of its own
+        except DpopNonceRequiredError:
+            raise  # a step of the protocol, not a refusal
         except (UnauthenticatedError, PermissionDeniedError, TooManyAttemptsError) as error:
             record_refusal(self._audit, AuditType.REFRESH_REFUSED, error, request.origin)
             raise
 
     def _refresh(self, request: RefreshRequest) -> TokenSet:
+        presented = request.origin.proof
+        proof = self._proofs.check(presented) if presented is not None else None
         token = refresh_tokens.read(request.refresh_token.reveal(), self._keys.refresh_key)
         proven: PrincipalId | None = None
         for _ in range(_TRIES):
@@ -131,9 +143,11 @@ class Refresher:
             if state is None:
                 raise SessionEndedError
             client, user = require_live(state, self._replica.revocations)
-            if proven is None:  # only once: an assertion is single-use (RFC 7523)
+            if proven is None:  # only once: an assertion (RFC 7523) and a DPoP proof are single-use
                 proven = self._authenticate(client, request)
-            bound = rebind(state.session, client, request.client, request.origin.certificate)
+                _require_key(state.session, proof)
+                key_sha256 = self._proofs.bind(proof)
+            bound = rebind(state.session, client, request.client, request.origin.certificate, key_sha256)
             decision = self._decide(state, token)
             if isinstance(decision, Reused):
                 self._on_reuse(state.session, client, request.origin)
@@ -146,7 +160,7 @@ class Refresher:
             if self._settle(decision, state.version, request.origin):
                 session = replace(decision.session, certificate_sha256=bound)
                 return self._maker.for_session(
-                    session, audiences=audiences, scopes=scopes, recipient=recipient
+                    session, audiences=audiences, scopes=scopes, key_sha256=key_sha256, recipient=recipient
                 )
         raise ServerBusyError("too many calls refresh this session at once; try again")
 
@@ -219,3 +233,11 @@ class Refresher:
             self._audit.record(event)
         else:
             self._revoker.end_session(session.session_id, event)
+
+
+def _require_key(session: Session, proof: DpopProof | None) -> None:
+    """Raise DpopProofRefusedError unless the proof is by the key of the session, if it has one."""
+    bound = session.key_sha256
+    if bound is None or (proof is not None and hmac.compare_digest(proof.key_sha256, bound)):
+        return
+    raise DpopProofRefusedError("a refresh of this session needs one by the key of its sign-in")

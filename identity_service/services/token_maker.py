@@ -135,8 +135,8 @@ class TokenMaker:
         lifetime: timedelta,
         generations: Mapping[PrincipalId, Generation],
         claims: Mapping[str, object],
-        certificate_sha256: bytes | None = None,
-        key_sha256: bytes | None = None,
+        certificate_sha256: bytes | None,
+        key_sha256: bytes | None,
         may_act: PrincipalId | None = None,
         recipient: Recipient | None = None,
     ) -> TokenSet:
@@ -169,7 +169,7 @@ class TokenMaker:
         *,
         issue_time: datetime,
         certificate_sha256: bytes | None,
-        key_sha256: bytes | None = None,
+        key_sha256: bytes | None,
         recipient: Recipient | None = None,
     ) -> TokenSet:
         """Return an access token with the subject, session and sign-in time of `subject_token`."""
@@ -201,9 +201,10 @@ class TokenMaker:
         *,
         audiences: tuple[str, ...],
         scopes: tuple[str, ...],
+        key_sha256: bytes | None,
         recipient: Recipient | None = None,
     ) -> TokenSet:
-        """Return an access token of the session and its latest refresh token.
+        """Return an access token of the session, bound to this key, and the session's latest refresh token.
 
         Raises NoSigningKeyError if the store has lost the session's refresh key or the signing key.
         """
@@ -226,7 +227,7 @@ class TokenMaker:
                 may_act=Actor(subject=session.may_act) if session.may_act is not None else None,
                 generations=session.generations,
                 certificate_sha256=session.certificate_sha256,
-                key_sha256=session.key_sha256,
+                key_sha256=key_sha256,
                 claims=session.claims,
             ),
             recipient,

@@ -29,7 +29,7 @@ _TOKEN_BYTES: Final = 3000
 
 
 class StoreReadRequiredError(Exception):
-    """The answer needs a read of the store, and the request does not allow waiting for it."""
+    """The answer needs a read of the store, or other work for a thread, and the request does not wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

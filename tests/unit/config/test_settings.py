@@ -422,3 +422,36 @@ def test_trusted_proxies_may_be_addresses_and_networks() -> None:
     settings = load_settings(environ={"IDENTITY_TRUSTED_PROXIES": "10.0.0.1, 2001:db8::/32"}).settings
 
     assert settings.trusted_proxies == ("10.0.0.1", "2001:db8::/32")
+
+
+@pytest.mark.parametrize("authority", ["id.example", "id.example:8443", "[2001:db8::1]:443", "10.0.0.1:1"])
+def test_an_authority_is_a_host_with_or_without_a_port(authority: str) -> None:
+    settings = load_settings({"dpop_authorities": authority}, environ={}).settings
+
+    assert settings.proof_authorities == (authority,)
+
+
+@pytest.mark.parametrize(
+    "authority",
+    [
+        *("https://id.example", "id.example/path", "user@id.example", "id.example?x", "%41"),
+        *("id.example:port", "id.example:99999", ":443", "[x"),
+    ],
+)
+def test_a_text_that_is_no_authority_is_refused(authority: str) -> None:
+    assert "dpop_authorities" in refused(dpop_authorities=authority)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "authorities"),
+    [
+        ("https://id.example:8443/tenant", ("id.example:8443",)),
+        ("http://127.0.0.1:8080", ()),
+        ("identity-service", ()),
+        ("https://", ()),
+    ],
+)
+def test_dpop_proofs_name_the_authority_of_the_issuer_by_default(
+    issuer: str, authorities: tuple[str, ...]
+) -> None:
+    assert load_settings({"issuer": issuer}, environ={}).settings.proof_authorities == authorities

@@ -15,6 +15,7 @@ from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.claims import to_claims
 from identity_service.grpc_api.method_spec import MAX_REQUEST_BYTES, Pool, Rule, Unary
 from identity_service.grpc_api.pipeline import Pipeline
+from identity_service.grpc_api.proofs import CallProofs
 from identity_service.grpc_api.threads import Pools
 from identity_service.transport.limits import Limits, LimitsConfig
 from identityapi.v1 import identity_service_pb2 as pb
@@ -41,6 +42,8 @@ def parsed() -> list[bytes]:
 
 class RefusingGate:
     """Refuses every caller of a method that is not open."""
+
+    proofs = CallProofs((), lambda: None)
 
     def applies(self, rule: Rule, request: object) -> bool:
         return rule.access is not Access.OPEN
