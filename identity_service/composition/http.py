@@ -67,9 +67,14 @@ def oauth_endpoints(settings: Settings, use: UseCases, replica: ReplicaView) -> 
             authenticator=use.authenticator,
             verifier=use.verifier,
             replica=replica,
+            dpop=use.proofs,
             audit=use.trail,
         ),
-        OAuthConfig(issuer=settings.issuer, service_audience=settings.service_audience),
+        OAuthConfig(
+            issuer=settings.issuer,
+            service_audience=settings.service_audience,
+            dpop_authorities=settings.dpop_authorities,
+        ),
     )
 
 

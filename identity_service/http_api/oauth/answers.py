@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from identity_service.domain.tokens import AccessToken
 from identity_service.http_api.messages import HttpResponse
-from identity_service.http_api.oauth.errors import OAuthError
+from identity_service.http_api.oauth.errors import DPOP_NONCE, OAuthError
 from identity_service.jose.access_tokens import to_claims
 from identity_service.services.introspect import LiveRefreshToken
 from identity_service.services.token_maker import TokenSet
@@ -51,6 +52,13 @@ def token_response(tokens: TokenSet, issued_token_type: str | None = None) -> Ht
     if issued_token_type is not None:
         content["issued_token_type"] = issued_token_type
     return json_response(content)
+
+
+def with_nonce(response: HttpResponse, nonce: str | None) -> HttpResponse:
+    """Return the response with the nonce that the client's next DPoP proof must have, if there is one."""
+    if nonce is None:
+        return response
+    return replace(response, headers=(*response.headers, (DPOP_NONCE, nonce)))
 
 
 def inactive_response() -> HttpResponse:

@@ -3,15 +3,18 @@
 from typing import Any
 
 from identity_service.domain.audit import AuditType
+from identity_service.domain.dpop import DpopProof
 from identity_service.domain.errors import (
     CallerScopeMissingError,
     CallerUnauthenticatedError,
     CredentialRefusedError,
+    DpopNonceRequiredError,
+    DpopProofRefusedError,
     TooManyAttemptsError,
 )
 from identity_service.domain.grants import SCOPE_VERIFY
 from identity_service.domain.ports import AuditTrail, ReplicaView
-from identity_service.domain.tokens import Rejected
+from identity_service.domain.tokens import Rejected, TokenType
 from identity_service.http_api.messages import HttpRequest
 from identity_service.http_api.oauth.clients import ClientOfRequest, PublicClient
 from identity_service.http_api.oauth.errors import (
@@ -19,10 +22,13 @@ from identity_service.http_api.oauth.errors import (
     insufficient_scope,
     invalid_client,
     invalid_token,
+    proof_refused,
 )
+from identity_service.http_api.oauth.proofs import RequestProofs
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator
 from identity_service.services.client_proofs import AuthenticatedClient
+from identity_service.services.dpop import DpopProofs
 from identity_service.services.verify import Verifier, VerifyRequest
 
 
@@ -34,6 +40,7 @@ class Callers:
         authenticator: Authenticator,
         verifier: Verifier[Any],
         replica: ReplicaView,
+        dpop: DpopProofs,
         audit: AuditTrail,
         *,
         audience: str,
@@ -42,6 +49,7 @@ class Callers:
         self._authenticator = authenticator
         self._verifier = verifier
         self._replica = replica
+        self._dpop = dpop
         self._audit = audit
         self._audience = audience
 
@@ -73,24 +81,42 @@ class Callers:
             record_refusal(self._audit, AuditType.CALL_REFUSED, error, request.origin, target=request.path)
             raise error
 
-    def verifying_token(self, token: str, request: HttpRequest) -> None:
+    def verifying_bound_token(self, token: str, proofs: RequestProofs, request: HttpRequest) -> None:
+        """Require an access token as `verifying_token` does, with a proof by its key (RFC 9449).
+
+        Raises OAuthError, ServerBusyError, UnavailableError.
+        """
+        try:
+            proof = self._dpop.check(proofs.required(request), access_token=token)
+            self.verifying_token(token, request, proof)
+            self._dpop.consume_here(proof)
+        except DpopNonceRequiredError as error:
+            raise proof_refused(error) from error
+        except DpopProofRefusedError as error:
+            record_refusal(self._audit, AuditType.CALL_REFUSED, error, request.origin, target=request.path)
+            raise proof_refused(error) from error
+
+    def verifying_token(self, token: str, request: HttpRequest, proof: DpopProof | None = None) -> None:
         """Require an access token for this service with the scope identity.verify (RFC 6750).
 
+        `proof` is the proof that came with it, which was checked; None = the token came as a bearer token.
         Raises OAuthError, UnavailableError.
         """
+        scheme = TokenType.BEARER if proof is None else TokenType.DPOP
         certificate = request.origin.certificate
         answer = self._verifier.verify(
             VerifyRequest(
                 token=token,
                 audiences=(self._audience,),
                 certificate_sha256=certificate.sha256 if certificate is not None else b"",
+                key_sha256=proof.key_sha256 if proof is not None else b"",
             )
         )
         if isinstance(answer, Rejected):
             refused = CallerUnauthenticatedError(f"the caller's token was rejected: {answer.reason}")
             record_refusal(self._audit, AuditType.CALL_REFUSED, refused, request.origin, target=request.path)
-            raise invalid_token(str(refused))
+            raise invalid_token(str(refused), scheme)
         if SCOPE_VERIFY not in answer.scopes:
             missing = CallerScopeMissingError(f"the caller lacks the scope {SCOPE_VERIFY}")
             record_refusal(self._audit, AuditType.CALL_REFUSED, missing, request.origin, target=request.path)
-            raise insufficient_scope()
+            raise insufficient_scope(scheme)

@@ -15,9 +15,11 @@ from identity_service.http_api.oauth.callers import Callers
 from identity_service.http_api.oauth.errors import SERVER_ERROR, OAuthError, from_error, invalid_request
 from identity_service.http_api.oauth.forms import Form, check_media_type, parse_form
 from identity_service.http_api.oauth.introspection import IntrospectionEndpoint
+from identity_service.http_api.oauth.proofs import RequestProofs
 from identity_service.http_api.oauth.revocation import RevocationEndpoint
 from identity_service.http_api.oauth.token import TokenEndpoint
 from identity_service.services.authenticate import Authenticator
+from identity_service.services.dpop import DpopProofs
 from identity_service.services.introspect import Introspector
 from identity_service.services.issue import Issuer
 from identity_service.services.refresh import Refresher
@@ -36,6 +38,7 @@ class OAuthUseCases:
     authenticator: Authenticator
     verifier: Verifier[Any]
     replica: ReplicaView
+    dpop: DpopProofs
     audit: AuditTrail
 
 
@@ -47,6 +50,8 @@ class OAuthConfig:
     """The `iss` of this service, a URL; the URLs of the endpoints begin with it."""
     service_audience: str
     """The audience of access tokens for this service itself."""
+    dpop_authorities: tuple[str, ...] = ()
+    """Authorities beside that of `issuer` that DPoP proofs may name."""
 
 
 class OAuthEndpoints:
@@ -55,11 +60,24 @@ class OAuthEndpoints:
     def __init__(self, use: OAuthUseCases, config: OAuthConfig) -> None:
         url = paths.url_of(config.issuer, paths.TOKEN)
         callers = Callers(
-            use.authenticator, use.verifier, use.replica, use.audit, audience=config.service_audience
+            use.authenticator,
+            use.verifier,
+            use.replica,
+            use.dpop,
+            use.audit,
+            audience=config.service_audience,
         )
-        self._token = TokenEndpoint(use.issuer, use.refresher, callers, url=url)
+
+        def proofs(url: str) -> RequestProofs:
+            return RequestProofs(url, config.dpop_authorities, use.dpop.next_nonce)
+
+        self._token = TokenEndpoint(use.issuer, use.refresher, callers, proofs(url), url=url)
         self._introspection = IntrospectionEndpoint(
-            use.introspector, callers, issuer=config.issuer, token_endpoint=url
+            use.introspector,
+            callers,
+            proofs(paths.url_of(config.issuer, paths.INTROSPECT)),
+            issuer=config.issuer,
+            token_endpoint=url,
         )
         self._revocation = RevocationEndpoint(use.token_revoker, callers, use.audit, token_endpoint=url)
         self._log: Any = structlog.get_logger("identity.http")

@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 from identity_service.domain import errors
 from identity_service.domain.grants import SCOPE_VERIFY
+from identity_service.domain.tokens import TokenType
+from identity_service.jose.dpop import DPOP_ALGORITHMS
 
 REALM: Final = "identity-service"
 INVALID_REQUEST: Final = "invalid_request"
@@ -23,6 +25,11 @@ INVALID_TARGET: Final = "invalid_target"
 UNSUPPORTED_TOKEN_TYPE: Final = "unsupported_token_type"  # noqa: S105  # RFC 7009 section 2.2.1
 TEMPORARILY_UNAVAILABLE: Final = "temporarily_unavailable"
 SERVER_ERROR: Final = "server_error"
+INVALID_DPOP_PROOF: Final = "invalid_dpop_proof"
+USE_DPOP_NONCE: Final = "use_dpop_nonce"
+"""The error code of a DPoP proof without a current nonce (RFC 9449 section 8)."""
+DPOP_NONCE: Final = "DPoP-Nonce"
+"""The header with the nonce that the next proof must have."""
 
 _NOT_IN_DESCRIPTION: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 _BUSY: Final = "the service cannot answer now; try again"
@@ -66,6 +73,8 @@ ANSWER_OF: Final[dict[type[errors.IdentityError], _Answer]] = {
     errors.ExchangeNotAllowedError: _Answer(INVALID_REQUEST),
     # Not invalid_grant, after which a library drops a refresh token that is still good.
     errors.BindingRequiredError: _Answer(INVALID_REQUEST),
+    errors.DpopProofRefusedError: _Answer(INVALID_DPOP_PROOF),
+    errors.DpopNonceRequiredError: _Answer(USE_DPOP_NONCE),
     errors.PermissionDeniedError: _Answer(UNAUTHORIZED_CLIENT),
     errors.AudienceNotAllowedError: _Answer(INVALID_TARGET),
     errors.ScopeNotAllowedError: _Answer(INVALID_SCOPE),
@@ -92,17 +101,24 @@ def invalid_client(description: str = "the client authentication was refused") -
     return OAuthError(INVALID_CLIENT, description, status=401, headers=_challenge(f'Basic realm="{REALM}"'))
 
 
-def invalid_token(description: str) -> OAuthError:
+def invalid_token(description: str, scheme: TokenType) -> OAuthError:
     """Return the error for a caller's access token that is not valid (RFC 6750 section 3.1)."""
-    challenge = f'Bearer realm="{REALM}", error="invalid_token"'
-    return OAuthError("invalid_token", description, status=401, headers=_challenge(challenge))
+    headers = _token_challenge(scheme, 'error="invalid_token"')
+    return OAuthError("invalid_token", description, status=401, headers=headers)
 
 
-def insufficient_scope() -> OAuthError:
+def insufficient_scope(scheme: TokenType) -> OAuthError:
     """Return the error for a caller's access token without identity.verify (RFC 6750 section 3.1)."""
-    challenge = f'Bearer realm="{REALM}", error="insufficient_scope", scope="{SCOPE_VERIFY}"'
+    headers = _token_challenge(scheme, f'error="insufficient_scope", scope="{SCOPE_VERIFY}"')
     description = f"the token lacks the scope {SCOPE_VERIFY}"
-    return OAuthError("insufficient_scope", description, status=403, headers=_challenge(challenge))
+    return OAuthError("insufficient_scope", description, status=403, headers=headers)
+
+
+def proof_refused(error: errors.DpopProofRefusedError | errors.DpopNonceRequiredError) -> OAuthError:
+    """Return the error for the proof that came with a caller's access token (RFC 9449 section 7.1)."""
+    found = from_error(error)
+    headers = (*_token_challenge(TokenType.DPOP, f'error="{found.code}"'), *found.headers)
+    return OAuthError(found.code, found.description, status=401, headers=headers)
 
 
 def from_error(error: Exception, *, refused: str = INVALID_CLIENT) -> OAuthError:
@@ -119,7 +135,7 @@ def from_error(error: Exception, *, refused: str = INVALID_CLIENT) -> OAuthError
         if kind in ANSWER_OF:
             code, status, description = ANSWER_OF[kind]
             text = str(error) if description is None else description
-            return OAuthError(code, text, status=status, headers=_retry_after(error))
+            return OAuthError(code, text, status=status, headers=_headers(error))
     return OAuthError(SERVER_ERROR, status=500)
 
 
@@ -134,10 +150,18 @@ def _from_invalid(error: errors.InvalidRequestError) -> OAuthError:
     )
 
 
-def _retry_after(error: Exception) -> tuple[tuple[str, str], ...]:
+def _headers(error: Exception) -> tuple[tuple[str, str], ...]:
     if isinstance(error, errors.ExhaustedError | errors.UnavailableError):
         return (("Retry-After", str(max(1, math.ceil(error.retry_after)))),)
+    if isinstance(error, errors.DpopNonceRequiredError):
+        return ((DPOP_NONCE, error.nonce),)
     return ()
+
+
+def _token_challenge(scheme: TokenType, error: str) -> tuple[tuple[str, str], ...]:
+    """Return the header for a caller with an access token, which was sent by this scheme."""
+    algorithms = f', algs="{" ".join(DPOP_ALGORITHMS)}"' if scheme is TokenType.DPOP else ""
+    return _challenge(f'{scheme} realm="{REALM}", {error}{algorithms}')
 
 
 def _challenge(value: str) -> tuple[tuple[str, str], ...]:

@@ -4,29 +4,39 @@ from typing import Final
 
 from identity_service.domain.refresh_tokens import PREFIX
 from identity_service.domain.secret import Secret
+from identity_service.domain.tokens import TokenType
 from identity_service.http_api.messages import HttpRequest, HttpResponse
 from identity_service.http_api.oauth.answers import (
     access_token_response,
     inactive_response,
     refresh_token_response,
+    with_nonce,
 )
 from identity_service.http_api.oauth.callers import Callers
 from identity_service.http_api.oauth.clients import read_client
 from identity_service.http_api.oauth.errors import invalid_request
 from identity_service.http_api.oauth.forms import Form
+from identity_service.http_api.oauth.proofs import RequestProofs
 from identity_service.services.introspect import Introspector
 
-_BEARER: Final = "bearer "
+_SCHEMES: Final = {"bearer": TokenType.BEARER, "dpop": TokenType.DPOP}
 
 
 class IntrospectionEndpoint:
     """The introspection endpoint, for callers that have the scope identity.verify."""
 
     def __init__(
-        self, introspector: Introspector, callers: Callers, *, issuer: str, token_endpoint: str
+        self,
+        introspector: Introspector,
+        callers: Callers,
+        proofs: RequestProofs,
+        *,
+        issuer: str,
+        token_endpoint: str,
     ) -> None:
         """Create the endpoint; `issuer` is the `iss` of this service."""
         self._introspector = introspector
+        self._proofs = proofs
         self._callers = callers
         self._issuer = issuer
         self._token_endpoint = token_endpoint
@@ -34,6 +44,9 @@ class IntrospectionEndpoint:
     def answer(self, request: HttpRequest, form: Form) -> HttpResponse:
         """Return the facts of a token, or only that it is not active. Raises OAuthError, IdentityError."""
         self._admit(request, form)
+        return with_nonce(self._introspect(form), self._proofs.nonce_for(request))
+
+    def _introspect(self, form: Form) -> HttpResponse:
         text = form.require("token")
         if not text.startswith(PREFIX):
             access_token = self._introspector.access_token(Secret(text))
@@ -50,10 +63,16 @@ class IntrospectionEndpoint:
     def _admit(self, request: HttpRequest, form: Form) -> None:
         """Require a caller that may verify tokens, by the credential of a client or an access token."""
         authorization = request.headers.get("authorization", ())
-        if len(authorization) != 1 or not authorization[0].lower().startswith(_BEARER):
+        name, _, token = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
+        scheme = _SCHEMES.get(name.lower())
+        if scheme is None:
             client = read_client(request.headers, form, token_endpoint=self._token_endpoint)
             self._callers.verifying_client(client, request)
             return
         if any(form.get(name) for name in ("client_secret", "client_assertion")):
             raise invalid_request("use one method of authentication only")
-        self._callers.verifying_token(authorization[0][len(_BEARER) :].strip(" "), request)
+        token = token.strip(" ")
+        if scheme is TokenType.BEARER:
+            self._callers.verifying_token(token, request)
+        else:
+            self._callers.verifying_bound_token(token, self._proofs, request)

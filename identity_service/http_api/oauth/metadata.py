@@ -11,6 +11,7 @@ from identity_service.domain.issuers import ISSUER_ALGORITHMS
 from identity_service.http_api import paths
 from identity_service.http_api.oauth import token
 from identity_service.http_api.oauth.clients import METHODS
+from identity_service.jose.dpop import DPOP_ALGORITHMS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,11 @@ def authorization_server_metadata(config: MetadataConfig) -> Mapping[str, object
         "grant_types_supported": _grants(config),
         "response_types_supported": [],
         "scopes_supported": sorted(config.scopes),
+        "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
     }
     methods = {
         "token": (*METHODS, *unauthenticated),
-        "introspection": (*METHODS, "Bearer"),
+        "introspection": (*METHODS, "Bearer", "DPoP"),
         "revocation": (*METHODS, *unauthenticated),
     }
     for endpoint, supported in methods.items():

@@ -1,6 +1,7 @@
 """The token endpoint: one function for each grant, from the parameters to the use case."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from identity_service.domain.audit import AuditType
@@ -10,7 +11,7 @@ from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS
 from identity_service.domain.visible import NO_CONTROLS, has_controls
 from identity_service.http_api.messages import HttpRequest, HttpResponse
-from identity_service.http_api.oauth.answers import token_response
+from identity_service.http_api.oauth.answers import token_response, with_nonce
 from identity_service.http_api.oauth.callers import Callers
 from identity_service.http_api.oauth.clients import ClientOfRequest, PublicClient, read_client
 from identity_service.http_api.oauth.errors import (
@@ -23,6 +24,7 @@ from identity_service.http_api.oauth.errors import (
     invalid_request,
 )
 from identity_service.http_api.oauth.forms import Form
+from identity_service.http_api.oauth.proofs import RequestProofs
 from identity_service.services.authenticate import ClientCredential, FederatedToken, Password
 from identity_service.services.exchange import ExchangeRequest
 from identity_service.services.issue import Issuer, IssueRequest
@@ -60,8 +62,11 @@ class _Grant(NamedTuple):
 class TokenEndpoint:
     """The token endpoint."""
 
-    def __init__(self, issuer: Issuer, refresher: Refresher, callers: Callers, *, url: str) -> None:
+    def __init__(
+        self, issuer: Issuer, refresher: Refresher, callers: Callers, proofs: RequestProofs, *, url: str
+    ) -> None:
         """Create the endpoint; `url` is its URL, which may be the audience of assertions."""
+        self._proofs = proofs
         self._issuer = issuer
         self._refresher = refresher
         self._callers = callers
@@ -83,7 +88,9 @@ class TokenEndpoint:
             )
         client = read_client(request.headers, form, token_endpoint=self._url)
         try:
-            return grant.serve(_Asked(request, form, client))
+            request = replace(request, origin=replace(request.origin, proof=self._proofs.shown(request)))
+            response = grant.serve(_Asked(request, form, client))
+            return with_nonce(response, self._proofs.nonce_for(request))
         except IdentityError as error:
             raise from_error(error, refused=grant.refused) from error
 

@@ -237,10 +237,10 @@ def basic(client_id: str, secret: str, *, encode: bool = True) -> str:
 
 
 @contextmanager
-def running() -> Iterator[Site]:
+def running(**changes: Any) -> Iterator[Site]:
     """The endpoints on an initialised store, with a client `gateway` that may verify tokens."""
     clock, event_log = FakeClock(), RecordingEventLog()
-    settings = Settings(issuer=ISSUER, master_key="a master key for tests, 32 characters or more")
+    settings = Settings(issuer=ISSUER, master_key="a master key for tests, 32 characters or more", **changes)
     store = SqliteStore.open(":memory:", clock=clock)
     administrator = store_administration(store.records, PlainHasher(), clock, settings.issuer_names)
     StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock).initialise()

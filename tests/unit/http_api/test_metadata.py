@@ -59,7 +59,7 @@ def test_a_document_names_the_methods_of_each_endpoint() -> None:
 
     assert document["token_endpoint_auth_methods_supported"] == [*ALWAYS, "none"]
     assert document["revocation_endpoint_auth_methods_supported"] == [*ALWAYS, "none"]
-    assert document["introspection_endpoint_auth_methods_supported"] == [*ALWAYS, "Bearer"]
+    assert document["introspection_endpoint_auth_methods_supported"] == [*ALWAYS, "Bearer", "DPoP"]
     for endpoint in ("token", "revocation", "introspection"):
         supported: Any = document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"]
         assert "ES256" in supported, "RFC 8414 demands it beside private_key_jwt"

@@ -1,0 +1,49 @@
+"""The header DPoP of requests (RFC 9449): which request shows a proof, and for which URIs it may be."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from identity_service.domain.dpop import PresentedProof, normalised_uri
+from identity_service.domain.errors import DpopProofRefusedError
+from identity_service.domain.secret import Secret
+from identity_service.http_api.messages import HttpRequest
+
+_HEADER: Final = "dpop"
+
+
+class RequestProofs:
+    """A reader of the proofs that requests to one endpoint show."""
+
+    def __init__(self, url: str, authorities: Sequence[str], next_nonce: Callable[[], str | None]) -> None:
+        """Read the proofs for an endpoint.
+
+        Args:
+            url: the URL of the endpoint, as the metadata names it.
+            authorities: further authorities under which clients reach the endpoint, as host or host:port.
+            next_nonce: returns the nonce that the next proof of a client must have; None = none.
+        """
+        path = urlsplit(url).path
+        uris = (url, *(f"https://{authority}{path}" for authority in authorities))
+        self._uris = tuple(normalised_uri(uri) for uri in uris)
+        self._next_nonce = next_nonce
+
+    def shown(self, request: HttpRequest) -> PresentedProof | None:
+        """Return the proof that a request shows, unverified; None = none. Raises DpopProofRefusedError."""
+        values = request.headers.get(_HEADER, ())
+        if not values:
+            return None
+        if len(values) != 1:
+            raise DpopProofRefusedError("a request has one proof, in one header DPoP")
+        return PresentedProof(jwt=Secret(values[0]), method=request.method, uris=self._uris)
+
+    def required(self, request: HttpRequest) -> PresentedProof:
+        """Return the proof that a request shows. Raises DpopProofRefusedError if it shows none."""
+        found = self.shown(request)
+        if found is None:
+            raise DpopProofRefusedError("the scheme DPoP needs one, in the header DPoP")
+        return found
+
+    def nonce_for(self, request: HttpRequest) -> str | None:
+        """Return the nonce that a successful answer to this request carries, or None."""
+        return self._next_nonce() if _HEADER in request.headers else None
