@@ -35,6 +35,8 @@ class Program:
     command: Sequence[str | Path]
     cwd: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    more: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What it is given beside the issuer and the credentials of every kind of client."""
 
     def run(self, provider: Provider, *flow: str) -> Any:
         """Return what a flow prints; it is given the issuer and the credentials of every kind of client."""
@@ -42,7 +44,7 @@ class Program:
             [*self.command, *flow],
             cwd=self.cwd,
             env=os.environ | self.environment,
-            input=_given(provider),
+            input=_given(provider, self.more),
             capture_output=True,
             text=True,
             timeout=4 * PATIENCE,
@@ -73,7 +75,7 @@ class Program:
                 return claims
 
             try:
-                to_program.write(_given(provider))
+                to_program.write(_given(provider, self.more))
                 yield verify
                 to_program.close()
                 assert process.wait(PATIENCE) == 0
@@ -81,7 +83,7 @@ class Program:
                 process.kill()
 
 
-def _given(provider: Provider) -> str:
+def _given(provider: Provider, more: Mapping[str, str]) -> str:
     """Return the first line of the input of a program."""
     client_id, client_secret = provider.credentials
     federated = provider.federated
@@ -101,5 +103,6 @@ def _given(provider: Provider) -> str:
         "assertionSubject": federated.subject,
         "assertionKey": federated.private_pem,
         "assertionKeyId": federated.key.key_id,
+        **more,
     }
     return json.dumps(given) + "\n"

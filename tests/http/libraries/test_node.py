@@ -34,6 +34,14 @@ def program(installed: Program, provider: Provider) -> Program:
     return replace(installed, environment={"NODE_EXTRA_CA_CERTS": str(provider.ca_file)})
 
 
+@pytest.fixture
+def with_gateway(program: Program, provider: Provider) -> Program:
+    """The program with the credentials of a client that may ask for introspection."""
+    audience = provider.world.settings.service_audience
+    client_id, secret = provider.new_client("gateway", audiences=(audience,))
+    return replace(program, more={"gatewayId": client_id, "gatewaySecret": secret})
+
+
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "private_key_jwt"])
 def test_a_service_gets_asks_about_and_revokes_a_token(
     provider: Provider, program: Program, method: str
@@ -101,3 +109,46 @@ def test_a_library_verifies_before_and_after_a_rotation(
 
     assert len(rotation.key_ids) == 2
     assert rotation.subjects == ["reports"] * 3
+
+
+with_and_without_nonces = pytest.mark.parametrize(
+    "provider",
+    [False, pytest.param(True, marks=pytest.mark.settings(dpop_require_nonce=True))],
+    ids=["no nonces", "nonces"],
+    indirect=True,
+)
+
+
+@with_and_without_nonces
+@pytest.mark.parametrize(("method", "algorithm"), [("none", "ES256"), ("client_secret_basic", "PS256")])
+def test_a_person_gets_tokens_that_are_bound_to_a_key(
+    provider: Provider, program: Program, method: str, algorithm: str
+) -> None:
+    said = program.run(provider, "boundPerson", method, algorithm)
+
+    assert (said["first"]["token_type"], said["next"]["token_type"]) == ("dpop", "dpop")
+    # A client with a credential may change its key, and may do without one.
+    error = "invalid_dpop_proof" if method == "none" else None
+    assert (said["stolen"]["error"], said["unproven"]["error"]) == (error, error)
+
+
+@with_and_without_nonces
+def test_a_service_asks_about_a_token_with_one_that_is_bound(
+    provider: Provider, with_gateway: Program
+) -> None:
+    said = with_gateway.run(provider, "boundCaller", "ES256")
+
+    assert said["own"]["token_type"] == "dpop"
+    for answer in said["answers"]:
+        assert (answer["active"], answer["token_type"], set(answer["cnf"])) == (True, "DPoP", {"jkt"})
+
+
+@with_and_without_nonces
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256"])
+def test_a_resource_verifies_a_token_that_is_bound_to_a_key(
+    provider: Provider, program: Program, algorithm: str
+) -> None:
+    said = program.run(provider, "boundResource", algorithm)
+
+    assert said["tokens"]["token_type"] == "dpop"
+    assert set(said["claims"]["cnf"]) == {"jkt"}

@@ -113,6 +113,66 @@ const flows = {
       later += 61_000
     }
   },
+
+  async boundPerson(method, algorithm) {
+    const config = await discover(method)
+    const options = { DPoP: openid.getDPoPHandle(config, await openid.randomDPoPKeyPair(algorithm)) }
+    const credential = { username: given.username, password: given.password }
+    const first = await openid.genericGrantRequest(config, 'password', credential, options)
+    const next = await openid.refreshTokenGrant(config, first.refresh_token, {}, options)
+    const other = { DPoP: openid.getDPoPHandle(config, await openid.randomDPoPKeyPair(algorithm)) }
+    return {
+      first,
+      next,
+      stolen: await failure(openid.refreshTokenGrant(config, next.refresh_token, {}, other)),
+      unproven: await failure(openid.refreshTokenGrant(config, next.refresh_token)),
+    }
+  },
+
+  async boundCaller(algorithm) {
+    const config = await discover('client_secret_basic')
+    const gateway = await openid.discovery(issuer, given.gatewayId, {}, openid.ClientSecretBasic(given.gatewaySecret), {
+      algorithm: 'oauth2',
+    })
+    const DPoP = openid.getDPoPHandle(gateway, await openid.randomDPoPKeyPair(algorithm))
+    const own = await openid.clientCredentialsGrant(gateway, { scope: 'identity.verify' }, { DPoP })
+    const asked = await openid.clientCredentialsGrant(config, { scope: 'read' }, { DPoP })
+    const url = new URL(config.serverMetadata().introspection_endpoint)
+    const headers = new Headers({ 'content-type': 'application/x-www-form-urlencoded' })
+    const body = new URLSearchParams({ token: asked.access_token }).toString()
+    const ask = () => openid.fetchProtectedResource(gateway, own.access_token, url, 'POST', body, headers, { DPoP })
+    const answers = [await ask(), await ask()]
+    return { own, answers: await Promise.all(answers.map((answer) => answer.json())) }
+  },
+
+  async boundResource(algorithm) {
+    const as = await oauth
+      .discoveryRequest(issuer, { algorithm: 'oauth2' })
+      .then((response) => oauth.processDiscoveryResponse(issuer, response))
+    const client = { client_id: given.clientId }
+    const authentication = oauth.ClientSecretBasic(given.clientSecret)
+    const DPoP = oauth.DPoP(client, await oauth.generateKeyPair(algorithm))
+    const ask = () =>
+      oauth
+        .clientCredentialsGrantRequest(as, client, authentication, {}, { DPoP })
+        .then((response) => oauth.processClientCredentialsResponse(as, client, response))
+    const tokens = await ask().catch((error) => {
+      if (!oauth.isDPoPNonceError(error)) throw error
+      return ask()
+    })
+    let sent
+    const customFetch = async (url, options) => {
+      sent = new Request(url, options)
+      return new Response('{}')
+    }
+    const url = new URL('https://api.example/orders')
+    await oauth.protectedResourceRequest(tokens.access_token, 'GET', url, undefined, undefined, {
+      DPoP,
+      [oauth.customFetch]: customFetch,
+    })
+    const claims = await oauth.validateJwtAccessToken(as, sent, given.audience, { requireDPoP: true })
+    return { tokens, claims }
+  },
 }
 
 const [name, ...rest] = process.argv.slice(2)
