@@ -58,7 +58,8 @@ EncryptionKey = Annotated[
 RequireBinding = Annotated[
     bool | None,
     typer.Option(
-        "--require-binding/--no-require-binding", help="Bind its tokens to its certificate, and require one."
+        "--require-binding/--no-require-binding",
+        help="Require a certificate or a DPoP proof, and bind its tokens to it.",
     ),
 ]
 

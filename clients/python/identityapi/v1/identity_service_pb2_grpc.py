@@ -70,7 +70,8 @@ class IdentityServiceServicer(object):
 
     def Issue(self, request, context):
         """Exchanges a credential for a signed access token, and for users also a refresh token. Needs no caller
-        token, because the credential is in the request.
+        token, because the credential is in the request. If the metadata `dpop` has a DPoP proof (RFC 9449), the
+        access token is bound to its key, and so is the refresh token of a public client.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,7 +94,8 @@ class IdentityServiceServicer(object):
 
     def Refresh(self, request, context):
         """Exchanges a refresh token for a new access token and the next refresh token of the session. A retry with
-        the same refresh token is safe: it returns the same next refresh token.
+        the same refresh token is safe: it returns the same next refresh token. A DPoP proof in the metadata
+        `dpop` binds the new access token as for Issue; a retry needs a new proof.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,8 @@ class IdentityServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IdentityServiceAsyncStub: ...
     Issue: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.IssueRequest, _identity_service_pb2.IssueResponse]
     """Exchanges a credential for a signed access token, and for users also a refresh token. Needs no caller
-    token, because the credential is in the request.
+    token, because the credential is in the request. If the metadata `dpop` has a DPoP proof (RFC 9449), the
+    access token is bound to its key, and so is the refresh token of a public client.
     """
     Verify: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.VerifyRequest, _identity_service_pb2.VerifyResponse]
     """Returns whether a token is valid, and its claims. A token that is not valid is a result (status OK,
@@ -47,7 +48,8 @@ class IdentityServiceStub:
     """Verifies up to 1,000 tokens; returns one result each, in the order of the requests."""
     Refresh: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RefreshRequest, _identity_service_pb2.RefreshResponse]
     """Exchanges a refresh token for a new access token and the next refresh token of the session. A retry with
-    the same refresh token is safe: it returns the same next refresh token.
+    the same refresh token is safe: it returns the same next refresh token. A DPoP proof in the metadata
+    `dpop` binds the new access token as for Issue; a retry needs a new proof.
     """
     Revoke: _grpc.UnaryUnaryMultiCallable[_identity_service_pb2.RevokeRequest, _identity_service_pb2.RevokeResponse]
     """Revokes a token, a session, or everything of a principal. Idempotent (RFC 7009). OK means that the
@@ -64,7 +66,8 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Issue: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.IssueRequest, _identity_service_pb2.IssueResponse]  # type: ignore[assignment]
     """Exchanges a credential for a signed access token, and for users also a refresh token. Needs no caller
-    token, because the credential is in the request.
+    token, because the credential is in the request. If the metadata `dpop` has a DPoP proof (RFC 9449), the
+    access token is bound to its key, and so is the refresh token of a public client.
     """
     Verify: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.VerifyRequest, _identity_service_pb2.VerifyResponse]  # type: ignore[assignment]
     """Returns whether a token is valid, and its claims. A token that is not valid is a result (status OK,
@@ -74,7 +77,8 @@ class IdentityServiceAsyncStub(IdentityServiceStub):
     """Verifies up to 1,000 tokens; returns one result each, in the order of the requests."""
     Refresh: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RefreshRequest, _identity_service_pb2.RefreshResponse]  # type: ignore[assignment]
     """Exchanges a refresh token for a new access token and the next refresh token of the session. A retry with
-    the same refresh token is safe: it returns the same next refresh token.
+    the same refresh token is safe: it returns the same next refresh token. A DPoP proof in the metadata
+    `dpop` binds the new access token as for Issue; a retry needs a new proof.
     """
     Revoke: _aio.UnaryUnaryMultiCallable[_identity_service_pb2.RevokeRequest, _identity_service_pb2.RevokeResponse]  # type: ignore[assignment]
     """Revokes a token, a session, or everything of a principal. Idempotent (RFC 7009). OK means that the
@@ -94,7 +98,8 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_service_pb2.IssueResponse, _abc.Awaitable[_identity_service_pb2.IssueResponse]]:
         """Exchanges a credential for a signed access token, and for users also a refresh token. Needs no caller
-        token, because the credential is in the request.
+        token, because the credential is in the request. If the metadata `dpop` has a DPoP proof (RFC 9449), the
+        access token is bound to its key, and so is the refresh token of a public client.
         """
 
     @_abc_1.abstractmethod
@@ -122,7 +127,8 @@ class IdentityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_identity_service_pb2.RefreshResponse, _abc.Awaitable[_identity_service_pb2.RefreshResponse]]:
         """Exchanges a refresh token for a new access token and the next refresh token of the session. A retry with
-        the same refresh token is safe: it returns the same next refresh token.
+        the same refresh token is safe: it returns the same next refresh token. A DPoP proof in the metadata
+        `dpop` binds the new access token as for Issue; a retry needs a new proof.
         """
 
     @_abc_1.abstractmethod
