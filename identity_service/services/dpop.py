@@ -5,6 +5,7 @@ steps: check the proof first, then the credential or token that comes with it, a
 that is right. Otherwise strangers could fill the store or the memory of the process.
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final
@@ -66,7 +67,7 @@ class DpopProofs:
             presented,
             now=self._clock.now(),
             leeway=self._leeway,
-            nonces=self._nonces() if self._require_nonce else (),
+            nonces=self._nonces(self._keys.refresh_keys()) if self._require_nonce else (),
             access_token=access_token,
         )
         return proof
@@ -112,7 +113,7 @@ class DpopProofs:
 
     def nonce(self) -> str:
         """Return the current nonce, which is the same in every process. Raises NoSigningKeyError."""
-        return self._nonces()[0]
+        return self._nonces(self._keys.refresh_keys()[:1])[0]
 
-    def _nonces(self) -> tuple[str, ...]:
-        return accepted_nonces(self._keys.refresh_keys(), self._clock.unix())
+    def _nonces(self, keys: Sequence[bytes]) -> tuple[str, ...]:
+        return accepted_nonces(keys, self._clock.unix())
