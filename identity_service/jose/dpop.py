@@ -84,6 +84,7 @@ def _read_header(header: JsonObject) -> tuple[JwsKey, bytes]:
 
 
 def _thumbprint(jwk: JsonObject) -> bytes:
+    # Of these members alone: joserfc raises errors for others, such as a `kid` that is not a string.
     found = thumbprint({name: jwk[name] for name in _KEY_MEMBERS if name in jwk})
     return urlsafe_b64decode(found + "=")
 

@@ -69,7 +69,8 @@ def test_a_proof_may_lack_ath_and_nonce(reader: StrictDpopProofs) -> None:
 
 def test_other_claims_and_other_public_members_of_the_key_change_nothing(reader: StrictDpopProofs) -> None:
     known = reader.read(Secret(dpop_proof(KEY, NOW, jti="p1")))
-    more = {"kid": "k", "use": "sig", "key_ops": ["verify"], "alg": "ES256", "x5c": ["no"], "ext": True}
+    more: dict[str, object] = {"kid": 7, "use": "sig", "key_ops": ["verify"], "alg": "ES256", "ext": True}
+    more |= {"x5c": "no", "x5u": 7, "x5t": [], "n": 7}
     header = dpop_header(KEY, jwk=JWK | more, kid="k", jku="https://evil.example/")
 
     assert reader.read(Secret(dpop_proof(KEY, NOW, header, jti="p1", iss="reports", exp=1))) == known

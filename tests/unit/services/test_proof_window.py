@@ -28,7 +28,7 @@ def test_a_member_is_new_only_once(clock: FakeClock) -> None:
     assert [window.add(member) for member in (b"a", b"b", b"a", b"b")] == [True, True, False, False]
 
 
-@given(st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.integers(0, 3)), max_size=20))
+@given(st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.integers(0, 9)), max_size=20))
 def test_a_member_is_remembered_for_one_to_two_spans(steps: list[tuple[bytes, int]]) -> None:
     clock = FakeClock()
     window, added = ProofWindow(clock.boot, SPAN), dict[bytes, float]()
