@@ -12,8 +12,11 @@ import pytest
 
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client, Grant
+from identity_shared.strict import decode_base64url
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
+from tests.dpop_proofs import dpop_proof
+from tests.jwts import PartyKey
 from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld
 from tests.rpc.shop import EXCHANGES
@@ -266,3 +269,61 @@ def test_a_client_that_proves_itself_by_a_renewed_certificate_goes_on_with_the_s
     assert bound.reason(refreshed.access_token, bound.one) == "BINDING_MISMATCH"
     by_other = refused(lambda: bound.by_other.refresh(refreshed.refresh_token, client_credential=CERTIFICATE))
     assert by_other.reason == "CREDENTIAL_REFUSED"
+
+
+# Beside a DPoP proof (RFC 9449)
+
+by_key = pytest.mark.settings(dpop_authorities=("identity.example",))
+
+
+def proof(bound: Bound, key: PartyKey, method: str) -> tuple[tuple[str, str], ...]:
+    """The metadata with a proof for a call of this method."""
+    url = f"https://identity.example/identityapi.v1.IdentityService/{method}"
+    return (("dpop", dpop_proof(key, bound.world.clock.now(), htu=url)),)
+
+
+@by_key
+def test_a_token_for_a_certificate_and_a_proof_needs_both(bound: Bound) -> None:
+    bound.world.new_client(certificates=("dns:one.example",))
+    request = pb.IssueRequest(credential=CERTIFICATE)
+
+    tokens = bound.by_one.stub.Issue(request, metadata=proof(bound, PartyKey.make(), "Issue")).token_set
+
+    assert tokens.token_type == "DPoP"
+    assert claims(tokens.access_token)["cnf"].keys() == {"x5t#S256", "jkt"}
+    thumbprint = decode_base64url(claims(tokens.access_token)["cnf"]["jkt"])
+    metadata = bearer(bound.plain.admin_token(["identity.verify"]))
+    for certificate, key, outcome in (
+        (bound.one.sha256, b"", "rejected"),
+        (b"", thumbprint, "rejected"),
+        (bound.one.sha256, thumbprint, "verified"),
+    ):
+        asked = pb.VerifyRequest(
+            token=tokens.access_token,
+            any_audience=True,
+            certificate_sha256=certificate,
+            dpop_key_sha256=key,
+        )
+        assert bound.plain.stub.Verify(asked, metadata=metadata).WhichOneof("outcome") == outcome
+
+
+@by_key
+def test_a_certificate_that_was_no_credential_is_not_needed_beside_a_proof(bound: Bound) -> None:
+    principal = bound.world.new_client(require_binding=True)
+    request = pb.IssueRequest(credential=principal.credential)
+
+    tokens = bound.by_one.stub.Issue(request, metadata=proof(bound, PartyKey.make(), "Issue")).token_set
+
+    assert claims(tokens.access_token)["cnf"].keys() == {"jkt"}
+
+
+@by_key
+def test_a_proof_does_not_replace_the_certificate_of_a_bound_session(
+    bound: Bound, sign_in: token_pb2.TokenSet
+) -> None:
+    request = pb.RefreshRequest(refresh_token=sign_in.refresh_token)
+    metadata = proof(bound, PartyKey.make(), "Refresh")
+
+    failed = refused(lambda: bound.plain.stub.Refresh(request, metadata=metadata))
+
+    assert failed.reason == "BINDING_REQUIRED"

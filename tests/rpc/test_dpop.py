@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from identity_service.bootstrap import Service
+from identity_service.domain.audit import AuditFilter
 from identity_service.domain.ids import base64url
 from identity_service.domain.principals import Grant
 from identity_shared.strict import decode_base64url, parse_object
@@ -18,6 +19,7 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.dpop_proofs import dpop_proof
 from tests.jwts import PartyKey, assertion_claims
+from tests.patience import until
 from tests.rpc.administrator import fails
 from tests.rpc.conftest import STORES, address, running, settings_for_tests
 from tests.rpc.shop import EXCHANGES, Shop
@@ -329,6 +331,18 @@ def test_a_callers_proof_works_once(world: World, holder: Holder, caller: str) -
     world.stub.Verify(QUESTION, metadata=metadata)
 
     assert outcome(fails(lambda: world.stub.Verify(QUESTION, metadata=metadata))) == REFUSED
+
+
+@pytest.mark.settings(dpop_authorities=(AUTHORITY,), require_caller_auth=True, audit_traffic="store")
+def test_a_callers_proof_that_is_refused_leaves_an_audit_event(
+    world: World, holder: Holder, caller: str
+) -> None:
+    fails(lambda: world.stub.Verify(QUESTION, metadata=holder.authorization(caller, "VerifyBatch")))
+
+    wanted = AuditFilter(types=["call_refused"])
+    until(lambda: bool(world.store.audit.list_newest(wanted)[0]))
+    (found,) = world.store.audit.list_newest(wanted)[0]
+    assert (found.event.target, found.event.reason) == (f"{SERVICE}/Verify", "DPOP_PROOF_INVALID")
 
 
 @guarded

@@ -33,6 +33,12 @@ def test_a_document_names_the_endpoints_below_the_issuer() -> None:
     }
 
 
+def test_a_document_names_the_algorithms_of_dpop_proofs() -> None:
+    document = authorization_server_metadata(CONFIG)
+
+    assert document["dpop_signing_alg_values_supported"] == ["ES256", "ES384", "EdDSA", "RS256", "PS256"]
+
+
 def test_a_final_slash_of_the_issuer_is_kept_and_not_doubled() -> None:
     document = authorization_server_metadata(replace(CONFIG, issuer="https://id.example/t1/"))
 
