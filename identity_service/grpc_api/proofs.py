@@ -52,7 +52,7 @@ class CallProofs:
 
     def nonce_for(self, context: grpc.ServicerContext) -> tuple[tuple[str, str], ...]:
         """Return the trailing metadata of a successful call: the next nonce, if the call shows a proof."""
-        nonce = self._next_nonce()
-        if nonce is None or all(key != PROOF for key, _ in context.invocation_metadata()):
+        if all(key != PROOF for key, _ in context.invocation_metadata()):
             return ()
-        return ((NONCE, nonce),)
+        nonce = self._next_nonce()
+        return () if nonce is None else ((NONCE, nonce),)

@@ -18,7 +18,7 @@ from identity_service.domain.dpop import (
     check_proof,
 )
 from identity_service.domain.dpop_nonces import accepted_nonces
-from identity_service.domain.errors import DpopProofRefusedError
+from identity_service.domain.errors import DpopProofRefusedError, NoSigningKeyError
 from identity_service.domain.ids import base64url
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import SingleUse
@@ -107,9 +107,15 @@ class DpopProofs:
     def next_nonce(self) -> str | None:
         """Return the nonce that the next proof of a client must have; None if proofs need none.
 
-        Raises NoSigningKeyError.
+        It is sent with answers to requests that were carried out. So it is None as well if there is no key to
+        make it with: an answer must not be lost for that.
         """
-        return self.nonce() if self._require_nonce else None
+        if not self._require_nonce:
+            return None
+        try:
+            return self.nonce()
+        except NoSigningKeyError:
+            return None
 
     def nonce(self) -> str:
         """Return the current nonce, which is the same in every process. Raises NoSigningKeyError."""

@@ -1,6 +1,7 @@
 """The header DPoP of requests (RFC 9449): which request shows a proof, and for which URIs it may be."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -24,8 +25,10 @@ class RequestProofs:
             next_nonce: returns the nonce that the next proof of a client must have; None = none.
         """
         path = urlsplit(url).path
-        uris = (url, *(f"https://{authority}{path}" for authority in authorities))
-        self._uris = tuple(normalised_uri(uri) for uri in uris)
+        self._uris: list[str] = []
+        for uri in (url, *(f"https://{authority}{path}" for authority in authorities)):
+            with suppress(ValueError):  # an issuer may be a URL that is no URI, such as one with an umlaut
+                self._uris.append(normalised_uri(uri))
         self._next_nonce = next_nonce
 
     def shown(self, request: HttpRequest) -> PresentedProof | None:
@@ -35,7 +38,11 @@ class RequestProofs:
             return None
         if len(values) != 1:
             raise DpopProofRefusedError("a request has one proof, in one header DPoP")
-        return PresentedProof(jwt=Secret(values[0]), method=request.method, uris=self._uris)
+        if not self._uris:
+            raise DpopProofRefusedError(
+                "the URL of this endpoint is not a URI of RFC 3986; the operator sets an `issuer` that is one"
+            )
+        return PresentedProof(jwt=Secret(values[0]), method=request.method, uris=tuple(self._uris))
 
     def required(self, request: HttpRequest) -> PresentedProof:
         """Return the proof that a request shows. Raises DpopProofRefusedError if it shows none."""

@@ -215,4 +215,5 @@ def test_without_a_refresh_key_there_is_no_nonce_and_none_is_accepted(site: Site
     ):
         with pytest.raises(NoSigningKeyError):
             use()
+    assert site.process(require_nonce=True).next_nonce() is None, "an answer is sent without one"
     site.process().check(site.presented())
