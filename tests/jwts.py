@@ -64,7 +64,7 @@ def encode(part: Part) -> str:
     return base64url(part.encode() if isinstance(part, str) else part)
 
 
-def assertion_claims(client_id: str, now: datetime, **changes: object) -> dict[str, Any]:
+def assertion_claims(client_id: str, now: datetime, /, **changes: object) -> dict[str, Any]:
     """The claims of a right assertion; None = without that claim. Times are offsets in seconds from now."""
     values: dict[str, Any] = {
         "iss": client_id,

@@ -39,8 +39,10 @@ from identity_service.services.client_proofs import ClientProofs
 from identity_service.services.directory import Directory
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.exchange import Exchanger
+from identity_service.services.id_jags import IdJags
 from identity_service.services.introspect import Introspector
 from identity_service.services.issue import Issuer
+from identity_service.services.issuer_tokens import IssuerTokens
 from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
 from identity_service.services.refresh import Refresher
@@ -96,13 +98,14 @@ class UseCases:
 
         codec = AccessTokenCodec(self.keys, settings.issuer_names)
         config = _issue_config(settings)
+        reader = StrictAssertions()
         proofs = ClientProofs(
             store.single_use,
             replica,
             self.directory,
             issuers,
             parts.issuer_keys,
-            StrictAssertions(),
+            reader,
             clock,
             audiences=settings.issuer_names.all,
             leeway=settings.leeway,
@@ -191,6 +194,16 @@ class UseCases:
             self.trail,
             config.lifetimes,
         )
+        id_jags = IdJags(
+            store.single_use,
+            replica,
+            IssuerTokens(issuers, parts.issuer_keys),
+            reader,
+            clock,
+            self.guard,
+            audiences=settings.issuer_names.all,
+            leeway=settings.leeway,
+        )
         self.issuer = Issuer(
             authenticator,
             maker,
@@ -199,6 +212,7 @@ class UseCases:
             replica,
             self.trail,
             exchanger,
+            id_jags,
             recipients,
             self.proofs,
             config,

@@ -15,8 +15,8 @@ from identity_service.domain.ports import VerifyingKey
 from identity_service.domain.secret import Secret
 
 MAX_ASSERTION_LIFETIME: Final = timedelta(hours=1)
-"""The longest time from now to `exp` in an assertion that a client signs itself. Libraries choose up to an
-hour. Each assertion works once, however long it lives, and the store remembers it that long."""
+"""The longest time from now to `exp` in an assertion that a client signs itself, and in an ID-JAG. Libraries
+choose up to an hour. Each works once, however long it lives, and the store remembers it that long."""
 
 _CLIENT_TYPES: Final = frozenset({"", "jwt", "client-authentication+jwt"})
 _FEDERATED_TYPES: Final = frozenset({"", "jwt", "jose"})
@@ -97,10 +97,9 @@ def check_client_assertion(
     # the assertion here as its own.
     if assertion.audience not in audiences:
         raise CredentialRefusedError("the assertion's aud is not exactly a name of this service")
-    _check_times(assertion, now, leeway)
-    if assertion.expire_time > now + MAX_ASSERTION_LIFETIME + leeway:
-        raise CredentialRefusedError("the assertion's exp is more than an hour in the future")
-    return _require_token_id(assertion)
+    check_times(assertion, now, leeway)
+    check_lifetime(assertion, now, leeway)
+    return require_token_id(assertion)
 
 
 def check_federated_token(
@@ -123,23 +122,36 @@ def check_federated_token(
     named = {assertion.audience} if isinstance(assertion.audience, str) else set(assertion.audience)
     if accepted.isdisjoint(named):
         raise CredentialRefusedError("the token's aud is none of the issuer's audiences")
-    _check_times(assertion, now, leeway)
-    if issuer.max_age is not None:
-        if assertion.issue_time is None:
-            raise CredentialRefusedError("the token has no iat, which max_age needs")
-        if now - assertion.issue_time > issuer.max_age + leeway:
-            raise CredentialRefusedError("the token is older than the issuer's max_age")
-    return _require_token_id(assertion) if issuer.single_use else None
+    check_times(assertion, now, leeway)
+    check_age(assertion, issuer, now, leeway)
+    return require_token_id(assertion) if issuer.single_use else None
 
 
-def _check_times(assertion: Assertion, now: datetime, leeway: timedelta) -> None:
+def check_times(assertion: Assertion, now: datetime, leeway: timedelta) -> None:
+    """Raise CredentialRefusedError unless a JWT is valid now by its `exp`, `iat` and `nbf`."""
     if now >= assertion.expire_time + leeway:
         raise CredentialRefusedError("the JWT has expired")
     if any(time is not None and time > now + leeway for time in (assertion.issue_time, assertion.not_before)):
         raise CredentialRefusedError("the JWT is not valid yet: its iat or nbf is in the future")
 
 
-def _require_token_id(assertion: Assertion) -> str:
+def check_lifetime(assertion: Assertion, now: datetime, leeway: timedelta) -> None:
+    """Raise CredentialRefusedError if a JWT outlives `MAX_ASSERTION_LIFETIME`."""
+    if assertion.expire_time > now + MAX_ASSERTION_LIFETIME + leeway:
+        raise CredentialRefusedError("the assertion's exp is more than an hour in the future")
+
+
+def check_age(assertion: Assertion, issuer: TrustedIssuer, now: datetime, leeway: timedelta) -> None:
+    """Raise CredentialRefusedError if a JWT is older than its issuer allows (`max_age`)."""
+    if issuer.max_age is not None:
+        if assertion.issue_time is None:
+            raise CredentialRefusedError("the token has no iat, which max_age needs")
+        if now - assertion.issue_time > issuer.max_age + leeway:
+            raise CredentialRefusedError("the token is older than the issuer's max_age")
+
+
+def require_token_id(assertion: Assertion) -> str:
+    """Return the `jti` of a JWT. Raises CredentialRefusedError if it has none."""
     if assertion.token_id is None:
         raise CredentialRefusedError("the JWT has no jti, which a single-use JWT needs")
     return assertion.token_id

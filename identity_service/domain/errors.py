@@ -111,6 +111,17 @@ class CertificateMissingError(CredentialRefusedError):
     message = "the connection has no client certificate: connect with TLS and a client certificate"
 
 
+class IdJagRefusedError(CredentialRefusedError):
+    """An ID-JAG was refused.
+
+    Its message is `why`. Either the client that presents it is authenticated, or the `typ` of the JWT, which
+    the client knows, is the reason.
+    """
+
+    def __str__(self) -> str:
+        return f"the ID-JAG was refused: {self.why}"
+
+
 class WrongClientError(CredentialRefusedError):
     """The refresh token was issued to another client than the one that presents it."""
 

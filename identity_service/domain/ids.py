@@ -4,6 +4,7 @@ The module knows nothing about the things that the ids identify.
 """
 
 import base64
+import hashlib
 import re
 import secrets
 from typing import Final, NewType
@@ -69,6 +70,11 @@ def is_key_principal(principal: PrincipalId) -> bool:
 def base64url(data: bytes) -> str:
     """Return unpadded base64url (RFC 7515 section 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def digest_of(text: str) -> str:
+    """Hash a text of a client or issuer for a key of the store: of fixed length, without collisions."""
+    return base64url(hashlib.sha256(text.encode()).digest())
 
 
 def new_token_id() -> TokenId:

@@ -64,21 +64,37 @@ class StrictAssertions:
         self._dummy_keys[assertion.algorithm].verify(assertion.message, assertion.signature)
 
 
+def type_of(jwt: Secret) -> str:
+    """Return the `typ` that a JWT claims, in the form of `Assertion.type`; empty if there is none to read.
+
+    Only for choosing the rules by which the JWT is then checked: nothing about it is verified.
+    """
+    try:
+        return _read_type(parse_object(decode_base64url(jwt.reveal().partition(".")[0])))
+    except ValueError:
+        return ""
+
+
 class _FormError(ValueError):
     """An error whose message consists of this module's own words, so that it quotes nothing."""
 
 
 def _read_header(header: JsonObject) -> tuple[str, str, str]:
-    algorithm, key_id, type_ = header.get("alg"), header.get("kid", ""), header.get("typ", "")
+    algorithm, key_id = header.get("alg"), header.get("kid", "")
     if algorithm not in ISSUER_ALGORITHMS:
         raise _FormError("alg is not an accepted algorithm")
     if "crit" in header or "b64" in header:
         raise _FormError("crit and b64 are not supported")
     if not isinstance(key_id, str) or ("kid" in header and not 0 < len(key_id) <= MAX_KEY_ID_CHARS):
         raise _FormError("kid must be a text")
+    return algorithm, key_id, _read_type(header)
+
+
+def _read_type(header: JsonObject) -> str:
+    type_ = header.get("typ", "")
     if not isinstance(type_, str):
         raise _FormError("typ must be a text")
-    return algorithm, key_id, type_.lower().removeprefix("application/")
+    return type_.lower().removeprefix("application/")
 
 
 def _read_claims(claims: JsonObject, type_: str) -> Assertion:

@@ -1,5 +1,6 @@
 """Client authentication without a shared secret: by assertion, certificate, or token of a trusted issuer.
 
+An ID-JAG is a token of a trusted issuer too, but authenticates no client (see `id_jags.py`).
 The errors name the client and the reason for the audit trail; the caller only learns that it was refused.
 """
 
@@ -7,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
 
 from identity_service.domain.assertions import (
     Assertion,
@@ -16,8 +16,13 @@ from identity_service.domain.assertions import (
     check_client_assertion,
     check_federated_token,
 )
-from identity_service.domain.errors import CertificateMissingError, CredentialRefusedError
-from identity_service.domain.ids import EVERYONE, PrincipalId, base64url, is_principal_id
+from identity_service.domain.errors import (
+    CertificateMissingError,
+    CredentialRefusedError,
+    IdJagRefusedError,
+)
+from identity_service.domain.id_jag import ID_JAG_TYPE
+from identity_service.domain.ids import EVERYONE, PrincipalId, digest_of, is_principal_id
 from identity_service.domain.issuers import federated_id
 from identity_service.domain.log import Generation
 from identity_service.domain.origin import PeerCertificate
@@ -25,8 +30,8 @@ from identity_service.domain.ports import Clock, IssuerKeys, ReplicaView, Verify
 from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import SingleUse
-from identity_service.domain.visible import shown
 from identity_service.services.directory import Directory
+from identity_service.services.issuer_tokens import IssuerTokens, naming_issuer
 from identity_service.services.issuers import Issuers
 
 
@@ -65,8 +70,7 @@ class ClientProofs:
         self._single_use = single_use
         self._replica = replica
         self._directory = directory
-        self._issuers = issuers
-        self._issuer_keys = issuer_keys
+        self._tokens = IssuerTokens(issuers, issuer_keys)
         self._reader = reader
         self._clock = clock
         self._audiences = audiences
@@ -83,6 +87,7 @@ class ClientProofs:
             token_endpoint: a URL that `aud` may be beside the issuer name of this service; None = none.
         """
         unverified = self._reader.read(jwt)
+        _require_no_id_jag(unverified)
         issuer = unverified.assertion.issuer
         proven = self._find(PrincipalId(issuer)) if is_principal_id(issuer) else None
         with _naming_principal(proven):
@@ -123,28 +128,14 @@ class ClientProofs:
         Also raises IssuerUnreachableError if the keys of the issuer cannot be fetched.
         """
         unverified = self._reader.read(jwt)
-        try:
+        with naming_issuer(unverified):
+            _require_no_id_jag(unverified)
             return self._by_token_of_issuer(unverified, named)
-        except CredentialRefusedError as error:
-            error.details["issuer"] = shown(unverified.assertion.issuer)
-            raise
 
     def _by_token_of_issuer(
         self, unverified: UnverifiedAssertion, named: PrincipalId | None
     ) -> AuthenticatedClient:
-        issuer = self._issuers.find(unverified.assertion.issuer)
-        if issuer is None:
-            raise CredentialRefusedError("the token's issuer is not trusted")
-        if not unverified.key_id:
-            raise CredentialRefusedError("the token's header has no kid")
-        if unverified.algorithm not in issuer.algorithms:
-            raise CredentialRefusedError("the token's alg is not accepted from its issuer")
-        key = self._issuer_keys.find(issuer, unverified.key_id)
-        if key is None:
-            raise CredentialRefusedError(
-                "the token names a key that its issuer does not have", details={"kid": unverified.key_id}
-            )
-        assertion = unverified.prove(key)
+        issuer, assertion = self._tokens.prove(unverified)
         token_id = check_federated_token(
             assertion,
             issuer,
@@ -166,7 +157,7 @@ class ClientProofs:
             _require_enabled(proven)
             _require_named(proven, named)
             if token_id is not None:
-                self._consume(f"federated:{_digest(issuer.issuer)}", token_id, assertion)
+                self._consume(f"federated:{digest_of(issuer.issuer)}", token_id, assertion)
         return proven
 
     def _find(self, client_id: PrincipalId, subject: PrincipalId | None = None) -> AuthenticatedClient | None:
@@ -198,8 +189,16 @@ class ClientProofs:
 
     def _consume(self, whose: str, token_id: str, assertion: Assertion) -> None:
         until = assertion.expire_time + self._leeway
-        if not self._single_use.consume(f"{whose}:{_digest(token_id)}", until):
+        if not self._single_use.consume(f"{whose}:{digest_of(token_id)}", until):
             raise CredentialRefusedError("the JWT was used before, and is for a single use")
+
+
+def _require_no_id_jag(unverified: UnverifiedAssertion) -> None:
+    if unverified.assertion.type == ID_JAG_TYPE:
+        raise IdJagRefusedError(
+            "it authenticates no client; present it over HTTP with the grant jwt-bearer, and authenticate "
+            "the client"
+        )
 
 
 def _require_enabled(proven: AuthenticatedClient) -> None:
@@ -221,8 +220,3 @@ def _naming_principal(proven: AuthenticatedClient | None) -> Iterator[None]:
         if proven is not None:
             error.principal = proven.client.client_id
         raise
-
-
-def _digest(text: str) -> str:
-    """Hash a text of a client or issuer for a key of the store: of fixed length, without collisions."""
-    return base64url(sha256(text.encode()).digest())

@@ -3,7 +3,7 @@
 The secrets are checked by `authenticate.py`; the JWTs are made by `token_maker.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from identity_service.domain.audit import AuditEvent, AuditType
@@ -15,6 +15,7 @@ from identity_service.domain.errors import (
     UnauthenticatedError,
 )
 from identity_service.domain.grants import (
+    Entitlement,
     GrantRequest,
     check_names,
     client_entitlement,
@@ -31,8 +32,10 @@ from identity_service.domain.store import SessionStore
 from identity_service.domain.tokens import TokenEncryption
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential, Password, bind
+from identity_service.services.client_proofs import AuthenticatedClient
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.exchange import Exchanger, ExchangeRequest
+from identity_service.services.id_jags import IdJag, IdJags
 from identity_service.services.keyring import KeyRing
 from identity_service.services.token_maker import IssueConfig, Recipients, TokenMaker, TokenSet
 
@@ -41,7 +44,7 @@ from identity_service.services.token_maker import IssueConfig, Recipients, Token
 class IssueRequest:
     """The credential of a principal, and the tokens that it asks for."""
 
-    credential: ClientCredential | Password
+    credential: ClientCredential | IdJag | Password
     grant: GrantRequest = field(default_factory=GrantRequest)
     claims: Mapping[str, object] = field(default_factory=dict)
     device: str = ""
@@ -53,7 +56,7 @@ class IssueRequest:
 
 
 class Issuer:
-    """The use case Issue: issues tokens to clients and users, by credential, password or token exchange."""
+    """The use case Issue: issues tokens by credential, password, token exchange or ID-JAG."""
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Issuer:
         replica: ReplicaView,
         audit: AuditTrail,
         exchanger: Exchanger,
+        id_jags: IdJags,
         recipients: Recipients,
         proofs: DpopProofs,
         config: IssueConfig,
@@ -75,6 +79,7 @@ class Issuer:
         self._replica = replica
         self._audit = audit
         self._exchanger = exchanger
+        self._id_jags = id_jags
         self._recipients = recipients
         self._proofs = proofs
         self._config = config
@@ -109,6 +114,8 @@ class Issuer:
         match request.credential:
             case Password() as credential:
                 return self._for_user(request, credential, proof)
+            case IdJag() as credential:
+                return self._for_user_of_issuer(request, credential, proof)
             case credential if request.exchange is not None:
                 return self._exchanger.exchange(
                     request.exchange,
@@ -127,10 +134,45 @@ class Issuer:
         self, request: IssueRequest, credential: ClientCredential, proof: DpopProof | None
     ) -> TokenSet:
         proven = self._authenticator.client(credential, request.origin)
+        return self._without_session(request, credential, proven, client_entitlement(proven.client), proof)
+
+    def _for_user_of_issuer(
+        self, request: IssueRequest, credential: IdJag, proof: DpopProof | None
+    ) -> TokenSet:
+        """Issue a token for the subject of an ID-JAG; it has no refresh token, as the draft advises."""
+        checked = self._id_jags.check(credential, request.origin)
+        entitlement = checked.limits.narrow(client_entitlement(checked.proven.client))
+        return self._without_session(
+            request,
+            credential.proof,
+            checked.proven,
+            entitlement,
+            proof,
+            use_up=lambda: self._id_jags.use_up(checked),
+        )
+
+    def _without_session(
+        self,
+        request: IssueRequest,
+        credential: ClientCredential,
+        proven: AuthenticatedClient,
+        entitlement: Entitlement,
+        proof: DpopProof | None,
+        *,
+        use_up: Callable[[], None] | None = None,
+    ) -> TokenSet:
+        """Issue an access token alone.
+
+        `use_up` is called once everything else is decided, so that a request that is refused for what it asks
+        can be corrected and sent again.
+        """
         key_sha256 = self._proofs.bind(proof)
         require_grant(proven.client, Grant.CLIENT_CREDENTIALS)
-        granted = decide_grant(client_entitlement(proven.client), request.grant, self._config.lifetimes)
+        granted = decide_grant(entitlement, request.grant, self._config.lifetimes)
         bound = bind(proven.client, credential, request.origin.certificate, key_sha256)
+        recipient = self._recipients.find(request.encryption, granted.audiences)
+        if use_up is not None:
+            use_up()
         tokens = self._maker.for_client(
             proven.client.client_id,
             subject=proven.subject,
@@ -142,7 +184,7 @@ class Issuer:
             key_sha256=key_sha256,
             claims=request.claims,
             may_act=request.may_act,
-            recipient=self._recipients.find(request.encryption, granted.audiences),
+            recipient=recipient,
         )
         self._audit.record(
             AuditEvent.of(

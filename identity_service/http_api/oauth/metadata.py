@@ -6,12 +6,16 @@ and that refuse one without the two members that `openid_configuration` adds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
 from identity_service.http_api import paths
 from identity_service.http_api.oauth import token
 from identity_service.http_api.oauth.clients import METHODS
 from identity_service.jose.dpop import DPOP_ALGORITHMS
+
+ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
+"""The profile of jwt-bearer by ID-JAG (draft-ietf-oauth-identity-assertion-authz-grant)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +31,7 @@ class MetadataConfig:
     public_clients: bool
     """True if a client may be public, so that `none` is an authentication method."""
     trusted_issuers: bool
-    """True if it accepts tokens of other issuers, so that jwt-bearer is a grant."""
+    """True if it accepts tokens of other issuers, so that jwt-bearer is a grant, also by ID-JAG."""
 
 
 def authorization_server_metadata(config: MetadataConfig) -> Mapping[str, object]:
@@ -44,6 +48,8 @@ def authorization_server_metadata(config: MetadataConfig) -> Mapping[str, object
         "scopes_supported": sorted(config.scopes),
         "dpop_signing_alg_values_supported": list(DPOP_ALGORITHMS),
     }
+    if config.trusted_issuers:
+        document["authorization_grant_profiles_supported"] = [ID_JAG_PROFILE]
     methods = {
         "token": (*METHODS, *unauthenticated),
         "introspection": (*METHODS, "Bearer", "DPoP"),

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from identity_service.domain.audit import AuditType
 from identity_service.domain.errors import IdentityError
 from identity_service.domain.grants import GrantRequest
+from identity_service.domain.id_jag import ID_JAG_TYPE
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS
 from identity_service.domain.visible import NO_CONTROLS, has_controls
@@ -25,8 +26,10 @@ from identity_service.http_api.oauth.errors import (
 )
 from identity_service.http_api.oauth.forms import Form
 from identity_service.http_api.oauth.proofs import RequestProofs
+from identity_service.jose.assertions import type_of
 from identity_service.services.authenticate import ClientCredential, FederatedToken, Password
 from identity_service.services.exchange import ExchangeRequest
+from identity_service.services.id_jags import IdJag
 from identity_service.services.issue import Issuer, IssueRequest
 from identity_service.services.refresh import Refresher, RefreshRequest
 
@@ -150,16 +153,30 @@ class TokenEndpoint:
         return token_response(self._issuer.issue(request), issued_token_type=requested)
 
     def _jwt_bearer(self, asked: _Asked) -> HttpResponse:
+        jwt = Secret(asked.form.require("assertion", MAX_TOKEN_CHARS))
+        if type_of(jwt) == ID_JAG_TYPE:
+            return self._id_jag(asked, jwt)
         if asked.client is not None and not isinstance(asked.client, PublicClient):
             raise invalid_request(
                 "this grant takes no client authentication: the assertion is the credential; send client_id "
                 "at most"
             )
         credential = FederatedToken(
-            jwt=Secret(asked.form.require("assertion", MAX_TOKEN_CHARS)),
+            jwt=jwt,
             client_id=None if asked.client is None else asked.client.client_id,
         )
         request = IssueRequest(credential=credential, grant=_wanted(asked.form), origin=asked.request.origin)
+        return token_response(self._issuer.issue(request))
+
+    def _id_jag(self, asked: _Asked, jwt: Secret) -> HttpResponse:
+        # The client first: only an authenticated client learns why an ID-JAG is refused.
+        proof = _credential(asked)
+        presenter = self._callers.client(asked.client, asked.request, AuditType.ISSUE_REFUSED)
+        request = IssueRequest(
+            credential=IdJag(jwt=jwt, presenter=presenter, proof=proof),
+            grant=_wanted(asked.form),
+            origin=asked.request.origin,
+        )
         return token_response(self._issuer.issue(request))
 
 

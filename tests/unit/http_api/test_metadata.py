@@ -83,6 +83,15 @@ def test_the_grant_jwt_bearer_is_claimed_only_with_trusted_issuers() -> None:
     document = authorization_server_metadata(replace(CONFIG, trusted_issuers=False))
 
     assert "jwt-bearer" not in str(document["grant_types_supported"])
+    assert "authorization_grant_profiles_supported" not in document
+
+
+def test_a_document_names_the_profile_of_id_jags() -> None:
+    document = authorization_server_metadata(CONFIG)
+
+    assert document["authorization_grant_profiles_supported"] == [
+        "urn:ietf:params:oauth:grant-profile:id-jag"
+    ]
 
 
 def test_the_openid_document_adds_what_libraries_insist_on() -> None:

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from identity_service.domain.errors import CredentialRefusedError
 from identity_service.domain.secret import Secret
-from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.assertions import StrictAssertions, type_of
 from identity_service.jose.keys import load
 from tests.jwts import PartyKey, assertion_claims, encode
 
@@ -16,11 +18,12 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KEY = PartyKey.make()
 CLAIMS = assertion_claims("reports", NOW, nbf=-1)
 TEXT = json.dumps(CLAIMS)
+READER = StrictAssertions()
 
 
 @pytest.fixture
 def reader() -> StrictAssertions:
-    return StrictAssertions()
+    return READER
 
 
 def test_an_assertion_is_read_with_all_its_claims(reader: StrictAssertions) -> None:
@@ -189,3 +192,31 @@ def test_the_text_for_the_operator_contains_no_part_of_the_token(reader: StrictA
         assert "s3cr3t" not in refused.value.why
     assert "s3cr3t" not in repr(reader.read(Secret(KEY.jwt({**CLAIMS, "x": "s3cr3t-value"}))))
     assert encode("x") not in repr(reader)
+
+
+@pytest.mark.parametrize(
+    ("header", "type_"),
+    [
+        ({"typ": "Application/OAuth-ID-JAG+jwt"}, "oauth-id-jag+jwt"),
+        ({"typ": "JWT", "alg": "none"}, "jwt"),
+        ({}, ""),
+        ({"typ": 1}, ""),
+        ("[]", ""),
+        ("{", ""),
+    ],
+)
+def test_the_type_that_a_token_claims_can_be_read_alone(header: Any, type_: str) -> None:
+    assert type_of(Secret(KEY.jwt(CLAIMS, header))) == type_
+
+
+@given(st.text() | st.binary().map(lambda data: encode(data.decode("latin-1"))))
+def test_a_text_that_is_no_token_has_no_type(text: str) -> None:
+    assert type_of(Secret(text)) == ""
+    assert type_of(Secret(f"{text}..")) == ""
+
+
+@given(st.text())
+def test_the_type_that_a_token_claims_is_the_one_that_it_is_read_with(typ: str) -> None:
+    jwt = Secret(KEY.jwt(CLAIMS, typ=typ))
+
+    assert type_of(jwt) == READER.read(jwt).assertion.type
