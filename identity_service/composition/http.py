@@ -42,7 +42,7 @@ def http_app(
             issuer=settings.issuer,
             scopes=frozenset((*settings.known_scopes, SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY)),
             algorithms=tuple(sorted({key.algorithm for key in use.keys.published()})),
-            public_clients=True,  # the built-in first-party client is one
+            public_clients=use.directory.has_public_client(),
             trusted_issuers=len(use.issuers) > 0,
         )
 

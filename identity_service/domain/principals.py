@@ -38,6 +38,10 @@ class Grant(StrEnum):
     TOKEN_EXCHANGE = "token_exchange"  # noqa: S105  # the name of a grant
 
 
+_OF_PUBLIC_CLIENTS: Final = frozenset({Grant.PASSWORD, Grant.REFRESH_TOKEN})
+"""The grants for which a public client need not authenticate itself."""
+
+
 class OnReuse(StrEnum):
     """The reaction if a refresh token is reused and the client authenticated itself with that call."""
 
@@ -94,6 +98,14 @@ class Client:
     def is_public(self) -> bool:
         """Return whether the client has no credential of its own: only users can sign in through it."""
         return not (self.secrets or self.certificates or self.public_keys)
+
+    @property
+    def only_names_itself(self) -> bool:
+        """Return whether the client can use a grant without a credential (authentication method `none`).
+
+        A client without a credential and without such a grant is authenticated by a trusted issuer.
+        """
+        return self.is_public and not self.disabled and not self.grants.isdisjoint(_OF_PUBLIC_CLIENTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

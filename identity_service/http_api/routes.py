@@ -1,6 +1,6 @@
 """The routes of the HTTP API: which endpoint answers at which paths."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from identity_service.http_api import paths
 from identity_service.http_api.app import HttpRoute
@@ -32,13 +32,20 @@ def routes(
         keys: answers with the JWK set.
         health: answers the probes.
         oauth: the endpoints for tokens.
-        metadata: returns the present content of the metadata documents. Raises NotReadyError.
+        metadata: returns the present content of the metadata documents; it may wait. Raises UnavailableError.
     """
     prefix = paths.prefix_of(issuer)
 
-    def get(path: str, endpoint: Endpoint, *further: str) -> list[HttpRoute]:
-        every = dict.fromkeys((path, prefix + path, *further))
+    def get(path: str, endpoint: Endpoint) -> list[HttpRoute]:
+        every = dict.fromkeys((path, prefix + path))
         return [HttpRoute(path=p, methods=("GET",), endpoint=endpoint, is_instant=True) for p in every]
+
+    def document(path: str, render: Callable[[MetadataConfig], Mapping[str, object]]) -> list[HttpRoute]:
+        every = dict.fromkeys((path, prefix + path, path + prefix))
+        return [
+            HttpRoute(path=p, methods=("GET",), endpoint=lambda _: json_response(render(metadata())))
+            for p in every
+        ]
 
     def post(path: str, endpoint: Endpoint) -> list[HttpRoute]:
         every = dict.fromkeys((path, prefix + path))
@@ -48,16 +55,8 @@ def routes(
         *get(paths.KEYS, keys),
         *get(paths.LIVE, health.live),
         *get(paths.READY, health.ready),
-        *get(
-            paths.AUTHORIZATION_SERVER,
-            lambda _: json_response(authorization_server_metadata(metadata())),
-            paths.AUTHORIZATION_SERVER + prefix,
-        ),
-        *get(
-            paths.OPENID_CONFIGURATION,
-            lambda _: json_response(openid_configuration(metadata())),
-            paths.OPENID_CONFIGURATION + prefix,
-        ),
+        *document(paths.AUTHORIZATION_SERVER, authorization_server_metadata),
+        *document(paths.OPENID_CONFIGURATION, openid_configuration),
         *post(paths.TOKEN, oauth.token),
         *post(paths.INTROSPECT, oauth.introspect),
         *post(paths.REVOKE, oauth.revoke),

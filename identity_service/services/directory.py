@@ -8,11 +8,11 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
-from identity_service.domain.ids import PrincipalId
+from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.principals import Client
-from identity_service.domain.store import RecordStore
+from identity_service.domain.store import RecordStore, all_records
 
 _LIMIT: Final = 10_000
 """The number of clients, and of certificates, that are cached."""
@@ -28,6 +28,9 @@ class Directory:
         self._clients: OrderedDict[str, Client | None] = OrderedDict()
         self._by_certificate: OrderedDict[bytes, PrincipalId | None] = OrderedDict()
         self._changes = 0
+        self._searching = threading.Lock()
+        self._has_public: bool | None = None
+        """The answer of `has_public_client`; None = a client may have changed since."""
 
     def client(self, client_id: PrincipalId) -> Client | None:
         """Return the client, or None if there is none (which is cached too). Raises StoreUnavailableError."""
@@ -67,14 +70,36 @@ class Directory:
         client = self.client(client_id) if client_id is not None else None
         return client if client is not None and client.certificates & certificate.names else None
 
+    def has_public_client(self) -> bool:
+        """Return whether there is a client that only names itself (see `Client.only_names_itself`).
+
+        The answer is kept until a client changes; then one thread at a time reads the records, the built-in
+        client first, until one is found. Raises StoreUnavailableError.
+        """
+        with self._searching:
+            with self._lock:
+                known, changes = self._has_public, self._changes
+            if known is not None:
+                return known
+            built_in = self.client(FIRST_PARTY_CLIENT)
+            found = (built_in is not None and built_in.only_names_itself) or any(
+                each.record.only_names_itself for each in all_records(self._records, Client)
+            )
+            with self._lock:
+                if changes == self._changes:
+                    self._has_public = found
+            return found
+
     def on_change(self, change: RecordChanged | None) -> None:
         """Drop a client that has changed from the cache; None = drop everything."""
         with self._lock:
             if change is None:
                 self._changes += 1
+                self._has_public = None
                 self._clients.clear()
                 self._by_certificate.clear()
             elif change.kind is RecordKind.CLIENT:
                 self._changes += 1
+                self._has_public = None
                 self._clients.pop(change.id, None)
                 self._by_certificate.clear()

@@ -29,7 +29,7 @@ class MetadataConfig:
     algorithms: tuple[str, ...]
     """The algorithms of its published signing keys."""
     public_clients: bool
-    """True if a client may be public, so that `none` is an authentication method."""
+    """True if a client is public and enabled, so that `none` is an authentication method."""
     trusted_issuers: bool
     """True if it accepts tokens of other issuers, so that jwt-bearer is a grant, also by ID-JAG."""
 

@@ -1,6 +1,7 @@
 """Clients and users: their ids and names, and the repr of their records."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -149,3 +150,24 @@ def test_a_name_in_a_certificate_has_at_most_2048_characters() -> None:
 
     assert is_certificate_name(longest)
     assert not is_certificate_name(f"{longest}x")
+
+
+SECRET = StoredSecret(digest=b"x" * 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"grants": frozenset({Grant.PASSWORD})}, True),
+        ({"grants": frozenset({Grant.REFRESH_TOKEN})}, True),
+        ({"grants": frozenset({Grant.CLIENT_CREDENTIALS, Grant.TOKEN_EXCHANGE})}, False),
+        ({"grants": frozenset({Grant.PASSWORD}), "disabled": True}, False),
+        ({"grants": frozenset({Grant.PASSWORD}), "secrets": (SECRET,)}, False),
+        ({"grants": frozenset({Grant.PASSWORD}), "public_keys": ("{}",)}, False),
+        ({"grants": frozenset({Grant.PASSWORD}), "certificates": frozenset({"dns:a"})}, False),
+    ],
+)
+def test_a_client_only_names_itself_if_it_has_a_grant_and_no_credential(
+    changes: dict[str, Any], expected: bool
+) -> None:
+    assert a_client(**changes).only_names_itself is expected

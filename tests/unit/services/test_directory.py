@@ -1,6 +1,7 @@
 """Clients in memory: which are kept, when they are read again, and which certificate is whose."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,7 @@ from identity_service.adapters.clock import SystemClock
 from identity_service.domain.ids import PrincipalId, new_epoch
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.origin import PeerCertificate
+from identity_service.domain.principals import Grant, first_party_client
 from identity_service.services.directory import Directory
 from identity_service.storage.sqlite import SqliteStore
 from tests.unit.domain.samples import a_client
@@ -144,3 +146,92 @@ def test_the_certificate_that_was_seen_first_is_dropped_first(
         True,
         False,
     ]
+
+
+# Whether a client only names itself
+
+
+class CountingRecords:
+    """The records of a store, which counts reads; implements what the directory needs of `RecordStore`."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._records = store.records
+        self.reads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.reads += 1
+        return getattr(self._records, name)
+
+
+def changed(name: str) -> RecordChanged:
+    return RecordChanged(kind=RecordKind.CLIENT, id=name)
+
+
+def create_public(store: SqliteStore, name: str, **changes: Any) -> None:
+    grants = frozenset({Grant.PASSWORD})
+    store.records.create(a_client(**({"client_id": PrincipalId(name), "grants": grants} | changes)))
+
+
+def test_a_public_client_that_signs_users_in_is_found_and_missed_again(
+    store: SqliteStore, directory: Directory
+) -> None:
+    create(store, "a workload")
+    create_public(store, "b", disabled=True)
+    assert not directory.has_public_client()
+
+    create_public(store, "c")
+    assert not directory.has_public_client(), (
+        "the answer is kept until the log says that a client has changed"
+    )
+    directory.on_change(changed("c"))
+    assert directory.has_public_client()
+
+    delete(store, PrincipalId("c"))
+    directory.on_change(None)
+    assert not directory.has_public_client()
+
+
+def test_records_are_read_only_after_a_client_has_changed(store: SqliteStore) -> None:
+    records: Any = CountingRecords(store)
+    directory = Directory(records)
+    create_public(store, "a")
+    assert directory.has_public_client()
+    before = records.reads
+
+    directory.on_change(RecordChanged(kind=RecordKind.USER, id="a"))
+    assert directory.has_public_client()
+    assert records.reads == before
+
+    directory.on_change(changed("a"))
+    assert directory.has_public_client()
+    assert records.reads > before
+
+
+def test_one_read_suffices_while_the_built_in_client_is_enabled(store: SqliteStore) -> None:
+    for number in range(5):
+        create(store, f"a{number}")
+    store.records.create(first_party_client())
+    records: Any = CountingRecords(store)
+
+    assert Directory(records).has_public_client()
+    assert records.reads == 1
+
+
+def test_a_change_during_the_search_is_not_missed(store: SqliteStore) -> None:
+    create_public(store, "a")
+
+    class Racing(CountingRecords):
+        """Deletes the client while it is read."""
+
+        def list_of(self, *args: Any, **named: Any) -> Any:
+            found = store.records.list_of(*args, **named)
+            if found:
+                delete(store, PrincipalId("a"))
+                searching.on_change(changed("a"))
+            return found
+
+    records: Any = Racing(store)
+    searching = Directory(records)
+    searching.has_public_client()
+
+    assert not searching.has_public_client()
