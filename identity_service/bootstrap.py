@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.password_hashing import end_processes
 from identity_service.composition.opening import (
+    check_issuer,
     grpcio_config,
     key_policy,
     limits_config,
@@ -134,6 +135,7 @@ class Service:
         store: Store | None = None,
         share_port: bool = False,
         behind_asgi: bool = False,
+        dev: bool = False,
     ) -> None:
         """Open the store and wire the parts; nothing is started yet.
 
@@ -144,9 +146,11 @@ class Service:
             share_port: whether other processes of this service listen on the same port.
             behind_asgi: whether an ASGI server listens and passes calls to `app`; then this process does not
                 listen itself.
+            dev: whether it runs with `--dev`: the issuer may then be an http URL of this machine.
 
         Raises StoreUnavailableError, ConfigurationError.
         """
+        check_issuer(settings, dev=dev)
         clock = clock or SystemClock()
         self._settings = settings
         self._shares_port = share_port

@@ -2,9 +2,9 @@
 
 import typer
 
-from identity_service.cli.issuer_check import check_issuer
 from identity_service.cli.options import ConfigOption, StoreOption, load
 from identity_service.cli.output import JsonFlag, failures, say, show, show_table
+from identity_service.composition import opening
 
 app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def show_settings(config: ConfigOption = None, store: StoreOption = None, as_jso
 def check(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
     """Check the settings: exit 0 if they are valid, otherwise print each problem."""
     with failures(as_json=as_json):
-        check_issuer(load(config, store=store).settings)
+        opening.check_issuer(load(config, store=store).settings)
         if as_json:
             show({"valid": True}, as_json=True)
         else:

@@ -8,7 +8,6 @@ import typer
 from identity_service import bootstrap
 from identity_service.adapters.clock import SystemClock
 from identity_service.cli.doctor_issuers import issuer_findings
-from identity_service.cli.issuer_check import check_issuer
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.cli.tls_check import Check, check_tls
@@ -96,7 +95,7 @@ def _attempt(name: str, check: Callable[[], str]) -> Check:
 
 
 def _check_issuer(settings: Settings) -> str:
-    check_issuer(settings)
+    opening.check_issuer(settings)
     return settings.issuer
 
 

@@ -3,13 +3,13 @@
 import contextlib
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Final
 
 import typer
 
 from identity_service import bootstrap
 from identity_service.cli import dev
-from identity_service.cli.issuer_check import check_issuer
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
@@ -74,7 +74,8 @@ def serve(
 
         def read() -> Settings:
             settings = load(config, **flags).settings
-            check_issuer(settings, dev=dev_mode)
+            # Each worker would refuse as well. Checked here, it is said once, and before anything is created.
+            opening.check_issuer(settings, dev=dev_mode)
             return settings
 
         settings = read()
@@ -98,18 +99,21 @@ def serve(
                 dev.print_calls(f"{host}:{port}", settings, demo)
 
         if settings.workers:
-            _supervise(settings, lambda: settings if dev_mode else read(), announce)
-        elif not server_process.serve(settings, announce):
+            reload = (lambda: settings) if dev_mode else read
+            _supervise(settings, reload, announce, dev=dev_mode)
+        elif not server_process.serve(settings, announce, dev=dev_mode):
             fail(server_process.CUT_OFF, Exit.FAILED)
 
 
-def _supervise(settings: Settings, reload: Callable[[], Settings], announce: server_process.Announce) -> None:
+def _supervise(
+    settings: Settings, reload: Callable[[], Settings], announce: server_process.Announce, *, dev: bool
+) -> None:
     """Serve with workers until told to stop; on SIGHUP, reload the settings and replace the workers."""
     with contextlib.ExitStack() as stack:
         plan = opening.reserve_addresses(settings, stack)
         places = {name: getattr(plan, name) for name in _PLACES}
         workers = Workers(
-            server_process.work,
+            partial(server_process.work, dev=dev),
             logs.StructuredEventLog(),
             count=settings.workers,
             grace=lambda plan: plan.drain_grace,

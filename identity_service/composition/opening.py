@@ -11,6 +11,7 @@ from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
 from identity_service.composition.waiting import waiting_calls
+from identity_service.config.issuer_url import why_not_issuer_url
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, EventLog
@@ -34,6 +35,19 @@ from identity_service.transport.tls import TlsFiles
 
 if TYPE_CHECKING:
     from identity_service.principals.keeper import PrincipalsKeeper
+
+
+def check_issuer(settings: Settings, *, dev: bool = False) -> None:
+    """Check that clients can find the service by `issuer`, if it serves HTTP.
+
+    Args:
+        settings: the settings of the service.
+        dev: whether the service runs with `--dev`, so that its issuer may be an http URL of this machine.
+
+    Raises ConfigurationError, which says what to write.
+    """
+    if settings.http_listen and (why := why_not_issuer_url(settings.issuer, dev=dev)):
+        raise ConfigurationError(f"issuer: {why}")
 
 
 def open_store(

@@ -171,7 +171,7 @@ class Inside:
             parts: further arguments of `Service`; tests give a clock and a store.
         """
         multiprocessing.set_executable(plan.python)
-        self.service = service = Service(plan.settings, behind_asgi=True, **parts)
+        self.service = service = Service(plan.settings, behind_asgi=True, dev=plan.dev, **parts)
         service.start()
         self._app = service.app
         if service.certificates is not None and self._directory is not None:

@@ -18,3 +18,5 @@ class Plan:
     settings: Settings
     python: str
     """The Python interpreter for processes that the service starts; inside Envoy its path is not known."""
+    dev: bool = False
+    """Whether the service runs with `--dev` (see `bootstrap.Service`)."""

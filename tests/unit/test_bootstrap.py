@@ -72,6 +72,42 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site.service.stop()
 
 
+@pytest.mark.parametrize(
+    ("issuer", "dev", "why"),
+    [
+        ("identity-service", True, "must be the https URL"),
+        ("https://Identity.example", False, "write https://identity.example"),
+        ("http://127.0.0.1:8080", False, "with --dev only"),
+    ],
+)
+def test_a_service_with_http_refuses_an_issuer_by_which_no_client_finds_it(
+    tmp_path: Path, issuer: str, dev: bool, why: str
+) -> None:
+    file = tmp_path / "identity.db"
+    settings = settings_for_tests(store=f"sqlite:///{file}", http_listen="127.0.0.1:0", issuer=issuer)
+
+    with pytest.raises(ConfigurationError, match=f"^issuer: .*{why}"):
+        Service(settings, dev=dev)
+
+    assert not file.exists(), "it refuses before it opens anything"
+
+
+@pytest.mark.parametrize(
+    ("changes", "dev"),
+    [
+        ({"issuer": "https://identity.example", "http_listen": "127.0.0.1:0"}, False),
+        ({"issuer": "http://127.0.0.1:8080", "http_listen": "127.0.0.1:0"}, True),
+        ({"issuer": "any name"}, False),
+    ],
+)
+def test_a_service_accepts_an_issuer_by_which_clients_find_it_or_any_without_http(
+    tmp_path: Path, changes: dict[str, str], dev: bool
+) -> None:
+    settings = settings_for_tests(store=f"sqlite:///{tmp_path}/identity.db", **changes)
+
+    Service(settings, dev=dev).stop()
+
+
 def test_a_service_that_stops_leaves_nothing_open(site: Site) -> None:
     site.service.start()
     assert site.threads >= THREADS
