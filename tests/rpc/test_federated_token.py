@@ -130,6 +130,17 @@ def test_the_operator_reads_which_issuer_key_or_client_it_was(
     assert not any(part in str(event) for part in jwt.split("."))
 
 
+def test_an_id_jag_is_refused_and_its_client_told_where_it_belongs(one: World) -> None:
+    """Right in every other respect: here it would need no credential of the client."""
+    claims = pod_claims(one, client_id="reports")
+    header = {"alg": "RS256", "kid": KEY.key_id, "typ": "oauth-id-jag+jwt"}
+
+    said = refusal(one, KEY.jwt(claims, header))
+
+    assert said.reason == "CREDENTIAL_REFUSED"
+    assert "present it over HTTP with the grant jwt-bearer" in said.message
+
+
 def test_a_rule_may_look_into_the_kubernetes_claims(start_world: StartWorld) -> None:
     world = start_world()
     world.new_client(public=True)

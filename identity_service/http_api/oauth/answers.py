@@ -39,8 +39,14 @@ def error_response(error: OAuthError) -> HttpResponse:
     return json_response(content, status=error.status, headers=error.headers)
 
 
-def token_response(tokens: TokenSet, issued_token_type: str | None = None) -> HttpResponse:
-    """Return issued tokens; `issued_token_type` is for an exchange (RFC 8693 section 2.2.1)."""
+def token_response(
+    tokens: TokenSet, issued_token_type: str | None = None, *, names_resource: bool = False
+) -> HttpResponse:
+    """Return issued tokens.
+
+    `issued_token_type` is for an exchange (RFC 8693 section 2.2.1). `names_resource` is for an ID-JAG, whose
+    draft asks for the granted resources in the form of its claim `resource`: a text, or a list of texts.
+    """
     content: dict[str, object] = {
         "access_token": tokens.access_token,
         "token_type": tokens.token_type,
@@ -51,6 +57,8 @@ def token_response(tokens: TokenSet, issued_token_type: str | None = None) -> Ht
         content["refresh_token"] = tokens.refresh_token
     if issued_token_type is not None:
         content["issued_token_type"] = issued_token_type
+    if names_resource:
+        content["resource"] = tokens.audiences[0] if len(tokens.audiences) == 1 else tokens.audiences
     return json_response(content)
 
 

@@ -177,7 +177,7 @@ class TokenEndpoint:
             grant=_wanted(asked.form),
             origin=asked.request.origin,
         )
-        return token_response(self._issuer.issue(request))
+        return token_response(self._issuer.issue(request), names_resource=True)
 
 
 def _wanted(form: Form) -> GrantRequest:

@@ -1,15 +1,16 @@
 """The grant jwt-bearer by ID-JAG: a client acts for a user of a trusted issuer, once for each ID-JAG."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from identity_service.domain.errors import IdJagRefusedError
-from identity_service.domain.ids import PrincipalId
+from identity_service.domain.ids import PrincipalId, base64url
 from identity_service.domain.issuers import TrustedIssuer, TrustRule, federated_id
-from identity_service.domain.origin import Origin
+from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.principals import Grant
 from identity_service.domain.secret import Secret
 from identity_service.http_api.oauth import token
@@ -17,7 +18,7 @@ from identity_service.services.authenticate import ClientAssertion, ClientCreden
 from identity_service.services.client_proofs import AuthenticatedClient
 from identity_service.services.issue import IssueRequest
 from tests.jwts import PartyKey, assertion_claims
-from tests.unit.http_api.oauth_site import ASSERTION_TYPE, ISSUER, KEY, OTHER_ISSUER, Answer, Site
+from tests.unit.http_api.oauth_site import ASSERTION_TYPE, ISSUER, KEY, OTHER_ISSUER, PEER, Answer, Site
 
 ANA = federated_id(OTHER_ISSUER, "ana")
 RULE = TrustRule(claims={"client_id": "portal"}, client_id=PrincipalId("portal"), per_subject=True)
@@ -68,8 +69,35 @@ def test_an_id_jag_gives_a_token_for_the_user_through_the_client(trusting: Site)
     said = introspected(trusting, answer)
     assert (said["sub"], said["client_id"], said["aud"]) == (ANA, "portal", ["api"])
     assert answer.json["scope"] == "read write"
+    assert answer.json["resource"] == "api"
     assert answer.json["token_type"] == "Bearer"
     assert "refresh_token" not in answer.json
+
+
+def test_a_token_for_two_resources_names_both(site: Site) -> None:
+    site.new_client("portal", audiences={"api", "mail", "files"})
+    trust(site)
+    params = [("grant_type", token.JWT_BEARER), ("resource", "mail"), ("resource", "api")]
+    params.append(("assertion", id_jag(site, resource=["api", "mail"])))
+
+    answer = site.token(params, authorization=site.basic("portal"))
+
+    assert answer.json["resource"] == ["mail", "api"] == introspected(site, answer)["aud"]
+
+
+def test_a_token_is_bound_to_the_certificate_if_the_client_requires_it(trusting: Site) -> None:
+    trusting.update_client("portal", require_binding=True)
+    jwt = id_jag(trusting)
+    assert present(trusting, jwt).error == "invalid_request", "the connection has no certificate"
+    certificate = PeerCertificate(sha256=b"x" * 32, names=frozenset())
+
+    answer = trusting.token(
+        {"grant_type": token.JWT_BEARER, "assertion": jwt},
+        authorization=trusting.basic("portal"),
+        origin=replace(PEER, certificate=certificate),
+    )
+
+    assert introspected(trusting, answer)["cnf"] == {"x5t#S256": base64url(certificate.sha256)}
 
 
 def test_a_client_that_signs_assertions_presents_an_id_jag(site: Site) -> None:
