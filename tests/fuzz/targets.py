@@ -36,7 +36,7 @@ from identity_service.http_api.oauth.errors import OAuthError
 from identity_service.http_api.oauth.forms import parse_form
 from identity_service.jose import encryption_keys, keys
 from identity_service.jose.access_tokens import AccessTokenCodec
-from identity_service.jose.assertions import StrictAssertions
+from identity_service.jose.assertions import StrictAssertions, type_of
 from identity_service.jose.dpop import StrictDpopProofs
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_shared.strict import decode_base64url, parse_object
@@ -216,12 +216,14 @@ def _refresh_token(data: bytes) -> None:
 def _assertion(data: bytes) -> None:
     """Read before the caller is proven; its text has one spelling, and the refusal holds no part of it."""
     text = data.decode("latin-1")
+    type_ = type_of(Secret(text))
     try:
         found = _ASSERTIONS.read(Secret(text))
     except CredentialRefusedError as error:
         _is_silent(error, *text.split("."))
     else:
         assert f"{found.message.decode()}.{base64url(found.signature)}" == text
+        assert type_ == found.assertion.type, "the rules were chosen by another type"
 
 
 def _is_silent(error: Exception, *secrets: str) -> None:
