@@ -28,7 +28,7 @@ class IdJag:
     jwt: Secret
     presenter: AuthenticatedClient
     """The client, which was authenticated just before."""
-    proof: ClientCredential
+    credential: ClientCredential
     """The credential that has authenticated the client."""
 
 

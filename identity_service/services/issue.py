@@ -114,8 +114,8 @@ class Issuer:
         match request.credential:
             case Password() as credential:
                 return self._for_user(request, credential, proof)
-            case IdJag() as credential:
-                return self._for_user_of_issuer(request, credential, proof)
+            case IdJag() as id_jag:
+                return self._for_user_of_issuer(request, id_jag, proof)
             case credential if request.exchange is not None:
                 return self._exchanger.exchange(
                     request.exchange,
@@ -136,15 +136,13 @@ class Issuer:
         proven = self._authenticator.client(credential, request.origin)
         return self._without_session(request, credential, proven, client_entitlement(proven.client), proof)
 
-    def _for_user_of_issuer(
-        self, request: IssueRequest, credential: IdJag, proof: DpopProof | None
-    ) -> TokenSet:
+    def _for_user_of_issuer(self, request: IssueRequest, id_jag: IdJag, proof: DpopProof | None) -> TokenSet:
         """Issue a token for the subject of an ID-JAG; it has no refresh token, as the draft advises."""
-        checked = self._id_jags.check(credential, request.origin)
+        checked = self._id_jags.check(id_jag, request.origin)
         entitlement = checked.limits.narrow(client_entitlement(checked.proven.client))
         return self._without_session(
             request,
-            credential.proof,
+            id_jag.credential,
             checked.proven,
             entitlement,
             proof,

@@ -170,10 +170,10 @@ class TokenEndpoint:
 
     def _id_jag(self, asked: _Asked, jwt: Secret) -> HttpResponse:
         # The client first: only an authenticated client learns why an ID-JAG is refused.
-        proof = _credential(asked)
+        credential = _credential(asked)
         presenter = self._callers.client(asked.client, asked.request, AuditType.ISSUE_REFUSED)
         request = IssueRequest(
-            credential=IdJag(jwt=jwt, presenter=presenter, proof=proof),
+            credential=IdJag(jwt=jwt, presenter=presenter, credential=credential),
             grant=_wanted(asked.form),
             origin=asked.request.origin,
         )
