@@ -5,8 +5,6 @@ that is bound to a key comes with the scheme DPoP and a proof (RFC 9449). If a c
 client certificate, the token decides: a client that sends a token wants to act as the subject of the token.
 """
 
-import hashlib
-import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
@@ -27,14 +25,13 @@ from identity_service.domain.grants import SCOPE_ADMIN
 from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.ports import AuditTrail
-from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
 from identity_service.domain.tokens import Rejected, TokenType
 from identity_service.grpc_api.proofs import PROOF, CallProofs
-from identity_service.jose.certificates import has_sound_key
 from identity_service.services.audit import record_refusal
 from identity_service.services.directory import Directory
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.verify import StoreReadRequiredError, Verifier, VerifyRequest
+from identity_service.transport.client_certificates import peer_certificate
 from identity_service.transport.peers import Peers
 from identity_service.transport.request_ids import REQUEST_ID, request_id
 
@@ -293,28 +290,11 @@ def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:
     """Return the client certificate, which the TLS handshake has verified; None if there is none.
 
     It is never the certificate of a client behind a proxy, whatever the metadata says. A certificate with a
-    weak key counts as none: an attacker that computes the private key can present the certificate, too.
+    weak key counts as none.
     """
     # The type stubs differ, but every value is a list of bytes.
     properties = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
     pem = next(iter(properties.get(_PEM, ())), None)
-    if pem is None or not has_sound_key(pem):
+    if pem is None:
         return None
-    sha256 = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem.decode())).digest()
-    names = {f"sha256:{sha256.hex()}"}
-    uris = _texts(properties.get(_URI, ()))
-    if len(uris) == 1:  # with several URIs it is not an X.509-SVID and must not count as one
-        names |= {uri for uri in map(normalize_certificate_name, uris) if uri.startswith("spiffe://")}
-    names |= {normalize_certificate_name(f"dns:{name}") for name in _texts(properties.get(_DNS, ()))}
-    return PeerCertificate(
-        sha256=sha256, names=frozenset(name for name in names if is_certificate_name(name))
-    )
-
-
-def _texts(values: Sequence[bytes]) -> list[str]:
-    """Decode names of a certificate; a byte that is not ASCII becomes U+FFFD.
-
-    An authority can sign names that are not ASCII. After the replacement they are no valid name and prove
-    nothing.
-    """
-    return [value.decode("ascii", "replace") for value in values]
+    return peer_certificate(pem, properties.get(_URI, ()), properties.get(_DNS, ()))

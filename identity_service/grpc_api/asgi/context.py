@@ -14,9 +14,10 @@ from typing import Any, Final, NoReturn, cast
 import grpc
 import structlog
 
-from identity_service.grpc_api.asgi.peer import FORWARDED, address_of, certificate_properties
+from identity_service.grpc_api.asgi.peer import address_of, certificate_properties
 from identity_service.grpc_api.asgi.wire import Metadata, timeout_of, to_metadata
 from identity_service.grpc_api.errors import RpcStatus
+from identity_service.transport.client_certificates import pem_from_envoy
 
 
 class AbortedError(Exception):
@@ -55,12 +56,8 @@ class AsgiContext(grpc.ServicerContext):
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:  # type: ignore[override]  # as grpcio does
         """Return the properties of the client's certificate; empty without TLS or without a certificate."""
-        if self._scope.get("scheme") != "https":
-            return {}
-        for name, value in self._scope["headers"]:
-            if name == FORWARDED:
-                return certificate_properties(value)
-        return {}
+        pem = pem_from_envoy(self._scope)
+        return {} if pem is None else certificate_properties(pem)
 
     def peer_identities(self) -> Iterable[bytes] | None:
         """Return None: servicers read the certificate from `auth_context` instead."""

@@ -1,21 +1,10 @@
-"""Reads the address and the certificate of a client from the ASGI scope of its call.
+"""Reads the address and the certificate of a client from the ASGI scope of its call."""
 
-The certificate comes in the header x-forwarded-client-cert, which the server in front must set itself on
-every request, in place of any that a client sends (Envoy: forward_client_cert_details SANITIZE_SET). Only the
-certificate is read from it: the names in that header are not quoted, so a client whose authority lets it
-choose a name could forge others.
-"""
-
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from typing import Any
 
 from identity_service.jose.certificates import alternative_names
-
-_CERTIFICATE: Final = re.compile(rb'(?:^|;)Cert="([A-Za-z0-9%._~-]+)"')
-FORWARDED: Final = b"x-forwarded-client-cert"
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
@@ -28,12 +17,8 @@ def address_of(scope: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=256)
-def certificate_properties(forwarded: bytes) -> Mapping[str, Sequence[bytes]]:
-    """Return the properties of `grpc.ServicerContext.auth_context`; empty without a client certificate."""
-    found = _CERTIFICATE.search(forwarded)
-    if found is None:
-        return {}
-    pem = unquote_to_bytes(found[1])
+def certificate_properties(pem: bytes) -> Mapping[str, Sequence[bytes]]:
+    """Return the properties of `grpc.ServicerContext.auth_context` for a client certificate."""
     names = alternative_names(pem)
     return {
         "transport_security_type": [b"ssl"],
