@@ -10,7 +10,7 @@ settings → store → replica ← follower        (memory follows the log)   op
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -209,7 +209,7 @@ class Service:
         replica.follow(hub)
         replica.subscribe(hub.on_change)
         self._http_app: HttpApp | None = None
-        self._http: HttpListener | None = None
+        self._http: Sequence[HttpListener] = ()
         self.http_port = 0
         """The port of `http_listen`, if this process listens on it itself; known after `start`."""
         senders = Senders(
@@ -256,16 +256,16 @@ class Service:
             self._wire_http(parts, use, pools.work, share_port=share_port)
 
     def _wire_http(self, parts: Parts, use: UseCases, pool: Executor, *, share_port: bool) -> None:
-        """Create the application of the HTTP API, and its listener unless an ASGI server listens."""
+        """Create the application of the HTTP API, and its listeners unless an ASGI server listens."""
         # Imported here, since the libraries take megabytes that most processes do not need.
-        from identity_service.composition.http import GrpcOrHttp, http_app, http_listener
+        from identity_service.composition.http import GrpcOrHttp, http_app, http_listeners
 
         settings, limits = parts.settings, self._limits
         self._http_app = app = http_app(parts, use, pool, limits, self._server.is_serving)
         if self.app is not None:
             self.app = GrpcOrHttp(self.app, app, settings)
         else:
-            self._http = http_listener(app, settings, limits, self.certificates, share_port=share_port)
+            self._http = http_listeners(app, settings, limits, self.certificates, share_port=share_port)
 
     @thread_limit.named()
     def start(self) -> int:
@@ -306,9 +306,10 @@ class Service:
         return port
 
     def _listen_for_http(self) -> None:
-        if self._http is not None:
-            self.http_port = self._http.start()
-            self._closing.callback(self._http.close, _JOIN_TIMEOUT)
+        for listener in self._http:
+            port = listener.start()
+            self.http_port = self.http_port or port
+            self._closing.callback(listener.close, _JOIN_TIMEOUT)
 
     def stop(self, grace: timedelta | None = None) -> bool:
         """Report NOT_SERVING, drain the calls in progress, and close everything.
@@ -330,8 +331,8 @@ class Service:
         end = time.monotonic() + grace.total_seconds()
         if self._http_app is not None:
             self._http_app.begin_drain()
-        if self._http is not None:
-            self._http.stop_accepting()
+        for listener in self._http:
+            listener.stop_accepting()
         done = self._server.drain(grace)
         if self._http_app is not None:
             done = self._http_app.drain(max(0.0, end - time.monotonic())) and done

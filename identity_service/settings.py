@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from identity_service.config.issuer_url import why_not_issuer_url
 from identity_service.config.jwks_servers import JwksServers
 from identity_service.config.limits import LimitSettings
 from identity_service.config.values import (
@@ -140,6 +141,15 @@ class Settings(LimitSettings):
     )
     mtls_listen: str = Field(
         "", description="host:port that requires client certificates; `listen` then requests none"
+    )
+    http_mtls_listen: str = Field(
+        "",
+        description="host:port of the same as `http_listen` that requires client certificates; empty = none",
+    )
+    http_mtls_url: str = Field(
+        "",
+        max_length=256,
+        description="https URL under which clients reach http_mtls_listen, as the metadata names it",
     )
     dpop_authorities: tuple[Authority, ...] = Field(
         (),
@@ -285,7 +295,7 @@ class Settings(LimitSettings):
             raise ValueError("must be unsynced, local or replicas:N with N from 1 to 99")
         return value
 
-    @field_validator("listen", "http_listen", "metrics_listen", "mtls_listen")
+    @field_validator("listen", "http_listen", "metrics_listen", "mtls_listen", "http_mtls_listen")
     @classmethod
     def _check_listen(cls, value: str, info: ValidationInfo) -> str:
         _, colon, port = value.rpartition(":")
@@ -330,11 +340,13 @@ class Settings(LimitSettings):
 
     def _wrong_addresses(self) -> Iterator[str]:
         """Report two settings with the same address; port 0 stands for another port each time."""
-        if not self.http_listen or self.http_listen.endswith(":0"):
-            return
-        if self.http_listen == self.mtls_listen:
-            yield "http_listen: is the address of mtls_listen; name another port"
-        if self.http_listen == self.listen and not self.shares_port:
+        taken = {self.mtls_listen: "mtls_listen"}
+        for name, address in (("http_listen", self.http_listen), ("http_mtls_listen", self.http_mtls_listen)):
+            if address in taken and address and not address.endswith(":0"):
+                yield f"{name}: is the address of {taken[address]}; name another port"
+            taken |= {self.listen: "listen", address: name}
+        shared = self.http_listen == self.listen and not self.listen.endswith(":0")
+        if shared and not self.shares_port:
             yield "http_listen: only the engine envoy serves HTTP on the port of `listen`; name another port"
 
     def _wrong_tls(self) -> Iterator[str]:
@@ -344,8 +356,21 @@ class Settings(LimitSettings):
             yield "tls_client_ca: needs tls_certificate and tls_key"
         if self.mtls_listen and self.tls_client_ca is None:
             yield "mtls_listen: needs tls_client_ca, the authorities of the certificates that it requires"
+        yield from self._wrong_http_mtls()
         if self.require_caller_auth is False and self.tls_certificate is not None:
             yield "require_caller_auth: is always on with TLS; leave it out"
+
+    def _wrong_http_mtls(self) -> Iterator[str]:
+        if self.http_mtls_listen and not self.http_listen:
+            yield "http_mtls_listen: needs http_listen, from whose metadata clients learn the URL of this one"
+        if self.http_mtls_listen and self.tls_client_ca is None:
+            yield "http_mtls_listen: needs tls_client_ca, the authorities of its clients' certificates"
+        if bool(self.http_mtls_listen) != bool(self.http_mtls_url):
+            yield "http_mtls_url: set it together with http_mtls_listen, or neither"
+        elif self.http_mtls_url and not self.http_mtls_url.startswith("https://"):
+            yield "http_mtls_url: must be an https URL such as https://mtls.identity.example.org"
+        elif self.http_mtls_url and (why := why_not_issuer_url(self.http_mtls_url, dev=False)):
+            yield f"http_mtls_url: {why}"
 
     def _wrong_sizes(self) -> Iterator[str]:
         if self.rotate_every <= self.publish_before:

@@ -1,7 +1,8 @@
 """Wires the HTTP API. Imported only if `http_listen` is set, since its libraries take megabytes."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from identity_service.composition.wiring import Parts, UseCases
@@ -13,9 +14,11 @@ from identity_service.http_api.jwks import JwksEndpoint
 from identity_service.http_api.listener import HttpListener, HttpListenerConfig
 from identity_service.http_api.oauth.endpoints import OAuthConfig, OAuthEndpoints, OAuthUseCases
 from identity_service.http_api.oauth.metadata import MetadataConfig
+from identity_service.http_api.peers import with_certificate
 from identity_service.http_api.routes import routes
 from identity_service.services.key_set import max_age
 from identity_service.settings import Settings
+from identity_service.transport.client_certificates import certificate_in, pem_from_envoy
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
 
@@ -44,6 +47,7 @@ def http_app(
             algorithms=tuple(sorted({key.algorithm for key in use.keys.published()})),
             public_clients=use.directory.has_public_client(),
             trusted_issuers=len(use.issuers) > 0,
+            mtls_url=settings.http_mtls_url,
         )
 
     every = routes(
@@ -78,19 +82,27 @@ def oauth_endpoints(settings: Settings, use: UseCases, replica: ReplicaView) -> 
     )
 
 
-def http_listener(
+def http_listeners(
     app: HttpApp,
     settings: Settings,
     limits: Limits,
     certificates: Certificates | None,
     *,
     share_port: bool,
-) -> HttpListener:
-    """Return the listener of `http_listen`. Raises ConfigurationError if its certificate cannot be used."""
-    config = HttpListenerConfig(
-        listen=settings.http_listen, max_connections=settings.max_connections, share_port=share_port
-    )
-    return HttpListener(app, config, limits, certificates)
+) -> Sequence[HttpListener]:
+    """Return the listener of `http_listen`, and then that of `http_mtls_listen` if it is set.
+
+    Raises ConfigurationError if the certificates cannot be used.
+    """
+    found = [
+        HttpListenerConfig(
+            listen=settings.http_listen, max_connections=settings.max_connections, share_port=share_port
+        )
+    ]
+    if settings.http_mtls_listen:
+        mutual = replace(found[0], listen=settings.http_mtls_listen, setting="http_mtls_listen", ask=True)
+        found.append(mutual)
+    return [HttpListener(app, config, limits, certificates) for config in found]
 
 
 class GrpcOrHttp:
@@ -99,17 +111,27 @@ class GrpcOrHttp:
     def __init__(self, grpc: AsgiApp, http: AsgiApp, settings: Settings) -> None:
         self._grpc = grpc
         self._http = http
-        own_port = None if settings.shares_port else int(settings.http_listen.rpartition(":")[2])
-        self._http_port = own_port
-        """The port that serves HTTP alone; None = the content type decides."""
+        self._shares_port = settings.shares_port
+        """Whether the content type decides on ports that do not serve HTTP alone."""
+        alone = (settings.http_mtls_listen, "" if settings.shares_port else settings.http_listen)
+        self._http_ports = {int(place.rpartition(":")[2]) for place in alone if place}
+        """The ports that serve HTTP alone."""
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
         """Serve one request."""
-        await (self._http if self._is_http(scope) else self._grpc)(scope, receive, send)
+        if not self._is_http(scope):
+            await self._grpc(scope, receive, send)
+            return
+        pem = pem_from_envoy(scope)
+        certificate = certificate_in(pem) if pem is not None else None
+        state = with_certificate(scope.get("state", {}), certificate)
+        await self._http({**scope, "state": state}, receive, send)
 
     def _is_http(self, scope: Mapping[str, Any]) -> bool:
-        if self._http_port is not None:
-            return bool(scope["server"][1] == self._http_port)
+        if scope["server"][1] in self._http_ports:
+            return True
+        if not self._shares_port:
+            return False
         for name, value in scope["headers"]:
             if name == b"content-type":
                 return not value.startswith(b"application/grpc")

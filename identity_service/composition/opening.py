@@ -168,6 +168,7 @@ def reserve_addresses(settings: Settings, stack: ExitStack) -> Settings:
             ("listen", settings.listen),
             ("mtls_listen", settings.mtls_listen),
             ("http_listen", "" if settings.shares_port else settings.http_listen),
+            ("http_mtls_listen", settings.http_mtls_listen),
         )
         if address
     }

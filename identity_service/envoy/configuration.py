@@ -139,5 +139,8 @@ def _tls(port: Listening, directory: Path) -> dict[str, Any]:
             "@type": f"{TYPES}transport_sockets.tls.v3.DownstreamTlsContext",
             "common_tls_context": common,
             "require_client_certificate": port.ask,
+            # A session that is resumed would not verify again whether the client's certificate has expired.
+            "disable_stateless_session_resumption": port.ask,
+            "disable_stateful_session_resumption": port.ask,
         },
     }

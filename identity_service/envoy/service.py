@@ -144,6 +144,9 @@ def ports(settings: Settings) -> Sequence[Listening]:
         found.append(Listening(name="mtls_listen", address=settings.mtls_listen, tls=True, ask=True))
     if settings.http_listen and not shared:
         found.append(Listening(name="http_listen", address=settings.http_listen, tls=tls, http=True))
+    if settings.http_mtls_listen:
+        address = settings.http_mtls_listen
+        found.append(Listening(name="http_mtls_listen", address=address, tls=True, ask=True, http=True))
     return found
 
 

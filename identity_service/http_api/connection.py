@@ -4,6 +4,7 @@ uvicorn bounds neither how long a client may take to send its headers, nor how l
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any, Final
@@ -15,7 +16,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from identity_service.domain.errors import ServerBusyError
-from identity_service.http_api.peers import grpc_peer
+from identity_service.http_api.peers import grpc_peer, with_certificate
+from identity_service.transport.client_certificates import certificate_in
 from identity_service.transport.limits import Limits
 
 _MAX_CHUNKS: Final = 1024
@@ -72,6 +74,10 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+        if (shown := tls.getpeercert(binary_form=True) if tls is not None else None) is not None:
+            certificate = certificate_in(ssl.DER_cert_to_PEM_cert(shown).encode())
+            self.app_state = with_certificate(self.app_state, certificate)
         # Any byte that the client does not read at once pauses the writing, and so starts the timer.
         transport.set_write_buffer_limits(high=1, low=0)
         self._address = self._limits.peers.connection_address_of(grpc_peer(self.client))

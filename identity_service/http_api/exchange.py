@@ -10,7 +10,7 @@ from starlette.responses import Response
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.origin import Origin
 from identity_service.http_api.messages import HttpRequest, HttpResponse
-from identity_service.http_api.peers import endpoint, grpc_peer
+from identity_service.http_api.peers import certificate_of, endpoint, grpc_peer
 from identity_service.transport.peers import Peers
 from identity_service.transport.request_ids import REQUEST_ID, request_id
 
@@ -52,6 +52,8 @@ class Exchange:
         """The client as host:port; empty if it has no network address."""
         self.address = peers.address_of_client(peer, client)
         """The address under which the request counts; empty if it is exempt."""
+        self.certificate = certificate_of(scope)
+        """The client certificate of the connection; None = none."""
         self.status: int | None = None
         """The status of the answer; None until it is sent."""
         self.path: str | None = None
@@ -108,7 +110,7 @@ def to_message(request: Request, body: bytes, exchange: Exchange) -> HttpRequest
         query=request.scope["query_string"],
         headers=headers,
         body=body,
-        origin=Origin(peer=exchange.peer, request_id=exchange.request_id),
+        origin=Origin(peer=exchange.peer, request_id=exchange.request_id, certificate=exchange.certificate),
     )
 
 

@@ -41,6 +41,10 @@ class HttpListenerConfig:
     """host:port; port 0 stands for a free port."""
     max_connections: int = 20_000
     """A further connection is closed as soon as it is opened."""
+    setting: str = "http_listen"
+    """The setting that has the address, for errors."""
+    ask: bool = False
+    """Whether every client must present a certificate of the client authorities; needs certificates."""
     share_port: bool = False
     """Whether other processes of this service listen on the same port (SO_REUSEPORT)."""
 
@@ -66,7 +70,7 @@ class HttpListener:
         self._app = app
         self._config = config
         self._limits = limits
-        self._tls = TlsContexts(certificates) if certificates is not None else None
+        self._tls = TlsContexts(certificates, ask=config.ask) if certificates is not None else None
         self._uvicorn = uvicorn_config(app)
         self._state = ServerState()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +79,8 @@ class HttpListener:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closing = False
         self._ended: asyncio.Event | None = None
-        self._thread = BackgroundThread("identity-http", self._run, lambda: self._call(self._end))
+        name = "identity-http-mtls" if config.ask else "identity-http"
+        self._thread = BackgroundThread(name, self._run, lambda: self._call(self._end))
 
     def start(self) -> int:
         """Listen and return the port. Raises ConfigurationError if the address cannot be bound."""
@@ -199,7 +204,7 @@ def _bound(config: HttpListenerConfig) -> socket.socket:
             stack.pop_all()
             return listening
     except OSError as error:
-        raise cannot_listen(config.listen, "http_listen", error) from error
+        raise cannot_listen(config.listen, config.setting, error) from error
 
 
 def uvicorn_config(app: HttpApp) -> Config:

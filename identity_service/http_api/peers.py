@@ -1,4 +1,22 @@
-"""The address of the other end of a connection, as `Peers` takes it."""
+"""The other end of a connection: its address, as `Peers` takes it, and its certificate."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from identity_service.domain.origin import PeerCertificate
+
+_CERTIFICATE: Final = "identity.certificate"
+
+
+def with_certificate(state: Mapping[str, Any], certificate: PeerCertificate | None) -> dict[str, Any]:
+    """Return the entry `state` of an ASGI scope with the client certificate of the connection."""
+    return {**state, _CERTIFICATE: certificate}
+
+
+def certificate_of(scope: Mapping[str, Any]) -> PeerCertificate | None:
+    """Return the client certificate of the connection, which the handshake has verified; None = none."""
+    certificate: PeerCertificate | None = scope.get("state", {}).get(_CERTIFICATE)
+    return certificate
 
 
 def grpc_peer(client: tuple[str, int] | None) -> str:

@@ -58,6 +58,8 @@ class ClientCertificate:
     """The client certificate of the TLS connection (RFC 8705); None = the connection has none."""
 
     certificate: PeerCertificate | None
+    client_id: PrincipalId | None = None
+    """The client that the request names; None = none. Any other is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +133,14 @@ class Authenticator:
         with self._guard.of_client(claimed, origin.peer):
             return self._client(credential)
 
+    def is_public(self, client_id: PrincipalId) -> bool:
+        """Return whether there is a client of this id that has no credential.
+
+        Raises StoreUnavailableError.
+        """
+        client = self._directory.client(client_id)
+        return client is not None and client.is_public
+
     def _client(self, credential: ClientCredential) -> AuthenticatedClient:
         match credential:
             case ClientSecret():
@@ -140,7 +150,7 @@ class Authenticator:
                     credential.jwt, named=credential.client_id, token_endpoint=credential.token_endpoint
                 )
             case ClientCertificate():
-                return self._proofs.by_certificate(credential.certificate)
+                return self._proofs.by_certificate(credential.certificate, named=credential.client_id)
             case FederatedToken():
                 return self._proofs.by_federated_token(credential.jwt, named=credential.client_id)
             case _:

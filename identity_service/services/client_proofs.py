@@ -107,17 +107,23 @@ class ClientProofs:
             self._consume(f"assertion:{issuer}", token_id, assertion)
         return proven
 
-    def by_certificate(self, certificate: PeerCertificate | None) -> AuthenticatedClient:
-        """Return the client that has registered a name of this certificate (RFC 8705)."""
+    def by_certificate(
+        self, certificate: PeerCertificate | None, *, named: PrincipalId | None = None
+    ) -> AuthenticatedClient:
+        """Return the client that has registered a name of this certificate (RFC 8705).
+
+        If the request names a client, `named`, any other is refused.
+        """
         if certificate is None:
             raise CertificateMissingError("the connection has no client certificate")
-        named = self._directory.client_of(certificate)
+        found = self._directory.client_of(certificate)
         # The client is read again, after the generations: see `_find`.
-        proven = self._find(named.client_id) if named is not None else None
+        proven = self._find(found.client_id) if found is not None else None
         if proven is None:
             raise CredentialRefusedError("the certificate names no client, or several")
         with _naming_principal(proven):
             _require_enabled(proven)
+            _require_named(proven, named)
         return proven
 
     def by_federated_token(self, jwt: Secret, *, named: PrincipalId | None = None) -> AuthenticatedClient:
@@ -208,7 +214,9 @@ def _require_enabled(proven: AuthenticatedClient) -> None:
 
 def _require_named(proven: AuthenticatedClient, named: PrincipalId | None) -> None:
     if named is not None and named != proven.client.client_id:
-        raise CredentialRefusedError("the JWT is of another client than the one that the request names")
+        raise CredentialRefusedError(
+            "the credential is of another client than the one that the request names"
+        )
 
 
 @contextmanager

@@ -126,9 +126,9 @@ class _Service(Protocol):
 def _open(
     settings: Settings, stop: StopOrder, cleanup: contextlib.ExitStack, *, share_port: bool, dev: bool
 ) -> _Service:
-    ports = (
-        2 if settings.http_listen and settings.engine == "grpcio" else 1
-    )  # each has connections of its own
+    ports = 1
+    if settings.engine == "grpcio":  # each listener has connections of its own
+        ports += bool(settings.http_listen) + bool(settings.http_mtls_listen)
     open_files.allow(ports * settings.max_connections, logs.StructuredEventLog())
     if settings.engine == "grpcio":
         # Imported here, since the process that supervises Envoy needs neither.

@@ -98,13 +98,14 @@ class EnvoyHost:
         self._reserved = ExitStack()
         places = {
             name: reserve_address()
-            for name in ("listen", "mtls_listen", "http_listen")
+            for name in ("listen", "mtls_listen", "http_listen", "http_mtls_listen")
             if getattr(settings, name).endswith(":0")
         }
         if settings.shares_port:
             places["http_listen"] = places["listen"]
         settings = reserve_addresses(settings.model_copy(update=places), self._reserved)
         self.http_listen = settings.http_listen
+        self.http_mtls_listen = settings.http_mtls_listen
         self._certificate_updater(settings)
         try:
             self._envoy.launch(_APP, ports(settings), config or envoy_config(settings), self._log)
@@ -116,7 +117,12 @@ class EnvoyHost:
 
     def start_service(self, settings: Settings, store: StoreAddress, clock: Path) -> RemoteService:
         self._certificate_updater(settings)
-        settings = settings.model_copy(update={"listen": self.target, "http_listen": self.http_listen})
+        places = {
+            "listen": self.target,
+            "http_listen": self.http_listen,
+            "http_mtls_listen": self.http_mtls_listen,
+        }
+        settings = settings.model_copy(update=places)
         plan = Plan(settings=settings, python=sys.executable)
         self.order(StartOrder(plan=plan, store=store, clock=clock))
         return RemoteService(self)

@@ -26,7 +26,7 @@ from identity_service.http_api.oauth.errors import (
 )
 from identity_service.http_api.oauth.proofs import RequestProofs
 from identity_service.services.audit import record_refusal
-from identity_service.services.authenticate import Authenticator
+from identity_service.services.authenticate import Authenticator, ClientCertificate
 from identity_service.services.client_proofs import AuthenticatedClient
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.verify import Verifier, VerifyRequest
@@ -52,6 +52,18 @@ class Callers:
         self._dpop = dpop
         self._audit = audit
         self._audience = audience
+
+    def by_certificate(self, named: ClientOfRequest | None, request: HttpRequest) -> ClientOfRequest | None:
+        """Return the client of a request; if it is only named, the certificate must prove it.
+
+        A public client needs no proof, whatever certificate the connection has. Raises UnavailableError.
+        """
+        certificate = request.origin.certificate
+        if certificate is None or not isinstance(named, PublicClient):
+            return named
+        if self._authenticator.is_public(named.client_id):
+            return named
+        return ClientCertificate(certificate=certificate, client_id=named.client_id)
 
     def client(
         self, client: ClientOfRequest | None, request: HttpRequest, type_: AuditType = AuditType.CALL_REFUSED

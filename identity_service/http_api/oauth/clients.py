@@ -14,12 +14,14 @@ from identity_service.domain.tokens import MAX_TOKEN_CHARS
 from identity_service.domain.visible import NO_CONTROLS, has_controls
 from identity_service.http_api.oauth.errors import invalid_client, invalid_request
 from identity_service.http_api.oauth.forms import Form, decode
-from identity_service.services.authenticate import ClientAssertion, ClientSecret
+from identity_service.services.authenticate import ClientAssertion, ClientCertificate, ClientSecret
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 """The type of a client assertion that is a JWT (RFC 7523 section 2.2)."""
 METHODS: Final = ("client_secret_basic", "client_secret_post", "private_key_jwt")
-"""The methods that authenticate a client, as the metadata names them."""
+"""The methods that authenticate a client at every URL, as the metadata names them."""
+CERTIFICATE_METHOD: Final = "tls_client_auth"
+"""The method that authenticates a client by its certificate (RFC 8705 section 2.1)."""
 MAX_CLIENT_ID_CHARS: Final = 128
 MAX_SECRET_CHARS: Final = 256
 
@@ -31,7 +33,7 @@ class PublicClient:
     client_id: PrincipalId
 
 
-ClientOfRequest = ClientSecret | ClientAssertion | PublicClient
+ClientOfRequest = ClientSecret | ClientAssertion | ClientCertificate | PublicClient
 
 
 def read_client(

@@ -66,8 +66,8 @@ class IntrospectionEndpoint:
         name, _, token = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
         scheme = _SCHEMES.get(name.lower())
         if scheme is None:
-            client = read_client(request.headers, form, token_endpoint=self._token_endpoint)
-            self._callers.verifying_client(client, request)
+            named = read_client(request.headers, form, token_endpoint=self._token_endpoint)
+            self._callers.verifying_client(self._callers.by_certificate(named, request), request)
             return
         if any(form.get(name) for name in ("client_secret", "client_assertion")):
             raise invalid_request("use one method of authentication only")

@@ -11,7 +11,7 @@ from typing import Final
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
 from identity_service.http_api import paths
 from identity_service.http_api.oauth import token
-from identity_service.http_api.oauth.clients import METHODS
+from identity_service.http_api.oauth.clients import CERTIFICATE_METHOD, METHODS
 from identity_service.jose.dpop import DPOP_ALGORITHMS
 
 ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
@@ -32,6 +32,8 @@ class MetadataConfig:
     """True if a client is public and enabled, so that `none` is an authentication method."""
     trusted_issuers: bool
     """True if it accepts tokens of other issuers, so that jwt-bearer is a grant, also by ID-JAG."""
+    mtls_url: str = ""
+    """The URL at which clients present their certificates; empty = none."""
 
 
 def authorization_server_metadata(config: MetadataConfig) -> Mapping[str, object]:
@@ -39,10 +41,8 @@ def authorization_server_metadata(config: MetadataConfig) -> Mapping[str, object
     unauthenticated = ("none",) if config.public_clients else ()
     document: dict[str, object] = {
         "issuer": config.issuer,
-        "token_endpoint": paths.url_of(config.issuer, paths.TOKEN),
         "jwks_uri": paths.url_of(config.issuer, paths.KEYS),
-        "introspection_endpoint": paths.url_of(config.issuer, paths.INTROSPECT),
-        "revocation_endpoint": paths.url_of(config.issuer, paths.REVOKE),
+        **_endpoints(config.issuer),
         "grant_types_supported": _grants(config),
         "response_types_supported": [],
         "scopes_supported": sorted(config.scopes),
@@ -50,14 +50,18 @@ def authorization_server_metadata(config: MetadataConfig) -> Mapping[str, object
     }
     if config.trusted_issuers:
         document["authorization_grant_profiles_supported"] = [ID_JAG_PROFILE]
+    authenticated = (*METHODS, CERTIFICATE_METHOD) if config.mtls_url else METHODS
     methods = {
-        "token": (*METHODS, *unauthenticated),
-        "introspection": (*METHODS, "Bearer", "DPoP"),
-        "revocation": (*METHODS, *unauthenticated),
+        "token": (*authenticated, *unauthenticated),
+        "introspection": (*authenticated, "Bearer", "DPoP"),
+        "revocation": (*authenticated, *unauthenticated),
     }
     for endpoint, supported in methods.items():
         document[f"{endpoint}_endpoint_auth_methods_supported"] = list(supported)
         document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] = list(ISSUER_ALGORITHMS)
+    if config.mtls_url:
+        document["tls_client_certificate_bound_access_tokens"] = True
+        document["mtls_endpoint_aliases"] = _endpoints(config.mtls_url)
     return document
 
 
@@ -67,6 +71,15 @@ def openid_configuration(config: MetadataConfig) -> Mapping[str, object]:
         **authorization_server_metadata(config),
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": list(config.algorithms),
+    }
+
+
+def _endpoints(url: str) -> Mapping[str, str]:
+    """Return the URLs of the endpoints below this one, under the names that the metadata has for them."""
+    return {
+        "token_endpoint": paths.url_of(url, paths.TOKEN),
+        "introspection_endpoint": paths.url_of(url, paths.INTROSPECT),
+        "revocation_endpoint": paths.url_of(url, paths.REVOKE),
     }
 
 

@@ -46,7 +46,9 @@ class RevocationEndpoint:
 
     def _client(self, request: HttpRequest, form: Form) -> tuple[AuthenticatedClient | PrincipalId, Origin]:
         """Return the client that asks, and the origin that names it if it is authenticated."""
-        named = read_client(request.headers, form, token_endpoint=self._token_endpoint)
+        named = self._callers.by_certificate(
+            read_client(request.headers, form, token_endpoint=self._token_endpoint), request
+        )
         if named is None:
             raise invalid_client("the request has no client authentication and no client_id")
         if isinstance(named, PublicClient):

@@ -27,7 +27,12 @@ from identity_service.http_api.oauth.errors import (
 from identity_service.http_api.oauth.forms import Form
 from identity_service.http_api.oauth.proofs import RequestProofs
 from identity_service.jose.assertions import type_of
-from identity_service.services.authenticate import ClientCredential, FederatedToken, Password
+from identity_service.services.authenticate import (
+    ClientCertificate,
+    ClientCredential,
+    FederatedToken,
+    Password,
+)
 from identity_service.services.exchange import ExchangeRequest
 from identity_service.services.id_jags import IdJag
 from identity_service.services.issue import Issuer, IssueRequest
@@ -89,7 +94,8 @@ class TokenEndpoint:
             raise OAuthError(
                 UNSUPPORTED_GRANT_TYPE, f"the grant_type must be one of {', '.join(self._grants)}"
             )
-        client = read_client(request.headers, form, token_endpoint=self._url)
+        named = read_client(request.headers, form, token_endpoint=self._url)
+        client = self._callers.by_certificate(named, request)
         try:
             request = replace(request, origin=replace(request.origin, proof=self._proofs.shown(request)))
             response = grant.serve(_Asked(request, form, client))
@@ -156,7 +162,7 @@ class TokenEndpoint:
         jwt = Secret(asked.form.require("assertion", MAX_TOKEN_CHARS))
         if type_of(jwt) == ID_JAG_TYPE:
             return self._id_jag(asked, jwt)
-        if asked.client is not None and not isinstance(asked.client, PublicClient):
+        if asked.client is not None and not isinstance(asked.client, PublicClient | ClientCertificate):
             raise invalid_request(
                 "this grant takes no client authentication: the assertion is the credential; send client_id "
                 "at most"

@@ -8,6 +8,9 @@ from pydantic import ValidationError
 from identity_service.settings import Settings
 
 PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
+AUTHORITIES = {**PAIR, "tls_client_ca": Path("ca.pem")}
+HTTP = {**AUTHORITIES, "http_listen": "[::1]:1"}
+MUTUAL = {**HTTP, "http_mtls_listen": "[::1]:2", "http_mtls_url": "https://mtls.example"}
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,16 @@ PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
             {**PAIR, "tls_client_ca": Path("ca.pem"), "mtls_listen": "[::1]:1", "http_listen": "[::1]:1"},
             "http_listen: is the address of mtls_listen",
         ),
+        ({**MUTUAL, "http_listen": ""}, "http_mtls_listen: needs http_listen"),
+        ({**MUTUAL, "tls_client_ca": None}, "http_mtls_listen: needs tls_client_ca"),
+        ({**MUTUAL, "http_mtls_listen": "8443"}, "must be host:port"),
+        ({**MUTUAL, "http_mtls_listen": "[::1]:1"}, "http_mtls_listen: is the address of http_listen"),
+        ({**MUTUAL, "listen": "[::1]:2"}, "http_mtls_listen: is the address of listen"),
+        ({**MUTUAL, "mtls_listen": "[::1]:2"}, "http_mtls_listen: is the address of mtls_listen"),
+        ({**MUTUAL, "http_mtls_url": ""}, "http_mtls_url: set it together with http_mtls_listen"),
+        ({**HTTP, "http_mtls_url": "https://mtls.example"}, "http_mtls_url: set it together"),
+        ({**MUTUAL, "http_mtls_url": "http://mtls.example"}, "http_mtls_url: must be an https URL"),
+        ({**MUTUAL, "http_mtls_url": "https://MTLS.example"}, "http_mtls_url: .* write https://mtls.example"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(values: dict[str, object], message: str) -> None:
@@ -35,6 +48,10 @@ def test_settings_that_contradict_each_other_are_refused(values: dict[str, objec
 
 def test_with_tls_it_may_listen_beyond_loopback() -> None:
     assert Settings(listen="0.0.0.0:50051", **PAIR).listen == "0.0.0.0:50051"
+
+
+def test_http_may_have_a_listener_that_requires_certificates() -> None:
+    assert Settings(**MUTUAL).http_mtls_listen == "[::1]:2"
 
 
 def test_with_tls_it_may_serve_http_beyond_loopback() -> None:

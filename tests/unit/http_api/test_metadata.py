@@ -72,6 +72,28 @@ def test_a_document_names_the_methods_of_each_endpoint() -> None:
         assert "none" not in supported
 
 
+def test_clients_with_certificates_find_their_method_and_their_urls() -> None:
+    document = authorization_server_metadata(replace(CONFIG, mtls_url="https://mtls.example"))
+
+    assert document["token_endpoint_auth_methods_supported"] == [*ALWAYS, "tls_client_auth", "none"]
+    assert document["revocation_endpoint_auth_methods_supported"] == [*ALWAYS, "tls_client_auth", "none"]
+    assert document["introspection_endpoint_auth_methods_supported"] == [*ALWAYS, "tls_client_auth", "Bearer"]
+    assert document["tls_client_certificate_bound_access_tokens"] is True
+    assert document["mtls_endpoint_aliases"] == {
+        "token_endpoint": "https://mtls.example/oauth2/token",
+        "introspection_endpoint": "https://mtls.example/oauth2/introspect",
+        "revocation_endpoint": "https://mtls.example/oauth2/revoke",
+    }
+    assert document["token_endpoint"] == "https://id.example/oauth2/token"
+
+
+def test_without_a_url_for_them_a_document_claims_nothing_about_certificates() -> None:
+    document = authorization_server_metadata(CONFIG)
+
+    assert not [name for name in document if "tls" in name]
+    assert "tls" not in str(document["token_endpoint_auth_methods_supported"])
+
+
 @pytest.mark.parametrize("name", ["token", "revocation"])
 def test_the_method_none_is_claimed_only_with_public_clients(name: str) -> None:
     document = authorization_server_metadata(replace(CONFIG, public_clients=False))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from identity_service.domain.origin import Origin
+from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.principals import Grant
 from identity_service.http_api.oauth import token
 from identity_service.services.authenticate import ClientCredential
@@ -451,6 +451,14 @@ def test_a_grant_by_assertion_takes_no_client_authentication(site: Site) -> None
     site.trust_issuer()
 
     assert site.token(_bearing(site), authorization=site.basic("reports")).error == "invalid_request"
+
+
+def test_a_grant_by_assertion_does_not_check_the_certificate_of_the_connection(site: Site) -> None:
+    site.new_client()
+    site.trust_issuer()
+    shown = Origin(peer="192.0.2.7:4711", certificate=PeerCertificate(sha256=bytes(32)))
+
+    assert site.token(_bearing(site) | {"client_id": "reports"}, origin=shown).status == 200
 
 
 # All grants
