@@ -8,7 +8,7 @@ import pytest
 
 from identity_service.storage.sqlite import SqliteStore
 from tests.http.libraries.provider import Provider
-from tests.ports import reserve_port
+from tests.ports import reserve_address, reserve_port
 from tests.rpc.conftest import marked_settings, running, settings_for_tests
 from tests.tls import Certifier
 
@@ -21,10 +21,18 @@ def provider(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certifier.file))  # also for sessions: requests prefers it
     port = reserve_port()
     issuer = f"https://localhost:{port}"
-    changes = certifier.server().settings(http_listen=f"127.0.0.1:{port}", issuer=issuer)
+    mutual = reserve_port()
+    changes = certifier.server().settings(
+        issuer=issuer,
+        tls_client_ca=certifier.file,
+        mtls_listen=reserve_address(),
+        http_listen=f"127.0.0.1:{port}",
+        http_mtls_listen=f"127.0.0.1:{mutual}",
+        http_mtls_url=f"https://localhost:{mutual}",
+    )
     settings = settings_for_tests(**(changes | marked_settings(request)))
     with running(settings, lambda clock: SqliteStore.open(str(tmp_path / "id.db"), clock=clock)) as world:
         world.new_user()
         with certifier.channel(world.target) as channel:
             secure = dataclasses.replace(world, channel=channel)
-            yield Provider(world=secure, issuer=issuer, ca_file=certifier.file)
+            yield Provider(world=secure, issuer=issuer, certifier=certifier)

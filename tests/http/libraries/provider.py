@@ -13,6 +13,7 @@ from identity_service.domain.principals import Grant
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.jwts import PartyKey, assertion_claims, key_set
 from tests.rpc.world import API, PASSWORD, World, bearer
+from tests.tls import Certifier, Holder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class Provider:
 
     world: World = field(repr=False)
     issuer: str
-    ca_file: Path
+    certifier: Certifier = field(repr=False)
     audience: str = API
     username: str = "ana"
     password: str = field(default=PASSWORD, repr=False)
@@ -68,6 +69,17 @@ class Provider:
             ),
         )
         return made.id, made.credential.client_secret.client_secret
+
+    @property
+    def ca_file(self) -> Path:
+        """Return the authority of the service's certificate, in PEM."""
+        return self.certifier.file
+
+    def new_certificate_client(self, client_id: str = "holder") -> Holder:
+        """Return the certificate of a new client that has it instead of a secret."""
+        name = f"{client_id}.example"
+        self.new_client(client_id, public=True, certificates=(f"dns:{name}",))
+        return self.certifier.client(client_id, name)
 
     def new_key_client(self, key: PartyKey, client_id: str = "signer") -> str:
         """Return the id of a new client that has this key instead of a secret."""

@@ -1,6 +1,7 @@
 """Authlib as a client: it is given the issuer and a credential, and discovers the rest."""
 
 import json
+from base64 import urlsafe_b64decode
 from typing import Any
 
 import pytest
@@ -61,6 +62,25 @@ def test_a_service_gets_a_token_by_its_secret(provider: Provider, method: str) -
         "read",
         provider.issuer,
     )
+
+
+def test_a_service_gets_a_token_by_its_certificate(provider: Provider) -> None:
+    holder = provider.new_certificate_client()
+    aliases = discovered(provider)["mtls_endpoint_aliases"]
+    asking = OAuth2Session("holder", token_endpoint_auth_method="none", **aliases)
+    asking.cert = (str(holder.certificate_file), str(holder.key_file))
+
+    token = asking.fetch_token(grant_type="client_credentials", scope="read")
+
+    said = introspect(asking, token["access_token"])
+    assert (said["client_id"], said["scope"]) == ("holder", "read")
+    assert urlsafe_b64decode(said["cnf"]["x5t#S256"] + "=") == holder.sha256
+    asking.revoke_token(aliases["revocation_endpoint"], token["access_token"])
+    with pytest.raises(OAuthError) as refused:
+        OAuth2Session(
+            "holder", token_endpoint_auth_method="none", token_endpoint=f"{provider.issuer}/oauth2/token"
+        ).fetch_token(grant_type="client_credentials")
+    assert refused.value.error == "invalid_client"
 
 
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")  # by RFC 9864, in favour of the name Ed25519

@@ -31,7 +31,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 @pytest.fixture
 def program(installed: Program, provider: Provider) -> Program:
-    return replace(installed, environment={"NODE_EXTRA_CA_CERTS": str(provider.ca_file)})
+    holder = provider.new_certificate_client()
+    return replace(
+        installed,
+        environment={"NODE_EXTRA_CA_CERTS": str(provider.ca_file)},
+        more={
+            "certificateClientId": "holder",
+            "certificate": holder.certificate_file.read_text(),
+            "certificateKey": holder.key_file.read_text(),
+        },
+    )
 
 
 @pytest.fixture
@@ -39,10 +48,12 @@ def with_gateway(program: Program, provider: Provider) -> Program:
     """The program with the credentials of a client that may ask for introspection."""
     audience = provider.world.settings.service_audience
     client_id, secret = provider.new_client("gateway", audiences=(audience,))
-    return replace(program, more={"gatewayId": client_id, "gatewaySecret": secret})
+    return replace(program, more={**program.more, "gatewayId": client_id, "gatewaySecret": secret})
 
 
-@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "private_key_jwt"])
+@pytest.mark.parametrize(
+    "method", ["client_secret_basic", "client_secret_post", "private_key_jwt", "tls_client_auth"]
+)
 def test_a_service_gets_asks_about_and_revokes_a_token(
     provider: Provider, program: Program, method: str
 ) -> None:
@@ -50,6 +61,7 @@ def test_a_service_gets_asks_about_and_revokes_a_token(
 
     assert (said["tokens"]["expires_in"], said["tokens"]["scope"]) == (900, "read")
     assert (said["before"]["active"], said["before"]["iss"]) == (True, provider.issuer)
+    assert ("cnf" in said["before"]) == (method == "tls_client_auth")
     assert said["after"] == {"active": False}
 
 

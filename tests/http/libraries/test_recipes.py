@@ -1,6 +1,8 @@
 """docs/integrations.md: the recipes for Python, and the sections whose recipes are run beside this module."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +14,12 @@ from tests.jwts import PartyKey
 
 
 def test_the_recipes_for_python_work_in_their_order(
-    provider: Provider, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    holder = provider.new_certificate_client()
+    shutil.copy(holder.certificate_file, tmp_path / "holder.pem")
+    shutil.copy(holder.key_file, tmp_path / "holder.key")
+    monkeypatch.chdir(tmp_path)
     _, secret = provider.credentials
     key = PartyKey.make("ES256", "k1")
     provider.new_key_client(key)

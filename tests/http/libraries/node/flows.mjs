@@ -4,6 +4,7 @@
 import * as jose from 'jose'
 import * as oauth from 'oauth4webapi'
 import * as openid from 'openid-client'
+import * as undici from 'undici'
 import { createInterface } from 'node:readline'
 
 const input = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
@@ -18,13 +19,20 @@ const authentications = {
   client_secret_basic: async () => [given.clientId, openid.ClientSecretBasic(given.clientSecret)],
   client_secret_post: async () => [given.clientId, openid.ClientSecretPost(given.clientSecret)],
   private_key_jwt: async () => [given.keyClientId, openid.PrivateKeyJwt(await privateKey())],
+  tls_client_auth: async () => [given.certificateClientId, openid.TlsClientAuth()],
   none: async () => [given.publicClientId, openid.None()],
   assertion: async () => [given.federatedClientId, openid.None()],
 }
 
 async function discover(method, algorithm = 'oauth2') {
   const [clientId, authentication] = await authentications[method]()
-  return openid.discovery(issuer, clientId, {}, authentication, { algorithm })
+  if (method !== 'tls_client_auth') return openid.discovery(issuer, clientId, {}, authentication, { algorithm })
+  const dispatcher = new undici.Agent({ connect: { cert: given.certificate, key: given.certificateKey } })
+  const metadata = { use_mtls_endpoint_aliases: true }
+  return openid.discovery(issuer, clientId, metadata, authentication, {
+    algorithm,
+    [openid.customFetch]: (url, options) => undici.fetch(url, { ...options, dispatcher }),
+  })
 }
 
 async function failure(promise) {
