@@ -22,6 +22,7 @@ from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.password_hashing import end_processes
 from identity_service.composition.opening import (
     check_issuer,
+    forwarded_certificates,
     grpcio_config,
     key_policy,
     limits_config,
@@ -76,6 +77,8 @@ _JOIN_TIMEOUT = 0.5
 others together. That is less than `process.last_resort` allows."""
 _KEYS_INTERVAL = timedelta(seconds=5)
 """Time between two checks whether a key has to be rotated or removed."""
+_CERTIFICATES_INTERVAL = 1.0
+"""Seconds between two reads of the client authorities for certificates that a proxy forwards."""
 _PRINCIPALS_INTERVAL = 1.0
 """Seconds between two reads of the principals file."""
 
@@ -192,7 +195,11 @@ class Service:
     def _wire_server(self, parts: Parts, use: UseCases, *, share_port: bool, behind_asgi: bool) -> None:
         """Create the server and the parts that only the server needs."""
         settings, store, replica, event_log = parts.settings, parts.store, parts.replica, parts.event_log
-        self._limits = limits = Limits(limits_config(settings), event_log)
+        files = tls_files(settings)
+        self.certificates = None if files is None else Certificates(files, event_log)
+        """The server's TLS certificates; None = no TLS."""
+        forwarded = forwarded_certificates(settings, self.certificates)
+        self._limits = limits = Limits(limits_config(settings), event_log, forwarded=forwarded)
         gate = CallerGate(
             use.verifier,
             use.directory,
@@ -216,9 +223,6 @@ class Service:
             limits=limits, heartbeat=settings.watch_heartbeat, send_heartbeats=hub.send_heartbeats
         )
         pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
-        files = tls_files(settings)
-        self.certificates = None if files is None else Certificates(files, event_log)
-        """The server's TLS certificates; None = no TLS."""
         self.app: AsgiApp | None = None
         """The ASGI application; None unless `behind_asgi`."""
         engine: Engine
@@ -294,6 +298,10 @@ class Service:
                 self._principals.apply()
                 look = every(_PRINCIPALS_INTERVAL, self._principals.look)
                 self._start_thread("identity-principals", look, ends_first=True)
+            if (certificates := self.certificates) and self._settings.client_certificate_header:
+                # The connections of a proxy may be old, and its requests do not read the files.
+                read = every(_CERTIFICATES_INTERVAL, certificates.latest)
+                self._start_thread("identity-authorities", read, ends_first=True)
             self._server.set_serving(serving=True)
             report = every(_HEALTH_INTERVAL, lambda: self._server.set_serving(serving=replica.is_fresh()))
             self._start_thread("identity-health", report)

@@ -149,7 +149,12 @@ class Settings(LimitSettings):
     http_mtls_url: str = Field(
         "",
         max_length=256,
-        description="https URL under which clients reach http_mtls_listen, as the metadata names it",
+        description="https URL at which clients present certificates, as the metadata names it",
+    )
+    client_certificate_header: Literal["", "client-cert", "x-forwarded-client-cert"] = Field(
+        "",
+        description="header in which trusted_proxies forward client certificates: client-cert or "
+        "x-forwarded-client-cert; empty = none is believed",
     )
     dpop_authorities: tuple[Authority, ...] = Field(
         (),
@@ -357,6 +362,10 @@ class Settings(LimitSettings):
         if self.mtls_listen and self.tls_client_ca is None:
             yield "mtls_listen: needs tls_client_ca, the authorities of the certificates that it requires"
         yield from self._wrong_http_mtls()
+        if self.client_certificate_header and not self.trusted_proxies:
+            yield "client_certificate_header: needs trusted_proxies, whose requests may have it"
+        if self.client_certificate_header == "x-forwarded-client-cert" and self.engine == "envoy":
+            yield "client_certificate_header: the engine envoy removes this header; choose client-cert"
         if self.require_caller_auth is False and self.tls_certificate is not None:
             yield "require_caller_auth: is always on with TLS; leave it out"
 
@@ -365,8 +374,10 @@ class Settings(LimitSettings):
             yield "http_mtls_listen: needs http_listen, from whose metadata clients learn the URL of this one"
         if self.http_mtls_listen and self.tls_client_ca is None:
             yield "http_mtls_listen: needs tls_client_ca, the authorities of its clients' certificates"
-        if bool(self.http_mtls_listen) != bool(self.http_mtls_url):
-            yield "http_mtls_url: set it together with http_mtls_listen, or neither"
+        if self.http_mtls_listen and not self.http_mtls_url:
+            yield "http_mtls_url: set it to the https URL at which clients reach http_mtls_listen"
+        if self.http_mtls_url and not (self.http_mtls_listen or self.client_certificate_header):
+            yield "http_mtls_url: needs http_mtls_listen, or a proxy that forwards client certificates"
         elif self.http_mtls_url and not self.http_mtls_url.startswith("https://"):
             yield "http_mtls_url: must be an https URL such as https://mtls.identity.example.org"
         elif self.http_mtls_url and (why := why_not_issuer_url(self.http_mtls_url, dev=False)):

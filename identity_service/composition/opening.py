@@ -30,8 +30,9 @@ from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.client.server_checks import Demands, Finding
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.sqlite.database import MEMORY
+from identity_service.transport.forwarded_certificates import ForwardedCertificates
 from identity_service.transport.limits import Bound, LimitsConfig
-from identity_service.transport.tls import TlsFiles
+from identity_service.transport.tls import Certificates, TlsFiles
 
 if TYPE_CHECKING:
     from identity_service.principals.keeper import PrincipalsKeeper
@@ -203,6 +204,21 @@ def limits_config(settings: Settings) -> LimitsConfig:
         proxies=settings.trusted_proxies,
         request_timeout=settings.request_timeout,
         send_timeout=settings.send_timeout,
+    )
+
+
+def forwarded_certificates(
+    settings: Settings, certificates: Certificates | None
+) -> ForwardedCertificates | None:
+    """Return the reader of the certificates that trusted proxies forward; None = none is believed.
+
+    They must be of the client authorities in `certificates`, if there are any.
+    """
+    header = settings.client_certificate_header
+    if not header:
+        return None
+    return ForwardedCertificates(
+        header, lambda: certificates.current.client_ca if certificates is not None else None
     )
 
 

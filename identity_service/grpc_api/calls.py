@@ -115,7 +115,7 @@ class Call:
         return Origin(
             peer=client_of(self.context, self.peers),
             request_id=self.request_id,
-            certificate=certificate_of(self.context),
+            certificate=client_certificate_of(self.context, self.peers),
             actor=caller.principal if caller is not None else None,
             session_id=caller.session_id if caller is not None else None,
             is_admin=caller is not None and caller.is_admin,
@@ -183,7 +183,8 @@ class CallerGate:
         try:
             return self._admit(method, rule, context, may_wait=may_wait)
         except (CallerUnauthenticatedError, CallerScopeMissingError, DpopProofRefusedError) as error:
-            origin = Origin(peer=client_of(context, self._peers), certificate=certificate_of(context))
+            certificate = client_certificate_of(context, self._peers)
+            origin = Origin(peer=client_of(context, self._peers), certificate=certificate)
             record_refusal(self._audit, AuditType.CALL_REFUSED, error, origin, target=method)
             raise
 
@@ -191,7 +192,7 @@ class CallerGate:
         self, method: str, rule: AccessRule, context: grpc.ServicerContext, *, may_wait: bool
     ) -> Caller:
         values = [value for key, value in context.invocation_metadata() if key == _HEADER]
-        certificate = certificate_of(context)
+        certificate = client_certificate_of(context, self._peers)
         if values:
             scheme, text = self._authorization(values)
             if scheme is TokenType.BEARER:
@@ -286,8 +287,13 @@ def client_of(context: grpc.ServicerContext, peers: Peers) -> str:
     return peers.client_of(context.peer(), context.invocation_metadata) or peer_of(context)
 
 
+def client_certificate_of(context: grpc.ServicerContext, peers: Peers) -> PeerCertificate | None:
+    """Return the client certificate: of the connection, or as a trusted proxy forwards it; None = none."""
+    return peers.certificate_of(context.peer(), context.invocation_metadata, lambda: certificate_of(context))
+
+
 def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:
-    """Return the client certificate, which the TLS handshake has verified; None if there is none.
+    """Return the certificate of the connection, which the TLS handshake has verified; None if there is none.
 
     It is never the certificate of a client behind a proxy, whatever the metadata says. A certificate with a
     weak key counts as none.

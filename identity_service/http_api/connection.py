@@ -6,6 +6,7 @@ uvicorn bounds neither how long a client may take to send its headers, nor how l
 import asyncio
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from uvicorn.server import ServerState
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.http_api.peers import grpc_peer, with_certificate
+from identity_service.jose.certificates import certificates_in
 from identity_service.transport.client_certificates import certificate_in
 from identity_service.transport.limits import Limits
 
@@ -74,14 +76,23 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin to wait for the first request."""
         super().connection_made(transport)
-        tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-        if (shown := tls.getpeercert(binary_form=True) if tls is not None else None) is not None:
-            certificate = certificate_in(ssl.DER_cert_to_PEM_cert(shown).encode())
-            self.app_state = with_certificate(self.app_state, certificate)
+        self._note_certificate(transport.get_extra_info("ssl_object"))
         # Any byte that the client does not read at once pauses the writing, and so starts the timer.
         transport.set_write_buffer_limits(high=1, low=0)
         self._address = self._limits.peers.connection_address_of(grpc_peer(self.client))
         self._reading = self._later(self._limits.config.request_timeout.total_seconds(), self._end_reading)
+
+    def _note_certificate(self, tls: ssl.SSLObject | None) -> None:
+        """Pass the client certificate on to the application."""
+        shown = tls.getpeercert(binary_form=True) if tls is not None else None
+        if tls is None or shown is None:
+            return
+        pem = ssl.DER_cert_to_PEM_cert(shown).encode()
+        # The handshake of a resumed session does not verify the certificate again. New client authorities
+        # make a new context, whose sessions are others; but time passes without one.
+        if tls.session_reused and certificates_in(pem)[0].expire_time <= datetime.now(UTC):
+            self.transport.abort()
+        self.app_state = with_certificate(self.app_state, certificate_in(pem))
 
     def data_received(self, data: bytes) -> None:
         """Read a part of a request; wait for the rest of its headers unless they are complete."""

@@ -52,8 +52,8 @@ class Exchange:
         """The client as host:port; empty if it has no network address."""
         self.address = peers.address_of_client(peer, client)
         """The address under which the request counts; empty if it is exempt."""
-        self.certificate = certificate_of(scope)
-        """The client certificate of the connection; None = none."""
+        self.certificate = peers.certificate_of(peer, metadata, lambda: certificate_of(scope))
+        """The client certificate, of the connection or as a trusted proxy forwards it; None = none."""
         self.status: int | None = None
         """The status of the answer; None until it is sent."""
         self.path: str | None = None

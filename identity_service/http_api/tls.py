@@ -50,7 +50,4 @@ class TlsContexts:
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as gRPC: an intermediate is an authority
             # Text between the certificates may have any characters.
             context.load_verify_locations(cadata=(content.client_ca or b"").decode("ascii", "ignore"))
-            # A session that is resumed would not verify again whether the certificate has expired.
-            context.options |= ssl.OP_NO_TICKET
-            context.num_tickets = 0
         return context

@@ -55,7 +55,7 @@ class BackgroundThread:
                 return None
 
 
-def every(interval: float, step: Callable[[], None]) -> Run:
+def every(interval: float, step: Callable[[], object]) -> Run:
     """Return the work of a thread that calls `step` again and again, after `interval` seconds each time."""
 
     def run(stopping: threading.Event) -> None:

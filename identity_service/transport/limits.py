@@ -10,6 +10,7 @@ from typing import Final
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ports import EventLog
+from identity_service.transport.forwarded_certificates import ForwardedCertificates
 from identity_service.transport.peers import UNIX, Peers
 from identity_service.transport.refusals import RefusalTurns, Strikes
 
@@ -165,11 +166,19 @@ class Limits:
     """All the limits of one process and their counters."""
 
     def __init__(
-        self, config: LimitsConfig, event_log: EventLog, monotonic: Callable[[], float] = time.monotonic
+        self,
+        config: LimitsConfig,
+        event_log: EventLog,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        forwarded: ForwardedCertificates | None = None,
     ) -> None:
-        """Create the counters. Raises ValueError if an entry of `exempt` is not a network."""
+        """Create the counters. Raises ValueError if an entry of `exempt` is not a network.
+
+        `forwarded` reads the certificates that trusted proxies forward; None = none is believed.
+        """
         self.config = config
-        self.peers = Peers(config.exempt, config.proxies)
+        self.peers = Peers(config.exempt, config.proxies, forwarded)
         self._event_log = event_log
         self.monotonic = monotonic
         self.receive_grace = RECEIVE_GRACE

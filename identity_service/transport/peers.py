@@ -1,4 +1,7 @@
-"""The address under which a connection or a call counts, and the client for which a proxy forwards a call."""
+"""The address under which a connection or a call counts, and the client for which a proxy forwards a call.
+
+The client has an address, and may have a certificate.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -7,7 +10,9 @@ from typing import Final, TypeAlias
 from urllib.parse import unquote
 
 from identity_service.domain.forwarded import FORWARDED_FOR, Network, forwarded_client, is_trusted
+from identity_service.domain.origin import PeerCertificate
 from identity_service.services.attempts import address_of
+from identity_service.transport.forwarded_certificates import ForwardedCertificates
 
 UNIX: Final = "unix"
 """The entry of `limits_exempt` that stands for connections through Unix sockets."""
@@ -21,11 +26,18 @@ _PEER_KIND: Final = "ipvN:"
 class Peers:
     """A map from each connection and each call to the address under which it counts."""
 
-    def __init__(self, exempt: Sequence[str], proxies: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        exempt: Sequence[str],
+        proxies: Sequence[str] = (),
+        forwarded: ForwardedCertificates | None = None,
+    ) -> None:
         """Parse the networks that are exempt, and those of trusted proxies.
 
-        Raises ValueError if an entry is not a network; an exempt one may be `unix`.
+        `forwarded` reads the certificates that trusted proxies forward; None = none is believed. Raises
+        ValueError if an entry is not a network; an exempt one may be `unix`.
         """
+        self._forwarded = forwarded
         self._networks = tuple(network_of(text) for text in exempt if text != UNIX)
         self._unix = UNIX in exempt
         self._proxies = tuple(network_of(text) for text in proxies)
@@ -37,8 +49,7 @@ class Peers:
 
     def connection_address_of(self, peer: str) -> str:
         """Return the address under which a connection counts; empty if it is exempt or of a trusted proxy."""
-        host_and_port = unquote(peer[len(_PEER_KIND) :]) if peer.startswith(_PEER_KINDS) else ""
-        return "" if is_trusted(host_and_port, self._proxies) else self.address_of(peer)
+        return "" if self._is_proxy(peer) else self.address_of(peer)
 
     def client_of(self, peer: str, metadata: Metadata) -> str | None:
         """Return host:port of the client for which a trusted proxy forwards a call.
@@ -68,6 +79,26 @@ class Peers:
     def address_of_client(self, peer: str, client: str | None) -> str:
         """Return what `address_of_call` returns; `client` is the result of `client_of` for this call."""
         return self.address_of(peer) if client is None else address_of(client)
+
+    def certificate_of(
+        self, peer: str, metadata: Metadata, own: Callable[[], PeerCertificate | None]
+    ) -> PeerCertificate | None:
+        """Return the client certificate of a call; None if there is none.
+
+        On a connection from a trusted proxy, that is the forwarded one alone: the certificate of the
+        connection is the proxy's, and would prove each of its clients.
+
+        Args:
+            peer: the peer of the connection as gRPC writes it.
+            metadata: returns the metadata of the call.
+            own: returns the certificate of the connection.
+        """
+        if self._forwarded is None or not self._is_proxy(peer):
+            return own()
+        return self._forwarded.find(metadata())
+
+    def _is_proxy(self, peer: str) -> bool:
+        return peer.startswith(_PEER_KINDS) and is_trusted(unquote(peer[len(_PEER_KIND) :]), self._proxies)
 
     def _address_of(self, peer: str) -> str:
         if not peer.startswith(_PEER_KINDS):

@@ -64,6 +64,11 @@ class Certificates:
         self.latest()
         return self._facts.certificate.expire_time
 
+    @property
+    def current(self) -> Content:
+        """The content that `latest` has returned last; reads no file."""
+        return self._content
+
     def latest(self) -> Content:
         """Return the content that a new connection uses; reads the files again.
 

@@ -10,6 +10,7 @@ from identity_service.settings import Settings
 PAIR = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
 AUTHORITIES = {**PAIR, "tls_client_ca": Path("ca.pem")}
 HTTP = {**AUTHORITIES, "http_listen": "[::1]:1"}
+PROXIED = {"trusted_proxies": "10.0.0.1", "client_certificate_header": "client-cert"}
 MUTUAL = {**HTTP, "http_mtls_listen": "[::1]:2", "http_mtls_url": "https://mtls.example"}
 
 
@@ -35,8 +36,17 @@ MUTUAL = {**HTTP, "http_mtls_listen": "[::1]:2", "http_mtls_url": "https://mtls.
         ({**MUTUAL, "http_mtls_listen": "[::1]:1"}, "http_mtls_listen: is the address of http_listen"),
         ({**MUTUAL, "listen": "[::1]:2"}, "http_mtls_listen: is the address of listen"),
         ({**MUTUAL, "mtls_listen": "[::1]:2"}, "http_mtls_listen: is the address of mtls_listen"),
-        ({**MUTUAL, "http_mtls_url": ""}, "http_mtls_url: set it together with http_mtls_listen"),
-        ({**HTTP, "http_mtls_url": "https://mtls.example"}, "http_mtls_url: set it together"),
+        ({**MUTUAL, "http_mtls_url": ""}, "http_mtls_url: set it to the https URL"),
+        (
+            {**HTTP, "http_mtls_url": "https://mtls.example"},
+            "http_mtls_url: needs http_mtls_listen, or a proxy",
+        ),
+        ({"client_certificate_header": "client-cert"}, "client_certificate_header: needs trusted_proxies"),
+        ({**PROXIED, "client_certificate_header": "x-client-cert"}, "client_certificate_header"),
+        (
+            {**PROXIED, "client_certificate_header": "x-forwarded-client-cert", "engine": "envoy"},
+            "client_certificate_header: the engine envoy removes this header; choose client-cert",
+        ),
         ({**MUTUAL, "http_mtls_url": "http://mtls.example"}, "http_mtls_url: must be an https URL"),
         ({**MUTUAL, "http_mtls_url": "https://MTLS.example"}, "http_mtls_url: .* write https://mtls.example"),
     ],
@@ -52,6 +62,10 @@ def test_with_tls_it_may_listen_beyond_loopback() -> None:
 
 def test_http_may_have_a_listener_that_requires_certificates() -> None:
     assert Settings(**MUTUAL).http_mtls_listen == "[::1]:2"
+
+
+def test_a_proxy_may_have_the_url_for_certificates() -> None:
+    assert Settings(http_mtls_url="https://mtls.example", **PROXIED).http_mtls_listen == ""
 
 
 def test_with_tls_it_may_serve_http_beyond_loopback() -> None:

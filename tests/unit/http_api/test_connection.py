@@ -4,8 +4,10 @@ import asyncio
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
 from uvicorn.server import ServerState
 
 from identity_service.http_api.app import HttpApp, HttpRoute
@@ -15,6 +17,7 @@ from identity_service.http_api.messages import HttpResponse
 from identity_service.transport.limits import Limits, LimitsConfig
 from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
+from tests.tls import Certifier, Holder
 
 LONG = 40_000
 """Bytes that fit neither into the sockets' buffers nor reach the mark at which asyncio pauses by default."""
@@ -77,6 +80,44 @@ def test_a_malformed_body_after_the_answer_ends_the_connection_without_a_log_lin
 
     assert found.count(b"HTTP/1.1 ") == 1
     assert not talk.problems
+
+
+class _Transport(asyncio.Transport):
+    """The transport of a connection with TLS."""
+
+    def __init__(self, shown: Holder, *, is_resumed: bool) -> None:
+        super().__init__({"ssl_object": self})
+        self.session_reused = is_resumed
+        self.is_aborted = False
+        self._shown = shown
+
+    def getpeercert(self, binary_form: bool) -> bytes:
+        return self._shown.der
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+
+@pytest.mark.parametrize("is_resumed", [True, False])
+@pytest.mark.parametrize("lifetime", [timedelta(minutes=-5), timedelta(days=1)])
+def test_a_session_is_not_resumed_after_its_certificate_has_expired(
+    tmp_path: Path, is_resumed: bool, lifetime: timedelta
+) -> None:
+    """A handshake that resumes none verifies the certificate itself."""
+    shown = Certifier(tmp_path).client("c", "c.example", lifetime=lifetime)
+    transport = _Transport(shown, is_resumed=is_resumed)
+
+    async def connect() -> None:
+        limits = Limits(LimitsConfig(), RecordingEventLog())
+        with ThreadPoolExecutor(1) as threads:
+            config = uvicorn_config(HttpApp([], threads, limits))
+        Connection(config, ServerState(), limits).connection_made(transport)
+
+    asyncio.run(connect())
+
+    assert transport.is_aborted is (is_resumed and lifetime < timedelta())
 
 
 def test_headers_that_are_too_long_are_refused_before_they_are_parsed_also_if_they_arrive_at_once() -> None:
