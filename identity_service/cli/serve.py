@@ -24,7 +24,7 @@ from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
 _PLACES: Final = ("listen", "mtls_listen", "http_listen", "http_mtls_listen")
-_THREADS: Final = {"grpcio": 24, "envoy": 32}
+_THREADS: Final = {"grpcio": 28, "envoy": 32}
 """For each engine, the number of threads that a serving process has, including those of gRPC or Envoy, and a
 few to spare."""
 

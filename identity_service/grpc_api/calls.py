@@ -31,7 +31,7 @@ from identity_service.services.audit import record_refusal
 from identity_service.services.directory import Directory
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.verify import StoreReadRequiredError, Verifier, VerifyRequest
-from identity_service.transport.client_certificates import peer_certificate
+from identity_service.transport.client_certificates import has_expired, peer_certificate
 from identity_service.transport.peers import Peers
 from identity_service.transport.request_ids import REQUEST_ID, request_id
 
@@ -43,6 +43,7 @@ _NEEDED: Final = (
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEER_KIND: Final = "ipvN:"
 _PEM: Final = "x509_pem_cert"
+_RESUMED: Final = "ssl_session_reused"
 _URI: Final = "peer_uri"
 _DNS: Final = "peer_dns"
 
@@ -296,11 +297,12 @@ def certificate_of(context: grpc.ServicerContext) -> PeerCertificate | None:
     """Return the certificate of the connection, which the TLS handshake has verified; None if there is none.
 
     It is never the certificate of a client behind a proxy, whatever the metadata says. A certificate with a
-    weak key counts as none.
+    weak key counts as none, and so does one that has expired when a session of TLS is resumed.
     """
     # The type stubs differ, but every value is a list of bytes.
     properties = cast("Mapping[str, Sequence[bytes]]", context.auth_context())
     pem = next(iter(properties.get(_PEM, ())), None)
-    if pem is None:
+    resumed = next(iter(properties.get(_RESUMED, ())), None) == b"true"
+    if pem is None or (resumed and has_expired(pem)):
         return None
     return peer_certificate(pem, properties.get(_URI, ()), properties.get(_DNS, ()))

@@ -6,7 +6,6 @@ uvicorn bounds neither how long a client may take to send its headers, nor how l
 import asyncio
 import ssl
 from collections.abc import Callable
-from datetime import UTC, datetime
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -18,8 +17,7 @@ from uvicorn.server import ServerState
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.http_api.peers import grpc_peer, with_certificate
-from identity_service.jose.certificates import certificates_in
-from identity_service.transport.client_certificates import certificate_in
+from identity_service.transport.client_certificates import certificate_in, has_expired
 from identity_service.transport.limits import Limits
 
 _MAX_CHUNKS: Final = 1024
@@ -88,9 +86,7 @@ class Connection(H11Protocol):
         if tls is None or shown is None:
             return
         pem = ssl.DER_cert_to_PEM_cert(shown).encode()
-        # The handshake of a resumed session does not verify the certificate again. New client authorities
-        # make a new context, whose sessions are others; but time passes without one.
-        if tls.session_reused and certificates_in(pem)[0].expire_time <= datetime.now(UTC):
+        if tls.session_reused and has_expired(pem):
             self.transport.abort()
         self.app_state = with_certificate(self.app_state, certificate_in(pem))
 

@@ -1,19 +1,20 @@
 """The client certificate of a connection as the domain knows it, by the same rules for gRPC and HTTP.
 
-The module verifies no chain: the handshake has done that.
+The module verifies no chain: a handshake has done that.
 """
 
 import hashlib
 import re
 import ssl
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.principals import is_certificate_name, normalize_certificate_name
-from identity_service.jose.certificates import alternative_names, has_sound_key
+from identity_service.jose.certificates import alternative_names, certificates_in, has_sound_key
 
 OF_ENVOY: Final = b"x-forwarded-client-cert"
 """The header in which Envoy passes the certificate of a connection on to the application inside it."""
@@ -48,6 +49,15 @@ def certificate_in(pem: bytes) -> PeerCertificate | None:
     """Return what `peer_certificate` returns for a certificate and the names in it."""
     names = alternative_names(pem)
     return peer_certificate(pem, names.uris, names.hosts)
+
+
+def has_expired(pem: bytes) -> bool:
+    """Return whether a certificate has expired.
+
+    The handshake of a resumed session does not verify the certificate again. New client authorities end the
+    sessions that were made under the former ones, but time passes without a new handshake.
+    """
+    return certificates_in(pem)[0].expire_time <= datetime.now(UTC)
 
 
 def pem_from_envoy(scope: Mapping[str, Any]) -> bytes | None:
