@@ -78,6 +78,7 @@ def oauth_endpoints(settings: Settings, use: UseCases, replica: ReplicaView) -> 
             issuer=settings.issuer,
             service_audience=settings.service_audience,
             dpop_authorities=settings.dpop_authorities,
+            mtls_url=settings.http_mtls_url,
         ),
     )
 

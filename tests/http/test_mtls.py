@@ -15,9 +15,12 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from identity_service.domain.principals import Grant
+from identity_service.jose.keys import thumbprint
 from identity_service.storage.sqlite import SqliteStore
+from tests.dpop_proofs import dpop_proof
 from tests.http.conftest import ANY_PORT
 from tests.http.site import Answer, Site
+from tests.jwts import PartyKey
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_address
 from tests.rpc.conftest import ENVOY, GRPCIO, running, running_in_envoy, settings_for_tests
@@ -130,6 +133,20 @@ def test_a_certificate_gives_a_token_that_is_bound_to_it(doors: Doors, name: str
 
     token = claims(answer)
     assert (token["sub"], token["client_id"], token["cnf"]) == ("reports", "reports", bound_to(holder))
+
+
+def test_a_certificate_and_a_proof_give_a_token_that_is_bound_to_both(doors: Doors) -> None:
+    """The proof is for the URL that the metadata names for clients with certificates."""
+    holder, key = doors.client("reports", "reports.example"), PartyKey.make()
+    uri = "https://mtls.id.example/oauth2/token"
+    proof = dpop_proof(key, doors.world.clock.now(), htu=uri)
+
+    answer = ask(doors.shown(holder), CREDENTIALS | {"client_id": "reports"}, dpop=proof)
+
+    assert (answer.json["token_type"], claims(answer)["cnf"]) == (
+        "DPoP",
+        bound_to(holder) | {"jkt": thumbprint(key.public(kid=None))},
+    )
 
 
 def test_a_certificate_that_is_registered_by_its_digest_authenticates_its_client(doors: Doors) -> None:

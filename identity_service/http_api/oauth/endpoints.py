@@ -51,7 +51,9 @@ class OAuthConfig:
     service_audience: str
     """The audience of access tokens for this service itself."""
     dpop_authorities: tuple[str, ...] = ()
-    """Authorities beside that of `issuer` that DPoP proofs may name."""
+    """Authorities beside those of `issuer` and `mtls_url` that DPoP proofs may name."""
+    mtls_url: str = ""
+    """The URL at which clients present their certificates; empty = none."""
 
 
 class OAuthEndpoints:
@@ -68,14 +70,15 @@ class OAuthEndpoints:
             audience=config.service_audience,
         )
 
-        def proofs(url: str) -> RequestProofs:
-            return RequestProofs(url, config.dpop_authorities, use.dpop.next_nonce)
+        def proofs(path: str) -> RequestProofs:
+            urls = [paths.url_of(base, path) for base in (config.issuer, config.mtls_url) if base]
+            return RequestProofs(urls, config.dpop_authorities, use.dpop.next_nonce)
 
-        self._token = TokenEndpoint(use.issuer, use.refresher, callers, proofs(url), url=url)
+        self._token = TokenEndpoint(use.issuer, use.refresher, callers, proofs(paths.TOKEN), url=url)
         self._introspection = IntrospectionEndpoint(
             use.introspector,
             callers,
-            proofs(paths.url_of(config.issuer, paths.INTROSPECT)),
+            proofs(paths.INTROSPECT),
             issuer=config.issuer,
             token_endpoint=url,
         )

@@ -16,17 +16,19 @@ _HEADER: Final = "dpop"
 class RequestProofs:
     """A reader of the proofs that requests to one endpoint show."""
 
-    def __init__(self, url: str, authorities: Sequence[str], next_nonce: Callable[[], str | None]) -> None:
+    def __init__(
+        self, urls: Sequence[str], authorities: Sequence[str], next_nonce: Callable[[], str | None]
+    ) -> None:
         """Read the proofs for an endpoint.
 
         Args:
-            url: the URL of the endpoint, as the metadata names it.
+            urls: the URLs of the endpoint that the metadata names, first the one that begins with the issuer.
             authorities: further authorities under which clients reach the endpoint, as host or host:port.
             next_nonce: returns the nonce that the next proof of a client must have; None = none.
         """
-        path = urlsplit(url).path
+        path = urlsplit(urls[0]).path
         self._uris: list[str] = []
-        for uri in (url, *(f"https://{authority}{path}" for authority in authorities)):
+        for uri in (*urls, *(f"https://{authority}{path}" for authority in authorities)):
             with suppress(ValueError):  # an issuer may be a URL that is no URI, such as one with an umlaut
                 self._uris.append(normalised_uri(uri))
         self._next_nonce = next_nonce

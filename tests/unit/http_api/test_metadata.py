@@ -77,7 +77,12 @@ def test_clients_with_certificates_find_their_method_and_their_urls() -> None:
 
     assert document["token_endpoint_auth_methods_supported"] == [*ALWAYS, "tls_client_auth", "none"]
     assert document["revocation_endpoint_auth_methods_supported"] == [*ALWAYS, "tls_client_auth", "none"]
-    assert document["introspection_endpoint_auth_methods_supported"] == [*ALWAYS, "tls_client_auth", "Bearer"]
+    assert document["introspection_endpoint_auth_methods_supported"] == [
+        *ALWAYS,
+        "tls_client_auth",
+        "Bearer",
+        "DPoP",
+    ]
     assert document["tls_client_certificate_bound_access_tokens"] is True
     assert document["mtls_endpoint_aliases"] == {
         "token_endpoint": "https://mtls.example/oauth2/token",

@@ -1,5 +1,6 @@
 """DPoP proofs in headers: the URIs that they may be for."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,15 +18,22 @@ def request() -> HttpRequest:
     return HttpRequest(method="POST", path=PATH, query=b"", headers=values, body=b"", origin=NOWHERE)
 
 
-def proofs(url: str, *authorities: str) -> RequestProofs:
-    return RequestProofs(url, authorities, lambda: None)
+def proofs(url: str, *authorities: str, also: Sequence[str] = ()) -> RequestProofs:
+    return RequestProofs((url, *also), authorities, lambda: None)
 
 
 def test_a_proof_may_be_for_each_name_of_the_endpoint() -> None:
-    shown = proofs(f"https://Identity.example:443/a{PATH}", "other.example:8443").shown(request())
+    alias = f"https://mtls.example{PATH}"
+    shown = proofs(f"https://Identity.example:443/a{PATH}", "other.example:8443", also=[alias])
 
-    assert shown is not None
-    assert shown.uris == (f"https://identity.example/a{PATH}", f"https://other.example:8443/a{PATH}")
+    presented = shown.shown(request())
+
+    assert presented is not None
+    assert presented.uris == (
+        f"https://identity.example/a{PATH}",
+        alias,
+        f"https://other.example:8443/a{PATH}",
+    )
 
 
 @pytest.mark.parametrize("issuer", ["https://ä.example", "https://identity.example/é", "https://h/%zz"])
