@@ -103,6 +103,8 @@ def test_refusals_have_the_errors_of_the_standard(provider: Provider, program: P
 def test_the_recipes_print_the_claims_of_a_token(provider: Provider, program: Program) -> None:
     assert program.cwd is not None
     (program.cwd / "recipe.mjs").write_text("\n".join(recipe("Node.js", provider)))
+    (program.cwd / "holder.pem").write_text(program.more["certificate"])
+    (program.cwd / "holder.key").write_text(program.more["certificateKey"])
     _, secret = provider.credentials
     environment = {**program.environment, "CLIENT_SECRET": secret}
 
