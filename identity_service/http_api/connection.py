@@ -4,6 +4,7 @@ uvicorn bounds neither how long a client may take to send its headers, nor how l
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable
 from email.utils import formatdate
@@ -25,6 +26,8 @@ _MAX_CHUNKS: Final = 1024
 longer one: without a limit, eight clients that sent such chunks kept all others waiting for a minute."""
 _PIECE: Final = 16 * 1024
 """Bytes that are parsed at once, so that long headers are refused before they are parsed."""
+_ORIGIN: Final = re.compile(rb"https?://[^/?#@]+", re.IGNORECASE)
+"""The beginning of a request target in the absolute form, up to its path."""
 _LATE: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _BUSY: Final = (
     b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -32,7 +35,7 @@ _BUSY: Final = (
 
 
 class _Parser(h11.Connection):
-    """h11's parser of requests, with a limit on the number of chunks."""
+    """h11's parser of requests, which limits the number of chunks, and reads targets in the absolute form."""
 
     def __init__(self, max_header_bytes: int | None) -> None:
         super().__init__(h11.SERVER, max_header_bytes or _PIECE)
@@ -43,11 +46,30 @@ class _Parser(h11.Connection):
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._chunks = 0
-        elif isinstance(event, h11.Data):
+            return _in_origin_form(event)
+        if isinstance(event, h11.Data):
             self._chunks += event.chunk_start
             if self._chunks > _MAX_CHUNKS:
                 raise h11.RemoteProtocolError(f"the body has more than {_MAX_CHUNKS} chunks")
         return event
+
+
+def _in_origin_form(request: h11.Request) -> h11.Request:
+    """Return a request whose target is a path and a query.
+
+    A server must accept the absolute form, such as `http://host/path`, as well (RFC 9112 section 3.2.2). The
+    host that a client names has no meaning here, in neither form.
+    """
+    origin = _ORIGIN.match(request.target)
+    if origin is None:
+        return request
+    rest = request.target[origin.end() :]
+    return h11.Request(
+        method=request.method,
+        headers=request.headers,
+        target=rest if rest.startswith(b"/") else b"/" + rest,
+        http_version=request.http_version,
+    )
 
 
 class Connection(H11Protocol):

@@ -34,9 +34,28 @@ def test_a_path_with_a_final_slash_is_not_redirected_to_the_host_that_the_client
     assert "location" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/livez%0a", "/livez%20", "//livez"])
+@pytest.mark.parametrize("path", ["/livez%0a", "/livez%20", "//livez", "http:///livez"])
 def test_a_path_with_one_more_character_is_not_found(site: Site, path: str) -> None:
     assert site.get(path).status in (400, 404)
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://evil.example/livez", 200),
+        ("HTTP://evil.example:1/livez?a=b", 200),
+        ("http://evil.example", 404),
+        ("http://evil.example?/livez", 404),
+        ("http://livez/livez/", 404),
+    ],
+)
+def test_a_target_in_the_absolute_form_is_served_whichever_host_it_names(
+    site: Site, target: str, status: int
+) -> None:
+    answer = site.get(target)
+
+    assert answer.status == status
+    assert "evil" not in f"{answer.headers}{answer.body!r}"
 
 
 def test_head_has_the_headers_of_get_and_no_body(site: Site) -> None:
