@@ -11,6 +11,7 @@ AUTHORIZATION_SERVER: Final = "/.well-known/oauth-authorization-server"
 OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 LIVE: Final = "/livez"
 READY: Final = "/readyz"
+OPENAPI: Final = "/openapi.json"
 
 
 def url_of(issuer: str, path: str) -> str:

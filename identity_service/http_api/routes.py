@@ -13,6 +13,7 @@ from identity_service.http_api.oauth.metadata import (
     authorization_server_metadata,
     openid_configuration,
 )
+from identity_service.http_api.openapi.description import describe
 
 
 def routes(
@@ -35,6 +36,7 @@ def routes(
         metadata: returns the present content of the metadata documents; it may wait. Raises UnavailableError.
     """
     prefix = paths.prefix_of(issuer)
+    description = json_response(describe(issuer))
 
     def get(path: str, endpoint: Endpoint) -> list[HttpRoute]:
         every = dict.fromkeys((path, prefix + path))
@@ -53,6 +55,7 @@ def routes(
 
     return (
         *get(paths.KEYS, keys),
+        *get(paths.OPENAPI, lambda _: description),
         *get(paths.LIVE, health.live),
         *get(paths.READY, health.ready),
         *document(paths.AUTHORIZATION_SERVER, authorization_server_metadata),

@@ -23,6 +23,8 @@ INVALID_SCOPE: Final = "invalid_scope"
 INVALID_TARGET: Final = "invalid_target"
 """The error code of a refused audience (RFC 8707 section 2)."""
 UNSUPPORTED_TOKEN_TYPE: Final = "unsupported_token_type"  # noqa: S105  # RFC 7009 section 2.2.1
+INVALID_TOKEN: Final = "invalid_token"  # noqa: S105  # RFC 6750 section 3.1
+INSUFFICIENT_SCOPE: Final = "insufficient_scope"
 TEMPORARILY_UNAVAILABLE: Final = "temporarily_unavailable"
 SERVER_ERROR: Final = "server_error"
 INVALID_DPOP_PROOF: Final = "invalid_dpop_proof"
@@ -104,14 +106,14 @@ def invalid_client(description: str = "the client authentication was refused") -
 def invalid_token(description: str, scheme: TokenType) -> OAuthError:
     """Return the error for a caller's access token that is not valid (RFC 6750 section 3.1)."""
     headers = _token_challenge(scheme, 'error="invalid_token"')
-    return OAuthError("invalid_token", description, status=401, headers=headers)
+    return OAuthError(INVALID_TOKEN, description, status=401, headers=headers)
 
 
 def insufficient_scope(scheme: TokenType) -> OAuthError:
     """Return the error for a caller's access token without identity.verify (RFC 6750 section 3.1)."""
     headers = _token_challenge(scheme, f'error="insufficient_scope", scope="{SCOPE_VERIFY}"')
     description = f"the token lacks the scope {SCOPE_VERIFY}"
-    return OAuthError("insufficient_scope", description, status=403, headers=headers)
+    return OAuthError(INSUFFICIENT_SCOPE, description, status=403, headers=headers)
 
 
 def proof_refused(error: errors.DpopProofRefusedError | errors.DpopNonceRequiredError) -> OAuthError:

@@ -47,8 +47,8 @@ JWT_BEARER: Final = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105  # RFC 8693 section 3
 _TOKEN_TYPES: Final = frozenset({ACCESS_TOKEN_TYPE, "urn:ietf:params:oauth:token-type:jwt"})
 """The types by which an access token of this service can be named."""
-_MAX_USERNAME_CHARS: Final = 128
-_MAX_PASSWORD_CHARS: Final = 1024
+MAX_USERNAME_CHARS: Final = 128
+MAX_PASSWORD_CHARS: Final = 1024
 
 
 class _Asked(NamedTuple):
@@ -111,8 +111,8 @@ class TokenEndpoint:
 
     def _password(self, asked: _Asked) -> HttpResponse:
         form, client = asked.form, _required(asked)
-        username = form.require("username", _MAX_USERNAME_CHARS)
-        password = Secret(form.require("password", _MAX_PASSWORD_CHARS))
+        username = form.require("username", MAX_USERNAME_CHARS)
+        password = Secret(form.require("password", MAX_PASSWORD_CHARS))
         if has_controls(username):
             raise invalid_request(f"the parameter username {NO_CONTROLS}")
         if isinstance(client, PublicClient):

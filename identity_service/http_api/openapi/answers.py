@@ -1,0 +1,229 @@
+"""The answers of the HTTP API, as an OpenAPI description names them."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from identity_service.http_api.oauth import errors
+from identity_service.http_api.oauth.answers import TOKEN_TYPE
+from identity_service.http_api.openapi.requests import Json
+
+_HEADERS: Final[Json] = {
+    "X-Request-Id": {
+        "description": "The id by which log lines and audit events name the request.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+    }
+}
+RETRY_AFTER: Final[Json] = {
+    "Retry-After": {
+        "description": "The seconds to wait before the next try.",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_CHALLENGE: Final[Json] = {
+    "WWW-Authenticate": {
+        "description": "One challenge.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^(Basic|Bearer) "},
+    }
+}
+_NUMBER: Final[Json] = {"type": "integer"}
+_TEXT: Final[Json] = {"type": "string"}
+_TEXTS: Final[Json] = {"type": "array", "items": _TEXT}
+_URL: Final[Json] = {"type": "string", "format": "uri"}
+
+
+def answer(
+    description: str, content: Mapping[str, object] | None = None, headers: Mapping[str, object] | None = None
+) -> Json:
+    """Return an answer; `content` maps a media type to a schema, None = without a body."""
+    found: Json = {"description": description, "headers": {**_HEADERS, **(headers or {})}}
+    if content is not None:
+        found["content"] = {media: {"schema": schema} for media, schema in content.items()}
+    return found
+
+
+def json_answer(description: str, schema: str, headers: Mapping[str, object] | None = None) -> Json:
+    """Return an answer that is JSON with the schema of this name."""
+    return answer(description, {"application/json": {"$ref": f"#/components/schemas/{schema}"}}, headers)
+
+
+def error(description: str, *codes: str, headers: Mapping[str, object] | None = None) -> Json:
+    """Return an answer that is one of these OAuth errors."""
+    schema = {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {"enum": list(codes)},
+            "error_description": {"type": "string", "pattern": r"^[ !#-\[\]-~]*$"},
+        },
+    }
+    return answer(description, {"application/json": schema}, headers)
+
+
+def link(operation: str, member: str, description: str) -> Json:
+    """Return a link from an answer to an operation, whose form has a member of the answer as its token."""
+    return {
+        "operationId": operation,
+        "requestBody": {"token": f"$response.body#/{member}"},
+        "description": description,
+    }
+
+
+RESPONSES: Final[Json] = {
+    "Malformed": error("The request is not well-formed.", errors.INVALID_REQUEST),
+    "NotAuthenticated": error("The client is not authenticated.", errors.INVALID_CLIENT, headers=_CHALLENGE),
+    "TooSlow": error("The request did not arrive within `request_timeout`.", "request_timeout"),
+    "TooLarge": error("The body is longer than 64 KiB.", "request_too_large"),
+    "Busy": error(
+        "Too many open requests, or too many wrong credentials.",
+        errors.TEMPORARILY_UNAVAILABLE,
+        headers=RETRY_AFTER,
+    ),
+    "HeadersTooLarge": error("The headers are longer than 32 KiB.", "headers_too_large"),
+    "Bug": error("A bug; the log has an event `http_bug`.", errors.SERVER_ERROR),
+    "NotReady": error(
+        "The process is not ready, stops, or cannot reach its store.",
+        errors.TEMPORARILY_UNAVAILABLE,
+        headers=RETRY_AFTER,
+    ),
+}
+"""The answers that several operations have, by the names that they have in the description."""
+
+
+def _shared(name: str) -> Json:
+    return {"$ref": f"#/components/responses/{name}"}
+
+
+REFUSED: Final[Json] = {
+    "400": _shared("Malformed"),
+    "408": _shared("TooSlow"),
+    "413": _shared("TooLarge"),
+    "429": _shared("Busy"),
+    "431": _shared("HeadersTooLarge"),
+    "500": _shared("Bug"),
+}
+"""The answers of every operation to requests that are not served."""
+NOT_READY: Final[Json] = {"503": _shared("NotReady")}
+TOKEN_ERRORS: Final[Json] = {
+    "400": error(
+        "The request is not well-formed, or asks for something that the client may not have.",
+        errors.INVALID_REQUEST,
+        errors.INVALID_GRANT,
+        errors.UNAUTHORIZED_CLIENT,
+        errors.UNSUPPORTED_GRANT_TYPE,
+        errors.INVALID_SCOPE,
+        errors.INVALID_TARGET,
+    ),
+    "401": _shared("NotAuthenticated"),
+}
+INTROSPECTION_ERRORS: Final[Json] = {
+    "400": error(
+        "The request is not well-formed, or the client lacks the scope `identity.verify`.",
+        errors.INVALID_REQUEST,
+        errors.UNAUTHORIZED_CLIENT,
+    ),
+    "401": error(
+        "The client is not authenticated, or its access token is not valid.",
+        errors.INVALID_CLIENT,
+        errors.INVALID_TOKEN,
+        headers=_CHALLENGE,
+    ),
+    "403": error(
+        "The access token lacks the scope `identity.verify`.", errors.INSUFFICIENT_SCOPE, headers=_CHALLENGE
+    ),
+}
+REVOCATION_ERRORS: Final[Json] = {
+    "400": error(
+        "The request is not well-formed, or the token is one that the client cannot revoke here.",
+        errors.INVALID_REQUEST,
+        errors.UNAUTHORIZED_CLIENT,
+        errors.UNSUPPORTED_TOKEN_TYPE,
+    ),
+    "401": _shared("NotAuthenticated"),
+}
+
+
+def _object(*required: str, **properties: object) -> Json:
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+SCHEMAS: Final[Json] = {
+    "Tokens": _object(
+        "access_token",
+        "token_type",
+        "expires_in",
+        "scope",
+        access_token=_TEXT,
+        token_type={"const": TOKEN_TYPE},
+        expires_in={"type": "integer", "minimum": 1, "description": "seconds"},
+        scope={"type": "string", "description": "The scopes that the token really has."},
+        refresh_token={"type": "string", "minLength": 1, "description": "Absent if there is none."},
+        issued_token_type={"type": "string", "description": "After a token exchange."},
+    ),
+    "Introspection": {
+        "oneOf": [
+            {
+                "title": "inactive",
+                "type": "object",
+                "required": ["active"],
+                "properties": {"active": {"const": False}},
+                "additionalProperties": False,
+            },
+            {
+                "title": "active",
+                "description": "The claims of the token, extra claims among them.",
+                **_object(
+                    "active",
+                    "iss",
+                    "sub",
+                    "aud",
+                    "client_id",
+                    "exp",
+                    active={"const": True},
+                    token_type={"const": TOKEN_TYPE, "description": "Absent for a refresh token."},
+                    iss=_TEXT,
+                    sub=_TEXT,
+                    aud=_TEXTS,
+                    client_id=_TEXT,
+                    scope=_TEXT,
+                    exp=_NUMBER,
+                    iat=_NUMBER,
+                    nbf=_NUMBER,
+                    jti=_TEXT,
+                    sid=_TEXT,
+                    auth_time=_NUMBER,
+                    act={"type": "object"},
+                    may_act={"type": "object"},
+                    cnf={"type": "object"},
+                ),
+            },
+        ]
+    },
+    "KeySet": _object(
+        "keys",
+        keys={
+            "type": "array",
+            "items": _object(
+                "kty", "kid", "alg", "use", kty=_TEXT, kid=_TEXT, alg=_TEXT, use={"const": "sig"}
+            ),
+        },
+    ),
+    "Metadata": _object(
+        "issuer",
+        "token_endpoint",
+        "jwks_uri",
+        "grant_types_supported",
+        "response_types_supported",
+        issuer=_URL,
+        token_endpoint=_URL,
+        introspection_endpoint=_URL,
+        revocation_endpoint=_URL,
+        jwks_uri=_URL,
+        grant_types_supported=_TEXTS,
+        response_types_supported={"type": "array", "maxItems": 0},
+        scopes_supported=_TEXTS,
+        token_endpoint_auth_methods_supported=_TEXTS,
+    ),
+}
