@@ -66,3 +66,16 @@ class Site:
 
     def post(self, path: str, body: str, **headers: str) -> Answer:
         return self.request("POST", path, body, **({"content_type": FORM} | headers))
+
+
+def status_of(target: str, path: str) -> int | None:
+    """Return the status of a GET at host:port, or None if it accepts no connection."""
+    host, _, port = target.rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()

@@ -12,9 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from identity_service.adapters.clock import SystemClock
 from identity_service.bootstrap import Service, open_store_admin
 from identity_service.composition.opening import open_store
-from identity_service.domain.log import LogPage
 from identity_service.domain.secret import Secret
-from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
@@ -23,6 +21,7 @@ from tests.ports import reserve_port
 from tests.redis_server import RedisServer
 from tests.rpc.conftest import MAX_STALENESS, StartWorld, running, settings_for_tests
 from tests.rpc.outages import lose, on, reason_of
+from tests.rpc.slow_log import SlowLog
 from tests.rpc.world import API, World, failure, password
 
 SERVICE = "identityapi.v1.IdentityService"
@@ -124,33 +123,13 @@ def test_a_clock_that_differs_from_the_stores_is_unavailable(server: RedisServer
         until(lambda: reason_of(lambda: world.verify(token)) == "")
 
 
-class _SlowLog:
-    """A store whose log cannot be read until the test lets it."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.asked, self.go_on = threading.Event(), threading.Event()
-
-    def read(self, after: int, limit: int) -> LogPage:
-        self.asked.set()
-        assert self.go_on.wait(PATIENCE)
-        return self._store.log.read(after, limit)
-
-    @property
-    def log(self) -> Any:
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store if hasattr(self._store, name) else self._store.log, name)
-
-
 def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
     """The port is open at once, so that a probe finds it, but nothing is answered."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
     with open_store_admin(settings) as store_admin:
         store_admin.initialise()
-    store: Any = _SlowLog(open_store(settings, SystemClock()))
+    store: Any = SlowLog(open_store(settings, SystemClock()))
     service = Service(settings, store=store)
     starting = threading.Thread(target=service.start)
     starting.start()

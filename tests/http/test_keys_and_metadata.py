@@ -1,7 +1,6 @@
-"""The key set and the probes, which are answered from memory whatever the store does."""
+"""The key set and the metadata, which are answered from memory whatever the store does."""
 
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
@@ -13,17 +12,6 @@ from tests.rpc.outages import lose, on
 
 KEYS = "/.well-known/jwks.json"
 PRIVATE = {"d", "p", "q", "dp", "dq", "qi", "oth", "k", "priv"}
-
-
-def serving(site: Site) -> bool:
-    """The status that gRPC's health reports."""
-    stub = health_pb2_grpc.HealthStub(site.world.channel)
-    status = stub.Check(health_pb2.HealthCheckRequest()).status
-    return bool(status == health_pb2.HealthCheckResponse.SERVING)
-
-
-def ready(site: Site) -> bool:
-    return site.get("/readyz").status == 200
 
 
 def test_the_key_set_is_the_one_of_get_keys(site: Site) -> None:
@@ -64,25 +52,17 @@ def test_a_client_that_has_the_keys_gets_them_only_after_they_have_changed(site:
     assert site.get(KEYS, if_none_match='"other"').status == 200
 
 
-def test_readiness_is_that_of_grpc_health(site: Site) -> None:
-    assert ready(site)
-    assert serving(site)
-
-
-def test_keys_are_served_while_the_store_is_away_and_probes_say_that_the_process_lives_and_is_not_ready(
+def test_keys_are_served_and_no_token_is_issued_while_the_store_is_away(
     redis_server: RedisServer,
 ) -> None:
     redis_server.start()
     redis_server.flush()
     with on(redis_server, http_listen="127.0.0.1:0", issuer="https://id.example") as world:
         site = Site(world, f"127.0.0.1:{world.service.http_port}")
-        assert ready(site)
 
         lose(redis_server, world)
-        until(lambda: not serving(site))
+        until(lambda: site.get("/readyz").status == 503)
 
-        assert not ready(site)
-        assert site.get("/livez").status == 200
         assert site.get(KEYS).json["keys"]
         token = site.post("/oauth2/token", "grant_type=client_credentials&client_id=a&client_secret=b")
         assert token.status == 503
