@@ -34,7 +34,9 @@ def test_a_path_with_a_final_slash_is_not_redirected_to_the_host_that_the_client
     assert "location" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/livez%0a", "/livez%20", "//livez", "http:///livez"])
+@pytest.mark.parametrize(
+    "path", ["/livez%0a", "/livez%20", "//livez", "http:///livez", "/livez%0d%0aSet-Cookie:%20a=b"]
+)
 def test_a_path_with_one_more_character_is_not_found(site: Site, path: str) -> None:
     assert site.get(path).status in (400, 404)
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from tests.http.conftest import StartSite
-from tests.http.site import Site
+from tests.http.site import FORM, Site
 from tests.patience import PATIENCE, until
 from tests.tls import Certifier
 
@@ -91,6 +91,34 @@ def test_a_client_that_sends_its_body_slowly_is_told_so_and_disconnected(start: 
     assert count(site, "request_timeout") == 1
 
 
+def test_a_body_that_arrives_in_parts_and_in_time_is_served(start: StartSite) -> None:
+    site = start()
+    limits = site.world.service._limits
+    secret = site.world.new_client().credential.client_secret
+    body = f"grant_type=client_credentials&client_id={secret.client_id}&client_secret={secret.client_secret}"
+    head = f"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {FORM}\r\n"
+    with ExitStack() as stack:
+        connection = connected(site, stack)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in (head, f"Content-Length: {len(body)}\r\n\r\n", body[:9], body[9:50]):
+            connection.sendall(part.encode())
+            until(lambda: limits.receives.open == 1)
+        connection.sendall(body[50:].encode())
+
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
+    until(lambda: limits.receives.open == 0)
+
+
+def test_a_header_of_several_lines_reaches_no_answer(start: StartSite) -> None:
+    """RFC 9112 section 5.2 lets a server join the lines; the id with the blank between them is unusable."""
+    with ExitStack() as stack:
+        connection = connected(start(), stack)
+        head = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        connection.sendall(head + b"X-Request-Id: a\r\n Set-Cookie: b=c\r\n\r\n")
+
+        assert b"Set-Cookie" not in received(connection)
+
+
 def test_a_client_that_goes_on_with_a_body_that_was_refused_is_disconnected(start: StartSite) -> None:
     site = start(request_timeout=SOON)
     with ExitStack() as stack:
@@ -143,6 +171,9 @@ def test_a_connection_beyond_the_limit_is_closed_at_once(start: StartSite) -> No
         b"GET\r\n\r\n",
         b"GET /livez HTTP/1.1\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nHost: a\r\nHost : b\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Request-Id: a\rb\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Request-Id: a\0b\r\n\r\n",
+        b"GET /livez\rSet-Cookie: a=b HTTP/1.1\r\nHost: a\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
         b"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + 1025 * b"1\r\na\r\n",

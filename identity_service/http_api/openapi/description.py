@@ -52,9 +52,9 @@ def describe(issuer: str) -> Mapping[str, object]:
                 **answers.SCHEMAS,
                 "TokenForm": requests.TOKEN_FORM,
                 "IntrospectionForm": requests.token_form(
-                    "A refresh token is looked up only with the hint `refresh_token`."
+                    "introspection", "A refresh token is looked up only with the hint `refresh_token`."
                 ),
-                "RevocationForm": requests.token_form("Not needed."),
+                "RevocationForm": requests.token_form("revocation", "Not needed."),
             },
             "responses": answers.RESPONSES,
             "securitySchemes": requests.security_schemes(paths.url_of(issuer, paths.TOKEN)),

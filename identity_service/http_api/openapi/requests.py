@@ -45,18 +45,14 @@ _CLIENT: Final = {
     "client_assertion": _text("`private_key_jwt`: a JWT that the client has signed.", MAX_TOKEN_CHARS),
 }
 """The parameters that name or authenticate a client."""
-_ONE_METHOD: Final[Json] = {
-    "dependentRequired": {
-        "client_secret": ["client_id"],
-        "client_assertion": ["client_assertion_type"],
-        "client_assertion_type": ["client_assertion"],
-    },
-    "not": {"required": ["client_secret", "client_assertion"]},
+_TOGETHER: Final[Mapping[str, list[str]]] = {
+    "client_secret": ["client_id"],
+    "client_assertion": ["client_assertion_type"],
+    "client_assertion_type": ["client_assertion"],
+    "actor_token": ["actor_token_type"],
+    "actor_token_type": ["actor_token"],
 }
-"""The rule that a request uses one method of client authentication, completely."""
-_UNKNOWN: Final[Json] = {
-    "additionalProperties": {"type": "string", "description": "Ignored, but must not be repeated."}
-}
+"""The parameters that a parameter needs beside it."""
 _WANTED: Final = {
     "scope": _optional("The wanted scopes, separated by spaces; absent = those of the client."),
     "audience": _repeatable("A wanted audience (RFC 8693)."),
@@ -65,23 +61,28 @@ _WANTED: Final = {
 """The parameters that say which access token is wanted."""
 
 
-def _grant(
-    grant_type: str, more: Mapping[str, object], required: tuple[str, ...], *, client: bool = True
-) -> Json:
-    """Return the schema of the form of a grant; `client` tells whether the client authenticates itself."""
+def _form(title: str, required: tuple[str, ...], properties: Json) -> Json:
+    """Return the schema of a form, in which at most one method authenticates the client."""
     return {
-        "title": grant_type.rpartition(":")[2],
+        "title": title,
         "type": "object",
-        "required": ["grant_type", *required],
-        "properties": {
-            "grant_type": {"const": grant_type},
-            **more,
-            **_WANTED,
-            **(_CLIENT if client else _CLIENT_ID),
-        },
-        **(_ONE_METHOD if client else {}),
-        **_UNKNOWN,
+        "required": list(required),
+        "properties": properties,
+        "dependentRequired": {name: others for name, others in _TOGETHER.items() if name in properties},
+        "not": {"required": ["client_secret", "client_assertion"]},
+        "additionalProperties": {"type": "string", "description": "Ignored, but must not be repeated."},
     }
+
+
+def _grant(
+    grant_type: str,
+    more: Mapping[str, object],
+    required: tuple[str, ...],
+    client: Mapping[str, object] = _CLIENT,
+) -> Json:
+    """Return the schema of the form of a grant; `client` has the parameters that name the client."""
+    properties = {"grant_type": {"const": grant_type}, **more, **_WANTED, **client}
+    return _form(grant_type.rpartition(":")[2], ("grant_type", *required), properties)
 
 
 _TOKEN_TYPE: Final = {"enum": [token.ACCESS_TOKEN_TYPE, "urn:ietf:params:oauth:token-type:jwt"]}
@@ -105,22 +106,16 @@ TOKEN_FORM: Final[Json] = {
             token.REFRESH_TOKEN, {"refresh_token": _text("The token of the last answer.")}, ("refresh_token",)
         ),
         _grant(token.TOKEN_EXCHANGE, _EXCHANGE, ("subject_token", "subject_token_type")),
-        _grant(token.JWT_BEARER, _ASSERTION, ("assertion",), client=False),
+        _grant(token.JWT_BEARER, _ASSERTION, ("assertion",), _CLIENT_ID),
     ]
 }
 """The form of the token endpoint: one for each grant."""
 
 
-def token_form(hint: str) -> Json:
+def token_form(title: str, hint: str) -> Json:
     """Return the schema of a form that names a token; `hint` describes `token_type_hint`."""
     named = {"token": _text("An access token or a refresh token."), "token_type_hint": _optional(hint)}
-    return {
-        "type": "object",
-        "required": ["token"],
-        "properties": {**named, **_CLIENT},
-        **_ONE_METHOD,
-        **_UNKNOWN,
-    }
+    return _form(title, ("token",), {**named, **_CLIENT})
 
 
 def form(schema: str, example: Json) -> Json:
