@@ -1,11 +1,17 @@
 """The answers of the HTTP API to requests that reach no endpoint, or whose endpoint raises."""
 
-import json
 import math
 from typing import Final
 
 from identity_service.domain import errors
 from identity_service.http_api.messages import HttpResponse
+from identity_service.http_api.oauth.answers import error_response
+from identity_service.http_api.oauth.errors import (
+    INVALID_REQUEST,
+    SERVER_ERROR,
+    TEMPORARILY_UNAVAILABLE,
+    OAuthError,
+)
 
 _STATUS_OF: Final[dict[type[errors.IdentityError], int]] = {
     errors.ExhaustedError: 429,
@@ -18,20 +24,19 @@ _ERROR_OF: Final = {
     405: "method_not_allowed",
     408: "request_timeout",
     413: "request_too_large",
-    429: "temporarily_unavailable",
+    429: TEMPORARILY_UNAVAILABLE,
     431: "headers_too_large",
-    500: "server_error",
-    503: "temporarily_unavailable",
+    500: SERVER_ERROR,
+    503: TEMPORARILY_UNAVAILABLE,
 }
-"""The code in the body, in the form of RFC 6749 section 5.2."""
+"""The error code of a status; every other status has invalid_request."""
 _BUSY: Final = "too many open requests; retry after the time in Retry-After, or use another instance"
 
 
 def refusal(status: int, description: str, *headers: tuple[str, str]) -> HttpResponse:
     """Return an answer of this status whose body is an OAuth error."""
-    body = {"error": _ERROR_OF.get(status, "invalid_request"), "error_description": description}
-    content_type = ("Content-Type", "application/json")
-    return HttpResponse(status=status, headers=(content_type, *headers), body=json.dumps(body).encode())
+    code = _ERROR_OF.get(status, INVALID_REQUEST)
+    return error_response(OAuthError(code, description, status=status, headers=headers))
 
 
 def refusal_of(error: Exception) -> HttpResponse:
