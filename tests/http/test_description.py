@@ -4,16 +4,19 @@ import os
 import subprocess
 import sys
 from base64 import b64encode
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.http.site import Site
+from tests.patience import PATIENCE
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
-@pytest.mark.settings(attempts_per_peer=0)
+@pytest.mark.timeout(1800)  # some ten seconds of a processor, which a busy machine may stretch by far
+@pytest.mark.settings(attempts_per_peer=0, request_timeout=timedelta(seconds=PATIENCE))
 def test_every_answer_is_as_described(site: Site, tmp_path: Path) -> None:
     client = site.world.new_client(scopes=("read", "identity.verify"))
     secret = client.credential.client_secret
