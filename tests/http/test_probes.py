@@ -32,7 +32,7 @@ HTTP = {"http_listen": ANY_PORT, "issuer": "https://id.example"}
 
 
 def probed(http: str, target: str) -> tuple[int | None, int | None, str]:
-    """What a process says of itself at /livez, at /readyz and by grpc.health.v1; None = no connection."""
+    """The answers of a process at /livez, at /readyz and by grpc.health.v1; None = no connection."""
     with grpc.insecure_channel(target) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest())

@@ -33,7 +33,7 @@ def describe(issuer: str) -> Mapping[str, object]:
             "description": _ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": issuer.removesuffix("/") or "/"}],
+        "servers": [{"url": paths.url_of(issuer, "")}],
         "paths": {
             paths.TOKEN: {"post": _TOKEN},
             paths.INTROSPECT: {"post": _INTROSPECT},
@@ -62,9 +62,17 @@ def describe(issuer: str) -> Mapping[str, object]:
     }
 
 
-def _operation(name: str, summary: str, found: Json, *, refused: Json | None = None, **more: object) -> Json:
-    """Return an operation; `found` and `refused` are its answers beside those that all have."""
-    responses = {**answers.REFUSED, **(answers.NOT_READY if refused is None else refused), **found}
+def _operation(name: str, summary: str, found: Json, *, needs_data: bool = True, **more: object) -> Json:
+    """Return an operation.
+
+    Args:
+        name: its id.
+        summary: a sentence about it.
+        found: its answers beside those that all operations have.
+        needs_data: whether the answer is 503 until the process has read the change log.
+        more: further members.
+    """
+    responses = {**answers.REFUSED, **(answers.NOT_READY if needs_data else {}), **found}
     return {"operationId": name, "summary": summary, **more, "responses": dict(sorted(responses.items()))}
 
 
@@ -126,14 +134,14 @@ _OPENAPI: Final = _operation(
     "getDescription",
     "This description.",
     {"200": answer("The description.", {"application/json": {"type": "object", "required": ["openapi"]}})},
-    refused={},
+    needs_data=False,
     security=[],
 )
 _LIVE: Final = _operation(
     "getLiveness",
     "Whether the process lives.",
     {"200": answer("The process needs no restart.", {"text/plain": {"const": "alive\n"}})},
-    refused={},
+    needs_data=False,
     security=[],
 )
 _READY: Final = _operation(
@@ -147,6 +155,6 @@ _READY: Final = _operation(
             answers.RETRY_AFTER,
         ),
     },
-    refused={},
+    needs_data=False,
     security=[],
 )

@@ -1,4 +1,4 @@
-"""What a request may hold: headers, forms and credentials, as an OpenAPI description names them."""
+"""The forms and credentials of requests, as an OpenAPI description names them."""
 
 from collections.abc import Mapping
 from typing import Final
