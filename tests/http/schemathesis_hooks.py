@@ -1,10 +1,16 @@
 """How schemathesis authenticates itself: it loads this module by SCHEMATHESIS_HOOKS."""
 
 import os
+from datetime import UTC, datetime
 from typing import Any
 
 import schemathesis
 
+from identity_service.jose.dpop import MAX_PROOF_CHARS
+from tests.dpop_proofs import dpop_proof
+from tests.jwts import PartyKey
+
+KEY = PartyKey.make()
 IN_FORM = {"client_id", "client_secret", "client_assertion", "client_assertion_type"}
 
 
@@ -20,3 +26,6 @@ class ClientSecretBasic:
         case.headers.pop("Authorization", None)
         if not (isinstance(case.body, dict) and IN_FORM & case.body.keys()):
             case.headers["Authorization"] = data
+        if len(case.headers.get("DPoP", "x" * MAX_PROOF_CHARS)) < MAX_PROOF_CHARS:
+            uri = f"{os.environ['ISSUER']}{case.path}"
+            case.headers["DPoP"] = dpop_proof(KEY, datetime.now(UTC), htu=uri)  # random text is no proof

@@ -30,6 +30,7 @@ def test_every_answer_is_as_described(site: Site, tmp_path: Path) -> None:
         | {
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "CLIENT_SECRET_BASIC": f"Basic {basic}",
+            "ISSUER": site.world.settings.issuer,
         },
         capture_output=True,
         text=True,

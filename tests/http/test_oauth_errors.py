@@ -2,17 +2,21 @@
 
 from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import pytest
 
+from identity_service.domain.ids import base64url
 from identity_service.domain.principals import Grant
 from identity_service.http_api.paths import INTROSPECT, REVOKE, TOKEN
+from tests.dpop_proofs import dpop_proof
 from tests.http.site import Answer, Site
+from tests.jwts import PartyKey
 from tests.rpc.world import PASSWORD
 
-BASIC, BEARER = "Basic ", "Bearer "
+BASIC, BEARER, DPOP = "Basic ", "Bearer ", "DPoP "
 
 
 class Wrong(NamedTuple):
@@ -23,9 +27,11 @@ class Wrong(NamedTuple):
     code: str
     params: dict[str, str]
     authorization: str = ""
+    proof: str = ""
 
     def sent_to(self, site: Site) -> Answer:
-        headers = {"authorization": self.authorization} if self.authorization else {}
+        sent = {"authorization": self.authorization, "dpop": self.proof}
+        headers = {name: value for name, value in sent.items() if value}
         return site.post(self.path, urlencode(self.params), **headers)
 
 
@@ -37,6 +43,7 @@ class Clients:
         self.reports = self._new(site, "reports", grants=may_use)
         self.portal = self._new(site, "portal", grants=(Grant.PASSWORD,))
         self.gateway = self._new(site, "gateway", scopes=("read", "identity.verify"))
+        self._site, self._key = site, PartyKey.make()
         site.world.new_user()
         grant = {"grant_type": "client_credentials"}
         self.token = Wrong(TOKEN, 200, "", grant, self.reports).sent_to(site).json["access_token"]
@@ -50,6 +57,11 @@ class Clients:
             .sent_to(site)
             .json["access_token"]
         )
+
+    def proof(self, path: str, **changes: Any) -> str:
+        """A DPoP proof without the nonce that it needs."""
+        uri = f"{self._site.world.settings.issuer}{path}"
+        return dpop_proof(self._key, self._site.world.clock.now(), htu=uri, **changes)
 
     def _new(self, site: Site, client_id: str, **changes: object) -> str:
         secret = site.world.new_client(client_id, **changes).credential.client_secret
@@ -70,11 +82,17 @@ def wrongs(clients: Clients) -> Iterator[Wrong]:
     yield Wrong(TOKEN, 400, "invalid_target", grant | {"audience": "other"}, clients.reports)
     yield Wrong(TOKEN, 401, "invalid_client", grant)
     yield Wrong(TOKEN, 401, "invalid_client", grant | {"client_id": "reports", "client_secret": "wrong"})
+    yield Wrong(TOKEN, 400, "invalid_dpop_proof", grant, clients.reports, "no proof")
+    yield Wrong(TOKEN, 400, "use_dpop_nonce", grant, clients.reports, clients.proof(TOKEN))
     token = {"token": clients.token}
     yield Wrong(INTROSPECT, 400, "invalid_request", {}, clients.gateway)
     yield Wrong(INTROSPECT, 400, "unauthorized_client", token, clients.reports)
     yield Wrong(INTROSPECT, 401, "invalid_client", token)
     yield Wrong(INTROSPECT, 401, "invalid_token", token, BEARER + clients.token)
+    bound = f"{DPOP}{clients.token}"
+    yield Wrong(INTROSPECT, 401, "invalid_dpop_proof", token, bound, "no proof")
+    proof = clients.proof(INTROSPECT, ath=base64url(sha256(clients.token.encode()).digest()))
+    yield Wrong(INTROSPECT, 401, "use_dpop_nonce", token, bound, proof)
     yield Wrong(INTROSPECT, 403, "insufficient_scope", token, clients.without_verify)
     yield Wrong(REVOKE, 400, "invalid_request", {}, clients.reports)
     yield Wrong(REVOKE, 400, "unauthorized_client", token, clients.portal)
@@ -96,6 +114,7 @@ def described(site: Site) -> set[tuple[str, int, str]]:
     return found
 
 
+@pytest.mark.settings(dpop_require_nonce=True)
 def test_every_error_that_is_described_is_given_and_has_the_headers_that_it_must_have(site: Site) -> None:
     expected = list(wrongs(Clients(site)))
     assert {(wrong.path, wrong.status, wrong.code) for wrong in expected} == described(site)
@@ -107,8 +126,8 @@ def test_every_error_that_is_described_is_given_and_has_the_headers_that_it_must
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["cache-control"] == "no-store"
         challenge = answer.headers.get("www-authenticate", "")
-        scheme = "Basic" if wrong.code == "invalid_client" else "Bearer"
-        assert challenge.startswith(f"{scheme} realm=") if wrong.status in (401, 403) else not challenge
+        scheme = "Basic " if wrong.code == "invalid_client" else DPOP if wrong.proof else BEARER
+        assert challenge.startswith(f"{scheme}realm=") if wrong.status in (401, 403) else not challenge
 
 
 @pytest.mark.settings(attempts_per_username=1)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from identity_service.domain.tokens import TokenType
 from identity_service.http_api.oauth import errors
-from identity_service.http_api.oauth.answers import TOKEN_TYPE
 from identity_service.http_api.openapi.requests import Json
 
 _HEADERS: Final[Json] = {
@@ -25,11 +25,18 @@ _CHALLENGE: Final[Json] = {
     "WWW-Authenticate": {
         "description": "One challenge.",
         "required": True,
-        "schema": {"type": "string", "pattern": "^(Basic|Bearer) "},
+        "schema": {"type": "string", "pattern": "^(Basic|Bearer|DPoP) "},
+    }
+}
+_NONCE: Final[Json] = {
+    errors.DPOP_NONCE: {
+        "description": "The nonce that the next DPoP proof must have, if proofs need one.",
+        "schema": {"type": "string"},
     }
 }
 _NUMBER: Final[Json] = {"type": "integer"}
 _TEXT: Final[Json] = {"type": "string"}
+_TOKEN_TYPE: Final[Json] = {"enum": [type_.value for type_ in TokenType]}
 _TEXTS: Final[Json] = {"type": "array", "items": _TEXT}
 _URL: Final[Json] = {"type": "string", "format": "uri"}
 
@@ -60,6 +67,12 @@ def error(description: str, *codes: str, headers: Mapping[str, object] | None = 
         },
     }
     return answer(description, {"application/json": schema}, headers)
+
+
+def with_nonce(found: Json) -> Json:
+    """Return an answer that may have the next nonce for DPoP proofs."""
+    headers = found["headers"]
+    return {**found, "headers": {**headers, **_NONCE}} if isinstance(headers, dict) else found
 
 
 def link(operation: str, member: str, description: str) -> Json:
@@ -115,6 +128,9 @@ TOKEN_ERRORS: Final[Json] = {
         errors.UNSUPPORTED_GRANT_TYPE,
         errors.INVALID_SCOPE,
         errors.INVALID_TARGET,
+        errors.INVALID_DPOP_PROOF,
+        errors.USE_DPOP_NONCE,
+        headers=_NONCE,
     ),
     "401": _shared("NotAuthenticated"),
 }
@@ -125,10 +141,12 @@ INTROSPECTION_ERRORS: Final[Json] = {
         errors.UNAUTHORIZED_CLIENT,
     ),
     "401": error(
-        "The client is not authenticated, or its access token is not valid.",
+        "The client is not authenticated, or its access token or DPoP proof is not valid.",
         errors.INVALID_CLIENT,
         errors.INVALID_TOKEN,
-        headers=_CHALLENGE,
+        errors.INVALID_DPOP_PROOF,
+        errors.USE_DPOP_NONCE,
+        headers=_CHALLENGE | _NONCE,
     ),
     "403": error(
         "The access token lacks the scope `identity.verify`.", errors.INSUFFICIENT_SCOPE, headers=_CHALLENGE
@@ -156,11 +174,12 @@ SCHEMAS: Final[Json] = {
         "expires_in",
         "scope",
         access_token=_TEXT,
-        token_type={"const": TOKEN_TYPE},
+        token_type=_TOKEN_TYPE,
         expires_in={"type": "integer", "minimum": 1, "description": "seconds"},
         scope={"type": "string", "description": "The scopes that the token really has."},
         refresh_token={"type": "string", "minLength": 1, "description": "Absent if there is none."},
         issued_token_type={"type": "string", "description": "After a token exchange."},
+        resource={"type": ["string", "array"], "items": _TEXT, "description": "After an ID-JAG."},
     ),
     "Introspection": {
         "oneOf": [
@@ -182,7 +201,7 @@ SCHEMAS: Final[Json] = {
                     "client_id",
                     "exp",
                     active={"const": True},
-                    token_type={"const": TOKEN_TYPE, "description": "Absent for a refresh token."},
+                    token_type={**_TOKEN_TYPE, "description": "Absent for a refresh token."},
                     iss=_TEXT,
                     sub=_TEXT,
                     aud=_TEXTS,

@@ -9,7 +9,15 @@ from identity_service.http_api import paths
 from identity_service.http_api.oauth import token
 from identity_service.http_api.openapi import answers, requests
 from identity_service.http_api.openapi.answers import answer, json_answer
-from identity_service.http_api.openapi.requests import BASIC, BEARER, Json
+from identity_service.http_api.openapi.requests import (
+    BASIC,
+    BEARER,
+    BINDING_PROOF,
+    CERTIFICATE,
+    DPOP,
+    USE_PROOF,
+    Json,
+)
 
 _ABOUT: Final = (
     "OAuth 2.0, the public signing keys and health probes. Every GET also answers HEAD. Errors are JSON, "
@@ -86,21 +94,26 @@ _TOKEN: Final = _operation(
     "Issue an access token (RFC 6749, RFC 7523, RFC 8693).",
     {
         "200": {
-            **json_answer("The tokens.", "Tokens"),
+            **answers.with_nonce(json_answer("The tokens.", "Tokens")),
             "links": {"introspect": answers.link("introspectToken", "access_token", "Look it up.")},
         },
         **answers.TOKEN_ERRORS,
     },
+    parameters=[BINDING_PROOF],
     requestBody=requests.form("TokenForm", {"grant_type": token.CLIENT_CREDENTIALS}),
-    security=[{BASIC: []}, _ANONYMOUS],
+    security=[{BASIC: []}, {CERTIFICATE: []}, _ANONYMOUS],
 )
 _INTROSPECT: Final = _operation(
     "introspectToken",
     "Return whether a token is valid, and what it grants (RFC 7662).",
-    {"200": json_answer("The facts of the token.", "Introspection"), **answers.INTROSPECTION_ERRORS},
+    {
+        "200": answers.with_nonce(json_answer("The facts of the token.", "Introspection")),
+        **answers.INTROSPECTION_ERRORS,
+    },
     description="Instead of a header, the form may hold the credential of a client with the same scope.",
+    parameters=[USE_PROOF],
     requestBody=requests.form("IntrospectionForm", {"token": "eyJhbGciOi..."}),
-    security=[{BASIC: []}, {BEARER: [SCOPE_VERIFY]}],
+    security=[{BASIC: []}, {CERTIFICATE: []}, {BEARER: [SCOPE_VERIFY]}, {DPOP: []}],
 )
 _REVOKE: Final = _operation(
     "revokeToken",
@@ -111,7 +124,7 @@ _REVOKE: Final = _operation(
     },
     description="A client that is not public authenticates itself; a public one sends its `client_id`.",
     requestBody=requests.form("RevocationForm", {"token": "idrt_..."}),
-    security=[{BASIC: []}, _ANONYMOUS],
+    security=[{BASIC: []}, {CERTIFICATE: []}, _ANONYMOUS],
 )
 _KEYS: Final = _operation(
     "getKeys",

@@ -7,6 +7,7 @@ from identity_service.domain.grants import SCOPE_VERIFY
 from identity_service.domain.tokens import MAX_TOKEN_CHARS
 from identity_service.http_api.oauth import token
 from identity_service.http_api.oauth.clients import ASSERTION_TYPE, MAX_CLIENT_ID_CHARS, MAX_SECRET_CHARS
+from identity_service.jose.dpop import MAX_PROOF_CHARS
 
 Json = dict[str, object]
 
@@ -14,6 +15,22 @@ BASIC: Final = "clientSecretBasic"
 """The name of the security scheme of a client's secret in a header."""
 BEARER: Final = "accessToken"
 """The name of the security scheme of an access token in a header."""
+DPOP: Final = "boundAccessToken"
+"""The name of the security scheme of an access token that is bound to a key, with a proof."""
+CERTIFICATE: Final = "clientCertificate"
+"""The name of the security scheme of a client's certificate."""
+BINDING_PROOF: Final[Json] = {
+    "name": "DPoP",
+    "in": "header",
+    "description": "A proof by the key that the tokens shall be bound to (RFC 9449).",
+    "schema": {"type": "string", "maxLength": MAX_PROOF_CHARS},
+}
+USE_PROOF: Final[Json] = {
+    "name": "DPoP",
+    "in": "header",
+    "description": "The proof of a bound access token (RFC 9449); without such a token it is ignored.",
+    "schema": {"type": "string"},
+}
 _NO_CONTROLS: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 
 
@@ -37,9 +54,8 @@ def _repeatable(description: str) -> Json:
     return {"type": "array", "items": {"type": "string"}, "description": description}
 
 
-_CLIENT_ID: Final = {"client_id": _name("The id of the client.", MAX_CLIENT_ID_CHARS)}
 _CLIENT: Final = {
-    **_CLIENT_ID,
+    "client_id": _name("The id of the client.", MAX_CLIENT_ID_CHARS),
     "client_secret": _optional("`client_secret_post`: the secret of the client.", MAX_SECRET_CHARS),
     "client_assertion_type": {"const": ASSERTION_TYPE, "description": "`private_key_jwt`"},
     "client_assertion": _text("`private_key_jwt`: a JWT that the client has signed.", MAX_TOKEN_CHARS),
@@ -74,14 +90,9 @@ def _form(title: str, required: tuple[str, ...], properties: Json) -> Json:
     }
 
 
-def _grant(
-    grant_type: str,
-    more: Mapping[str, object],
-    required: tuple[str, ...],
-    client: Mapping[str, object] = _CLIENT,
-) -> Json:
-    """Return the schema of the form of a grant; `client` has the parameters that name the client."""
-    properties = {"grant_type": {"const": grant_type}, **more, **_WANTED, **client}
+def _grant(grant_type: str, more: Mapping[str, object], required: tuple[str, ...]) -> Json:
+    """Return the schema of the form of a grant."""
+    properties = {"grant_type": {"const": grant_type}, **more, **_WANTED, **_CLIENT}
     return _form(grant_type.rpartition(":")[2], ("grant_type", *required), properties)
 
 
@@ -97,7 +108,9 @@ _EXCHANGE: Final = {
     "actor_token_type": _TOKEN_TYPE,
     "requested_token_type": _TOKEN_TYPE,
 }
-_ASSERTION: Final = {"assertion": _text("A token of a trusted issuer.", MAX_TOKEN_CHARS)}
+_ASSERTION: Final = {
+    "assertion": _text("A token of a trusted issuer; an ID-JAG needs client authentication.", MAX_TOKEN_CHARS)
+}
 TOKEN_FORM: Final[Json] = {
     "oneOf": [
         _grant(token.CLIENT_CREDENTIALS, {}, ()),
@@ -106,7 +119,7 @@ TOKEN_FORM: Final[Json] = {
             token.REFRESH_TOKEN, {"refresh_token": _text("The token of the last answer.")}, ("refresh_token",)
         ),
         _grant(token.TOKEN_EXCHANGE, _EXCHANGE, ("subject_token", "subject_token_type")),
-        _grant(token.JWT_BEARER, _ASSERTION, ("assertion",), _CLIENT_ID),
+        _grant(token.JWT_BEARER, _ASSERTION, ("assertion",)),
     ]
 }
 """The form of the token endpoint: one for each grant."""
@@ -137,5 +150,15 @@ def security_schemes(token_url: str) -> Json:
             "type": "oauth2",
             "description": "An access token for the service's own audience.",
             "flows": {"clientCredentials": flow},
+        },
+        DPOP: {
+            "type": "http",
+            "scheme": "dpop",
+            "description": "Such a token that is bound to a key, with a proof in the header DPoP (RFC 9449).",
+        },
+        CERTIFICATE: {
+            "type": "mutualTLS",
+            "description": "`tls_client_auth` (RFC 8705): the form has `client_id` alone. Only at the URLs "
+            "in `mtls_endpoint_aliases` of the metadata, if there are some.",
         },
     }
