@@ -135,6 +135,15 @@ def check_times(assertion: Assertion, now: datetime, leeway: timedelta) -> None:
         raise CredentialRefusedError("the JWT is not valid yet: its iat or nbf is in the future")
 
 
+def remembered_until(assertion: Assertion, leeway: timedelta) -> datetime:
+    """Return the time until which the store must remember the use of a single-use JWT, by its own clock.
+
+    A process accepts the JWT until a leeway after its `exp` by its own clock, which may be behind that of the
+    store by another leeway.
+    """
+    return assertion.expire_time + 2 * leeway
+
+
 def check_lifetime(assertion: Assertion, now: datetime, leeway: timedelta) -> None:
     """Raise CredentialRefusedError if a JWT outlives `MAX_ASSERTION_LIFETIME`."""
     if assertion.expire_time > now + MAX_ASSERTION_LIFETIME + leeway:

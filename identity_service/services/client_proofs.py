@@ -15,6 +15,7 @@ from identity_service.domain.assertions import (
     UnverifiedAssertion,
     check_client_assertion,
     check_federated_token,
+    remembered_until,
 )
 from identity_service.domain.errors import (
     CertificateMissingError,
@@ -194,7 +195,7 @@ class ClientProofs:
         return fitting[0] if len(fitting) == 1 else None
 
     def _consume(self, whose: str, token_id: str, assertion: Assertion) -> None:
-        until = assertion.expire_time + self._leeway
+        until = remembered_until(assertion, self._leeway)
         if not self._single_use.consume(f"{whose}:{digest_of(token_id)}", until):
             raise CredentialRefusedError("the JWT was used before, and is for a single use")
 

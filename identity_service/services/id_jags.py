@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from identity_service.domain.assertions import AssertionReader, UnverifiedAssertion
+from identity_service.domain.assertions import AssertionReader, UnverifiedAssertion, remembered_until
 from identity_service.domain.errors import CredentialRefusedError, IdJagRefusedError
 from identity_service.domain.id_jag import IdJagLimits, check_id_jag, limits_of
 from identity_service.domain.ids import digest_of
@@ -122,5 +122,5 @@ class IdJags:
             proven=AuthenticatedClient(client=presenter.client, subject=subject, generations=generations),
             limits=limits_of(assertion),
             key=f"id-jag:{digest_of(issuer.issuer)}:{digest_of(token_id)}",
-            until=assertion.expire_time + self._leeway,
+            until=remembered_until(assertion, self._leeway),
         )

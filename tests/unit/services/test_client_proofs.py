@@ -11,11 +11,11 @@ import pytest
 from identity_service.adapters.clock import SystemClock
 from identity_service.domain.assertions import UnverifiedAssertion
 from identity_service.domain.errors import CredentialRefusedError
-from identity_service.domain.ids import EVERYONE, Link, PrincipalId
+from identity_service.domain.ids import EVERYONE, Link, PrincipalId, new_epoch
 from identity_service.domain.issuers import IssuerNames, TrustedIssuer, TrustRule, federated_id
 from identity_service.domain.log import Generation
 from identity_service.domain.origin import PeerCertificate
-from identity_service.domain.ports import VerifyingKey
+from identity_service.domain.ports import Clock, VerifyingKey
 from identity_service.domain.principals import Client
 from identity_service.domain.revocations import Revocations, first_raised
 from identity_service.domain.secret import Secret
@@ -38,6 +38,9 @@ ISSUER = "https://issuer.example"
 OTHER = "https://other.example"
 """An issuer of which only RS256 is accepted."""
 CERTIFICATE = PeerCertificate(sha256=b"x" * 32, names=frozenset({"dns:reports.example"}))
+LEEWAY = timedelta(seconds=10)
+LIFETIME = timedelta(seconds=60)
+"""The lifetime of the assertions of `Site.assertion`."""
 Prove = Callable[["Site"], AuthenticatedClient]
 
 
@@ -88,8 +91,8 @@ class RaisingDirectory(Directory):
 class Site:
     """A client with every kind of proof, and what checks them."""
 
-    def __init__(self, store: SqliteStore) -> None:
-        self._store = store
+    def __init__(self, store: SqliteStore, clock: Clock | None = None) -> None:
+        self._store, self._clock = store, clock or SystemClock()
         self.reader, self.revocations = CountingReader(), Revocations()
         self.directory = RaisingDirectory(store, self.revocations)
         store.records.create(
@@ -114,9 +117,9 @@ class Site:
             issuers,
             keys,
             self.reader,
-            SystemClock(),
+            self._clock,
             audiences=("identity-service",),
-            leeway=timedelta(seconds=10),
+            leeway=LEEWAY,
         )
 
     def register(self, *public_keys: str) -> None:
@@ -126,7 +129,7 @@ class Site:
         self._store.records.update(changed, expected=found.revision)
 
     def assertion(self, client_id: str = "reports", **header: Any) -> Secret:
-        return Secret(KEY.jwt(assertion_claims(client_id, SystemClock().now()), **header))
+        return Secret(KEY.jwt(assertion_claims(client_id, self._clock.now()), **header))
 
     def federated(self, issuer: str = ISSUER) -> Secret:
         return Secret(KEY.jwt(assertion_claims("", SystemClock().now(), iss=issuer, sub="a job")))
@@ -213,3 +216,24 @@ def test_a_registered_key_that_is_refused_now_disables_no_other_one(site: Site) 
     with pytest.raises(CredentialRefusedError):
         site.proofs.by_assertion(site.assertion(kid="weak"))
     assert site.reader.verifications == before + 1, "a refusal takes as long as one by a good key"
+
+
+@pytest.mark.parametrize("after", [timedelta(0), LEEWAY - timedelta(milliseconds=1)])
+def test_an_assertion_works_once_although_the_clock_of_the_store_is_ahead(after: timedelta) -> None:
+    """`after` its `exp` by the clock of the process, which accepts it then."""
+    clock, clock_of_store = FakeClock(), FakeClock()
+    clock_of_store.step(LEEWAY - timedelta(milliseconds=1))
+    store = SqliteStore.open(":memory:", clock=clock_of_store)
+    store.initialise(new_epoch())
+    site = Site(store, clock)
+    assertion = site.assertion()
+    site.proofs.by_assertion(assertion)
+
+    passed = LIFETIME + after
+    clock.advance(passed)
+    clock_of_store.advance(passed)
+
+    with pytest.raises(CredentialRefusedError) as refused:
+        site.proofs.by_assertion(assertion)
+    assert "used before" in refused.value.why
+    store.close()
