@@ -8,6 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # Hashes cannot cover local projects, so the pinned packages come first and these after them.
 PROJECTS := --no-deps --no-build-isolation --editable clients/python --editable .
 PROTOS := $(wildcard protos/identityapi/v1/*.proto)
+# The server alone uses these. They import google/rpc/status.proto, which googleapis-common-protos installs.
+WIRE := $(wildcard identity_service/grpc_api/ext_authz/wire/*.proto)
 
 .DEFAULT_GOAL := help
 .PHONY: help run dev-certs test test-fast test-newest test-faults fuzz mutants check format proto baseline lock bench soak clean
@@ -26,7 +28,7 @@ dev-certs: .venv/.server  ## Make certificates in var/tls/ to try TLS, and print
 # tests/conftest.py puts the longest modules first. ARGS chooses some tests: ARGS="tests/unit -k keys".
 STAGE := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations=5
 
-test: .venv/.dev  ## Install what is needed and run all the tests
+test: .venv/.dev .venv-xds/.installed  ## Install what is needed and run all the tests
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
@@ -37,7 +39,7 @@ else
 	@$(MAKE) --no-print-directory test-newest
 endif
 
-test-fast: .venv/.dev  ## Run the unit tests alone: about a minute, while you change one layer
+test-fast: .venv/.dev .venv-xds/.installed  ## Run the unit tests alone: about a minute, while you change one layer
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/unit $(ARGS)
 
 # The tests that depend most on the version of Python: keys, TLS, processes, threads, and the environment of the service.
@@ -85,6 +87,7 @@ proto: .venv/.dev  ## Generate the Python stubs from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=clients/python --pyi_out=clients/python \
 	  --grpc_python_out=clients/python --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --mypy_grpc_out=quiet:clients/python $(PROTOS)
+	$(BIN)/python -m grpc_tools.protoc -I . -I $(wildcard .venv/lib/python*/site-packages) --python_out=. --pyi_out=. $(WIRE)
 
 baseline: .venv/.dev  ## At a release only: renew protos/baseline.yaml, with which `make check` compares the protos
 	$(BIN)/buf build protos --type identityapi.v1 --exclude-source-info --output protos/baseline.yaml
@@ -100,6 +103,7 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 	$(LOCK) --extra envoy pyproject.toml --group pyproject.toml:build --constraints constraints-dev.txt \
 	  --output-file constraints-envoy.txt
 	$(LOCK) --upgrade --group pyproject.toml:mutants --output-file constraints-mutants.txt
+	$(LOCK) --upgrade --group pyproject.toml:xds --output-file constraints-xds.txt
 
 bench: .venv/.dev  ## Run the benchmark: about a quarter of an hour
 	@command -v h2load >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
@@ -110,7 +114,7 @@ soak: .venv/.dev  ## Make a million calls and check that memory stays flat: abou
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean:  ## Remove everything that the targets made, except var/ (the store and its keys)
-	rm -rf .venv .venv-newest .venv-mutants build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf .venv .venv-newest .venv-mutants .venv-xds build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
 	rm -rf benchmarks/peers/*/build benchmarks/peers/*/node_modules
 
 .venv/bin/python:
@@ -128,6 +132,14 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 	@$(PIP) --no-deps --require-hashes --requirement constraints-dev.txt
 	@$(PIP) $(PROJECTS)
 	@touch $@ .venv/.server
+
+# The originals of the messages of ext_authz, with which tests/unit/grpc_api/test_ext_authz_wire.py compares ours.
+.venv-xds/.installed: constraints-xds.txt
+	@echo "Installing into .venv-xds ..."
+	@$(PYTHON) -m venv .venv-xds
+	@.venv-xds/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+	  --requirement constraints-xds.txt
+	@touch $@
 
 # Apart from .venv: the tool needs packages that nothing else here needs, and it only starts the Python of .venv.
 .venv-mutants/.tool: constraints-mutants.txt

@@ -42,6 +42,8 @@ from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.calls import CallerGate
 from identity_service.grpc_api.engine import Engine
+from identity_service.grpc_api.ext_authz.descriptors import read_requirements
+from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.grpcio_engine import GrpcioEngine
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.proofs import CallProofs
@@ -251,6 +253,7 @@ class Service:
                 use.rewrap,
             ),
             AuditHandlers(store.audit, senders),
+            ExtAuthzServicer(use.verifier, read_requirements(settings.ext_authz_descriptors)),
             senders,
             gate,
             limits,

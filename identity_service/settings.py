@@ -193,6 +193,11 @@ class Settings(LimitSettings):
         max_length=100,
         description="servers of issuers' keys with their own CA or token: url, ca_file, token_file",
     )
+    ext_authz_descriptors: Path | None = Field(
+        None,
+        description="file of compiled protos (FileDescriptorSet), whose option (identityapi.v1.access) names "
+        "the token that Envoy's ext_authz requires for a method",
+    )
     verify_threads: int = Field(4, ge=1, le=64, description="threads that answer from memory; 1 to 64")
     work_threads: int = Field(
         40, ge=2, le=256, description="threads that may wait for the store; 2 to 256, see password_queue"

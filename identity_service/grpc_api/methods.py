@@ -14,6 +14,8 @@ from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.convert import check_serialized_batch
+from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
+from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.identity import IdentityServicer
@@ -34,10 +36,10 @@ from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import identity_service_pb2 as identity_pb
 from identityapi.v1 import trust_service_pb2 as trust_pb
 
-_PROTOS: Final = (identity_pb.DESCRIPTOR, trust_pb.DESCRIPTOR, admin_pb.DESCRIPTOR)
+_PROTOS: Final = (identity_pb.DESCRIPTOR, trust_pb.DESCRIPTOR, admin_pb.DESCRIPTOR, auth_pb2.DESCRIPTOR)
 _DESCRIPTORS: Final = [service for proto in _PROTOS for service in proto.services_by_name.values()]
 SERVICES: Final = tuple(service.full_name for service in _DESCRIPTORS)
-"""The full names of the services of the protos."""
+"""The full names of the services of the protos, and of Envoy's ext_authz."""
 METHODS: Final = frozenset(
     f"/{service.full_name}/{method.name}" for service in _DESCRIPTORS for method in service.methods
 )
@@ -47,6 +49,9 @@ _ANY_TOKEN: Final = 1024 * 1024
 """The longest request about a token, which may be any text: its answer says that it is too long."""
 _RECORD: Final = 1024 * 1024
 """The longest request with a client or a trusted issuer, which may have many keys or rules."""
+_HTTP_REQUEST: Final = 256 * 1024
+"""The longest request that describes an HTTP request: Envoy accepts 60 KiB of headers, and sends no body
+unless it is configured to."""
 _HEALTH_NAME: Final = 1024
 """The longest request with the name of a service. An open stream keeps the name, also an unknown one."""
 
@@ -69,6 +74,7 @@ def method_table(
     trust: TrustServicer,
     admin: AdminServicer,
     audit: AuditHandlers,
+    ext_authz: ExtAuthzServicer,
     health: HealthServicer,
     reflection: ReflectionServicer | None,
 ) -> Mapping[str, MethodSpec]:
@@ -77,6 +83,7 @@ def method_table(
         "identityapi.v1.IdentityService": _identity(identity),
         "identityapi.v1.TrustService": _trust(trust),
         "identityapi.v1.AdminService": _admin(admin, audit),
+        "envoy.service.auth.v3.Authorization": _ext_authz(ext_authz),
         HEALTH: _health(health),
     }
     if reflection is not None:
@@ -148,6 +155,10 @@ def _admin(admin: AdminServicer, audit: AuditHandlers) -> Mapping[str, MethodSpe
         "ListAuditEvents": Unary(_ADMIN, admin_pb.ListAuditEventsRequest, audit.list_events),
         "TailAuditEvents": Stream(_AUDIT_TAIL, admin_pb.TailAuditEventsRequest, audit.tail),
     }
+
+
+def _ext_authz(ext_authz: ExtAuthzServicer) -> Mapping[str, MethodSpec]:
+    return {"Check": Unary(_VERIFY, auth_pb2.CheckRequest, ext_authz.check, max_bytes=_HTTP_REQUEST)}
 
 
 def _health(health: HealthServicer) -> Mapping[str, MethodSpec]:

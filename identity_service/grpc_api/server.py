@@ -11,6 +11,7 @@ from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.calls import CallerGate
 from identity_service.grpc_api.engine import Engine
+from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.identity import IdentityServicer
@@ -34,6 +35,7 @@ class Server:
         trust: TrustServicer,
         admin: AdminServicer,
         audit: AuditHandlers,
+        ext_authz: ExtAuthzServicer,
         senders: Senders,
         gate: CallerGate,
         limits: Limits,
@@ -46,7 +48,7 @@ class Server:
         self._health = HealthServicer(senders)
         self._senders = senders
         reflecting = ReflectionServicer((*SERVICES, HEALTH)) if reflection else None
-        table = method_table(identity, trust, admin, audit, self._health, reflecting)
+        table = method_table(identity, trust, admin, audit, ext_authz, self._health, reflecting)
         for method in {*METHODS, *table}:
             engine.register(method, self._pipeline.handler(method, table.get(method)))
         self.set_serving(serving=False)

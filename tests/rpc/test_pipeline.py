@@ -22,7 +22,12 @@ from tests.rpc.conftest import StartWorld
 from tests.rpc.world import API, World, bearer, failure
 
 SERVICE = "identityapi.v1.IdentityService"
-SERVICES = {SERVICE, "identityapi.v1.TrustService", "identityapi.v1.AdminService"}
+SERVICES = {
+    SERVICE,
+    "identityapi.v1.TrustService",
+    "identityapi.v1.AdminService",
+    "envoy.service.auth.v3.Authorization",
+}
 
 
 @pytest.mark.in_process

@@ -11,13 +11,14 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identityapi.v1 import admin_service_pb2, identity_service_pb2, trust_service_pb2
 from tests.patience import PATIENCE
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World, bearer, failure
 
 SERVICE_AUDIENCE: Final = "identity-service"
-MODULES: Final = (identity_service_pb2, trust_service_pb2, admin_service_pb2)
+MODULES: Final = (identity_service_pb2, trust_service_pb2, admin_service_pb2, auth_pb2)
 
 ANYBODY: Final = frozenset(
     {"nobody", "user", "client", "verifier", "revoker", "admin", "other-audience", "garbage", "disabled"}
@@ -29,6 +30,7 @@ EXPECTED: Final = {
     "Refresh": ANYBODY,
     "Verify": VERIFIERS,
     "VerifyBatch": VERIFIERS,
+    "Check": VERIFIERS,
     "GetKeys": VERIFIERS,
     "Watch": VERIFIERS,
     "Revoke": frozenset({"revoker"}),
@@ -129,7 +131,7 @@ def test_if_callers_need_not_authenticate_only_verifying_is_open(
 
     open_ = {m.name for name, m in methods() if outcome(world, name, m, ()) == "let through"}
 
-    assert open_ == {"Issue", "Refresh", "Verify", "VerifyBatch", "GetKeys", "Watch"}
+    assert open_ == {"Issue", "Refresh", "Verify", "VerifyBatch", "Check", "GetKeys", "Watch"}
 
 
 def test_the_holder_of_a_token_may_revoke_it_and_nothing_else(world: World) -> None:

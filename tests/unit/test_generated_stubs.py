@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import google.rpc
 import pytest
 from packaging.requirements import Requirement
 
@@ -14,6 +15,7 @@ from tests.patience import PATIENCE
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "clients" / "python"
 PACKAGE = Path("identityapi") / "v1"
+WIRE = Path("identity_service/grpc_api/ext_authz/wire")
 
 
 def _stubs(folder: Path) -> dict[str, str]:
@@ -67,3 +69,19 @@ def test_the_oldest_runtimes_that_can_be_installed_accept_the_stubs() -> None:
     }
 
     assert {name: allowed[name] for name in generated} == generated
+
+
+def test_the_stubs_of_ext_authz_are_generated_from_the_protos_beside_them(tmp_path: Path) -> None:
+    sources = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / WIRE).glob("*.proto"))
+    packages = Path(google.rpc.__path__[0]).parents[1]
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", ".", "-I", str(packages)]
+    command += [f"--python_out={tmp_path}", f"--pyi_out={tmp_path}", *sources]
+
+    subprocess.run(command, cwd=ROOT, timeout=PATIENCE, check=True)
+
+    made, committed = (
+        {path.name: path.read_text() for path in (folder / WIRE).glob("*_pb2.py*")}
+        for folder in (tmp_path, ROOT)
+    )
+    assert len(made) == 2 * len(sources)
+    assert made == committed, "run `make proto`"

@@ -14,6 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.calls import Access
+from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
+from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.identity import IdentityServicer
 from identity_service.grpc_api.method_spec import Conversation, MethodSpec, Stream, Unary
@@ -28,6 +30,7 @@ OWN = [
     if found.name.endswith("_pb2")
     for service in import_module(f"identityapi.v1.{found.name}").DESCRIPTOR.services_by_name.values()
 ]
+OWN.append(auth_pb2.DESCRIPTOR.services_by_name["Authorization"])
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 REFLECTION_V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
@@ -36,8 +39,11 @@ REFLECTION_V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 
 def table(*, reflection: bool) -> Mapping[str, MethodSpec]:
     """Return the table for servicers without parts, since nothing is called."""
-    kinds = (IdentityServicer, TrustServicer, AdminServicer, AuditHandlers, HealthServicer)
-    parts: list[Any] = [kind.__new__(kind) for kind in kinds]
+    kinds = (
+        *(IdentityServicer, TrustServicer, AdminServicer, AuditHandlers),
+        *(ExtAuthzServicer, HealthServicer),
+    )
+    parts: list[Any] = [object.__new__(kind) for kind in kinds]
     parts.append(ReflectionServicer(()) if reflection else None)
     return method_table(*parts)
 

@@ -1,0 +1,72 @@
+"""A gateway that asks ext_authz whether it may pass a request on. The module asserts nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from identity_service.grpc_api.ext_authz.wire.auth_pb2 import CheckRequest, CheckResponse
+from tests.rpc.world import API, World
+
+METHOD = "/envoy.service.auth.v3.Authorization/Check"
+ROUTE = {"audience": API}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The decision about one request."""
+
+    response: CheckResponse
+
+    @property
+    def status(self) -> int:
+        """The HTTP status of a refusal; 200 if the request is passed on."""
+        allowed = self.response.WhichOneof("http_response") == "ok_response"
+        return 200 if allowed else int(self.response.denied_response.status.code)
+
+    @property
+    def told(self) -> dict[str, str]:
+        """The headers that the gateway sets in the request."""
+        return {each.header.key: each.header.value for each in self.response.ok_response.headers}
+
+    @property
+    def removed(self) -> set[str]:
+        return set(self.response.ok_response.headers_to_remove)
+
+    @property
+    def challenge(self) -> str:
+        (found,) = self.response.denied_response.headers
+        assert found.header.key == "www-authenticate"
+        return found.header.value
+
+
+class Gateway:
+    """Asks as Envoy does, with names of headers in lower case."""
+
+    def __init__(self, world: World, metadata: Sequence[tuple[str, str]] = ()) -> None:
+        self._call: Any = world.channel.unary_unary(
+            METHOD,
+            request_serializer=CheckRequest.SerializeToString,
+            response_deserializer=CheckResponse.FromString,
+        )
+        self._metadata = tuple(metadata)
+
+    def decide(
+        self,
+        token: str | None = None,
+        *,
+        route: Mapping[str, str] = ROUTE,
+        path: str = "/",
+        headers: Mapping[str, str] | None = None,
+        certificate: str = "",
+        **http: Any,
+    ) -> Decision:
+        """Return the decision about a request with this token, or with these fields of its HttpRequest."""
+        sent = dict(headers or {}) | ({"authorization": f"Bearer {token}"} if token is not None else {})
+        request = CheckRequest()
+        request.attributes.context_extensions.update(route)
+        request.attributes.source.certificate = quote(certificate, safe="")
+        request.attributes.request.http.MergeFrom(
+            type(request.attributes.request.http)(headers=sent, path=path, **http)
+        )
+        return Decision(self._call(request, metadata=self._metadata))
