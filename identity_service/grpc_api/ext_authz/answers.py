@@ -35,7 +35,7 @@ TOKEN_ID: Final = f"{PREFIX}token-id"
 SESSION_ID: Final = f"{PREFIX}session-id"
 EXPIRES: Final = f"{PREFIX}expires"
 ACTORS: Final = f"{PREFIX}actors"
-NAMES: Final = (SUBJECT, CLIENT, SCOPES, TOKEN_ID, SESSION_ID, EXPIRES, ACTORS)
+NAMES: Final = frozenset({SUBJECT, CLIENT, SCOPES, TOKEN_ID, SESSION_ID, EXPIRES, ACTORS})
 
 _NOT_IN_DESCRIPTION: Final = re.compile(r"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 """The characters that no value of a challenge may contain (RFC 6750 section 3)."""
@@ -95,9 +95,8 @@ def allowed(token: AccessToken | None, present: Iterator[str]) -> CheckResponse:
     """
     values = {} if token is None else _identity(token)
     # Envoy removes headers after it has set others. Servers that follow CGI take `_` and `-` for the same.
-    removed = {name for name in present if name.replace("_", "-").startswith(PREFIX)}.union(
-        NAMES
-    ) - values.keys()
+    claimed = {name for name in present if name.replace("_", "-").startswith(PREFIX)}
+    removed = (claimed | NAMES) - values.keys()
     return CheckResponse(
         status=Status(),
         ok_response=OkHttpResponse(
