@@ -418,7 +418,7 @@ class Settings(LimitSettings):
 
     @property
     def callers_prove_themselves(self) -> bool:
-        """Return whether Verify, VerifyBatch, GetKeys and Watch need a caller with scope identity.verify."""
+        """Return whether Verify, ext_authz, GetKeys and Watch need a caller with scope identity.verify."""
         return self.tls_certificate is not None or bool(self.require_caller_auth)
 
     @property

