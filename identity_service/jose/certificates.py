@@ -144,11 +144,12 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
 def has_sound_key(pem: bytes) -> bool:
     """Return whether a certificate's key is strong enough to authenticate; False if it cannot be read.
 
-    The handshake has verified the certificate, but not whether others can compute its private key (ROCA).
+    The handshake has verified the certificate, but not whether others can compute its private key (ROCA). A
+    gateway may also send bytes that no handshake accepts.
     """
     try:
         _check_public_key(x509.load_pem_x509_certificate(pem))
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         return False
     return True
 

@@ -1,5 +1,6 @@
 """Envoy's ext_authz over a real channel: which requests pass, and the identity that the upstream is told."""
 
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests.rpc.gateway import METHOD, Gateway
 from tests.rpc.outages import lose, on, reason_of
 from tests.rpc.shop import ORDERS_API, STOCK_API, Shop
 from tests.rpc.world import API, Failure, World, bearer, failure
-from tests.tls import Certifier
+from tests.tls import Certifier, Holder
 
 NAMES = {
     f"x-identity-{name}"
@@ -363,6 +364,15 @@ def test_a_bound_token_passes_only_with_the_certificate_that_the_gateway_forward
         assert status(other.certificate_file.read_text() + pem) == 401
         assert status("") == 401
         assert status("no certificate") == 401
+        assert status(of_an_unknown_version(one)) == 401
+
+
+def of_an_unknown_version(holder: Holder) -> str:
+    """Return the certificate with a version of X.509 that does not exist."""
+    version = b"\xa0\x03\x02\x01"
+    changed = holder.der.replace(version + b"\x02", version + b"\x09", 1)
+    assert changed != holder.der
+    return ssl.DER_cert_to_PEM_cert(changed)
 
 
 # A process that cannot know
