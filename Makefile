@@ -87,7 +87,7 @@ proto: .venv/.dev  ## Generate the Python stubs from protos/
 	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=clients/python --pyi_out=clients/python \
 	  --grpc_python_out=clients/python --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --mypy_grpc_out=quiet:clients/python $(PROTOS)
-	$(BIN)/python -m grpc_tools.protoc -I . -I $(wildcard .venv/lib/python*/site-packages) --python_out=. --pyi_out=. $(WIRE)
+	$(BIN)/python -m grpc_tools.protoc -I . -I .venv/lib/python*/site-packages --python_out=. --pyi_out=. $(WIRE)
 
 baseline: .venv/.dev  ## At a release only: renew protos/baseline.yaml, with which `make check` compares the protos
 	$(BIN)/buf build protos --type identityapi.v1 --exclude-source-info --output protos/baseline.yaml

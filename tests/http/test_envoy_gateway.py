@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 
+from identity_service.domain.errors import ReplicaStaleError
 from identityapi.v1 import access_pb2
 from identityapi.v1 import identity_service_pb2 as pb
 from tests.http.conftest import StartSite
@@ -160,16 +161,27 @@ def use_text_headers(configuration: Any) -> None:
     del chain["filters"][0]["typed_config"]["http_filters"][0]["typed_config"]["encode_raw_headers"]
 
 
-def test_a_gateway_answers_503_while_the_service_cannot_know(start: StartSite, tmp_path: Path) -> None:
+def test_a_gateway_answers_503_while_the_service_cannot_know(
+    start: StartSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = start()
     token = token_of(site)
     with gateway(site, tmp_path, read("ext-authz.yaml")) as front:
-        assert front.get(ORDERS, **bearer(token)).status == 200
+
+        def statuses() -> tuple[int, int]:
+            return front.get(ORDERS, **bearer(token)).status, front.get("/opening-hours").status
+
+        assert statuses() == (200, 200)
+
+        monkeypatch.setattr(site.world.service._use.verifier, "_require", _stale)
+        assert statuses() == (503, 200)
 
         site.world.service.stop(timedelta(0))
+        assert statuses() == (503, 503)
 
-        assert front.get(ORDERS, **bearer(token)).status == 503
-        assert front.get("/opening-hours").status == 503
+
+def _stale() -> None:
+    raise ReplicaStaleError
 
 
 def test_a_process_that_is_not_serving_is_not_asked_if_there_is_another(
