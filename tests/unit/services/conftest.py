@@ -1,4 +1,4 @@
-"""The store for those tests of use cases that need a real one."""
+"""The stores for those tests of use cases that need a real one."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ import pytest
 from identity_service.adapters.clock import SystemClock
 from identity_service.domain.ids import new_epoch
 from identity_service.storage.sqlite import SqliteStore
+from tests.unit.services.use_case_site import UseCaseSite, open_site
 
 
 @pytest.fixture
@@ -16,3 +17,10 @@ def store() -> Iterator[SqliteStore]:
     store.initialise(new_epoch())
     yield store
     store.close()
+
+
+@pytest.fixture
+def site() -> Iterator[UseCaseSite]:
+    """Yield the use cases of one process, on a store with the client `admin` alone."""
+    with open_site() as site:
+        yield site

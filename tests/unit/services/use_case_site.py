@@ -1,0 +1,203 @@
+"""The use cases of one process as its servicers call them, and the events that go wrong meanwhile.
+
+Asserts nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from identity_service.domain.audit import AuditEvent, AuditFilter
+from identity_service.domain.errors import CredentialRefusedError, StoreUnavailableError
+from identity_service.domain.grants import GrantRequest
+from identity_service.domain.ids import KeyId, PrincipalId
+from identity_service.domain.keys import KeyPurpose, StoredKey
+from identity_service.domain.log import Change, RecordKind, Revision
+from identity_service.domain.origin import Origin, PeerCertificate
+from identity_service.domain.secret import Secret
+from identity_service.domain.sessions import Session
+from identity_service.domain.tokens import AccessToken, Rejected
+from identity_service.services.authenticate import ClientCredential, ClientSecret, Password
+from identity_service.services.issue import IssueRequest
+from identity_service.services.refresh import RefreshRequest
+from identity_service.services.revoke import RevokeRequest, Target
+from identity_service.services.token_maker import TokenSet
+from identity_service.services.verify import VerifyRequest
+from tests.service_site import PASSWORD, ServiceSite, open_service_site, start_process
+
+CALLER = Origin(peer="192.0.2.7:4711", request_id="r-1", actor=PrincipalId("admin"), is_admin=True)
+CERTIFICATE = PeerCertificate(sha256=b"x" * 32, names=frozenset({"dns:reports.example"}))
+ANOTHER_CERTIFICATE = PeerCertificate(sha256=b"y" * 32, names=frozenset({"dns:portal.example"}))
+
+
+@dataclass(kw_only=True)
+class UseCaseSite(ServiceSite):
+    """The use cases of one process, with short names for the calls that tests make."""
+
+    # Calls
+
+    def secret_of(self, client_id: str) -> ClientSecret:
+        return ClientSecret(client_id=PrincipalId(client_id), secret=Secret(self.secrets[client_id]))
+
+    def password(self, client_id: str = "portal", **changes: Any) -> Password:
+        """The password of the user `ana`, through a client that proves itself if it has a secret."""
+        secret = self.secrets.get(client_id)
+        values: dict[str, Any] = {
+            "username": "ana",
+            "password": Secret(PASSWORD),
+            "client_id": PrincipalId(client_id),
+            "client_secret": Secret(secret) if secret else None,
+        }
+        return Password(**(values | changes))
+
+    def client_token(self, client_id: str = "reports", **request: Any) -> TokenSet:
+        values: dict[str, Any] = {"credential": self.secret_of(client_id)}
+        return self.use.issuer.issue(IssueRequest(**(values | request)))
+
+    def sign_in(self, client_id: str = "portal", **request: Any) -> TokenSet:
+        values: dict[str, Any] = {
+            "credential": self.password(client_id),
+            "grant": GrantRequest(audiences=("api",)),
+        }
+        return self.use.issuer.issue(IssueRequest(**(values | request)))
+
+    def refresh(self, tokens: TokenSet, **request: Any) -> TokenSet:
+        """Refresh as the client `portal`, which proves itself if it has a secret."""
+        values: dict[str, Any] = {
+            "refresh_token": Secret(tokens.refresh_token or ""),
+            "client": self.secret_of("portal") if self.secrets["portal"] else None,
+        }
+        return self.use.refresher.refresh(RefreshRequest(**(values | request)))
+
+    def revoke(self, target: Target, **request: Any) -> Revision:
+        return self.use.revoker.revoke(RevokeRequest(target=target, **request))
+
+    def signed_in(self, **app: Any) -> TokenSet:
+        """Make a user and the client `portal`, which has a secret unless `app` says otherwise; sign in."""
+        self.new_app(**app)
+        self.new_user()
+        return self.sign_in()
+
+    def refusal(self, credential: ClientCredential) -> tuple[str, str]:
+        """Return why a credential is refused and the client that the operator is told; ("", id) if not."""
+        try:
+            return "", self.use.authenticator.client(credential).client.client_id
+        except CredentialRefusedError as error:
+            return error.why, error.principal
+
+    # Facts
+
+    def read(self, tokens: TokenSet, certificate: PeerCertificate | None = None) -> AccessToken | Rejected:
+        """Return what Verify answers, for a call over a connection with this certificate."""
+        shown = b"" if certificate is None else certificate.sha256
+        request = VerifyRequest(token=tokens.access_token, any_audience=True, certificate_sha256=shown)
+        found = self.use.verifier.verify(request)
+        return found if isinstance(found, Rejected) else found.token
+
+    def reason(self, tokens: TokenSet) -> str:
+        """Return the reason for which the access token is rejected, or "" if it is valid."""
+        found = self.read(tokens)
+        return found.reason if isinstance(found, Rejected) else ""
+
+    def session(self, tokens: TokenSet) -> Session:
+        """Return the session of these tokens as the store has it."""
+        assert tokens.session_id is not None
+        state = self.store.sessions.read(tokens.session_id)
+        assert state is not None
+        return state.session
+
+    def changes(self) -> list[Change]:
+        """Return all changes in the log, the oldest first."""
+        return [entry.change for entry in self.store.log.read_entries(0, 10_000)]
+
+    def stored(self, event: str) -> list[dict[str, Any]]:
+        """Return the audit events of this type in the store, the oldest first, as they would be logged."""
+        found, _ = self.store.audit.list_newest(AuditFilter(types=(event,)), limit=1000)
+        return [_logged(stored.event) for stored in reversed(found)]
+
+    def key_states(self, purpose: KeyPurpose = KeyPurpose.SIGN) -> dict[KeyId, str]:
+        """Return the keys of a purpose with their states as this process knows them, the oldest first."""
+        return {key.key_id: key.state.value for key in self.use.keys.listed() if key.purpose is purpose}
+
+    def key_ids(self, purpose: KeyPurpose = KeyPurpose.SIGN) -> list[KeyId]:
+        return list(self.key_states(purpose))
+
+    def key(self, key_id: KeyId) -> StoredKey:
+        """Return a key as the store has it."""
+        found = self.store.records.get(StoredKey, key_id)
+        assert found is not None
+        return found.record
+
+    def key_event(self, key_id: KeyId, *, by_caller: bool = True) -> dict[str, Any]:
+        """Return the fields of an audit event of a change of a key, by CALLER or by the process itself."""
+        found = self.key(key_id)
+        return {
+            "outcome": "done",
+            "target": key_id,
+            "purpose": found.purpose.value,
+            "algorithm": found.algorithm,
+            "activate_time": found.activate_time.isoformat(),
+        } | ({"actor": "admin", "peer": CALLER.peer} if by_caller else {})
+
+    # Events
+
+    def pass_time(self, **by: float) -> None:
+        """Let time pass; the process is fresh afterwards."""
+        self.clock.advance(timedelta(**by))
+        self.replica.heartbeat("tests")
+
+    def delete_key(self, key_id: KeyId) -> None:
+        """Delete a key, as a store that lost it."""
+        self.store.records.delete(RecordKind.KEY, key_id)
+        self.replica.catch_up()
+
+    def other_process(self, **settings: Any) -> "UseCaseSite":
+        """Return another process on the same store, with these settings changed."""
+        changed = self.settings.model_copy(update=settings)
+        other = UseCaseSite(**vars(start_process(changed, self.clock, self.store)))
+        other.secrets = self.secrets
+        return other
+
+
+@contextmanager
+def open_site(**settings: Any) -> Iterator[UseCaseSite]:
+    with open_service_site(**settings) as service:
+        yield UseCaseSite(**vars(service))
+
+
+def over(certificate: PeerCertificate | None) -> Origin:
+    """Return CALLER over a connection with this certificate."""
+    return replace(CALLER, certificate=certificate)
+
+
+def before(part: object, method: str, *actions: Callable[[], object]) -> None:
+    """Have each of the next calls of a method of `part` preceded by one action, which may raise an error."""
+    waiting, real = list(actions), getattr(part, method)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if waiting:
+            waiting.pop(0)()
+        return real(*args, **kwargs)
+
+    setattr(part, method, call)
+
+
+def failing(error: Exception) -> Callable[[], object]:
+    """Return an action that raises an error."""
+
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+unreachable = failing(StoreUnavailableError("the store is unreachable"))
+"""An action: the store cannot be reached."""
+
+
+def _logged(event: AuditEvent) -> dict[str, Any]:
+    fields = {"actor": event.actor, "target": event.target, "peer": event.peer, "reason": event.reason}
+    given = {name: text for name, text in fields.items() if text}
+    return {**event.details, "outcome": event.outcome.value, **given}
