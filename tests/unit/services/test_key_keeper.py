@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from identity_service.domain.errors import StoreUnavailableError
+from identity_service.domain.errors import StoreFencedError, StoreUnavailableError
 from identity_service.services.rotation import keep_keys
 from tests.fakes.event_logs import RecordingEventLog
 
@@ -29,6 +29,25 @@ def test_it_continues_after_an_error_and_reports_it_once(error: Exception, said:
     keep_keys(maintain, event_log, timedelta(milliseconds=1), stopping)
 
     assert event_log.events == [("keys_not_maintained", {"error": said})]
+
+
+def test_a_store_that_was_moved_is_reported_elsewhere_and_each_new_failure_once() -> None:
+    """The heartbeat reports a move; a failure after a success is another one."""
+    event_log, stopping = RecordingEventLog(), threading.Event()
+    away = StoreUnavailableError("the store is away")
+    outcomes: list[Exception | None] = [StoreFencedError("redis://b"), away, away, None, away, None]
+
+    def maintain() -> int:
+        outcome = outcomes.pop(0)
+        if not outcomes:
+            stopping.set()
+        if outcome is not None:
+            raise outcome
+        return 0
+
+    keep_keys(maintain, event_log, timedelta(milliseconds=1), stopping)
+
+    assert event_log.events == [("keys_not_maintained", {"error": "the store is away"})] * 2
 
 
 def test_a_store_that_is_closed_because_the_process_stops_is_not_reported() -> None:
