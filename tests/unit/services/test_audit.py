@@ -253,6 +253,20 @@ def test_folded_events_are_written_as_one_when_their_window_has_ended(
     assert event_log.names == ["call_refused"] * (REFUSED.whole + 1)
 
 
+def test_folded_events_that_are_only_logged_need_no_event_for_the_store(
+    make_trail: MakeTrail, event_log: RecordingEventLog, clock: FakeClock
+) -> None:
+    """By default events of traffic are not stored, so nothing else wakes the thread."""
+    trail = make_trail(store_traffic=False)
+    trail.start()
+    for _ in range(REFUSED.whole + 7):
+        trail.record(refused_call())
+
+    clock.advance(timedelta(seconds=WINDOW))
+
+    event_log.wait_for("call_refused", folded="7")
+
+
 def test_closing_writes_the_folded_events(
     store: SlowStore, make_trail: MakeTrail, event_log: RecordingEventLog
 ) -> None:

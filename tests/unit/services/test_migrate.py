@@ -215,15 +215,18 @@ def test_an_item_that_the_target_lacks_is_noticed(source: MemoryStore, target: M
     assert source.fence_ is not None
 
 
-def test_a_generation_that_the_target_lacks_is_noticed(source: MemoryStore, target: MemoryStore) -> None:
+def test_a_generation_that_the_target_lacks_is_counted_with_the_items(
+    source: MemoryStore, target: MemoryStore
+) -> None:
     raised = Generation(number=2, link=Link("l-2"))
     source.items.append(CopiedGeneration(principal=EVERYONE, generation=raised))
 
     def lower() -> None:
         target.items[len(ITEMS)] = CopiedGeneration(principal=EVERYONE, generation=replace(raised, number=1))
+        target.items.remove(ITEMS[1])
 
     target.faults["write_head"] = [lower]
-    with pytest.raises(StoreDamagedError, match="lacks 1 items"):
+    with pytest.raises(StoreDamagedError, match="lacks 2 items"):
         a_migration(source, target).run()
     assert source.fence_ is not None
 
