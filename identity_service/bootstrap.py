@@ -180,6 +180,9 @@ class Service:
         self._use = use = UseCases(parts)
         self._wire_server(parts, use, share_port=share_port, behind_asgi=behind_asgi)
         self._metrics.watch(replica)
+        self._metrics.show_calls(self._server.durations)
+        if self._http_app is not None:
+            self._metrics.show_requests(self._http_app.durations)
         self._metrics.show_limits(self._limits)
         self._metrics.show_queues(use.trail, use.guard, self._hub)
         if self.certificates is not None:

@@ -1,4 +1,4 @@
-"""The steps of every call: parse, policy, deadline, use case, error table, log line.
+"""The steps of every call: parse, policy, deadline, use case, error table, log line, count.
 
 The pipeline makes one handler of each method, once; a chain of interceptors would run on every call. Handlers
 take and return bytes, because grpcio itself would answer INTERNAL to bytes that do not parse, and would show
@@ -23,6 +23,7 @@ from identity_service.domain.errors import (
     ShuttingDownError,
     StoreUnavailableError,
 )
+from identity_service.grpc_api.call_counts import CallCounts, CountedStream
 from identity_service.grpc_api.calls import Access, Call, Caller, CallerGate, request_id_of
 from identity_service.grpc_api.engine import (
     Context,
@@ -41,6 +42,8 @@ from identity_service.transport.request_ids import REQUEST_ID
 
 Answer: TypeAlias = Callable[[bytes, Context], bytes]
 Instant: TypeAlias = Callable[[bytes, Context], bytes | None]
+CountOk: TypeAlias = Callable[[float], None]
+"""A function that counts a call that ended OK; takes its duration in seconds."""
 
 
 class Pipeline:
@@ -57,6 +60,8 @@ class Pipeline:
         self._gate = gate
         self._threads = {Pool.MEMORY: pools.memory, Pool.WORK: pools.work}
         self._limits = limits
+        self.counts = CallCounts()
+        """The calls that handlers have ended."""
         self._log: Any = structlog.get_logger("identity.rpc")
         self._verbose = logging.getLogger("identity.rpc").isEnabledFor(logging.DEBUG)
         self._stopping = False
@@ -67,38 +72,41 @@ class Pipeline:
 
     def handler(self, method: str, spec: MethodSpec | None) -> Handler:
         """Return the handler of a method, by its full name; without an entry it refuses every call."""
+        count_ok = self.counts.register(method, spec)
         if spec is None:
             return self._refusal(method)
         threads, most = self._threads[spec.rule.pool], spec.max_bytes
         match spec:
             case Unary():
-                return UnaryHandler(threads=threads, answer=self._unary(method, spec), max_bytes=most)
+                answer = self._unary(method, spec, count_ok)
+                return UnaryHandler(threads=threads, answer=answer, max_bytes=most)
             case Cached():
-                answer, instant = self._cached(method, spec)
+                answer, instant = self._cached(method, spec, count_ok)
                 return UnaryHandler(threads=threads, answer=answer, instant=instant, max_bytes=most)
             case Stream():
                 return StreamHandler(threads=threads, open=self._stream(method, spec), max_bytes=most)
             case Conversation():
-                return ConversationHandler(
-                    threads=threads, open=self._conversation(method, spec), max_bytes=most
-                )
+                converse = self._conversation(method, spec)
+                return ConversationHandler(threads=threads, open=converse, max_bytes=most)
 
     def _refusal(self, method: str) -> UnaryHandler:
         def answer(_: bytes, context: Context) -> bytes:
+            started = time.perf_counter()
             error = MethodNotAllowedError(
                 "this method has no entry in the table of methods, so no caller may use it"
             )
-            self._fail(method, context, error, request_id_of(context))
+            self._fail(method, context, error, request_id_of(context), started)
 
         return UnaryHandler(threads=self._threads[Pool.MEMORY], answer=answer, max_bytes=0)
 
-    def _cached(self, method: str, spec: Cached[Any]) -> tuple[Answer, Instant]:
-        lookup, serve = spec.lookup, spec.serve
+    def _cached(self, method: str, spec: Cached[Any], count_ok: CountOk) -> tuple[Answer, Instant]:
+        lookup, serve, now = spec.lookup, spec.serve, time.perf_counter
         caller_required = self._gate.applies(spec.rule, None)
 
         # Neither checks the deadline if the response is cached: it would cost more than the response.
 
         def answer(data: bytes, context: Context) -> bytes:
+            started = now()
             try:
                 admitted = self._admit(method, spec, data, context) if caller_required else None
                 response = lookup(data)
@@ -106,22 +114,27 @@ class Pipeline:
                     request, _ = admitted or self._admit(method, spec, data, context)
                     response = serve(request, data)
             except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, request_id_of(context))
+                self._fail(method, context, error, request_id_of(context), started)
+            count_ok(now() - started)
             return response
 
         def instant(data: bytes, context: Context) -> bytes | None:
+            started = now()
             try:
                 if caller_required:
                     self._admit(method, spec, data, context, may_wait=False)
-                return lookup(data)
+                response = lookup(data)
             except StoreReadRequiredError:  # the caller's token needs a read of the store
                 return None
             except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, request_id_of(context))
+                self._fail(method, context, error, request_id_of(context), started)
+            if response is not None:
+                count_ok(now() - started)
+            return response
 
         return answer, instant
 
-    def _unary(self, method: str, spec: Unary[Any]) -> Answer:
+    def _unary(self, method: str, spec: Unary[Any], count_ok: CountOk) -> Answer:
         serve, quiet = spec.serve, spec.rule.quiet and not self._verbose
 
         def answer(data: bytes, context: Context) -> bytes:
@@ -137,19 +150,22 @@ class Pipeline:
             if not quiet:
                 context.set_trailing_metadata(((REQUEST_ID, id_), *call.proofs.nonce_for(context)))
                 self._log_call(method, "OK", id_, started)
+            count_ok(time.perf_counter() - started)
             return response
 
         return answer
 
     def _stream(self, method: str, spec: Stream[Any]) -> Callable[[bytes, Context, ResponseStream], None]:
         def open_(data: bytes, context: Context, stream: ResponseStream) -> None:
-            id_ = request_id_of(context)
+            started, id_ = time.perf_counter(), request_id_of(context)
             try:
                 request, caller = self._admit(method, spec, data, context)
                 self._count_stream(spec.rule, context)
-                spec.open(request, self._call(method, context, id_, caller), stream)
+                counted = CountedStream(stream, lambda code: self.counts.add(method, code, started))
+                spec.open(request, self._call(method, context, id_, caller), counted)
+                counted.watch()  # not before: if `open` fails, `_fail` counts the call
             except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, id_)
+                self._fail(method, context, error, id_, started)
 
         return open_
 
@@ -157,20 +173,29 @@ class Pipeline:
         self, method: str, spec: Conversation[Any]
     ) -> Callable[[Context], Callable[[bytes], bytes]]:
         def open_(context: Context) -> Callable[[bytes], bytes]:
-            id_ = request_id_of(context)
+            started, id_ = time.perf_counter(), request_id_of(context)
+            failed = False
 
             def answer(data: bytes) -> bytes:
+                nonlocal failed
                 try:
                     return spec.answer(_parsed(spec, data)).SerializeToString()
                 except Exception as error:  # noqa: BLE001  # the table has a status for each
-                    self._fail(method, context, error, id_)
+                    failed = True
+                    self._fail(method, context, error, id_, started)
+
+            def ended() -> None:
+                if not failed:  # else `_fail` has counted it
+                    self.counts.add(method, grpc.StatusCode.OK, started)
 
             try:
                 if self._gate.applies(spec.rule, None):
                     self._gate.admit(method, spec.rule, context)
                 self._count_stream(spec.rule, context)
             except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, id_)
+                self._fail(method, context, error, id_, started)
+            if not context.add_callback(ended):
+                ended()
             return answer
 
         return open_
@@ -222,25 +247,29 @@ class Pipeline:
         context: Context,
         error: Exception,
         id_: str,
-        started: float | None = None,
+        started: float,
     ) -> NoReturn:
-        """Log the failure and abort the call with the status of the error."""
+        """Log and count the failure, and abort the call with the status of the error."""
         if self._is_of_stop(error):
             error = ShuttingDownError("this process is stopping; reconnect")
         code = status_code(error)
         if not context.is_active():
+            self.counts.add(method, grpc.StatusCode.CANCELLED, started)
             self._log_call(method, "CANCELLED", id_, started)
         elif isinstance(error, TimeoutError) and context.time_remaining() == 0:
             # gRPC's core has not noticed it yet; this is the status that it would send.
+            self.counts.add(method, grpc.StatusCode.DEADLINE_EXCEEDED, started)
             self._log_call(method, "DEADLINE_EXCEEDED", id_, started)
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
         elif code is grpc.StatusCode.INTERNAL:
+            self.counts.add(method, code, started)
             # Log the place only: the text of an unknown exception may contain a value of the request.
             frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
             self._log.error(
                 "rpc_bug", method=method, request_id=id_, error=type(error).__name__, frames=frames[-8:]
             )
         else:
+            self.counts.add(method, code, started)
             self._log_call(method, code.name, id_, started, reason=getattr(error, "reason", None))
         context.abort_with_status(to_status(error, id_))  # type: ignore[arg-type]  # it has the fields of grpc.Status
         raise AssertionError("abort_with_status does not return")
@@ -254,10 +283,9 @@ class Pipeline:
         of_store = isinstance(error, StoreUnavailableError) and error.reason == StoreUnavailableError.reason
         return isinstance(error, CancelledError) or (self._stopping and of_store)
 
-    def _log_call(self, method: str, code: str, id_: str, started: float | None, **more: object) -> None:
-        if started is not None:
-            more["ms"] = round((time.perf_counter() - started) * 1000, 3)
-        self._log.info("rpc", method=method, code=code, request_id=id_, **more)
+    def _log_call(self, method: str, code: str, id_: str, started: float, **more: object) -> None:
+        milliseconds = round((time.perf_counter() - started) * 1000, 3)
+        self._log.info("rpc", method=method, code=code, request_id=id_, **more, ms=milliseconds)
 
 
 def _parsed(spec: MethodSpec, data: bytes) -> Any:

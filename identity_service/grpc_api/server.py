@@ -21,6 +21,7 @@ from identity_service.grpc_api.reflection import ReflectionServicer
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.threads import Pools
 from identity_service.grpc_api.trust import TrustServicer
+from identity_service.telemetry.counters import DurationsByLabels
 from identity_service.transport.limits import Limits
 
 
@@ -52,6 +53,11 @@ class Server:
         for method in {*METHODS, *table}:
             engine.register(method, self._pipeline.handler(method, table.get(method)))
         self.set_serving(serving=False)
+
+    @property
+    def durations(self) -> DurationsByLabels:
+        """Return the calls that have ended."""
+        return self._pipeline.counts.durations
 
     def start(self) -> int:
         """Accept calls and return the port; 0 if another process listens. Raises ConfigurationError."""

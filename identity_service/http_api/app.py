@@ -29,6 +29,7 @@ from identity_service.domain.errors import (
 from identity_service.http_api.exchange import Event, Exchange, Send, to_message, to_response
 from identity_service.http_api.messages import Endpoint, HttpRequest, HttpResponse
 from identity_service.http_api.refusals import refusal, refusal_of
+from identity_service.telemetry.counters import DurationsByLabels
 from identity_service.transport.limits import Limits
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -39,6 +40,9 @@ _METHOD_NOT_ALLOWED: Final = 405
 _TOO_LARGE: Final = 413
 _LONGEST_METHOD: Final = 16
 """Characters of a method that are logged, since a client may invent one."""
+_COUNTED_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+_OTHER: Final = "other"
+"""The label of what a client may invent: a method or a path that the API does not have."""
 _EXCHANGE: Final = "identity.exchange"
 """The key of the `Exchange` in the scope of a request."""
 
@@ -78,6 +82,8 @@ class HttpApp:
         self._pool = pool
         self._limits = limits
         self._request_timeout = limits.config.request_timeout.total_seconds()
+        self.durations = DurationsByLabels("method", "route", "status")
+        """The requests that have ended."""
         self._log: Any = structlog.get_logger("identity.http")
         # A set, not a counter: an ASGI server may have several event loops, each in its own thread.
         self._open: set[Exchange] = set()
@@ -93,6 +99,7 @@ class HttpApp:
             self._limits.calls.acquire(exchange.address)
         except ServerBusyError as error:
             await self._refuse_in_turn(error, exchange)
+            self._count(scope["method"], exchange)
             return
         self._open.add(exchange)
         try:
@@ -112,6 +119,7 @@ class HttpApp:
                     self._ended.notify_all()
         if exchange.refused is not None:  # now that it is not counted
             await self._refuse_in_turn(exchange.refused, exchange)
+        self._count(scope["method"], exchange)
         self._log_request(scope["method"], exchange)
 
     def begin_drain(self) -> None:
@@ -214,6 +222,12 @@ class HttpApp:
             await asyncio.sleep(delay)
         exchange.reason, exchange.closes = error.reason, True
         await _send(refusal_of(error), exchange)
+
+    def _count(self, method: str, exchange: Exchange) -> None:
+        """Count a request; the status "none" stands for a client that has left before the answer."""
+        counted = method if method in _COUNTED_METHODS else _OTHER
+        status = "none" if exchange.status is None else str(exchange.status)
+        self.durations.of(counted, exchange.path or _OTHER, status).add(exchange.milliseconds / 1000)
 
     def _log_request(self, method: str, exchange: Exchange) -> None:
         """Log a request, without what its client chose: a path or query may hold a token."""

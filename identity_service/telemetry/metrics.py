@@ -1,20 +1,21 @@
 """Prometheus metrics of this process, read at each scrape.
 
-The module defines the names of the metrics; `metrics_server.py` serves them. It adds no work to calls.
+The module defines the names of the metrics; `metrics_server.py` serves them. Calls are counted by
+`counters.py`; all other metrics add no work to calls.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from identity_service.process.addresses import cannot_listen
 from identity_service.replication.replica import Replica
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.audit import StoredTrail
 from identity_service.services.watch import WatchHub
+from identity_service.telemetry.collectors import DurationsCollector, LimitsCollector, Name
+from identity_service.telemetry.counters import DurationsByLabels
 from identity_service.telemetry.metrics_server import MetricsServer
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
@@ -99,9 +100,21 @@ class Metrics:
             lambda: replica.maintenance.unconfirmed,
         )
 
+    def show_calls(self, durations: DurationsByLabels) -> None:
+        """Register the calls of the gRPC API, under the names that go-grpc-prometheus uses."""
+        counter = Name("grpc_server_handled", "Calls that ended in their handler, by status code.")
+        histogram = Name("grpc_server_handling_seconds", "Seconds from the start of the handler to the end.")
+        self._registry.register(DurationsCollector(durations, counter, histogram))
+
+    def show_requests(self, durations: DurationsByLabels) -> None:
+        """Register the requests of the HTTP API."""
+        counter = Name("http_requests", "HTTP requests that ended, by route and status.")
+        histogram = Name("http_request_duration_seconds", "Seconds from the headers of a request to its end.")
+        self._registry.register(DurationsCollector(durations, counter, histogram))
+
     def show_limits(self, limits: Limits) -> None:
         """Register the calls and connections that clients hold open, and how often each limit took effect."""
-        self._registry.register(_LimitsCollector(limits))
+        self._registry.register(LimitsCollector(limits))
 
     def show_queues(self, trail: StoredTrail, guard: AttemptGuard, hub: WatchHub) -> None:
         """Register the dropped and folded audit events, the sign-ins that wait, and the open watchers."""
@@ -157,34 +170,3 @@ class Metrics:
     def close(self) -> None:
         """Stop the HTTP server, if it runs."""
         self._close()
-
-
-class _LimitsCollector(Collector):
-    """A collector that reads the limits at each scrape."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics in prometheus_client's form."""
-        opened = GaugeMetricFamily(
-            "identity_open",
-            "Calls, streams and connections that are open now, by the setting that limits them.",
-            labels=["setting"],
-        )
-        for quota in self._limits.quotas:
-            opened.add_metric([quota.name], quota.open)
-        yield opened
-        reached = CounterMetricFamily(
-            "identity_limit_reached",
-            "Calls, streams and connections that a limit refused or ended, by its setting.",
-            labels=["setting"],
-        )
-        for setting, times in self._limits.refusals.items():
-            reached.add_metric([setting], times)
-        yield reached
-        yield GaugeMetricFamily(
-            "identity_refusals_waiting",
-            "Calls beyond a bound of their address that wait for their turn to be refused.",
-            self._limits.turns.waiting,
-        )

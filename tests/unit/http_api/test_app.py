@@ -285,3 +285,29 @@ def test_log_lines_of_an_endpoint_name_the_request() -> None:
     assert bound == ["r7"]
     until(lambda: not app._open)
     assert structlog.contextvars.get_contextvars() == before
+
+
+def test_a_request_counts_by_method_route_and_status() -> None:
+    with serving(nothing) as app:
+        asyncio.run(ask(app))
+        asyncio.run(ask(app))
+        asyncio.run(ask(app, method="GET"))
+        asyncio.run(ask(app, path="/a/path/that/a/client/invents"))
+        asyncio.run(ask(app, method="INVENTED"))
+
+    counted = {labels: found.count for labels, found in app.durations.read().items()}
+    assert counted == {
+        ("POST", "/", "204"): 2,
+        ("GET", "other", "405"): 1,
+        ("POST", "other", "404"): 1,
+        ("other", "other", "405"): 1,
+    }
+
+
+def test_a_request_that_a_limit_refuses_counts_as_well() -> None:
+    with serving(nothing, calls=Bound(total=0, per_peer=0)) as app:
+        asyncio.run(ask(app))
+
+    assert {labels: found.count for labels, found in app.durations.read().items()} == {
+        ("POST", "other", "429"): 1
+    }

@@ -1,0 +1,40 @@
+"""Reads `/metrics` as Prometheus does: every line is parsed, with its name, labels and value."""
+
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from tests.patience import PATIENCE
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """All samples of one answer."""
+
+    samples: Sequence[Sample]
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples of this name that have these labels; 0 if there is none."""
+        return sum(s.value for s in self.samples if s.name == name and labels.items() <= s.labels.items())
+
+    def has(self, name: str, **labels: str) -> bool:
+        """Return whether there is a sample of this name with these labels."""
+        return any(s.name == name and labels.items() <= s.labels.items() for s in self.samples)
+
+    @property
+    def labels(self) -> Mapping[str, frozenset[str]]:
+        """Return the names of the labels that the samples of each name have."""
+        found: dict[str, frozenset[str]] = {}
+        for sample in self.samples:
+            found[sample.name] = found.get(sample.name, frozenset()) | sample.labels.keys()
+        return found
+
+
+def scrape(address: str) -> Scrape:
+    """Return what `/metrics` at this host:port shows now."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return Scrape([sample for family in families for sample in family.samples])
