@@ -63,7 +63,10 @@ from identity_service.services.setup import Initialised, initialise
 from identity_service.services.watch import WatchHub
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
+from identity_service.telemetry.counters import DurationsByLabels
+from identity_service.telemetry.measured_store import MeasuredStore
 from identity_service.telemetry.metrics import Metrics
+from identity_service.telemetry.service_collectors import KeysCollector, LoadCollector, TokensCollector
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
 
@@ -162,7 +165,7 @@ class Service:
         self._metrics = Metrics()
         self._event_log = event_log = logs.StructuredEventLog(self._metrics.counted)
         vault = open_vault(settings)
-        self._store = store = store or open_store(settings, clock, event_log)
+        self._store = store = MeasuredStore(store or open_store(settings, clock, event_log))
         self._hasher = open_hasher(settings)
         self._issuer_keys = open_issuer_keys(settings, clock, event_log)
         self._replica = replica = Replica(store.log, clock, event_log, replica_config(settings))
@@ -179,14 +182,7 @@ class Service:
         )
         self._use = use = UseCases(parts)
         self._wire_server(parts, use, share_port=share_port, behind_asgi=behind_asgi)
-        self._metrics.watch(replica)
-        self._metrics.show_calls(self._server.durations)
-        if self._http_app is not None:
-            self._metrics.show_requests(self._http_app.durations)
-        self._metrics.show_limits(self._limits)
-        self._metrics.show_queues(use.trail, use.guard, self._hub)
-        if self.certificates is not None:
-            self._metrics.show_expiry(self.certificates)
+        self._show_metrics(parts, use, store.durations)
         process, interval = secrets.token_hex(8), settings.heartbeat_interval
         self._follower = Follower(store.log, replica, event_log, process=process, heartbeat_interval=interval)
         self._principals = open_principals(settings, use.administration, event_log)
@@ -196,6 +192,24 @@ class Service:
         # The threads are awaited after the store is closed, which ends their waits for it.
         for close in (self._metrics.close, self._issuer_keys.close, self._join_threads, store.close):
             self._closing.callback(close)
+
+    def _show_metrics(self, parts: Parts, use: UseCases, store: DurationsByLabels) -> None:
+        """Register the metrics of the parts."""
+        metrics, identity = self._metrics, self._identity
+        metrics.watch(parts.replica)
+        metrics.show_store(store)
+        metrics.show_calls(self._server.durations)
+        if self._http_app is not None:
+            metrics.show_requests(self._http_app.durations)
+        metrics.show(
+            TokensCollector(identity.counts, use.verifier, use.trail),
+            KeysCollector(use.keys, parts.clock),
+            LoadCollector(self._pools, self._hasher),
+        )
+        metrics.show_limits(self._limits)
+        metrics.show_queues(use.trail, use.guard, self._hub)
+        if self.certificates is not None:
+            metrics.show_expiry(self.certificates)
 
     def _wire_server(self, parts: Parts, use: UseCases, *, share_port: bool, behind_asgi: bool) -> None:
         """Create the server and the parts that only the server needs."""
@@ -227,7 +241,7 @@ class Service:
         senders = Senders(
             limits=limits, heartbeat=settings.watch_heartbeat, send_heartbeats=hub.send_heartbeats
         )
-        pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
+        self._pools = pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
         self.app: AsgiApp | None = None
         """The ASGI application; None unless `behind_asgi`."""
         engine: Engine
@@ -236,17 +250,18 @@ class Service:
         else:
             listening = grpcio_config(settings, share_port=share_port)
             engine = GrpcioEngine(listening, limits, event_log, self.certificates)
+        self._identity = IdentityServicer(
+            use.issuer,
+            use.verifier,
+            use.refresher,
+            use.revoker,
+            replica,
+            cache_bytes=settings.cache_bytes // 4,
+        )
         self._server = Server(
             engine,
             pools,
-            IdentityServicer(
-                use.issuer,
-                use.verifier,
-                use.refresher,
-                use.revoker,
-                replica,
-                cache_bytes=settings.cache_bytes // 4,
-            ),
+            self._identity,
             TrustServicer(use.keys, replica, hub, senders, keys_max_age),
             AdminServicer(
                 use.administration,

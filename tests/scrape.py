@@ -4,6 +4,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -12,9 +13,14 @@ from tests.patience import PATIENCE
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """All samples of one answer."""
+    """All metrics of one answer."""
 
-    samples: Sequence[Sample]
+    families: Sequence[Metric]
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """Return the samples of all families."""
+        return [sample for family in self.families for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float:
         """Return the sum of the samples of this name that have these labels; 0 if there is none."""
@@ -36,5 +42,4 @@ class Scrape:
 def scrape(address: str) -> Scrape:
     """Return what `/metrics` at this host:port shows now."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-        return Scrape([sample for family in families for sample in family.samples])
+        return Scrape([*text_string_to_metric_families(answer.read().decode())])

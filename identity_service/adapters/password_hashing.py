@@ -83,7 +83,12 @@ class Argon2Hasher:
             time_cost=config.time_cost, memory_cost=config.memory_kib, parallelism=config.parallelism
         )
         self._processes = config.processes
-        self._queue_slots = threading.BoundedSemaphore(config.processes + config.queue)
+        self._places = config.processes + config.queue
+        self._lock = threading.Lock()
+        self.open = 0
+        """The number of hashes that are computed or wait for a child process now."""
+        self.refused = 0
+        """The number of hashes that found no place since this process began."""
         # The password of an unknown user is compared with this hash, so that it takes as long as a known
         # user's.
         try:
@@ -110,8 +115,7 @@ class Argon2Hasher:
         return self._argon2.check_needs_rehash(phc)
 
     def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if not self._queue_slots.acquire(blocking=False):
-            raise ServerBusyError("too many passwords are being checked; try again")
+        self._enter()
         try:
             return _pool(self._processes).submit(work, *args, **kwargs).result()
         except MemoryError as error:
@@ -129,7 +133,19 @@ class Argon2Hasher:
             _pool.cache_clear()
             raise ServerBusyError("passwords cannot be checked at the moment; try again") from error
         finally:
-            self._queue_slots.release()
+            self._leave()
+
+    def _enter(self) -> None:
+        """Take a place of the queue. Raises ServerBusyError if it is full."""
+        with self._lock:
+            if self.open == self._places:
+                self.refused += 1
+                raise ServerBusyError("too many passwords are being checked; try again")
+            self.open += 1
+
+    def _leave(self) -> None:
+        with self._lock:
+            self.open -= 1
 
 
 @cache

@@ -10,7 +10,7 @@ from typing import Final
 
 from identity_service.domain.log import Revision
 from identity_service.domain.ports import ReplicaView
-from identity_service.domain.tokens import AccessToken, Actor, Rejected
+from identity_service.domain.tokens import AccessToken, Actor, Rejected, RejectionReason
 from identity_service.grpc_api import batches, convert
 from identity_service.grpc_api.calls import Call
 from identity_service.services.issue import Issuer
@@ -18,6 +18,7 @@ from identity_service.services.refresh import Refresher
 from identity_service.services.revoke import Revoker
 from identity_service.services.token_maker import TokenSet
 from identity_service.services.verify import Verified, Verifier, VerifyRequest
+from identity_service.telemetry.counters import Counter
 from identity_shared.lru_cache import LruCache
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
@@ -29,6 +30,17 @@ _MAX_RECALLED_BATCH: Final = 200
 
 This occupies an event loop for at most a millisecond.
 """
+
+
+class VerifyCounts:
+    """The results of Verify and VerifyBatch, one for each token."""
+
+    def __init__(self) -> None:
+        self.recalled = Counter()
+        """The tokens that are valid, and whose response was cached."""
+        self.verified = Counter()
+        """The tokens that are valid, and whose response was not cached."""
+        self.rejected = {reason: Counter() for reason in RejectionReason}
 
 
 class IdentityServicer:
@@ -52,6 +64,7 @@ class IdentityServicer:
         self._revision_field: tuple[Revision | None, bytes] = (None, b"")
         """The last revision, and the serialized field `revision` of a VerifyResponse with it."""
         self._answered: LruCache[bytes, Verified[bytes]] = LruCache(cache_bytes)
+        self.counts = VerifyCounts()
 
     def issue(self, request: pb.IssueRequest, call: Call) -> pb.IssueResponse:
         """Issue tokens for a credential."""
@@ -67,7 +80,10 @@ class IdentityServicer:
         # Read the revision before the token is checked: it may understate what is known, never overstate.
         revision = self._serialized_revision()
         known = self._recall(data)
-        return None if known is None else known.rendered + revision
+        if known is None:
+            return None
+        self.counts.recalled.increment()
+        return known.rendered + revision
 
     def verify(self, request: pb.VerifyRequest, data: bytes) -> bytes:
         """Verify a token; a token that is not valid is an answer, not an error."""
@@ -92,6 +108,7 @@ class IdentityServicer:
             if known is None:
                 return None
             responses.append(known.rendered + revision)
+        self.counts.recalled.add(len(parts))
         return batches.join(responses)
 
     def verify_batch(self, request: pb.VerifyBatchRequest, data: bytes) -> bytes:
@@ -111,6 +128,7 @@ class IdentityServicer:
             for index in range(len(parts))
             if index not in responses
         }
+        self.counts.recalled.add(len(responses))
         came = self._verifier.prepare(*asked.values())
         revision = self._serialized_revision()
         for index, wanted in asked.items():
@@ -141,6 +159,8 @@ class IdentityServicer:
         change log.
         """
         outcome = self._verifier.verify(wanted, came)
+        counts = self.counts
+        (counts.rejected[outcome.reason] if isinstance(outcome, Rejected) else counts.verified).increment()
         if isinstance(outcome, Verified) and not wanted.strong and wanted.at_least_revision is None:
             self._answered.put(blake2b(data).digest(), outcome, _CACHE_ENTRY_BYTES + len(outcome.rendered))
         return verify_response(outcome, revision)

@@ -5,7 +5,7 @@ Both classes implement the port AuditTrail. A caller that records an event never
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditKind, AuditOutcome, AuditType
@@ -14,6 +14,7 @@ from identity_service.domain.origin import Origin
 from identity_service.domain.ports import AuditTrail, Clock, EventLog
 from identity_service.domain.store import AuditStore
 from identity_service.services.folding import DONE_KEYS, Folding, FoldRule
+from identity_service.telemetry.counters import Counter
 
 _BATCH: Final = 500
 """The number of events in one write to the store."""
@@ -22,6 +23,8 @@ _COLLECT: Final = 0.05
 _FIRST_PAUSE: Final = 0.1
 """Seconds before a failed write is repeated; doubled after each failure."""
 _LONGEST_PAUSE: Final = 5.0
+_REFUSALS: Final = (AuditType.ISSUE_REFUSED, AuditType.REFRESH_REFUSED, AuditType.CALL_REFUSED)
+"""The types whose reason is that of an error; other reasons are a caller's text, and too many to count by."""
 _LOOK_EVERY: Final = 1.0
 """Seconds between two checks for windows that have ended, while events are being folded."""
 
@@ -94,11 +97,27 @@ class StoredTrail(LoggedTrail):
         """The number of dropped events that no EVENTS_DROPPED event has reported yet."""
         self.folded = 0
         """The number of events that were counted instead of written since this process began."""
+        self._counts: dict[tuple[AuditType, str], Counter] = {}
         self._ended = False
         """True once `run` has ended, so that nothing stores further events."""
 
+    @property
+    def counts(self) -> Mapping[tuple[AuditType, str], int]:
+        """Return the number of events, folded ones too, by type and, for refusals, reason."""
+        return {key: counter.value for key, counter in self._counts.copy().items()}
+
+    def stored(self, event: AuditEvent) -> None:
+        """Count and log an event that the store has written together with its change."""
+        self._count(event)
+        super().stored(event)
+
+    def _count(self, event: AuditEvent) -> None:
+        key = (event.type, event.reason if event.type in _REFUSALS else "")
+        self._counts.setdefault(key, Counter()).increment()
+
     def record(self, event: AuditEvent) -> None:
         """Fold an event that records no change, or log it and queue it for the store."""
+        self._count(event)
         with self._changed:
             if not self._folding.admit(event):
                 self.folded += 1
@@ -107,7 +126,7 @@ class StoredTrail(LoggedTrail):
                     self._changed.notify()
                 return
             self._queue(event)
-        self.stored(event)
+        super().stored(event)
 
     def _queue(self, event: AuditEvent) -> None:
         """Queue an event if its kind is stored; drop it if the queue is full. The caller holds the lock."""
@@ -145,7 +164,7 @@ class StoredTrail(LoggedTrail):
             else:
                 pause = _FIRST_PAUSE
                 if batch[-1].type is AuditType.EVENTS_DROPPED:
-                    self.stored(batch[-1])
+                    super().stored(batch[-1])
         self._ended = True
 
     def wake(self) -> None:
@@ -170,7 +189,7 @@ class StoredTrail(LoggedTrail):
                 self._queue(event)
             self._has_folded = self._folding.has_folded
         for event in events:
-            self.stored(event)
+            super().stored(event)
 
     def _take(self) -> list[AuditEvent]:
         """Return the next batch, which may be empty; its last event says how many were dropped, if any."""

@@ -20,6 +20,7 @@ from identity_service.domain.log import Revision
 from identity_service.domain.ports import Clock, KeySource, ReplicaView, TokenCodec
 from identity_service.domain.revocations import is_ahead
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Rejected, RejectionReason
+from identity_service.telemetry.counters import Counter
 from identity_shared.lru_cache import LruCache
 
 R = TypeVar("R")
@@ -102,6 +103,10 @@ class Verifier(Generic[R]):
         self._leeway = leeway.total_seconds()
         self._revocations = replica.revocations
         self._cache: LruCache[bytes, Verified[R]] = LruCache(cache_bytes)
+        self.cache_hits = Counter()
+        """The tokens that were found in the cache."""
+        self.cache_misses = Counter()
+        """The tokens that had to be read, their signature included."""
         self._read_at = -math.inf
         """The monotonic time, in seconds, at which the last complete read of the log for a generation that is
         ahead began."""
@@ -166,7 +171,9 @@ class Verifier(Generic[R]):
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         known = self._cache.get(digest)
         if known is not None:
+            self.cache_hits.increment()
             return known
+        self.cache_misses.increment()
         token = self._codec.read(text)
         if isinstance(token, Rejected):
             return token

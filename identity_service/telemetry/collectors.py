@@ -1,13 +1,13 @@
 """Collectors: they turn counts that other packages keep into Prometheus' metrics, at each scrape."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from identity_service.telemetry.counters import BOUNDS, DurationsByLabels, Histogram
+from identity_service.telemetry.counters import BOUNDS, Counter, DurationsByLabels, Histogram
 from identity_service.transport.limits import Limits
 
 _BUCKETS: Final = (*map(str, BOUNDS), "+Inf")
@@ -50,27 +50,20 @@ def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
     return [*zip(_BUCKETS, itertools.accumulate(histogram.buckets), strict=True)]
 
 
-class ValuesCollector(Collector):
-    """A collector of one metric with one label, whose values a function returns."""
+class EventsCollector(Collector):
+    """A collector of the events of the log that are counted."""
 
-    def __init__(
-        self,
-        family: type[CounterMetricFamily] | type[GaugeMetricFamily],
-        name: Name,
-        label: str,
-        read: Callable[[], Mapping[str, float]],
-    ) -> None:
-        self._family = family
-        self._name = name
-        self._label = label
-        self._read = read
+    def __init__(self, counters: Mapping[str, Counter]) -> None:
+        self._counters = counters
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric in prometheus_client's form."""
-        found = self._family(self._name.name, self._name.help, labels=[self._label])
-        for value, number in self._read().items():
-            found.add_metric([value], number)
-        yield found
+        yield counter_by(
+            "identity_events",
+            "Events between this process and its store, by the name of the event in the log.",
+            "event",
+            {event: counter.value for event, counter in self._counters.items()},
+        )
 
 
 class LimitsCollector(Collector):
@@ -81,24 +74,36 @@ class LimitsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics in prometheus_client's form."""
-        opened = GaugeMetricFamily(
+        yield gauge_by(
             "identity_open",
             "Calls, streams and connections that are open now, by the setting that limits them.",
-            labels=["setting"],
+            "setting",
+            {quota.name: quota.open for quota in self._limits.quotas},
         )
-        for quota in self._limits.quotas:
-            opened.add_metric([quota.name], quota.open)
-        yield opened
-        reached = CounterMetricFamily(
+        yield counter_by(
             "identity_limit_reached",
             "Calls, streams and connections that a limit refused or ended, by its setting.",
-            labels=["setting"],
+            "setting",
+            self._limits.refusals,
         )
-        for setting, times in self._limits.refusals.items():
-            reached.add_metric([setting], times)
-        yield reached
         yield GaugeMetricFamily(
             "identity_refusals_waiting",
             "Calls beyond a bound of their address that wait for their turn to be refused.",
             self._limits.turns.waiting,
         )
+
+
+def counter_by(name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
+    """Return a counter with one label, from its values by those of the label."""
+    found = CounterMetricFamily(name, what, labels=[label])
+    for value, number in values.items():
+        found.add_metric([value], number)
+    return found
+
+
+def gauge_by(name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
+    """Return a gauge with one label, from its values by those of the label."""
+    found = GaugeMetricFamily(name, what, labels=[label])
+    for value, number in values.items():
+        found.add_metric([value], number)
+    return found

@@ -253,7 +253,7 @@ service goes on; logged as warnings."""
 class StructuredEventLog:
     """An implementation of the port EventLog that writes to the structured log."""
 
-    def __init__(self, counted: Mapping[str, Callable[[], None]] = MappingProxyType({})) -> None:
+    def __init__(self, counted: Mapping[str, Callable[[], object]] = MappingProxyType({})) -> None:
         """Create the log; `counted` maps the events that are also counted to the function that counts one."""
         self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("identity.events")
         self._counted = counted

@@ -4,18 +4,20 @@ The module defines the names of the metrics; `metrics_server.py` serves them. Ca
 `counters.py`; all other metrics add no work to calls.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.registry import Collector
 
 from identity_service.process.addresses import cannot_listen
 from identity_service.replication.replica import Replica
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.audit import StoredTrail
 from identity_service.services.watch import WatchHub
-from identity_service.telemetry.collectors import DurationsCollector, LimitsCollector, Name
-from identity_service.telemetry.counters import DurationsByLabels
+from identity_service.telemetry.collectors import DurationsCollector, EventsCollector, LimitsCollector, Name
+from identity_service.telemetry.counters import Counter, DurationsByLabels
 from identity_service.telemetry.metrics_server import MetricsServer
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
@@ -54,16 +56,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        events = Counter(
-            "identity_events",
-            "Events between this process and its store, by the name of the event in the log.",
-            ["event"],
-            registry=self._registry,
-        )
-        # Exported as 0 from the start, so that a rate can be computed.
-        self.counted: Mapping[str, Callable[[], None]] = {
-            event: events.labels(event).inc for event in _COUNTED
-        }
+        for of_process in (ProcessCollector, PlatformCollector, GCCollector):
+            of_process(registry=self._registry)
+        events = {event: Counter() for event in _COUNTED}
+        self.show(EventsCollector(events))
+        self.counted = {event: counter.increment for event, counter in events.items()}
         """The function that counts an event, by the name of the event."""
         self._close: Callable[[], None] = lambda: None
 
@@ -104,17 +101,28 @@ class Metrics:
         """Register the calls of the gRPC API, under the names that go-grpc-prometheus uses."""
         counter = Name("grpc_server_handled", "Calls that ended in their handler, by status code.")
         histogram = Name("grpc_server_handling_seconds", "Seconds from the start of the handler to the end.")
-        self._registry.register(DurationsCollector(durations, counter, histogram))
+        self.show(DurationsCollector(durations, counter, histogram))
 
     def show_requests(self, durations: DurationsByLabels) -> None:
         """Register the requests of the HTTP API."""
         counter = Name("http_requests", "HTTP requests that ended, by route and status.")
         histogram = Name("http_request_duration_seconds", "Seconds from the headers of a request to its end.")
-        self._registry.register(DurationsCollector(durations, counter, histogram))
+        self.show(DurationsCollector(durations, counter, histogram))
+
+    def show_store(self, durations: DurationsByLabels) -> None:
+        """Register the operations of the store."""
+        counter = Name("identity_store_operations", "Operations of the store, by outcome.")
+        histogram = Name("identity_store_operation_seconds", "Seconds that an operation of the store took.")
+        self.show(DurationsCollector(durations, counter, histogram))
+
+    def show(self, *collectors: Collector) -> None:
+        """Register collectors, which are asked at each scrape."""
+        for collector in collectors:
+            self._registry.register(collector)
 
     def show_limits(self, limits: Limits) -> None:
         """Register the calls and connections that clients hold open, and how often each limit took effect."""
-        self._registry.register(LimitsCollector(limits))
+        self.show(LimitsCollector(limits))
 
     def show_queues(self, trail: StoredTrail, guard: AttemptGuard, hub: WatchHub) -> None:
         """Register the dropped and folded audit events, the sign-ins that wait, and the open watchers."""

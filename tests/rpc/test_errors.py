@@ -96,7 +96,7 @@ def test_too_many_passwords_at_once_say_when_to_come_again(world: World) -> None
     places = world.settings.password_processes + world.settings.password_queue
     hasher = world.service._hasher
     for _ in range(places):
-        assert hasher._queue_slots.acquire(blocking=False)
+        hasher._enter()
 
     found = issue_refused(world, password("ana"))
 
@@ -104,7 +104,7 @@ def test_too_many_passwords_at_once_say_when_to_come_again(world: World) -> None
     assert found.retry_after is not None
     assert found.retry_after > 0
     for _ in range(places):
-        hasher._queue_slots.release()
+        hasher._leave()
     assert world.stub.Issue(pb.IssueRequest(credential=password("ana"))).token_set.access_token
 
 

@@ -363,3 +363,29 @@ def test_the_page_names_the_kind_of_every_event_type() -> None:
 
     for type_ in AuditType:
         assert f"`{type_.value}`" in (changes if type_.kind is AuditKind.CHANGE else traffic)
+
+
+def test_every_event_counts_once_whether_it_is_folded_or_stored(
+    store: SlowStore, clock: FakeClock, make_trail: MakeTrail
+) -> None:
+    trail = make_trail(burst=2)
+    for number in range(5):
+        trail.record(numbered(number))
+    trail.stored(AuditEvent.of(AuditType.TOKEN_REVOKED))
+    assert trail.folded == 3
+
+    trail.start()
+    trail.close()  # writes the summary of the folded events
+
+    assert trail.counts == {(AuditType.TOKEN_ISSUED, ""): 5, (AuditType.TOKEN_REVOKED, ""): 1}
+
+
+def test_only_the_reasons_of_errors_are_told_apart_in_the_counts(trail: Trail) -> None:
+    """The reason of a revocation is whatever its caller wrote: there may be any number of them."""
+    trail.record(AuditEvent.of(AuditType.REFRESH_REFUSED, reason="SESSION_ENDED"))
+    trail.stored(AuditEvent.of(AuditType.SESSION_REVOKED, reason="a text of the caller"))
+
+    assert trail.counts == {
+        (AuditType.REFRESH_REFUSED, "SESSION_ENDED"): 1,
+        (AuditType.SESSION_REVOKED, ""): 1,
+    }
