@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from identity_service.adapters.clock import SystemClock
@@ -142,6 +143,7 @@ class Service:
         clock: Clock | None = None,
         store: Store | None = None,
         share_port: bool = False,
+        samples: Connection | None = None,
         behind_asgi: bool = False,
         dev: bool = False,
     ) -> None:
@@ -152,6 +154,8 @@ class Service:
             clock: None = the system's; tests pass one that they move.
             store: None = the store that the settings name; it is closed by `stop`.
             share_port: whether other processes of this service listen on the same port.
+            samples: the pipe on which the metrics are sent to the supervisor of this worker; None = there is
+                no supervisor, or it does not want them.
             behind_asgi: whether an ASGI server listens and passes calls to `app`; then this process does not
                 listen itself.
             dev: whether it runs with `--dev`: the issuer may then be an http URL of this machine.
@@ -162,6 +166,7 @@ class Service:
         clock = clock or SystemClock()
         self._settings = settings
         self._shares_port = share_port
+        self._samples = samples
         self._metrics = Metrics()
         self._event_log = event_log = logs.StructuredEventLog(self._metrics.counted)
         vault = open_vault(settings)
@@ -306,6 +311,10 @@ class Service:
                 self._listen_for_http()
             if self._settings.metrics_listen:
                 self._metrics.serve(self._settings.metrics_listen)
+            if self._samples is not None:
+                # First of all threads, so that it ends last, and sends what the others have counted.
+                send = partial(self._metrics.send, self._samples)
+                self._start_thread("identity-samples", send, ends_first=True)
             follower.load()
             self._start_thread("identity-audit", use.trail.run, use.trail.wake, ends_first=True)
             self._start_thread("identity-follow", follower.follow)

@@ -331,8 +331,6 @@ class Settings(LimitSettings):
             yield "durability: replicas:N needs Redis; an embedded store has none"
 
     def _wrong_access(self) -> Iterator[str]:
-        if self.workers and self.metrics_listen:
-            yield "metrics_listen: reports one process only; instead of workers, start several services"
         if self.master_key is not None and self.master_key_file is not None:
             yield "master_key: set either this or master_key_file, not both"
         if self.other_master_key is not None and self.other_master_key_file is not None:

@@ -19,6 +19,7 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.process import last_resort, thread_limit
 from identity_service.process.signals import SignalThread
 from identity_service.serving import server_process
+from identity_service.serving.worker_metrics import WorkerMetrics
 from identity_service.serving.workers import Workers
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
@@ -111,17 +112,25 @@ def _supervise(
     """Serve with workers until told to stop; on SIGHUP, reload the settings and replace the workers."""
     with contextlib.ExitStack() as stack:
         plan = opening.reserve_addresses(settings, stack)
-        places = {name: getattr(plan, name) for name in _PLACES}
+        # This process answers `/metrics` for all workers.
+        plan = plan.model_copy(update={"metrics_listen": ""})
+        places = {name: getattr(plan, name) for name in (*_PLACES, "metrics_listen")}
+        follow = None
+        if settings.metrics_listen:
+            metrics = WorkerMetrics()
+            metrics.serve(settings.metrics_listen)
+            follow = metrics.follow
         workers = Workers(
             partial(server_process.work, dev=dev),
             logs.StructuredEventLog(),
             count=settings.workers,
             grace=lambda plan: plan.drain_grace,
+            follow=follow,
         )
 
         def renewed() -> Settings:
             found = reload()
-            for name in (*_PLACES, "workers"):
+            for name in (*_PLACES, "metrics_listen", "workers"):
                 if getattr(found, name) != getattr(settings, name):
                     raise ConfigurationError(f"{name}: a change takes effect only after a restart")
             check_store(found)

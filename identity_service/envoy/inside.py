@@ -26,14 +26,14 @@ from identity_service.adapters.password_hashing import end_processes, kill_proce
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.certificates import keep_handing_over
-from identity_service.envoy.plan import DIRECTORY, PIPE, Plan
+from identity_service.envoy.plan import DIRECTORY, PIPE, SAMPLES, Plan
 from identity_service.grpc_api.asgi.calls import Receive, Send
 from identity_service.process import last_resort
 from identity_service.process.background import BackgroundThread
 from identity_service.process.last_resort import LastResort
 from identity_service.telemetry import logs
 
-_ENVOY_VARIABLES: Final = (PIPE, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
+_ENVOY_VARIABLES: Final = (PIPE, SAMPLES, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
 """Environment variables that are meant for Envoy only, and not for processes that the service starts."""
 
 _ORPHANED_SECONDS: Final = last_resort.ORPHANED_GRACE.total_seconds() + last_resort.INSIDE
@@ -49,6 +49,7 @@ class Inside:
         self._app: Any = None
         self._begun = False
         self._directory: Path | None = None
+        self._samples: Connection | None = None
         self._last_resort: LastResort | None = None
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -80,6 +81,8 @@ class Inside:
     def _open_pipe(self) -> Connection:
         pipe = Connection(int(os.environ[PIPE]))
         self._directory = Path(os.environ[DIRECTORY])
+        if SAMPLES in os.environ:
+            self._samples = Connection(int(os.environ[SAMPLES]), readable=False)
         self._last_resort = LastResort()
         self._last_resort.before_end(kill_processes)
         self._last_resort.before_end(self._remove_directory)
@@ -171,7 +174,9 @@ class Inside:
             parts: further arguments of `Service`; tests give a clock and a store.
         """
         multiprocessing.set_executable(plan.python)
-        self.service = service = Service(plan.settings, behind_asgi=True, dev=plan.dev, **parts)
+        self.service = service = Service(
+            plan.settings, samples=self._samples, behind_asgi=True, dev=plan.dev, **parts
+        )
         service.start()
         self._app = service.app
         if service.certificates is not None and self._directory is not None:

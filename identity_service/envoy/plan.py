@@ -7,6 +7,8 @@ from identity_service.settings import Settings
 
 PIPE: Final = "IDENTITY_ENVOY_PIPE"
 """The environment variable with the file descriptor of the pipe between the two."""
+SAMPLES: Final = "IDENTITY_ENVOY_SAMPLES"
+"""The environment variable with the file descriptor of the pipe for metrics; absent if nothing reads them."""
 DIRECTORY: Final = "IDENTITY_ENVOY_DIRECTORY"
 """The environment variable with the path of Envoy's directory: its configuration and certificates."""
 

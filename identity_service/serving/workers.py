@@ -74,23 +74,28 @@ class Workers(Generic[P]):
 
     def __init__(
         self,
-        work: Callable[[P, Connection], None],
+        work: Callable[[P, Connection, Connection | None], None],
         event_log: EventLog,
         *,
         count: int,
         grace: Callable[[P], timedelta],
+        follow: Callable[[Connection], None] | None = None,
     ) -> None:
         """Create the supervisor; `run` starts the workers.
 
         Args:
-            work: the main function of a worker, importable; called with the plan and the pipe to report on.
+            work: the main function of a worker, importable; called with the plan, the pipe to report on, and
+                the other end of the pipe of `follow`, or None.
             event_log: receives the events of the workers.
             count: number of workers.
             grace: returns how long a worker with this plan may take to end.
+            follow: called with a second pipe for each worker that starts, to receive what the worker sends;
+                None = there is no such pipe.
         """
         self._work = work
         self._event_log = event_log
         self._grace = grace
+        self._follow = follow
         self._spawning = multiprocessing.get_context("spawn")
         self._slots: dict[int, _Worker | None] = dict.fromkeys(range(count))
         self._due: dict[int, float] = {}
@@ -172,7 +177,10 @@ class Workers(Generic[P]):
         """Start a worker; return None if the system cannot start a process."""
         try:
             reader, writer = multiprocessing.Pipe(duplex=False)
-            process = self._spawning.Process(target=self._work, args=(plan, writer), name="identity-worker")
+            receiver, sender = multiprocessing.Pipe(duplex=False) if self._follow else (None, None)
+            process = self._spawning.Process(
+                target=self._work, args=(plan, writer, sender), name="identity-worker"
+            )
             multiprocessing.resource_tracker.ensure_running()  # its later start would unblock the signals
             # The worker inherits the mask and unblocks the signals itself, once it ignores them.
             signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_TERMINAL)
@@ -184,6 +192,9 @@ class Workers(Generic[P]):
             self._event_log.record("worker_not_started", error=str(error))
             return None
         writer.close()  # so that the pipe is closed when the worker ends
+        if self._follow is not None and receiver is not None and sender is not None:
+            sender.close()
+            self._follow(receiver)
         return _Worker(process, reader, self._grace(plan).total_seconds())
 
     def _await_ready(self, worker: _Worker, plan: P) -> bool:

@@ -4,21 +4,23 @@ The module defines the names of the metrics; `metrics_server.py` serves them. Ca
 `counters.py`; all other metrics add no work to calls.
 """
 
+import threading
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.registry import Collector
 
-from identity_service.process.addresses import cannot_listen
 from identity_service.replication.replica import Replica
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.audit import StoredTrail
 from identity_service.services.watch import WatchHub
 from identity_service.telemetry.collectors import DurationsCollector, EventsCollector, LimitsCollector, Name
 from identity_service.telemetry.counters import Counter, DurationsByLabels
-from identity_service.telemetry.metrics_server import MetricsServer
+from identity_service.telemetry.metrics_server import start_server
+from identity_service.telemetry.samples import send_samples
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
 
@@ -166,14 +168,13 @@ class Metrics:
 
         Raises ConfigurationError if the address cannot be bound.
         """
-        host, _, port = listen.rpartition(":")
-        try:
-            server = MetricsServer(host.strip("[]"), int(port), self._registry)
-        except OSError as error:
-            raise cannot_listen(listen, "metrics_listen", error) from error
-        server.start()
+        server = start_server(listen, self._registry)
         self._close = server.close
         return server.port
+
+    def send(self, pipe: Connection, stopping: threading.Event) -> None:
+        """Send the metrics to the supervisor of this worker every second, and when `stopping` is set."""
+        send_samples(self._registry, pipe, stopping)
 
     def close(self) -> None:
         """Stop the HTTP server, if it runs."""

@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from identity_service.process import thread_limit
+from identity_service.process.addresses import cannot_listen
 
 _MAX_CONNECTIONS: Final = 16
 """Connections at once; further ones are closed at once."""
@@ -78,3 +79,17 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
 
     def handle_error(self, *_: object) -> None:
         """Log nothing: the client has left, or was too slow."""
+
+
+def start_server(listen: str, registry: CollectorRegistry) -> MetricsServer:
+    """Serve the metrics of a registry at host:port; return the server.
+
+    Raises ConfigurationError if the address cannot be bound.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        server = MetricsServer(host.strip("[]"), int(port), registry)
+    except OSError as error:
+        raise cannot_listen(listen, "metrics_listen", error) from error
+    server.start()
+    return server

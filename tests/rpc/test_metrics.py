@@ -18,8 +18,11 @@ from tests.scrape import Scrape, scrape
 
 SERVICE = "identityapi.v1.IdentityService"
 REASONS = tuple(RejectionReason)
-ELSEWHERE: Final = {"http_requests_total", "http_request_duration_seconds", "identity_tls_expire_time"}
-"""Metrics that this service does not have, since it serves neither HTTP nor TLS."""
+ELSEWHERE: Final = {
+    *("http_requests_total", "http_request_duration_seconds", "identity_tls_expire_time"),
+    *("identity_workers", "identity_workers_ended_total", "identity_worker_report_age_seconds"),
+}
+"""Metrics that this service does not have, since it serves neither HTTP nor TLS, and has no workers."""
 
 
 @pytest.fixture
