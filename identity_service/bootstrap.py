@@ -36,6 +36,7 @@ from identity_service.composition.opening import (
     tls_files,
 )
 from identity_service.composition.wiring import Parts, UseCases, store_administration
+from identity_service.config.values import is_loopback
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
 from identity_service.grpc_api.admin import AdminServicer
@@ -291,7 +292,10 @@ class Service:
         from identity_service.composition.http import GrpcOrHttp, http_app, http_listeners
 
         settings, limits = parts.settings, self._limits
-        self._http_app = app = http_app(parts, use, pool, limits, self._server.is_serving)
+        # A worker knows its own metrics alone; the supervisor shows those of all.
+        shows_metrics = is_loopback(settings.http_listen) and not settings.workers
+        metrics = self._metrics.text if shows_metrics else None
+        self._http_app = app = http_app(parts, use, pool, limits, self._server.is_serving, metrics)
         if self.app is not None:
             self.app = GrpcOrHttp(self.app, app, settings)
         else:

@@ -8,10 +8,12 @@ from typing import Any, TypeAlias
 from identity_service.composition.wiring import Parts, UseCases
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.domain.ports import ReplicaView
-from identity_service.http_api.app import HttpApp
+from identity_service.http_api import paths
+from identity_service.http_api.app import HttpApp, HttpRoute
 from identity_service.http_api.health import HealthEndpoints
 from identity_service.http_api.jwks import JwksEndpoint
 from identity_service.http_api.listener import HttpListener, HttpListenerConfig
+from identity_service.http_api.metrics import MetricsEndpoint
 from identity_service.http_api.oauth.endpoints import OAuthConfig, OAuthEndpoints, OAuthUseCases
 from identity_service.http_api.oauth.metadata import MetadataConfig
 from identity_service.http_api.peers import with_certificate
@@ -26,7 +28,12 @@ AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def http_app(
-    parts: Parts, use: UseCases, pool: Executor, limits: Limits, is_serving: Callable[[], bool]
+    parts: Parts,
+    use: UseCases,
+    pool: Executor,
+    limits: Limits,
+    is_serving: Callable[[], bool],
+    metrics: Callable[[], bytes] | None,
 ) -> HttpApp:
     """Return the application of the HTTP API.
 
@@ -36,6 +43,7 @@ def http_app(
         pool: the threads that run endpoints which may wait.
         limits: bound the requests of all APIs together.
         is_serving: returns whether grpc.health.v1 reports SERVING.
+        metrics: returns the metrics of this process as text; None = they are not served.
     """
     settings, replica = parts.settings, parts.replica
 
@@ -57,6 +65,9 @@ def http_app(
         oauth_endpoints(settings, use, replica),
         metadata,
     )
+    if metrics is not None:
+        endpoint = MetricsEndpoint(metrics)
+        every = (*every, HttpRoute(path=paths.METRICS, methods=("GET",), endpoint=endpoint))
     return HttpApp(every, pool, limits)
 
 

@@ -12,6 +12,7 @@ OPENID_CONFIGURATION: Final = "/.well-known/openid-configuration"
 LIVE: Final = "/livez"
 READY: Final = "/readyz"
 OPENAPI: Final = "/openapi.json"
+METRICS: Final = "/metrics"
 
 
 def url_of(issuer: str, path: str) -> str:

@@ -9,7 +9,13 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.registry import Collector
 
@@ -171,6 +177,10 @@ class Metrics:
         server = start_server(listen, self._registry)
         self._close = server.close
         return server.port
+
+    def text(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
 
     def send(self, pipe: Connection, stopping: threading.Event) -> None:
         """Send the metrics to the supervisor of this worker every second, and when `stopping` is set."""
