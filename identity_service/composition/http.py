@@ -108,7 +108,10 @@ def http_listeners(
     """
     found = [
         HttpListenerConfig(
-            listen=settings.http_listen, max_connections=settings.max_connections, share_port=share_port
+            listen=settings.http_listen,
+            max_connections=settings.max_connections,
+            max_connection_age=settings.max_connection_age,
+            share_port=share_port,
         )
     ]
     if settings.http_mtls_listen:

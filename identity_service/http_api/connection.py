@@ -7,6 +7,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable
+from datetime import timedelta
 from email.utils import formatdate
 from typing import Any, Final
 
@@ -76,15 +77,18 @@ class Connection(H11Protocol):
     """A connection whose client has `request_timeout` for its headers, and `send_timeout` to read.
 
     From the first byte of a request until its headers are complete, it counts toward `max_receives`; the
-    application counts the rest of the request.
+    application counts the rest of the request. At `max_age` it ends, after the answer that is being made.
     """
 
-    def __init__(self, config: Config, state: ServerState, limits: Limits) -> None:
+    def __init__(self, config: Config, state: ServerState, limits: Limits, max_age: timedelta) -> None:
         super().__init__(config=config, server_state=state, app_state={})
         self.conn = _Parser(config.h11_max_incomplete_event_size)
         self.lost = asyncio.Event()
         """Set when the connection has ended."""
         self._limits = limits
+        self._max_age = max_age.total_seconds()
+        self._aging: asyncio.TimerHandle | None = None
+        """Runs until the connection is too old."""
         self._address = ""
         self._reading: asyncio.TimerHandle | None = None
         """Runs while the client has to send the headers of a request."""
@@ -101,6 +105,7 @@ class Connection(H11Protocol):
         transport.set_write_buffer_limits(high=1, low=0)
         self._address = self._limits.peers.connection_address_of(grpc_peer(self.client))
         self._reading = self._later(self._limits.config.request_timeout.total_seconds(), self._end_reading)
+        self._aging = self._later(self._max_age, self.shutdown)
 
     def _note_certificate(self, tls: ssl.SSLObject | None) -> None:
         """Pass the client certificate on to the application."""
@@ -129,6 +134,8 @@ class Connection(H11Protocol):
         """Release what the connection counts for."""
         super().connection_lost(exc)
         self._stop_waiting()
+        if self._aging is not None:
+            self._aging.cancel()
         self.resume_writing()
         self.lost.set()
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from uvicorn.config import Config
@@ -41,6 +42,9 @@ class HttpListenerConfig:
     """host:port; port 0 stands for a free port."""
     max_connections: int = 20_000
     """A further connection is closed as soon as it is opened."""
+    max_connection_age: timedelta = timedelta(minutes=30)
+    """The age at which a connection is closed, after the answer that is being made. Its certificate was
+    verified when it began."""
     setting: str = "http_listen"
     """The setting that has the address, for errors."""
     ask: bool = False
@@ -168,7 +172,7 @@ class HttpListener:
     async def _serve_connection(self, accepted: socket.socket) -> None:
         """Do the handshake of TLS, and wait for the end of the connection."""
         loop = asyncio.get_running_loop()
-        connection = Connection(self._uvicorn, self._state, self._limits)
+        connection = Connection(self._uvicorn, self._state, self._limits, self._config.max_connection_age)
         limits = self._limits.config
         tls: dict[str, Any] = {}
         if self._tls is not None:

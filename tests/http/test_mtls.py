@@ -1,6 +1,7 @@
 """Clients that authenticate themselves over HTTP by a certificate, in real handshakes, on both engines."""
 
 import base64
+import http.client
 import json
 import socket
 import ssl
@@ -358,6 +359,35 @@ def test_envoy_resumes_no_session_since_it_would_not_notice_that_a_certificate_h
     session, _ = connect()
 
     assert connect(session)[1] is False
+
+
+def test_a_connection_ends_in_time_so_that_its_certificate_is_verified_again(
+    certifier: Certifier, tmp_path: Path
+) -> None:
+    """A client that keeps its connection busy must not keep a certificate that is not accepted any more."""
+    settings = settings_for_tests(**listening(GRPCIO, certifier), max_connection_age=timedelta(seconds=1))
+    context = ssl.create_default_context(cafile=certifier.file)
+    holder = certifier.client("c", "c.example")
+    context.load_cert_chain(holder.certificate_file, holder.key_file)
+
+    def open_store(clock: Any) -> SqliteStore:
+        return SqliteStore.open(str(tmp_path / "identity.db"), clock=clock)
+
+    with (
+        running(settings, open_store) as world,
+        closing(Site(world, settings.http_mtls_listen, context).connect()) as connection,
+    ):
+        connection.auto_open = 0  # not a new connection in place of the old one
+        connection.connect()
+        until(lambda: not _is_answered(connection))
+
+
+def _is_answered(connection: http.client.HTTPConnection) -> bool:
+    try:
+        connection.request("GET", "/livez")
+        return connection.getresponse().read() != b""
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 @pytest.mark.parametrize("engine", [GRPCIO, ENVOY])
