@@ -9,8 +9,8 @@ from typing import Any, Final
 
 MAX_KEY_ID_CHARS: Final = 256
 """The longest `kid` in a header, in characters."""
-_MAX_TIME: Final = 253402300799
-"""The end of the year 9999, in Unix seconds."""
+_MAX_TIME: Final = 253402214399
+"""The end of 30 December 9999, in Unix seconds: a day before Python's last time, since a leeway is added."""
 
 
 def read_text(claims: Mapping[str, Any], name: str) -> str:
@@ -25,7 +25,7 @@ def read_text(claims: Mapping[str, Any], name: str) -> str:
 
 
 def read_time(claims: Mapping[str, Any], name: str) -> datetime:
-    """Return a claim that is a NumericDate (RFC 7519 section 2), at most the end of the year 9999."""
+    """Return a claim that is a NumericDate (RFC 7519 section 2), at most the end of 30 December 9999."""
     value: Any = claims.get(name)
     # Compare the exact type: True is an int. Infinity is out of the bounds.
     if type(value) not in (int, float) or not 0 <= value <= _MAX_TIME:

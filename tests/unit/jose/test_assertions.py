@@ -61,6 +61,7 @@ def without(name: str) -> dict[str, Any]:
         *({**CLAIMS, name: None} for name in ("exp", "iat", "nbf")),
         *({**CLAIMS, name: -1} for name in ("exp", "iat", "nbf")),
         {**CLAIMS, "exp": 2**63},
+        {**CLAIMS, "exp": 253402300799},  # the end of the year 9999, to which no leeway can be added
         {**CLAIMS, "aud": []},
         {**CLAIMS, "aud": ["a", 7]},
         TEXT.replace('"exp"', '"exp": 1, "exp"'),
