@@ -19,6 +19,8 @@ from identity_service.domain.visible import escape
 from identity_shared.key_members import MAX_RSA_BITS, MIN_RSA_BITS, check_rsa
 
 E = TypeVar("E", bound=x509.ExtensionType)
+UNREADABLE: Final = (ValueError, x509.InvalidVersion)
+"""The errors of the library for bytes that are no certificate, or one of a version that does not exist."""
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 """The curves that every gRPC client offers; a handshake with Ed25519 or P-521 fails."""
 
@@ -74,7 +76,7 @@ def certificates_in(pem: bytes) -> Sequence[CertificateFacts]:
 def _read_certificates(pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
-    except ValueError:
+    except UNREADABLE:
         raise ValueError("contains no complete certificate in PEM") from None
 
 
@@ -149,7 +151,7 @@ def has_sound_key(pem: bytes) -> bool:
     """
     try:
         _check_public_key(x509.load_pem_x509_certificate(pem))
-    except (ValueError, x509.InvalidVersion):
+    except UNREADABLE:
         return False
     return True
 
@@ -166,7 +168,7 @@ def alternative_names(pem: bytes) -> AlternativeNames:
     """Return the names of a certificate that a handshake has verified; none if they cannot be read."""
     try:
         found = _extension(x509.load_pem_x509_certificate(pem), x509.SubjectAlternativeName)
-    except ValueError:
+    except UNREADABLE:
         found = None
     if found is None:
         return AlternativeNames()

@@ -20,8 +20,10 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from identity_service.jose.certificates import UNREADABLE
+
 _MALFORMED: Final = (
-    ValueError,
+    *UNREADABLE,
     UnsupportedAlgorithm,
     x509.UnsupportedGeneralNameType,
     x509.DuplicateExtension,
@@ -30,12 +32,18 @@ _MALFORMED: Final = (
 
 def pem_of_der(der: bytes) -> bytes:
     """Return a certificate in PEM. Raises ValueError unless the bytes are exactly one certificate."""
-    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+    try:
+        return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+    except UNREADABLE as error:
+        raise ValueError("not a certificate") from error
 
 
 def pem_of_text(text: bytes) -> bytes:
     """Return the only certificate in a PEM text, in PEM. Raises ValueError if it has none, or several."""
-    (certificate,) = x509.load_pem_x509_certificates(text)
+    try:
+        (certificate,) = x509.load_pem_x509_certificates(text)
+    except UNREADABLE as error:
+        raise ValueError("not one certificate") from error
     return certificate.public_bytes(Encoding.PEM)
 
 

@@ -1,6 +1,7 @@
 """Certificates that a proxy forwards in a header: the two forms, and everything that must not be believed."""
 
 import base64
+import ssl
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.origin import PeerCertificate
+from identity_service.transport.client_certificates import certificate_in
 from identity_service.transport.forwarded_certificates import CLIENT_CERT, ENVOYS, ForwardedCertificates
 from identity_service.transport.peers import Peers
 from tests.tls import Certifier, Holder
@@ -139,6 +141,21 @@ def test_a_malformed_byte_sequence_gives_none(value: str, holder: Holder) -> Non
 
 def test_a_certificate_with_bytes_behind_it_gives_none(holder: Holder) -> None:
     assert find(CLIENT_CERT, f":{base64.b64encode(holder.der + b'x').decode()}:") is None
+
+
+@pytest.mark.parametrize("header", FORMS)
+def test_a_certificate_of_a_version_that_does_not_exist_gives_none(
+    header: str, certifier: Certifier, holder: Holder, tmp_path: Path
+) -> None:
+    version = bytes.fromhex("a003020102")
+    assert version in holder.der, "version 3"
+    pem = ssl.DER_cert_to_PEM_cert(holder.der.replace(version, bytes.fromhex("a003020103"), 1))
+    forged = Holder(certificate_file=tmp_path / "c.pem", key_file=holder.key_file)
+    forged.certificate_file.write_text(pem)
+
+    assert find(header, FORMS[header](forged)) is None
+    assert find(header, FORMS[header](forged), authorities=certifier.file.read_bytes()) is None
+    assert certificate_in(pem.encode()) is None, "as a handshake shows it"
 
 
 @given(st.text(max_size=60) | st.binary(max_size=60).map(lambda b: f":{base64.b64encode(b).decode()}:"))
