@@ -20,6 +20,7 @@ from identity_service.envoy.limits import (
     connection_manager,
     duration,
 )
+from identity_service.envoy.paths import only_utf8
 
 _MAX_HEADERS_KIB: Final = 64
 """The longest headers that Envoy accepts, in KiB. The ASGI engine accepts fewer (32 KiB), so that it refuses
@@ -118,11 +119,11 @@ def _http(port: Listening, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
 
 
 def _filters(app: str) -> Any:
-    """Return the HTTP filter that runs the application, as the installed version of pyvoy configures it."""
+    """Return the HTTP filters: the last one runs the application, as the installed pyvoy configures it."""
     made = PyvoyServer(app, lifespan=True).get_envoy_config()
     (listener,) = made["static_resources"]["listeners"]
     (manager,) = listener["filter_chains"][0]["filters"]
-    return manager["typed_config"]["http_filters"]
+    return [only_utf8(), *manager["typed_config"]["http_filters"]]
 
 
 def _tls(port: Listening, directory: Path) -> dict[str, Any]:

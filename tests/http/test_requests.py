@@ -41,6 +41,11 @@ def test_a_path_with_one_more_character_is_not_found(site: Site, path: str) -> N
     assert site.get(path).status in (400, 404)
 
 
+@pytest.mark.parametrize("path", ["/%ff", "/livez%c3", "/%ED%A0%80"])
+def test_a_path_that_is_not_utf8_is_refused_at_once(site: Site, path: str) -> None:
+    assert site.get(path).status in (403, 404)
+
+
 @pytest.mark.parametrize(
     ("target", "status"),
     [

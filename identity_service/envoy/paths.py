@@ -1,0 +1,40 @@
+"""Refuses paths that pyvoy never answers, before they reach it.
+
+pyvoy decodes the percent-encoding of a path, and gives up without an answer if the result is not UTF-8. The
+stream then stays open for minutes, and Python, which limits what each address holds open, does not know it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from identity_service.envoy.limits import TYPES
+
+_HEX: Final = "[0-9A-Fa-f]"
+_NEXT: Final = f"%[89ABab]{_HEX}"
+"""A byte after the first of a character."""
+_CHARACTER: Final = "|".join(
+    (
+        "[^%]",
+        f"%[0-7]{_HEX}",
+        f"%(?:[Cc][2-9A-Fa-f]|[Dd]{_HEX}){_NEXT}",
+        f"%(?:[Ee]0%[ABab]|[Ee][Dd]%[89]){_HEX}{_NEXT}",
+        f"%[Ee][1-9A-CEFa-cef](?:{_NEXT}){{2}}",
+        f"%(?:[Ff]0%[9ABab]|[Ff]4%8){_HEX}(?:{_NEXT}){{2}}",
+        f"%[Ff][1-3](?:{_NEXT}){{3}}",
+    )
+)
+UTF8_PATH: Final = f"(?:{_CHARACTER})*"
+"""A regular expression for the paths whose percent-encoding is UTF-8 (RFC 3629 section 4)."""
+
+
+def only_utf8() -> Mapping[str, Any]:
+    """Return the HTTP filter that refuses all other paths with 403, and calls with PERMISSION_DENIED."""
+    path = {"url_path": {"path": {"safe_regex": {"regex": UTF8_PATH}}}}
+    policy = {"permissions": [{"not_rule": path}], "principals": [{"any": True}]}
+    return {
+        "name": "envoy.filters.http.rbac",
+        "typed_config": {
+            "@type": f"{TYPES}filters.http.rbac.v3.RBAC",
+            "rules": {"action": "DENY", "policies": {"paths that are not UTF-8": policy}},
+        },
+    }
