@@ -14,7 +14,7 @@ _NEXT: Final = f"%[89ABab]{_HEX}"
 """A byte after the first of a character."""
 _CHARACTER: Final = "|".join(
     (
-        "[^%]",
+        "[!-$&-~]",
         f"%[0-7]{_HEX}",
         f"%(?:[Cc][2-9A-Fa-f]|[Dd]{_HEX}){_NEXT}",
         f"%(?:[Ee]0%[ABab]|[Ee][Dd]%[89]){_HEX}{_NEXT}",
@@ -24,7 +24,7 @@ _CHARACTER: Final = "|".join(
     )
 )
 UTF8_PATH: Final = f"(?:{_CHARACTER})*"
-"""A regular expression for the paths whose percent-encoding is UTF-8 (RFC 3629 section 4)."""
+"""A regular expression for paths of visible ASCII whose percent-encoding is UTF-8 (RFC 3629 section 4)."""
 
 
 def only_utf8() -> Mapping[str, Any]:

@@ -19,7 +19,7 @@ def test_a_path_is_passed_on_if_what_it_encodes_is_utf8(data: bytes, lower: bool
     assert bool(re.fullmatch(UTF8_PATH, path)) is _is_utf8(data)
 
 
-@pytest.mark.parametrize("path", ["/%", "/%f", "/%zz", "/%%ff", "/%c3/%a9", "/a%ffb"])
+@pytest.mark.parametrize("path", ["/%", "/%f", "/%zz", "/%%ff", "/%c3/%a9", "/a%ffb", "/é", "/\xff", "/ "])
 def test_a_path_that_is_malformed_is_not_passed_on(path: str) -> None:
     assert not re.fullmatch(UTF8_PATH, path)
 
