@@ -144,12 +144,14 @@ class Settings(LimitSettings):
     )
     http_mtls_listen: str = Field(
         "",
-        description="host:port of the same as `http_listen` that requires client certificates; empty = none",
+        description="host:port that serves the same paths as `http_listen` and requires client certificates; "
+        "empty = none",
     )
     http_mtls_url: str = Field(
         "",
         max_length=256,
-        description="https URL at which clients present certificates, as the metadata names it",
+        description="https URL at which clients reach http_mtls_listen, or the proxy that forwards their "
+        "certificates; the metadata names it",
     )
     client_certificate_header: Literal["", "client-cert", "x-forwarded-client-cert"] = Field(
         "",
@@ -311,8 +313,8 @@ class Settings(LimitSettings):
         _, colon, port = value.rpartition(":")
         if not value and info.field_name != "listen":
             return value
-        if not colon or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("must be host:port")
+        if not colon or "/" in value or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("must be host:port without a scheme, such as 127.0.0.1:8443")
         return value
 
     @model_validator(mode="after")
@@ -366,7 +368,10 @@ class Settings(LimitSettings):
             yield "mtls_listen: needs tls_client_ca, the authorities of the certificates that it requires"
         yield from self._wrong_http_mtls()
         if self.client_certificate_header and not self.trusted_proxies:
-            yield "client_certificate_header: needs trusted_proxies, whose requests may have it"
+            yield (
+                "client_certificate_header: needs trusted_proxies; list the addresses of the proxies that "
+                "set this header"
+            )
         if self.client_certificate_header == "x-forwarded-client-cert" and self.engine == "envoy":
             yield "client_certificate_header: the engine envoy removes this header; choose client-cert"
         if self.require_caller_auth is False and self.tls_certificate is not None:
@@ -374,13 +379,16 @@ class Settings(LimitSettings):
 
     def _wrong_http_mtls(self) -> Iterator[str]:
         if self.http_mtls_listen and not self.http_listen:
-            yield "http_mtls_listen: needs http_listen, from whose metadata clients learn the URL of this one"
+            yield "http_mtls_listen: needs http_listen; set it, since its metadata names http_mtls_url"
         if self.http_mtls_listen and self.tls_client_ca is None:
             yield "http_mtls_listen: needs tls_client_ca, the authorities of its clients' certificates"
         if self.http_mtls_listen and not self.http_mtls_url:
             yield "http_mtls_url: set it to the https URL at which clients reach http_mtls_listen"
         if self.http_mtls_url and not (self.http_mtls_listen or self.client_certificate_header):
-            yield "http_mtls_url: needs http_mtls_listen, or a proxy that forwards client certificates"
+            yield (
+                "http_mtls_url: needs http_mtls_listen, or client_certificate_header if a proxy forwards the "
+                "certificates; set one of them, or leave it out"
+            )
         elif self.http_mtls_url and not self.http_mtls_url.startswith("https://"):
             yield "http_mtls_url: must be an https URL such as https://mtls.identity.example.org"
         elif self.http_mtls_url and (why := why_not_issuer_url(self.http_mtls_url, dev=False)):

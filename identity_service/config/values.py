@@ -86,7 +86,9 @@ def _check_authority(value: str) -> str:
     with suppress(ValueError):
         if _NO_AUTHORITY.isdisjoint(value) and normalised_uri(f"https://{value}/"):
             return value
-    raise ValueError("must be a host or host:port, as in identity.example.org:443")
+    raise ValueError(
+        "must be a host or host:port, as in identity.example.org:8443, without scheme, user and path"
+    )
 
 
 Authority = Annotated[str, AfterValidator(_check_authority)]

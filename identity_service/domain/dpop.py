@@ -93,7 +93,10 @@ def check_proof(
     if proof.method != presented.method:
         raise DpopProofRefusedError("its htm is not the method of this request")
     if _normal_form(proof.uri) not in presented.uris:
-        raise DpopProofRefusedError("its htu is not the URI of this request, as this service is configured")
+        raise DpopProofRefusedError(
+            "its htu is not the URI of this request: name the endpoint as the metadata does, or for gRPC "
+            "https://AUTHORITY/package.Service/Method with an authority of `dpop_authorities`"
+        )
     if not -leeway <= now - proof.issue_time < PROOF_VALIDITY + leeway:
         raise DpopProofRefusedError(
             "its iat is in the future, or more than 60 s ago: make one for each request, and check the clock"

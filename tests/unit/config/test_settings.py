@@ -439,7 +439,10 @@ def test_an_authority_is_a_host_with_or_without_a_port(authority: str) -> None:
     ],
 )
 def test_a_text_that_is_no_authority_is_refused(authority: str) -> None:
-    assert "dpop_authorities" in refused(dpop_authorities=authority)
+    message = refused(dpop_authorities=authority)
+
+    assert "dpop_authorities: must be a host or host:port" in message
+    assert "without scheme, user and path" in message
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,13 @@ MUTUAL = {**HTTP, "http_mtls_listen": "[::1]:2", "http_mtls_url": "https://mtls.
         ({**PAIR, "tls_client_ca": Path("ca.pem"), "mtls_listen": "nowhere"}, "must be host:port"),
         ({"listen": "0.0.0.0:50051"}, "set tls_certificate and tls_key"),
         ({"http_listen": "0.0.0.0:8080"}, "http_listen: is beyond loopback"),
+        ({"http_listen": "https://127.0.0.1:8080"}, "must be host:port without a scheme"),
         ({"http_listen": "127.0.0.1:50051"}, "http_listen: only the engine envoy serves HTTP on the port"),
         (
             {**PAIR, "tls_client_ca": Path("ca.pem"), "mtls_listen": "[::1]:1", "http_listen": "[::1]:1"},
             "http_listen: is the address of mtls_listen",
         ),
-        ({**MUTUAL, "http_listen": ""}, "http_mtls_listen: needs http_listen"),
+        ({**MUTUAL, "http_listen": ""}, "http_mtls_listen: needs http_listen; set it"),
         ({**MUTUAL, "tls_client_ca": None}, "http_mtls_listen: needs tls_client_ca"),
         ({**MUTUAL, "http_mtls_listen": "8443"}, "must be host:port"),
         ({**MUTUAL, "http_mtls_listen": "[::1]:1"}, "http_mtls_listen: is the address of http_listen"),
@@ -39,9 +40,12 @@ MUTUAL = {**HTTP, "http_mtls_listen": "[::1]:2", "http_mtls_url": "https://mtls.
         ({**MUTUAL, "http_mtls_url": ""}, "http_mtls_url: set it to the https URL"),
         (
             {**HTTP, "http_mtls_url": "https://mtls.example"},
-            "http_mtls_url: needs http_mtls_listen, or a proxy",
+            "http_mtls_url: needs http_mtls_listen, or client_certificate_header",
         ),
-        ({"client_certificate_header": "client-cert"}, "client_certificate_header: needs trusted_proxies"),
+        (
+            {"client_certificate_header": "client-cert"},
+            "client_certificate_header: needs trusted_proxies; list the addresses",
+        ),
         ({**PROXIED, "client_certificate_header": "x-client-cert"}, "client_certificate_header"),
         (
             {**PROXIED, "client_certificate_header": "x-forwarded-client-cert", "engine": "envoy"},
