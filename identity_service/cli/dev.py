@@ -138,8 +138,15 @@ def prepare(settings: Settings) -> tuple[Settings, DemoSecrets | None]:
     return settings, demo
 
 
-def print_calls(target: str, settings: Settings, demo: DemoSecrets | None) -> None:
-    """Print, on standard error, example calls to paste into another terminal."""
+def print_calls(target: str, http_url: str, settings: Settings, demo: DemoSecrets | None) -> None:
+    """Print, on standard error, example calls to paste into another terminal.
+
+    Args:
+        target: host:port of the gRPC server.
+        http_url: URL of the HTTP API; empty = it is not served.
+        settings: the settings of the service.
+        demo: the secrets of the demo principals; None = they are unknown.
+    """
     if demo is None:
         say(
             f"The store was initialised before, and {DEMO_FILE} has no secrets of it. Create some "
@@ -147,25 +154,31 @@ def print_calls(target: str, settings: Settings, demo: DemoSecrets | None) -> No
         )
         return
     say("\nTry it in another terminal, in this folder:")
-    for title, command in _calls(target, settings, demo):
+    for title, command in _calls(target, http_url, settings, demo):
         say(f"\n  {title}:\n    {command}")
     if settings.callers_prove_themselves:
         say("\nOnly a caller with the scope identity.verify may verify tokens: see docs/tls.md.")
     say(f"\nThe secrets of these and of the administrator are in {DEMO_FILE}. Ctrl-C stops the service.")
 
 
-def _calls(target: str, settings: Settings, demo: DemoSecrets) -> Iterator[tuple[str, str]]:
+def _calls(target: str, http_url: str, settings: Settings, demo: DemoSecrets) -> Iterator[tuple[str, str]]:
     """Yield a title and a shell command for each example."""
     bin_ = Path(sys.executable).parent
     folder = os.path.relpath(bin_) if bin_.is_relative_to(Path.cwd()) else str(bin_)
     identity, user, client = f"{folder}/identity", demo["username"], demo["client_id"]
     password = f"IDENTITY_PASSWORD={shlex.quote(demo['password'])}"
     secret = f"IDENTITY_CLIENT_SECRET={shlex.quote(demo['client_secret'])}"
-    reach = ("" if target == "127.0.0.1:50051" else f" --target {target}") + _ca_flag(settings)
+    reach = ("" if target == "127.0.0.1:50051" else f" --target {target}") + _ca_flag("--ca", settings)
     yield (
         "Issue a token to a client, by its secret",
         f"{secret} \\\n      {identity} token issue --client-id {client}{reach}",
     )
+    if http_url:
+        yield (
+            "Get a token over HTTP, as an OAuth library does",
+            f"curl -s{_ca_flag('--cacert', settings)} {http_url}/oauth2/token \\\n"
+            f"      -u {client}:{shlex.quote(demo['client_secret'])} -d grant_type=client_credentials",
+        )
     sign_in = f"{identity} token issue --username {user} --print access_token{reach}"
     get_token = f"TOKEN=$({password} \\\n      {sign_in})"
     if settings.callers_prove_themselves:
@@ -186,12 +199,12 @@ def _calls(target: str, settings: Settings, demo: DemoSecrets) -> Iterator[tuple
         )
 
 
-def _ca_flag(settings: Settings) -> str:
-    """Return the flag that makes commands trust the service: the CA file of `dev-certs`, or a placeholder."""
+def _ca_flag(flag: str, settings: Settings) -> str:
+    """Return the flag by which a program trusts the service: the CA file of `dev-certs`, or a placeholder."""
     if settings.tls_certificate is None:
         return ""
     found = settings.tls_certificate.with_name("ca.pem")
-    return f" --ca {shlex.quote(str(found))}" if found.is_file() else " --ca CA_FILE"
+    return f" {flag} {shlex.quote(str(found)) if found.is_file() else 'CA_FILE'}"
 
 
 def _known_secrets(settings: Settings) -> DemoSecrets | None:

@@ -93,11 +93,13 @@ def serve(
             tls = " with TLS" if settings.tls_certificate is not None else ""
             by = f" by {count} workers" if count else ""
             say(f"identity-service: serving on {host}:{port}{tls}{by}, store {opening.store_name(settings)}")
+            http_url = ""
             if http_port:
-                scheme, http_host = "https" if tls else "http", settings.http_listen.rpartition(":")[0]
-                say(f"identity-service: HTTP on {scheme}://{http_host}:{http_port}")
+                http_host = settings.http_listen.rpartition(":")[0]
+                http_url = f"{'https' if tls else 'http'}://{http_host}:{http_port}"
+                say(f"identity-service: HTTP on {http_url}")
             if dev_mode:
-                dev.print_calls(f"{host}:{port}", settings, demo)
+                dev.print_calls(f"{host}:{port}", http_url, settings, demo)
 
         if settings.workers:
             reload = (lambda: settings) if dev_mode else read

@@ -1,5 +1,6 @@
 """The service as its users first see it: the first run, the example, two processes on one store, the end."""
 
+import base64
 import json
 import re
 import signal
@@ -8,10 +9,12 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
 from identity_client import IdentityClient, Rejected, UnauthenticatedError, UnavailableError, Verified
+from tests.e2e.conftest import installed
 from tests.e2e.process import Installation
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
@@ -68,6 +71,21 @@ def test_the_printed_calls_can_be_pasted(installation: Installation) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "verified     yes" in done.stdout
+
+
+def test_the_printed_request_over_http_gets_a_token(tmp_path: Path) -> None:
+    with installed("sqlite", tmp_path) as installation, installation.serve("--dev"):
+        call = re.compile(r"curl -s http://(\S+) \\\n +-u (\S+) -d (\S+)$", re.MULTILINE)
+        until(lambda: call.search(installation.log) is not None)  # it is said after it serves
+        printed = call.search(installation.log)
+        assert printed is not None
+        place, credential, form = printed.groups()
+        basic = base64.b64encode(credential.encode()).decode()
+        request = Request(f"http://{place}", form.encode(), {"Authorization": f"Basic {basic}"})
+        with urlopen(request, timeout=PATIENCE) as answer:  # noqa: S310  # an http URL
+            token = json.load(answer)
+
+    assert token["token_type"] == "Bearer"
 
 
 def test_without_a_master_key_the_first_run_makes_a_private_one(tmp_path: Path) -> None:
