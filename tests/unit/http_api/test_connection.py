@@ -21,6 +21,8 @@ from tests.tls import Certifier, Holder
 
 LONG = 40_000
 """Bytes that fit neither into the sockets' buffers nor reach the mark at which asyncio pauses by default."""
+MAX_AGE = timedelta(hours=1)
+"""No connection of these tests becomes as old."""
 
 
 class Conversation:
@@ -46,7 +48,7 @@ class Conversation:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         for each in (ours, theirs):
             each.setblocking(False)  # has no keyword
-        connection = Connection(self._config, ServerState(), self._limits)
+        connection = Connection(self._config, ServerState(), self._limits, MAX_AGE)
         await loop.connect_accepted_socket(lambda: connection, theirs)
         found = b""
         with ours:
@@ -113,7 +115,7 @@ def test_a_session_is_not_resumed_after_its_certificate_has_expired(
         limits = Limits(LimitsConfig(), RecordingEventLog())
         with ThreadPoolExecutor(1) as threads:
             config = uvicorn_config(HttpApp([], threads, limits))
-        Connection(config, ServerState(), limits).connection_made(transport)
+        Connection(config, ServerState(), limits, MAX_AGE).connection_made(transport)
 
     asyncio.run(connect())
 
