@@ -112,6 +112,21 @@ def test_a_setting_that_became_invalid_renews_no_worker(installation: Installati
         assert service.terminate() == 0
 
 
+def test_another_address_for_metrics_renews_no_worker(installation: Installation) -> None:
+    file = installation.folder / "identity.toml"
+    file.write_text(f'metrics_listen = "{reserve_address()}"\n')
+    installation.init()
+    with installation.serve("--workers", "1") as service:
+        until(lambda: "serving on" in installation.log)
+        before = workers(service)
+        file.write_text(f'metrics_listen = "{reserve_address()}"\n')
+
+        os.kill(service.process.pid, signal.SIGHUP)
+        until(lambda: "metrics_listen: a change takes effect only after a restart" in installation.log)
+
+        assert workers(service) == before
+
+
 def test_new_workers_that_cannot_start_change_nothing(installation: Installation) -> None:
     file = installation.folder / "identity.toml"
     installation.init()
