@@ -18,9 +18,12 @@ _MAX_RATIO: Final = 64
 """A message may become this many times as long by decompression; zeros become 1,000 times as long."""
 _ANY_RATIO_BYTES: Final = 1024 * 1024
 """A message that is no longer than this may have any ratio."""
-_GZIP_START: Final = b"\x1f\x8b"
-_DEFLATE_START: Final = b"\x78"
-"""The first byte of deflate with the window of 32 KiB, which gRPC's core uses (RFC 1950 section 2.2)."""
+_STARTS: Final = {b"\x1f\x8b": GZIP, b"\x78": DEFLATE}
+"""The first bytes of compressed messages, with their `wbits`.
+
+Those of deflate are for the window of 32 KiB, which gRPC's core uses (RFC 1950 section 2.2).
+"""
+_FIRST_BYTES: Final = frozenset(start[:1] for start in _STARTS)
 
 
 class WireError(Exception):
@@ -78,27 +81,24 @@ class Decompressor:
     def opened(self, data: bytes) -> bytes:
         """Return a message as `Compressed.open` does, or the message itself if it is not compressed.
 
-        No protobuf message begins like gzip, since there is no wire type 7. One may begin like deflate, with
-        a field 15 that is a number; then it does not go on like it, up to the right checksum. Raises
-        WireError.
+        A message that begins like a compressed one and does not go on like it, up to the right checksum, was
+        not compressed. No protobuf message begins like gzip, since there is no wire type 7; one may begin
+        like deflate, with a field 15 that is a number. Raises WireError: RESOURCE_EXHAUSTED if the message is
+        too long.
         """
-        if data.startswith(_GZIP_START):
-            return self._compressed(data, GZIP).open(self.enough)
-        if data.startswith(_DEFLATE_START):
-            try:
-                return self._compressed(data, DEFLATE).open(self.enough)
-            except WireError as error:
-                if error.code is not grpc.StatusCode.INTERNAL:
-                    raise
+        for start, window in _STARTS.items():
+            if data.startswith(start):
+                try:
+                    return Compressed(data=data, window=window, max_bytes=self.max_bytes).open(self.enough)
+                except WireError as error:
+                    if error.code is not grpc.StatusCode.INTERNAL:
+                        raise
         return data
-
-    def _compressed(self, data: bytes, window: int) -> Compressed:
-        return Compressed(data=data, window=window, max_bytes=self.max_bytes)
 
 
 def may_be_compressed(data: bytes) -> bool:
     """Return whether `Decompressor.opened` may return something else than this message."""
-    return data[:1] in (_GZIP_START[:1], _DEFLATE_START)
+    return data[:1] in _FIRST_BYTES
 
 
 def too_long(length: int, limit: int) -> WireError:
