@@ -54,6 +54,7 @@ from identity_service.grpc_api.server import Server
 from identity_service.grpc_api.threads import Pools
 from identity_service.grpc_api.trust import TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer
+from identity_service.grpc_api.two_engines import TwoEngines
 from identity_service.process import thread_limit
 from identity_service.process.background import BackgroundThread, Run, every
 from identity_service.replication.follower import Follower
@@ -251,11 +252,16 @@ class Service:
         self.app: AsgiApp | None = None
         """The ASGI application; None unless `behind_asgi`."""
         engine: Engine
+        self._web: AsgiEngine | None = None
         if behind_asgi:
             engine = self.app = AsgiEngine(limits, max_message_bytes=settings.max_message_bytes)
         else:
             listening = grpcio_config(settings, share_port=share_port)
             engine = GrpcioEngine(listening, limits, event_log, self.certificates)
+            if settings.web_origins:
+                size = settings.max_message_bytes
+                self._web = AsgiEngine(limits, max_message_bytes=size, server_bounds_requests=False)
+                engine = TwoEngines(engine, self._web)
         self._identity = IdentityServicer(
             use.issuer,
             use.verifier,
@@ -299,7 +305,9 @@ class Service:
         if self.app is not None:
             self.app = GrpcOrHttp(self.app, app, settings)
         else:
-            self._http = http_listeners(app, settings, limits, self.certificates, share_port=share_port)
+            self._http = http_listeners(
+                app, self._web, settings, limits, self.certificates, share_port=share_port
+            )
 
     @thread_limit.named()
     def start(self) -> int:

@@ -26,6 +26,7 @@ from identity_service.config.values import (
     Authority,
     Duration,
     StoreUrl,
+    WebOrigin,
     authority_of,
     is_loopback,
     mask,
@@ -60,6 +61,12 @@ class Settings(LimitSettings):
         "",
         description="host:port of OAuth 2.0, the key set and probes over HTTP; empty = none; with the engine "
         "envoy it may be that of `listen`",
+    )
+    web_origins: tuple[WebOrigin, ...] = Field(
+        (),
+        max_length=64,
+        description="origins of pages that may call by gRPC-Web on the port of `http_listen`, as in "
+        "https://app.example.org; empty = no gRPC-Web",
     )
     metrics_listen: str = Field("", description="host:port of /metrics for Prometheus; empty = none")
     workers: int = Field(
@@ -294,7 +301,7 @@ class Settings(LimitSettings):
     )
     argon2_parallelism: int = Field(4, ge=1, le=64, description="lanes of argon2id; 1 to 64")
 
-    @field_validator("known_scopes", "accepted_issuers", "dpop_authorities", mode="before")
+    @field_validator("known_scopes", "accepted_issuers", "dpop_authorities", "web_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """Split a text of names separated by commas or spaces, as in an environment variable."""
@@ -345,6 +352,8 @@ class Settings(LimitSettings):
                 )
         if not self.insecure and self.metrics_listen and not is_loopback(self.metrics_listen):
             yield "metrics_listen: is beyond loopback, without TLS; set insecure = true to allow it"
+        if self.web_origins and not self.http_listen:
+            yield "web_origins: needs http_listen, whose port serves gRPC-Web"
         yield from self._wrong_addresses()
         yield from self._wrong_tls()
 

@@ -1,13 +1,15 @@
 """Wires the HTTP API. Imported only if `http_listen` is set, since its libraries take megabytes."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from identity_service.composition.wiring import Parts, UseCases
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.domain.ports import ReplicaView
+from identity_service.grpc_api.asgi.web import AsgiApp as AsgiApp
+from identity_service.grpc_api.asgi.web import GrpcWebApp
 from identity_service.http_api import paths
 from identity_service.http_api.app import HttpApp, HttpRoute
 from identity_service.http_api.health import HealthEndpoints
@@ -23,8 +25,6 @@ from identity_service.settings import Settings
 from identity_service.transport.client_certificates import certificate_in, pem_from_envoy
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
-
-AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def http_app(
@@ -96,6 +96,7 @@ def oauth_endpoints(settings: Settings, use: UseCases, replica: ReplicaView) -> 
 
 def http_listeners(
     app: HttpApp,
+    web: AsgiApp | None,
     settings: Settings,
     limits: Limits,
     certificates: Certificates | None,
@@ -104,8 +105,10 @@ def http_listeners(
 ) -> Sequence[HttpListener]:
     """Return the listener of `http_listen`, and then that of `http_mtls_listen` if it is set.
 
-    Raises ConfigurationError if the certificates cannot be used.
+    Only the first serves gRPC-Web, by the engine `web`. Raises ConfigurationError if the certificates cannot
+    be used.
     """
+    first = app if web is None else GrpcWebApp(web, app, settings.web_origins)
     found = [
         HttpListenerConfig(
             listen=settings.http_listen,
@@ -117,7 +120,7 @@ def http_listeners(
     if settings.http_mtls_listen:
         mutual = replace(found[0], listen=settings.http_mtls_listen, setting="http_mtls_listen", ask=True)
         found.append(mutual)
-    return [HttpListener(app, config, limits, certificates) for config in found]
+    return [HttpListener(app if config.ask else first, config, limits, certificates) for config in found]
 
 
 class GrpcOrHttp:
@@ -128,8 +131,11 @@ class GrpcOrHttp:
         self._http = http
         self._shares_port = settings.shares_port
         """Whether the content type decides on ports that do not serve HTTP alone."""
-        alone = (settings.http_mtls_listen, "" if settings.shares_port else settings.http_listen)
-        self._http_ports = {int(place.rpartition(":")[2]) for place in alone if place}
+        web = settings.http_listen if settings.web_origins else ""
+        self._web_ports = _ports(web)
+        """The port on which the content type decides, since Envoy turns gRPC-Web into gRPC."""
+        alone = "" if settings.shares_port or web else settings.http_listen
+        self._http_ports = _ports(settings.http_mtls_listen, alone)
         """The ports that serve HTTP alone."""
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
@@ -143,11 +149,17 @@ class GrpcOrHttp:
         await self._http({**scope, "state": state}, receive, send)
 
     def _is_http(self, scope: Mapping[str, Any]) -> bool:
-        if scope["server"][1] in self._http_ports:
+        port = scope["server"][1]
+        if port in self._http_ports:
             return True
-        if not self._shares_port:
+        if not self._shares_port and port not in self._web_ports:
             return False
         for name, value in scope["headers"]:
             if name == b"content-type":
                 return not value.startswith(b"application/grpc")
         return True
+
+
+def _ports(*places: str) -> frozenset[int]:
+    """Return the ports of those of these addresses that are not empty."""
+    return frozenset(int(place.rpartition(":")[2]) for place in places if place)

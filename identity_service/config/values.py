@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
+from identity_service.config.issuer_url import why_not_issuer_url
 from identity_service.domain.dpop import normalised_uri
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
@@ -93,6 +94,21 @@ def _check_authority(value: str) -> str:
 
 Authority = Annotated[str, AfterValidator(_check_authority)]
 """The authority of a URL: a host, or host:port."""
+
+
+def _check_origin(value: str) -> str:
+    """Return the text if it is an origin as browsers write it. Raises ValueError."""
+    scheme, _, rest = value.partition("://")
+    if scheme not in ("http", "https") or set(rest) & set("/?#@*") or why_not_issuer_url(value, dev=True):
+        raise ValueError(
+            "must be an exact origin as in https://app.example.org: scheme, host in lower case, and the port "
+            "if it is not the usual one; http for this machine only"
+        )
+    return value
+
+
+WebOrigin = Annotated[str, AfterValidator(_check_origin)]
+"""The origin of a web page (RFC 6454), as browsers send it."""
 
 
 def authority_of(url: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from identity_service.envoy.limits import (
     duration,
 )
 from identity_service.envoy.paths import only_utf8
+from identity_service.envoy.web import web_filters, with_web_routes
 
 _MAX_HEADERS_KIB: Final = 64
 """The longest headers that Envoy accepts, in KiB. The ASGI engine accepts fewer (32 KiB), so that it refuses
@@ -39,6 +40,8 @@ class Listening:
     """True if clients must present a certificate that the configured authorities have issued."""
     http: bool = False
     """True if it serves HTTP/1.1 as well as HTTP/2."""
+    origins: Sequence[str] = ()
+    """The origins of pages that may call by gRPC-Web on this port; empty = no gRPC-Web."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +102,7 @@ def _listener(port: Listening, directory: Path, config: EnvoyConfig, filters: An
 
 
 def _http(port: Listening, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
-    manager = {
+    manager: dict[str, Any] = {
         "@type": f"{TYPES}filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": port.name,
         "codec_type": "AUTO" if port.http else "HTTP2",
@@ -115,6 +118,9 @@ def _http(port: Listening, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
         "http_filters": filters,
         **connection_manager(config.limits, config.max_connection_age),
     }
+    if port.origins:
+        manager["http_filters"] = [*web_filters(port.origins), *filters]
+        manager["route_config"] = with_web_routes(manager["route_config"], port.origins)
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 
 

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Final
@@ -143,11 +144,15 @@ def ports(settings: Settings) -> Sequence[Listening]:
     """Return the ports of the service."""
     tls, mutual = settings.tls_certificate is not None, settings.tls_client_ca is not None
     ask, shared = mutual and not settings.mtls_listen, settings.shares_port
+    origins = settings.web_origins
     found = [Listening(name="listen", address=settings.listen, tls=tls, ask=ask, http=shared)]
+    if shared:
+        found = [replace(found[0], origins=origins)]
     if settings.mtls_listen:
         found.append(Listening(name="mtls_listen", address=settings.mtls_listen, tls=True, ask=True))
     if settings.http_listen and not shared:
-        found.append(Listening(name="http_listen", address=settings.http_listen, tls=tls, http=True))
+        address = settings.http_listen
+        found.append(Listening(name="http_listen", address=address, tls=tls, http=True, origins=origins))
     if settings.http_mtls_listen:
         address = settings.http_mtls_listen
         found.append(Listening(name="http_mtls_listen", address=address, tls=True, ask=True, http=True))

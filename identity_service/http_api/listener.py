@@ -7,16 +7,16 @@ the latest certificate.
 import asyncio
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from identity_service.http_api.app import MAX_HEADER_BYTES, HttpApp
+from identity_service.http_api.app import MAX_HEADER_BYTES
 from identity_service.http_api.connection import Connection
 from identity_service.http_api.peers import grpc_peer
 from identity_service.http_api.tls import TlsContexts
@@ -24,6 +24,8 @@ from identity_service.process.addresses import cannot_listen
 from identity_service.process.background import BackgroundThread
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
+
+AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 _BACKLOG: Final = 1024
 _KEEP_ALIVE: Final = 75
@@ -58,7 +60,7 @@ class HttpListener:
 
     def __init__(
         self,
-        app: HttpApp,
+        app: AsgiApp,
         config: HttpListenerConfig,
         limits: Limits,
         certificates: Certificates | None = None,
@@ -211,7 +213,7 @@ def _bound(config: HttpListenerConfig) -> socket.socket:
         raise cannot_listen(config.listen, config.setting, error) from error
 
 
-def uvicorn_config(app: HttpApp) -> Config:
+def uvicorn_config(app: AsgiApp) -> Config:
     """Return the configuration of uvicorn: it logs nothing, and believes no header about the client."""
     config = Config(
         app,

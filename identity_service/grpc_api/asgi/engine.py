@@ -40,7 +40,12 @@ class AsgiEngine:
     """The ASGI application that serves the gRPC calls of one process."""
 
     def __init__(
-        self, limits: Limits, *, max_message_bytes: int, max_metadata_bytes: int = 32 * 1024
+        self,
+        limits: Limits,
+        *,
+        max_message_bytes: int,
+        max_metadata_bytes: int = 32 * 1024,
+        server_bounds_requests: bool = True,
     ) -> None:
         """Create an engine without methods.
 
@@ -49,16 +54,18 @@ class AsgiEngine:
             max_message_bytes: the longest message, decompressed; RESOURCE_EXHAUSTED beyond it.
             max_metadata_bytes: the longest headers of one call, as HTTP/2 counts them (RFC 9113 section
                 6.5.2); RESOURCE_EXHAUSTED beyond it.
+            server_bounds_requests: whether the ASGI server bounds the time that a request takes to arrive, if
+                no method has streams of requests.
         """
         self._limits = limits
         self._request_timeout = limits.config.request_timeout.total_seconds()
         self._send_timeout = limits.config.send_timeout.total_seconds()
         self._max_message_bytes = max_message_bytes
         self._max_metadata_bytes = max_metadata_bytes
-        self._first_timeout: float | None = None
+        self._first_timeout = None if server_bounds_requests else self._request_timeout
         """The number of seconds that the first part of a request may take to arrive.
 
-        None = the ASGI server bounds it, which it can if no method has streams of requests.
+        None = the ASGI server bounds it.
         """
         self._handlers: dict[str, Handler] = {}
         # A set, not a counter: an ASGI server may have several event loops, each in its own thread.

@@ -446,6 +446,30 @@ def test_a_text_that_is_no_authority_is_refused(authority: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "origin", ["https://app.example", "https://app.example:8443", "http://127.0.0.1:8000"]
+)
+def test_a_web_origin_is_a_scheme_a_host_and_a_port(origin: str) -> None:
+    settings = load_settings({"web_origins": origin, "http_listen": "127.0.0.1:8080"}, environ={}).settings
+
+    assert settings.web_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("*", "null", "app.example", "https://*.example", "https://app.example/", "https://App.example"),
+        *("https://app.example:443", "https://user@app.example", "http://app.example", "file://app"),
+    ],
+)
+def test_a_text_that_is_no_web_origin_is_refused(origin: str) -> None:
+    assert "web_origins" in refused(web_origins=origin, http_listen="127.0.0.1:8080")
+
+
+def test_web_origins_need_the_port_of_http() -> None:
+    assert "web_origins: needs http_listen" in refused(web_origins="https://app.example")
+
+
+@pytest.mark.parametrize(
     ("issuer", "authorities"),
     [
         ("https://id.example:8443/tenant", ("id.example:8443",)),

@@ -1,0 +1,47 @@
+"""A service that serves gRPC-Web to one origin, on grpcio and on Envoy, and its libraries."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.http.conftest import ANY_PORT
+from tests.http.libraries.programs import require
+from tests.http.web.grpc_web import ORIGIN, WebClient
+from tests.patience import PATIENCE
+from tests.rpc.conftest import ENVOY, settings_for_tests
+from tests.rpc.engines import EnvoyHost
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "web"
+
+
+@pytest.fixture(scope="session")
+def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyHost]:
+    """An Envoy that serves HTTP and gRPC-Web on the port of gRPC."""
+    settings = settings_for_tests(engine=ENVOY, http_listen=ANY_PORT, web_origins=(ORIGIN,))
+    with closing(EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the libraries of the example's lock file."""
+    require("node", "npm")
+    folder = tmp_path_factory.mktemp("web")
+    for name in ("package.json", "package-lock.json"):
+        (folder / name).write_bytes((EXAMPLE / name).read_bytes())
+    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
+    subprocess.run(
+        ["npm", "ci", *options], cwd=folder, check=True, capture_output=True, timeout=10 * PATIENCE
+    )
+    return folder
+
+
+@pytest.fixture
+def client(libraries: Path) -> WebClient:
+    program = libraries / "client.mjs"
+    if not program.exists():
+        program.write_bytes((Path(__file__).parent / "client.mjs").read_bytes())
+    return WebClient(folder=libraries)

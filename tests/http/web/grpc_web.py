@@ -1,0 +1,93 @@
+"""Calls of gRPC-Web: by the client of connect-web in Node.js, and as bytes. Asserts nothing."""
+
+import base64
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.message import Message
+
+from identityapi.v1 import identity_service_pb2, trust_service_pb2
+from tests.http.site import Answer, Site
+from tests.patience import PATIENCE
+
+ORIGIN = "https://app.example"
+IDENTITY = "/identityapi.v1.IdentityService/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebClient:
+    """A program that makes calls with the libraries of `examples/web`."""
+
+    folder: Path
+
+    def call(self, site: Site, service: str, method: str, request: object, **more: object) -> Any:
+        """Make one call, and return its outcome. `headers`, `timeoutMs` and `take` as in `client.mjs`."""
+        call = {"service": f"identityapi.v1.{service}", "method": method, "request": request} | more
+        return self.calls(site, call)[0]
+
+    def calls(self, site: Site, *calls: Mapping[str, object]) -> Any:
+        given = {"baseUrl": f"http://{site.target}", "descriptors": descriptors(), "calls": calls}
+        done = subprocess.run(
+            ["node", "client.mjs"],
+            cwd=self.folder,
+            input=json.dumps(given) + "\n",
+            capture_output=True,
+            text=True,
+            timeout=4 * PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+def descriptors() -> str:
+    """Return the descriptors of the API as base64, each after those that it imports."""
+    found: dict[str, Any] = {}
+
+    def add(file: Any) -> None:
+        for needed in file.dependencies:
+            add(needed)
+        found.setdefault(file.name, file)
+
+    add(identity_service_pb2.DESCRIPTOR)
+    add(trust_service_pb2.DESCRIPTOR)
+    together = FileDescriptorSet()
+    for file in found.values():
+        file.CopyToProto(together.file.add())
+    return base64.b64encode(together.SerializeToString()).decode()
+
+
+def framed(message: Message) -> bytes:
+    body = message.SerializeToString()
+    return b"\0" + len(body).to_bytes(4, "big") + body
+
+
+def post(site: Site, method: str, body: bytes, *, text: bool = False, **headers: str) -> Answer:
+    """Send one call as bytes."""
+    kind = "application/grpc-web-text" if text else "application/grpc-web+proto"
+    return site.request("POST", IDENTITY + method, body, **({"content_type": kind, "accept": kind} | headers))
+
+
+def frames(body: bytes) -> tuple[list[bytes], dict[str, str]]:
+    """Return the messages and the trailers of a response."""
+    messages: list[bytes] = []
+    trailers: dict[str, str] = {}
+    while body:
+        flag, length = body[0], int.from_bytes(body[1:5], "big")
+        part, body = body[5 : 5 + length], body[5 + length :]
+        if flag & 0x80:
+            lines = part.decode().splitlines()
+            trailers |= {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        else:
+            messages.append(part)
+    return messages, trailers
+
+
+def unarmoured(body: bytes) -> bytes:
+    """Decode base64 whose segments may each have their own padding."""
+    return b"".join(base64.b64decode(body[start : start + 4]) for start in range(0, len(body), 4))

@@ -1,0 +1,105 @@
+"""gRPC-Web on the listener of the grpcio engine: connections, and clients that are slow or leave."""
+
+import base64
+import socket
+from contextlib import ExitStack, closing
+from datetime import timedelta
+
+import pytest
+
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import trust_service_pb2
+from tests.http.conftest import StartSite
+from tests.http.site import Site
+from tests.http.web.grpc_web import IDENTITY, ORIGIN, framed, frames, post
+from tests.patience import PATIENCE, until
+
+KIND = "application/grpc-web+proto"
+VERIFY = framed(pb.VerifyRequest(token="no token", audiences=["api"]))
+
+
+@pytest.fixture
+def site(start: StartSite) -> Site:
+    return start(web_origins=(ORIGIN,))
+
+
+def head(path: str, *lines: str) -> bytes:
+    return "\r\n".join([f"POST {path} HTTP/1.1", "host: a", f"content-type: {KIND}", *lines, "", ""]).encode()
+
+
+def everything(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_a_connection_serves_one_call_after_the_other(site: Site) -> None:
+    with closing(site.connect()) as connection:
+        for _ in range(3):
+            connection.request("POST", IDENTITY + "Verify", VERIFY, {"content-type": KIND, "origin": ORIGIN})
+            answer = connection.getresponse()
+            assert answer.getheader("connection") is None
+            assert frames(answer.read())[1]["grpc-status"] == "0"
+
+
+def test_a_client_that_sends_its_message_slowly_is_told_so_and_disconnected(start: StartSite) -> None:
+    site = start(web_origins=(ORIGIN,), request_timeout=timedelta(milliseconds=300))
+
+    with socket.create_connection(site.address, timeout=PATIENCE) as connection:
+        connection.sendall(head(IDENTITY + "Verify", "content-length: 50") + b"\0\0\0")
+        answer = everything(connection)
+
+    assert b"grpc-status: 4" in answer  # DEADLINE_EXCEEDED
+    assert b"connection: close" in answer
+    assert site.world.service._limits.refusals["request_timeout"] == 1
+
+
+def test_calls_count_toward_the_limit_of_an_address(start: StartSite) -> None:
+    site = start(web_origins=(ORIGIN,), limits_exempt=(), max_receives_per_peer=2)
+
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(socket.create_connection(site.address, timeout=PATIENCE)) for _ in range(3)
+        ]
+        for connection in connections:
+            connection.sendall(head(IDENTITY + "Verify", "content-length: 50") + b"\0\0\0")
+        until(lambda: site.world.service._limits.refusals["max_receives_per_peer"] > 0)
+
+
+def test_the_stream_of_a_client_that_leaves_ends(site: Site) -> None:
+    body = framed(trust_service_pb2.WatchRequest())
+    path = "/identityapi.v1.TrustService/Watch"
+    with socket.create_connection(site.address, timeout=PATIENCE) as connection:
+        connection.sendall(head(path, f"content-length: {len(body)}") + body)
+        until(lambda: len(site.world.service._hub) == 1)
+
+    until(lambda: len(site.world.service._hub) == 0)
+
+
+def test_a_header_with_a_certificate_proves_nothing(site: Site) -> None:
+    request = pb.IssueRequest()
+    request.credential.client_certificate.SetInParent()
+
+    answer = post(site, "Issue", framed(request), x_forwarded_client_cert='Cert="x"')
+
+    assert answer.headers["grpc-status"] in {"3", "16"}
+
+
+def test_two_lengths_of_a_body_are_refused(site: Site) -> None:
+    with socket.create_connection(site.address, timeout=PATIENCE) as connection:
+        connection.sendall(
+            head(IDENTITY + "Verify", "content-length: 5", "transfer-encoding: chunked") + b"0\r\n\r\n"
+        )
+        answer = everything(connection)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_malformed_call_in_base64_is_refused_with_a_reason(site: Site) -> None:
+    answer = post(site, "Verify", base64.b64encode(VERIFY) + b"=", text=True, origin=ORIGIN)
+
+    assert (answer.status, answer.body) == (400, b"the body is not base64")
+
+
+def test_without_web_origins_there_is_no_grpc_web(start: StartSite) -> None:
+    answer = post(start(), "Verify", VERIFY, origin=ORIGIN)
+
+    assert answer.status == 404
