@@ -29,6 +29,8 @@ dev-certs: .venv/.server  ## Make certificates in var/tls/ to try TLS, and print
 STAGE := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations=5
 
 test: .venv/.dev .venv-xds/.installed  ## Install what is needed and run all the tests
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } >/dev/null || true
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else

@@ -11,16 +11,20 @@ from tests.http.conftest import ANY_PORT
 from tests.http.libraries.programs import require
 from tests.http.web.grpc_web import ORIGIN, WebClient
 from tests.patience import PATIENCE
+from tests.ports import reserve_port
 from tests.rpc.conftest import ENVOY, settings_for_tests
 from tests.rpc.engines import EnvoyHost
 
+PAGE_PORT = reserve_port()
+PAGE_ORIGIN = f"http://127.0.0.1:{PAGE_PORT}"
+"""The origin of the example page; it is known before the page is served, since the service must know it."""
 EXAMPLE = Path(__file__).parents[3] / "examples" / "web"
 
 
 @pytest.fixture(scope="session")
 def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyHost]:
     """An Envoy that serves HTTP and gRPC-Web on the port of gRPC."""
-    settings = settings_for_tests(engine=ENVOY, http_listen=ANY_PORT, web_origins=(ORIGIN,))
+    settings = settings_for_tests(engine=ENVOY, http_listen=ANY_PORT, web_origins=(ORIGIN, PAGE_ORIGIN))
     with closing(EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))) as host:
         yield host
 
@@ -29,9 +33,13 @@ def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyHost]:
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the libraries of the example's lock file."""
     require("node", "npm")
-    folder = tmp_path_factory.mktemp("web")
+    return install(EXAMPLE, tmp_path_factory.mktemp("web"))
+
+
+def install(source: Path, folder: Path) -> Path:
+    """Install the libraries of a lock file in another folder, and return that."""
     for name in ("package.json", "package-lock.json"):
-        (folder / name).write_bytes((EXAMPLE / name).read_bytes())
+        (folder / name).write_bytes((source / name).read_bytes())
     options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
     subprocess.run(
         ["npm", "ci", *options], cwd=folder, check=True, capture_output=True, timeout=10 * PATIENCE

@@ -1,0 +1,89 @@
+"""A page in a real Chromium, driven through `browser/drive.mjs`. Asserts nothing about the page."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from tests.patience import PATIENCE, until
+
+Colours = Literal["light", "dark"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """One page of a browser. A selector is one of CSS."""
+
+    to_browser: IO[str]
+    from_browser: IO[str]
+
+    def renew(self) -> None:
+        """Open another page, without the storage of the one before."""
+        self._call("renew")
+
+    def use(self, colours: Colours) -> None:
+        """Prefer these colours, as the setting of a system does."""
+        self._call("emulateMedia", {"colorScheme": colours})
+
+    def open(self, url: str) -> None:
+        self._call("goto", url)
+
+    def fill(self, selector: str, text: str) -> None:
+        self._call("fill", text, selector=selector)
+
+    def click(self, selector: str) -> None:
+        self._call("click", selector=selector)
+
+    def text(self, selector: str) -> str:
+        return str(self._call("innerText", selector=selector))
+
+    def count(self, selector: str) -> int:
+        return int(self._call("count", selector=selector))
+
+    def await_text(self, selector: str, *parts: str) -> str:
+        """Wait until the element has one of these texts; return its whole text."""
+        until(lambda: any(part in self.text(selector) for part in parts))
+        return self.text(selector)
+
+    def evaluate(self, script: str) -> Any:
+        return self._call("evaluate", script)
+
+    def complaints(self) -> list[str]:
+        """Return the errors of the console: of scripts, and of what the CSP has refused."""
+        found: list[str] = self._call("complaints")
+        return found
+
+    def screenshot(self, file: Path) -> None:
+        self._call("screenshot", {"path": str(file), "fullPage": True})
+
+    def _call(self, method: str, *args: object, selector: str = "") -> Any:
+        self.to_browser.write(json.dumps({"selector": selector, "method": method, "args": args}) + "\n")
+        self.to_browser.flush()
+        line = self.from_browser.readline()
+        assert line, "the browser has ended"
+        answer = json.loads(line)
+        assert "error" not in answer, answer["error"]
+        return answer.get("value")
+
+
+@contextmanager
+def browsing(folder: Path, executable: str) -> Iterator[Page]:
+    """Run a browser, and yield its page, which `renew` opens. The folder has the driver and its libraries."""
+    with subprocess.Popen(
+        ["node", "drive.mjs", executable],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield Page(to_browser=process.stdin, from_browser=process.stdout)
+            process.stdin.close()
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
