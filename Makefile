@@ -117,7 +117,7 @@ soak: .venv/.dev  ## Make a million calls and check that memory stays flat: abou
 
 clean:  ## Remove everything that the targets made, except var/ (the store and its keys)
 	rm -rf .venv .venv-newest .venv-mutants .venv-xds build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
-	rm -rf benchmarks/peers/*/build benchmarks/peers/*/node_modules
+	rm -rf benchmarks/peers/*/build benchmarks/peers/*/node_modules examples/web/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -102,7 +102,7 @@ def main() -> None:
         "--service", default="http://127.0.0.1:8080", help="origin of the service's HTTP port"
     )
     parser.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1; 0 = a free one")
-    parser.add_argument("--audience", default="api", help="audience of the tokens")
+    parser.add_argument("--audience", default="demo-api", help="audience of the tokens")
     parser.add_argument("--libraries", type=Path, default=FOLDER / "node_modules", help="folder node_modules")
     given = parser.parse_args()
     configuration = {"service": given.service, "audience": given.audience}

@@ -16,7 +16,7 @@ from tests.http.site import Site
 from tests.http.web.chromium import Colours, Page, browsing
 from tests.http.web.conftest import EXAMPLE, PAGE_ORIGIN, PAGE_PORT, install
 from tests.ports import reserve_port
-from tests.rpc.world import PASSWORD
+from tests.rpc.world import API, PASSWORD
 
 pytestmark = pytest.mark.settings(web_origins=(PAGE_ORIGIN,))
 
@@ -45,7 +45,7 @@ class Visitor:
 def served(site: Site, libraries: Path, port: int) -> Iterator[str]:
     """Serve the page as its user would, and yield its origin."""
     command = [sys.executable, str(EXAMPLE / "serve.py"), "--service", f"http://{site.target}"]
-    command += ["--port", str(port), "--libraries", str(libraries / "node_modules")]
+    command += ["--audience", API, "--port", str(port), "--libraries", str(libraries / "node_modules")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
