@@ -4,6 +4,8 @@ import base64
 import socket
 from contextlib import ExitStack, closing
 from datetime import timedelta
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.http.conftest import StartSite
 from tests.http.site import Site
 from tests.http.web.grpc_web import IDENTITY, ORIGIN, framed, frames, post
 from tests.patience import PATIENCE, until
+from tests.tls import Certifier
 
 KIND = "application/grpc-web+proto"
 VERIFY = framed(pb.VerifyRequest(token="no token", audiences=["api"]))
@@ -74,13 +77,17 @@ def test_the_stream_of_a_client_that_leaves_ends(site: Site) -> None:
     until(lambda: len(site.world.service._hub) == 0)
 
 
-def test_a_header_with_a_certificate_proves_nothing(site: Site) -> None:
+def test_a_header_with_a_certificate_proves_nothing(site: Site, tmp_path: Path) -> None:
+    """It is written as the Envoy around a service writes it, and the certificate is that of a client."""
+    holder = Certifier(tmp_path).client("reports", "reports.example")
+    site.world.new_client("reports", public=True, certificates=("dns:reports.example",))
+    pem = quote(holder.certificate_file.read_text(), safe="")
     request = pb.IssueRequest()
     request.credential.client_certificate.SetInParent()
 
-    answer = post(site, "Issue", framed(request), x_forwarded_client_cert='Cert="x"')
+    answer = post(site, "Issue", framed(request), x_forwarded_client_cert=f'Cert="{pem}"')
 
-    assert answer.headers["grpc-status"] in {"3", "16"}
+    assert (answer.headers["grpc-status"], frames(answer.body)[0]) == ("16", [])  # UNAUTHENTICATED
 
 
 def test_two_lengths_of_a_body_are_refused(site: Site) -> None:

@@ -91,7 +91,7 @@ def test_a_user_takes_all_seven_steps(visitor: Visitor, tmp_path: Path) -> None:
     page.await_text("#step-6 .text", "of the same session")
     page.click("#revoke")
 
-    assert "REVOKED" in page.await_text("#step-7 .bad", "REVOKED", "Unauthenticated")
+    assert page.await_text("#step-7 .bad", "REVOKED")
     assert page.count("li.done") == 7
     assert page.text("#step-3 span.payload") != first
     assert page.complaints() == []
@@ -133,7 +133,7 @@ def test_an_expired_token_is_refused(site: Site, visitor: Visitor) -> None:
     site.world.clock.advance(minutes=16)
     visitor.page.click("#verify")
 
-    assert visitor.page.await_text("#step-5 .bad", "EXPIRED", "Unauthenticated")
+    assert visitor.page.await_text("#step-5 .bad", "EXPIRED")
 
 
 def test_a_token_that_was_revoked_elsewhere_is_refused(site: Site, visitor: Visitor) -> None:
@@ -141,7 +141,7 @@ def test_a_token_that_was_revoked_elsewhere_is_refused(site: Site, visitor: Visi
     site.world.revoke(site.world.admin_token(), subject=site.world.user().id)
     visitor.page.click("#verify")
 
-    assert visitor.page.await_text("#step-5 .bad", "REVOKED", "Unauthenticated")
+    assert visitor.page.await_text("#step-5 .bad", "REVOKED")
 
 
 def test_a_page_of_a_foreign_origin_is_refused(site: Site, libraries: Path, page: Page) -> None:
