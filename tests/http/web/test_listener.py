@@ -2,9 +2,9 @@
 
 import base64
 import socket
+import ssl
 from contextlib import ExitStack, closing
 from datetime import timedelta
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -77,9 +77,11 @@ def test_the_stream_of_a_client_that_leaves_ends(site: Site) -> None:
     until(lambda: len(site.world.service._hub) == 0)
 
 
-def test_a_header_with_a_certificate_proves_nothing(site: Site, tmp_path: Path) -> None:
+def test_a_header_with_a_certificate_proves_nothing(start: StartSite, certifier: Certifier) -> None:
     """It is written as the Envoy around a service writes it, and the certificate is that of a client."""
-    holder = Certifier(tmp_path).client("reports", "reports.example")
+    site = start(web_origins=(ORIGIN,), **certifier.server().settings())
+    site = Site(site.world, site.target, ssl.create_default_context(cafile=certifier.file))
+    holder = certifier.client("reports", "reports.example")
     site.world.new_client("reports", public=True, certificates=("dns:reports.example",))
     pem = quote(holder.certificate_file.read_text(), safe="")
     request = pb.IssueRequest()
