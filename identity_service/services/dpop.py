@@ -19,7 +19,7 @@ from identity_service.domain.dpop import (
 )
 from identity_service.domain.dpop_nonces import accepted_nonces
 from identity_service.domain.errors import DpopProofRefusedError, NoSigningKeyError
-from identity_service.domain.ids import base64url
+from identity_service.domain.ids import base64url, digest_of
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import SingleUse
 from identity_service.services.keyring import KeyRing
@@ -90,8 +90,8 @@ class DpopProofs:
         """
         # One leeway as in the check, and one since the clock of the store may be ahead by as much.
         until = proof.issue_time + PROOF_VALIDITY + 2 * self._leeway
-        token_id = base64url(sha256(proof.token_id.encode()).digest())
-        if not self._single_use.consume(f"dpop:{base64url(proof.key_sha256)}:{token_id}", until):
+        key = f"dpop:{base64url(proof.key_sha256)}:{digest_of(proof.token_id)}"
+        if not self._single_use.consume(key, until):
             raise DpopProofRefusedError(_USED)
 
     def consume_here(self, proof: DpopProof) -> None:

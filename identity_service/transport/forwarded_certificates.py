@@ -12,11 +12,11 @@ from urllib.parse import unquote_to_bytes
 
 from identity_service.domain.origin import PeerCertificate
 from identity_service.jose.client_chains import is_of, pem_of_der, pem_of_text
-from identity_service.transport.client_certificates import certificate_in
+from identity_service.transport.client_certificates import OF_ENVOY, certificate_in
 
 CLIENT_CERT: Final = "client-cert"
 """The header of RFC 9440: the certificate in DER, as a byte sequence of RFC 9651 without parameters."""
-ENVOYS: Final = "x-forwarded-client-cert"
+ENVOYS: Final = OF_ENVOY.decode()
 """The header of Envoy: one element for each proxy on the way; the last one is of the last proxy."""
 _BYTES: Final = re.compile(r":([A-Za-z0-9+/]+={0,2}):")
 _PAIR: Final = r'(?:By=[^",;]*|Hash=[0-9A-Fa-f]*|(?:Cert|Chain)="[A-Za-z0-9%._~-]*")'

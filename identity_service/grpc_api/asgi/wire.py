@@ -15,6 +15,7 @@ from urllib.parse import quote
 import grpc
 
 from identity_service.grpc_api.compression import DEFLATE, GZIP, Compressed, WireError, too_long
+from identity_service.transport.client_certificates import OF_ENVOY
 
 Headers = Sequence[tuple[bytes, bytes]]
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -27,9 +28,7 @@ ACCEPTED: Final = b", ".join(ENCODINGS)
 
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_NOT_METADATA: Final = frozenset(
-    {b"te", b"host", b"content-type", b"content-length", b"x-forwarded-client-cert"}
-)
+_NOT_METADATA: Final = frozenset({b"te", b"host", b"content-type", b"content-length", OF_ENVOY})
 _PLAIN: Final = "".join(chr(c) for c in range(0x20, 0x7F) if c != 0x25)
 
 
