@@ -1,4 +1,4 @@
-"""How schemathesis authenticates itself: it loads this module by SCHEMATHESIS_HOOKS."""
+"""Authenticates the requests of schemathesis, which loads this module by its setting `hooks`."""
 
 import os
 from datetime import UTC, datetime

@@ -122,7 +122,7 @@ def test_a_long_compressed_message_is_opened_in_the_thread_that_serves_it(
 
 def test_a_refused_request_is_not_kept_in_memory(engine: AsgiEngine) -> None:
     class Parsed:
-        """What a handler makes of a request."""
+        """A parsed request, which the handler has made."""
 
     kept: list[weakref.ref[Parsed]] = []
 

@@ -1,4 +1,4 @@
-"""What a service behind a gateway, and a client of it, read in headers, whatever is in a token."""
+"""The headers for the service behind a gateway and for its client: each is well-formed for any token."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

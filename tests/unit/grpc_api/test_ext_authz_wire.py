@@ -85,7 +85,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def original() -> dict[str, Any]:
-    """What Envoy's own protos say, and what they read from and write for our bytes."""
+    """The descriptors of Envoy's own protos, and our messages as they read and write them."""
     if not PYTHON.exists():
         pytest.skip("needs xds-protos in .venv-xds: run `make .venv-xds/.installed`")
     asked = [[type(each).__name__, _bytes(each).hex()] for each in MESSAGES]

@@ -342,7 +342,7 @@ def test_a_disabled_client_presents_nothing(trusting: Site) -> None:
 @pytest.mark.parametrize("named", [{}, {"client_id": "portal"}], ids=["no client", "named"])
 @pytest.mark.parametrize("public", [False, True])
 def test_an_id_jag_needs_client_authentication(site: Site, public: bool, named: dict[str, str]) -> None:
-    """A public client cannot present one: whoever has stolen an ID-JAG could name it."""
+    """A public client cannot present one: the thief of an ID-JAG could name it."""
     site.new_client("portal", public=public)
     trust(site)
 
