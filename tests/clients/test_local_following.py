@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import grpc
@@ -263,3 +264,71 @@ def test_a_token_of_a_lost_history_is_revoked_once_the_service_has_confirmed_its
         )
 
     until(is_revoked, PATIENCE)
+
+
+def test_listeners_are_called_after_a_revocation_has_taken_effect(
+    script: Script, verifier: LocalVerifier
+) -> None:
+    script.put(KEYS, heartbeat("e.1"))
+    verifier.wait_ready()
+    token = issued()
+    assert judged(verifier, token) == ""
+    seen: queue.Queue[tuple[object, str]] = queue.Queue()
+
+    def fail(_: object) -> None:
+        raise ValueError("a bug of the program")
+
+    verifier.on_revoked(fail)
+    remove = verifier.on_revoked(lambda revocations: seen.put((revocations, judged(verifier, token))))
+    denied = TokenDenied(token_id=verifier.names(token).token_id, deny_until=datetime.now(UTC))
+    script.put(WatchEvent(revocations=(denied,), revision="e.2"))
+    assert seen.get(timeout=PATIENCE) == ((denied,), "REVOKED: the token was revoked")
+
+    remove()
+    script.put(WatchEvent(revocations=(denied,), revision="e.3"))
+    until(lambda: verifier._state.revision == "e.3", PATIENCE)
+    assert seen.empty()
+
+
+def test_a_known_revocation_ends_a_token_while_nothing_can_be_verified(
+    script: Script, verifier: LocalVerifier
+) -> None:
+    script.put(KEYS, heartbeat("e.1"))
+    verifier.wait_ready()
+    token = issued()
+    assert judged(verifier, token) == ""
+    assert verifier.why_ended(token) is None
+
+    script.put(RESTARTED, WatchEvent(revocations=(raised(1, "a"),)))
+    until(lambda: verifier.why_ended(token) is not None, PATIENCE)
+    ended = verifier.why_ended(token)
+    assert ended is not None
+    assert ended.reason == "REVOKED"
+    assert "not completely known" in judged(verifier, token)
+
+
+def test_a_change_of_the_keys_is_announced_and_ends_their_tokens(
+    script: Script, verifier: LocalVerifier
+) -> None:
+    script.put(KEYS, heartbeat("e.1"))
+    verifier.wait_ready()
+    token = issued()
+    assert judged(verifier, token) == ""
+    ends: queue.Queue[Rejected | None] = queue.Queue()
+    verifier.on_keys_changed(lambda: ends.put(verifier.why_ended(token)))
+    other = keys.generate("ES256")
+    replacement = replace(_KEY, key_id=other.key_id, jwk=other.public_jwk or "")
+    script.put(WatchEvent(keys=KeySet(jwks="", keys=(replacement,), max_age=timedelta(minutes=1))))
+    ended = ends.get(timeout=PATIENCE)
+    assert ended is not None
+    assert ended.reason == "UNKNOWN_KEY"
+
+
+def test_a_token_has_the_names_of_all_that_can_revoke_it(script: Script, verifier: LocalVerifier) -> None:
+    script.put(KEYS, WatchEvent(revocations=(raised(1, "a"),)), heartbeat("e.1"))
+    verifier.wait_ready()
+    names = verifier.names(issued(everyone="1.a"))
+    assert {"*", f"*key:{_MADE.key_id}"} < names.principals
+    assert names.token_id
+    with pytest.raises(ValueError, match="three parts"):
+        verifier.names("no token")

@@ -1,0 +1,363 @@
+"""What all local verifiers share, without a thread or an event loop: state, cache and checks.
+
+`LocalVerifier` follows the service in a thread, and passes each message of the watch to `_apply`.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from hashlib import blake2b
+from typing import Final
+
+from identity_client.access_tokens import RejectedError, SignedToken, UnknownKeyError, key_principal, read
+from identity_client.decryption import DecryptionKey, NotOpenableError
+from identity_client.errors import IdentityError
+from identity_client.events import Listeners
+from identity_client.freshness import (
+    STEP,
+    ClockSetBackError,
+    ClockSkewedError,
+    Freshness,
+    LateError,
+    steady,
+    wall,
+)
+from identity_client.trust import Revocation, WatchEvent
+from identity_client.trust_state import LOST, RETIRED, TrustState
+from identity_client.values import Outcome, Rejected, Verified
+from identity_shared.lru_cache import LruCache
+
+_TOKEN_BYTES: Final = 4000
+"""The approximate memory of one cache entry in bytes, without the text of the token."""
+
+
+class NotFreshError(Exception):
+    """No token can be verified, because the state from the service is incomplete or too old."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """A cache entry: a token whose signature was verified, prepared for the checks of each call."""
+
+    token: SignedToken
+    verified: Verified
+    valid_from: float
+    valid_until: float
+    audiences: frozenset[str]
+    scopes: frozenset[str]
+    principals: frozenset[str]
+    first_seen: float
+    """The time at which the signature was verified, in seconds by the boot clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenNames:
+    """The names by which a token can be revoked, and the time at which it expires."""
+
+    token_id: str
+    """The `jti`."""
+    session_id: str
+    """The `sid`; empty for tokens of clients."""
+    principals: frozenset[str]
+    """The principals whose raised generation revokes the token: the subject, the client, the actors, `*` for
+    the whole service, and `*key:<kid>` for the key that signed it."""
+    valid_until: float
+    """The time from which the token is refused as expired (`exp` and the leeway), in Unix seconds."""
+
+
+class VerifierCore:
+    """The base class of the verifiers that answer like `IdentityClient.verify` without a call."""
+
+    def __init__(
+        self,
+        *,
+        issuer: str | Collection[str],
+        decryption_keys: Iterable[DecryptionKey],
+        max_staleness: timedelta,
+        leeway: timedelta,
+        cache_bytes: int,
+    ) -> None:
+        """Create a verifier that knows nothing yet; the arguments are those of `LocalVerifier`."""
+        self._issuers = frozenset((issuer,) if isinstance(issuer, str) else issuer)
+        if not self._issuers:
+            raise ValueError("issuer must name the service's issuer, or several")
+        self._decryption_keys = tuple(decryption_keys)
+        self._leeway = leeway.total_seconds()
+        self._fresh = Freshness(max_staleness=max_staleness, leeway=leeway)
+        self._state = TrustState()
+        self._cache: LruCache[bytes, _Known] = LruCache(cache_bytes)
+        self._trouble: Exception | None = None
+        self._skewed = False
+        """True if a heartbeat came from a service whose clock differs by more than the leeway."""
+        self._lock = threading.Lock()
+        """Held while freshness is confirmed or ended."""
+        self._closed = False
+        self._revoked: Listeners[[tuple[Revocation, ...]]] = Listeners()
+        self._keys_changed: Listeners[[]] = Listeners()
+
+    def on_revoked(self, listener: Callable[[tuple[Revocation, ...]], None]) -> Callable[[], None]:
+        """Have a function called after revocations have taken effect here; return a function that removes it.
+
+        It is called by the thread or task that follows the service, so it must not block. It receives all
+        revocations of one message; in a snapshot also those that came before. What it raises is logged.
+        """
+        return self._revoked.add(listener)
+
+    def on_keys_changed(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Have a function called after the published keys were replaced; return a function that removes it.
+
+        It is called as the function of `on_revoked` is.
+        """
+        return self._keys_changed.add(listener)
+
+    def verify(
+        self,
+        token: str,
+        *,
+        audiences: Collection[str] = (),
+        any_audience: bool = False,
+        required_scopes: Collection[str] = (),
+        certificate_sha256: bytes = b"",
+        dpop_key_sha256: bytes = b"",
+    ) -> Outcome:
+        """Verify an access token; return a Verified or a Rejected.
+
+        Args:
+            token: the access token as received, without "Bearer ".
+            audiences: the audiences that the caller accepts; the token must be for one of them.
+            any_audience: whether to accept a token for any audience instead.
+            required_scopes: the token must have all of these scopes.
+            certificate_sha256: SHA-256 of the DER of the certificate that the token's holder showed to the
+                caller, 32 bytes; b"" = none. Required for a token that is bound to one (RFC 8705).
+            dpop_key_sha256: SHA-256 JWK thumbprint of the key in the DPoP proof that came with the token, and
+                that the caller has checked, 32 bytes; b"" = the token came as "Bearer". Required for a token
+                that is bound to a key (RFC 9449); an unbound token is rejected if it is given.
+
+        Raises NotFreshError if the service has confirmed its state too long ago, or not yet; ValueError if
+        neither audiences nor `any_audience` is given; TypeError if one text is given in place of a list.
+        """
+        state, fresh = self._state, self._fresh
+        now, steady = _now(), _steady()
+        if not (steady <= fresh.until and -STEP <= now - steady - fresh.offset <= STEP and state.complete):
+            self._require_fresh()
+            now = _now()
+        # Read before the token is checked: the revision is never newer than the state that was checked.
+        revision = state.revision
+        try:
+            known = self._find(token)
+        except RejectedError as error:
+            return Rejected(reason=error.reason, detail=str(error), revision=revision)
+        ended = self._why_ended(known, now)
+        if ended is not None:
+            return ended
+        refused = self._check_requirements(
+            known, audiences, any_audience, required_scopes, certificate_sha256, dpop_key_sha256
+        )
+        if refused is not None:
+            return refused
+        verified = known.verified
+        if verified.revision is not revision:
+            verified = known.verified = replace(verified, revision=revision)
+        return verified
+
+    def names(self, token: str) -> TokenNames:
+        """Return the names by which a token can be revoked; call it for a token that `verify` has accepted.
+
+        Raises ValueError if the token's signature does not verify.
+        """
+        known = self._find(token)
+        claims = known.verified
+        return TokenNames(
+            token_id=claims.token_id,
+            session_id=claims.session_id,
+            principals=known.principals,
+            valid_until=known.valid_until,
+        )
+
+    def why_ended(self, token: str) -> Rejected | None:
+        """Return why a token that `verify` accepted is refused by now, or None if nothing here refuses it.
+
+        It has expired, or it or its key was revoked. A revocation that is known counts however old the last
+        confirmation of the service is, so this raises no NotFreshError; None therefore does not mean that the
+        token is valid: only `verify` says so.
+        """
+        try:
+            return self._why_ended(self._find(token), _now())
+        except RejectedError as error:
+            return self._rejected(error.reason, str(error))
+        except NotFreshError:
+            return None
+
+    def _why_ended(self, known: _Known, now: float) -> Rejected | None:
+        key_id = known.token.key_id
+        if key_id not in self._state.keys:
+            return self._reject_unknown_key(key_id)
+        if not known.valid_from <= now < known.valid_until:
+            return self._reject_by_time(known, now)
+        why = self._state.why_revoked(known.token, known.principals)
+        if why is None and known.token.generations:
+            why = self._why_lost(known)
+        return self._rejected("REVOKED", why) if why is not None else None
+
+    def _check_requirements(
+        self,
+        known: _Known,
+        audiences: Collection[str],
+        any_audience: bool,
+        required_scopes: Collection[str],
+        certificate_sha256: bytes,
+        dpop_key_sha256: bytes,
+    ) -> Rejected | None:
+        """Return a Rejected if the token lacks an audience, scope or binding that the caller requires."""
+        if isinstance(audiences, str) or isinstance(required_scopes, str):
+            raise TypeError("audiences and required_scopes must be lists of texts, not one text")
+        if not any_audience and known.audiences.isdisjoint(audiences):
+            if not audiences:
+                raise ValueError("audiences must name this verifier's audience, or any_audience must be true")
+            return self._rejected("WRONG_AUDIENCE", "the token is for another audience")
+        if required_scopes and not known.scopes.issuperset(required_scopes):
+            return self._rejected("INSUFFICIENT_SCOPE", "the token lacks a required scope")
+        bound = known.verified.certificate_sha256
+        if bound and bound != certificate_sha256:
+            return self._rejected("BINDING_MISMATCH", "the token is bound to another certificate")
+        if known.verified.dpop_key_sha256 != dpop_key_sha256:
+            return self._rejected("BINDING_MISMATCH", "the token is bound to another key, or to none")
+        return None
+
+    def _find(self, text: str) -> _Known:
+        """Return the token from the cache, or verify its signature. Raises RejectedError."""
+        digest = blake2b(text.encode("utf-8", "surrogatepass")).digest()
+        known = self._cache.get(digest)
+        if known is None:
+            known = self._read(text)
+            self._cache.put(digest, known, _TOKEN_BYTES + len(text))
+        return known
+
+    def _read(self, text: str) -> _Known:
+        token = self._read_signed(text)
+        claims = token.claims
+        return _Known(
+            token=token,
+            verified=claims,
+            valid_from=token.valid_from - self._leeway,
+            valid_until=token.valid_until + self._leeway,
+            audiences=frozenset(claims.audiences),
+            scopes=frozenset(claims.scopes),
+            principals=token.principals,
+            first_seen=_steady(),
+        )
+
+    def _read_signed(self, text: str) -> SignedToken:
+        if text.count(".") == 4:
+            for key in self._decryption_keys:
+                with contextlib.suppress(NotOpenableError):
+                    text = key.decrypt(text)  # a token inside that is encrypted again is not decrypted
+                    break
+        try:
+            return read(text, self._state.keys, self._issuers, self._state.revision)
+        except UnknownKeyError as error:
+            if key_principal(error.key_id) in self._state.generations:
+                raise RejectedError("REVOKED", RETIRED) from None
+            raise
+
+    def _reject_unknown_key(self, key_id: str) -> Rejected:
+        if key_principal(key_id) in self._state.generations:
+            return self._rejected("REVOKED", RETIRED)
+        return self._rejected("UNKNOWN_KEY", "the token's key is no longer in use")
+
+    def _reject_by_time(self, known: _Known, now: float) -> Rejected:
+        if now < known.valid_from:
+            return self._rejected("NOT_YET_VALID", "the token is not valid yet")
+        return self._rejected("EXPIRED", "the token has expired")
+
+    def _why_lost(self, known: _Known) -> str | None:
+        """Return a sentence if the token names a generation that the service does not have.
+
+        Raises NotFreshError until the service's store has confirmed a heartbeat after the token was first
+        seen: until then the generation may still be on its way.
+        """
+        if not self._state.is_ahead(known.token):
+            return None
+        if self._fresh.confirmed <= known.first_seen:
+            raise NotFreshError("the token names a generation that is not known here yet; try again")
+        return LOST if self._state.is_ahead(known.token) else None
+
+    def _rejected(self, reason: str, detail: str) -> Rejected:
+        return Rejected(reason=reason, detail=detail, revision=self._state.revision)
+
+    def _is_fresh(self) -> bool:
+        # The state stays fresh while a stream is resumed, but not after the service has announced a snapshot:
+        # some of the state may belong to another history, which was lost.
+        return _steady() <= self._fresh.until and self._state.complete and self._fresh.is_steady()
+
+    def _require_fresh(self) -> None:
+        if self._is_fresh():
+            return
+        why = f": {self._trouble}" if self._trouble is not None else ""
+        if not self._state.complete:
+            raise NotFreshError(f"the revocations are not completely known yet{why}")
+        if _steady() <= self._fresh.until:
+            raise NotFreshError("the clock of this machine was set and is being checked; try again")
+        raise NotFreshError(f"no recent heartbeat of the service has arrived{why}")
+
+    def _begin(self) -> str:
+        """Prepare for a new stream of the watch; return the revision after which it resumes."""
+        if self._skewed:
+            # A service whose clock is ahead omits denials that have ended by its clock. A client that
+            # resumed would never receive them, even when the clocks agree again.
+            self._state.start_over()
+            self._skewed = False
+        self._fresh.begin()
+        return self._state.revision
+
+    def _note(self, error: Exception) -> Exception | None:
+        """Note why a stream has ended; return the failure that the next attempt waits for, or None."""
+        self._trouble = error
+        if isinstance(error, ClockSetBackError):
+            self._state.start_over()
+            return None
+        if not isinstance(error, IdentityError | LateError):  # a newer service or a bug
+            self._fresh.end()  # the state is incomplete: an ignored message could have been a revocation
+        return error
+
+    def _end(self) -> None:
+        """Verify no token from now on."""
+        with self._lock:
+            self._closed = True
+            self._fresh.end()
+
+    def _confirmed(self) -> None:
+        """Do what the subclass does after each confirmed heartbeat; the caller holds the lock."""
+
+    def _apply(self, event: WatchEvent) -> None:
+        """Fold an event into the state; a heartbeat then moves the time until which the state is trusted."""
+        if event.restarted:
+            self._fresh.start_over()
+        self._state.fold(event)
+        if event.revocations:
+            self._revoked.call(event.revocations)
+        if event.keys is not None:
+            self._keys_changed.call()
+        if event.time is None or event.staleness is None or not self._state.complete:
+            return
+        if not self._state.keys:
+            raise ValueError(
+                "the service publishes no key that this client knows; with HS256 only the service can verify"
+            )
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._fresh.confirm(event.time, event.staleness)
+            except ClockSkewedError as error:
+                self._trouble, self._skewed = error, True
+                return
+            self._trouble = None
+            self._confirmed()
+        self._state.evict(self._fresh.forgettable())
+
+
+_steady: Final = steady
+_now: Final = wall
