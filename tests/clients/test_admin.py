@@ -34,6 +34,8 @@ from identityapi.v1.audit_pb2 import AuditEvent
 from identityapi.v1.principal_pb2 import Client, Session, TrustedIssuer, User
 from identityapi.v1.trust_service_pb2 import KEY_PURPOSE_SIGN, PublishedKey
 
+pytestmark = pytest.mark.usefixtures("both_kinds")
+
 
 class Script:
     """Answers each method with the next of its answers (the last one again), and remembers the calls."""
@@ -146,7 +148,7 @@ def test_a_list_goes_on_to_its_last_page(
     admin: AdminClient, script: Script, method: str, list_all: Any, pages: list[Any]
 ) -> None:
     pages[0].next_page_token, pages[1].next_page_token = "p2", "p3"
-    script.answers[method] = pages
+    script.answers[method] = list(pages)
 
     assert list_all(admin) == ["a", "b", "c"]
     assert [request.page_token for request in script.requests] == ["", "p2", "p3"]

@@ -36,6 +36,9 @@ from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
 from tests.patience import PATIENCE
 
+pytestmark = pytest.mark.usefixtures("both_kinds")
+
+
 EXPIRES = datetime(2026, 5, 6, 7, 8, 9, tzinfo=UTC)
 STAMP = Timestamp(seconds=int(EXPIRES.timestamp()))
 TOKENS = token_pb2.TokenSet(

@@ -15,6 +15,9 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from tests.ports import reserve_port
 
+pytestmark = pytest.mark.usefixtures("both_kinds")
+
+
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 

@@ -1,7 +1,8 @@
 """A local verifier applies a stream event by event, including events that a service rarely sends."""
 
+import asyncio
 import queue
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,8 +16,9 @@ from identity_client import (
     Rejected,
     SilentError,
     UnavailableError,
+    async_local,
+    local,
 )
-from identity_client import local as module
 from identity_client.backoff import Backoff
 from identity_client.trust import GenerationRaised, KeySet, PublicKey, TokenDenied, WatchEvent
 from identity_service.domain.ids import EVERYONE, PrincipalId
@@ -26,6 +28,9 @@ from identity_service.jose import keys
 from identity_service.jose.access_tokens import AccessTokenCodec
 from tests.patience import PATIENCE, until
 from tests.unit.jose.conftest import Ring, access_token
+
+pytestmark = pytest.mark.usefixtures("both_kinds")
+
 
 _MADE = keys.generate("ES256")
 _KEY = PublicKey(
@@ -68,10 +73,26 @@ class Script:
         self.put(None)
 
 
+class AsyncScript:
+    """The same for an asyncio client."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+
+    async def watch(self, resume_after: str = "", *, max_silence: timedelta) -> AsyncGenerator[WatchEvent]:
+        events = self._script.watch(resume_after, max_silence=max_silence)
+        while (event := await asyncio.to_thread(next, events, None)) is not None:
+            yield event
+
+    async def close(self) -> None:
+        self._script.close()
+
+
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script()
-    monkeypatch.setattr(module, "TrustClient", lambda *_, **__: script)
+    monkeypatch.setattr(local, "TrustClient", lambda *_, **__: script)
+    monkeypatch.setattr(async_local, "AsyncTrustClient", lambda *_, **__: AsyncScript(script))
     return script
 
 

@@ -24,6 +24,8 @@ from tests.rpc.keys import signed_with
 from tests.rpc.shop import Shop
 from tests.rpc.world import API, World, staleness_of
 
+pytestmark = pytest.mark.usefixtures("both_kinds")
+
 
 @pytest.fixture
 def world(redis_server: RedisServer) -> Iterator[World]:

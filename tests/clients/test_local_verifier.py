@@ -35,6 +35,9 @@ from tests.rpc.keys import keys
 from tests.rpc.shop import Shop
 from tests.rpc.world import API, World
 
+pytestmark = pytest.mark.usefixtures("both_kinds")
+
+
 CERTIFICATE = "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"
 """The SHA-256 of another one than those that are shown here."""
 THUMBPRINT = decode_base64url(CERTIFICATE)

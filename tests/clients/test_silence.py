@@ -17,6 +17,9 @@ from identity_client.silence import Watchdog
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
 
+pytestmark = pytest.mark.usefixtures("both_kinds")
+
+
 PATIENCE = 30
 SHORT = timedelta(milliseconds=100)
 

@@ -20,6 +20,9 @@ from tests.rpc.conftest import start_world as start_world
 from tests.rpc.world import World
 from tests.tls import Certifier
 
+pytestmark = pytest.mark.usefixtures("both_kinds")
+
+
 CERTIFICATE = token_pb2.Credential(client_certificate=token_pb2.ClientCertificate())
 
 

@@ -18,11 +18,13 @@ from identity_client import (
     UnavailableError,
     WatchEvent,
 )
-from identity_client.trust import _to_event
+from identity_client.trust import to_event
 from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import trust_service_pb2 as pb
 from tests.rpc.conftest import running, settings_for_tests
 from tests.rpc.world import World
+
+pytestmark = pytest.mark.usefixtures("both_kinds")
 
 
 @pytest.fixture
@@ -111,12 +113,12 @@ def test_a_channel_of_the_callers_may_be_used(world: World) -> None:
 def test_a_revocation_of_a_newer_kind_is_not_passed_over() -> None:
     """Otherwise a token would pass that the service refuses."""
     with pytest.raises(ValueError, match="this client does not know"):
-        _to_event(pb.WatchResponse(revocations=[pb.Revocation()]))
+        to_event(pb.WatchResponse(revocations=[pb.Revocation()]))
 
 
 def test_a_key_in_a_newer_state_is_shown_by_its_number() -> None:
     message = pb.WatchResponse()
     message.key_set.keys.add(key_id="k", state=99)
-    keys = _to_event(message).keys
+    keys = to_event(message).keys
     assert keys is not None
     assert keys.keys[0].state == "UNKNOWN_99"

@@ -11,6 +11,10 @@ with IdentityClient("127.0.0.1:50051") as client:
 
 from identity_client.admin import AdminClient, ClientWithSecret, EndedSessions, RetiredKey, RewrappedKeys
 from identity_client.assertions import AssertionSigner
+from identity_client.async_admin import AsyncAdminClient
+from identity_client.async_client import AsyncIdentityClient
+from identity_client.async_local import AsyncLocalVerifier
+from identity_client.async_trust import AsyncTrustClient
 from identity_client.client import IdentityClient
 from identity_client.decryption import DecryptionKey, NotOpenableError
 from identity_client.errors import (
@@ -27,7 +31,7 @@ from identity_client.errors import (
     UnavailableError,
     UnimplementedError,
 )
-from identity_client.local import LocalVerifier, NotFreshError
+from identity_client.local import LocalVerifier
 from identity_client.options import ClientOptions
 from identity_client.renewal import AccessTokens
 from identity_client.tls import TlsOptions
@@ -42,6 +46,7 @@ from identity_client.trust import (
     WatchEvent,
 )
 from identity_client.values import Actor, Outcome, Rejected, TokenSet, Verified
+from identity_client.verifier_core import NotFreshError, TokenNames
 
 __all__ = [
     "AbortedError",
@@ -50,6 +55,10 @@ __all__ = [
     "AdminClient",
     "AlreadyExistsError",
     "AssertionSigner",
+    "AsyncAdminClient",
+    "AsyncIdentityClient",
+    "AsyncLocalVerifier",
+    "AsyncTrustClient",
     "ClientOptions",
     "ClientWithSecret",
     "DecryptionKey",
@@ -76,6 +85,7 @@ __all__ = [
     "SessionEnded",
     "SilentError",
     "TlsOptions",
+    "TokenNames",
     "TokenDenied",
     "TokenSet",
     "TrustClient",

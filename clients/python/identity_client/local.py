@@ -22,9 +22,7 @@ from identity_client.decryption import DecryptionKey
 from identity_client.errors import SilentError
 from identity_client.options import ClientOptions
 from identity_client.trust import TrustClient
-from identity_client.verifier_core import NotFreshError, VerifierCore
-
-__all__ = ["LocalVerifier", "NotFreshError"]
+from identity_client.verifier_core import VerifierCore
 
 
 class LocalVerifier(VerifierCore):

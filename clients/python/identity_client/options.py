@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
@@ -54,10 +54,11 @@ class ClientOptions:
     max_message_bytes: int = 16 * 2**20
     """The largest answer, in bytes; the default of the service, so that the answer to a full VerifyBatch
     fits."""
-    bearer: str | Callable[[], str] | None = field(default=None, repr=False)
+    bearer: str | Callable[[], str] | Callable[[], Awaitable[str]] | None = field(default=None, repr=False)
     """The caller's own access token, or a function that returns it for each call; None = none. Needed for
     AdminClient, for all revocations except of a token that the caller holds, and for verifying if the service
-    has `require_caller_auth` or TLS. `AccessTokens` is a function that renews the token."""
+    has `require_caller_auth` or TLS. `AccessTokens` is a function that renews the token.
+    The function of an asyncio client may return an awaitable, as `AsyncAccessTokens` does."""
     http_proxy: bool = False
     """True = connect through the proxy that the environment variable `http_proxy` or `https_proxy` names,
     unless `no_proxy` excludes the target. Off by default: such a proxy is meant for the Web, and would see
@@ -88,20 +89,21 @@ class ClientOptions:
         ]
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Return the metadata of a call. Raises InvalidArgumentError if the bearer is not a token."""
+        """Return the metadata of a call.
+
+        Raises InvalidArgumentError if the bearer is not a token, TypeError if it returns an awaitable.
+        """
         token = self.bearer() if callable(self.bearer) else self.bearer
-        if not token:
-            return ()
-        if not _TOKEN.fullmatch(token):
-            # gRPC would report INTERNAL; the usual cause is a token that was read from a file with its
-            # newline.
-            description = "must be a token of visible ASCII characters, without spaces or a line break"
-            raise InvalidArgumentError(
-                f"bearer: {description}",
-                code=grpc.StatusCode.INVALID_ARGUMENT,
-                violations={"bearer": description},
-            )
-        return (("authorization", f"Bearer {token}"),)
+        if token is not None and not isinstance(token, str):
+            if isinstance(token, Coroutine):
+                token.close()  # or Python would warn that it was never awaited
+            raise TypeError("bearer: a function that returns an awaitable is for the asyncio clients only")
+        return _authorization(token)
+
+    async def async_metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the metadata of a call of an asyncio client. Raises InvalidArgumentError, see `metadata`."""
+        token = self.bearer() if callable(self.bearer) else self.bearer
+        return _authorization(token if token is None or isinstance(token, str) else await token)
 
     def _service_config(self) -> dict[str, Any]:
         # Not for streams: a watcher resumes at the last revision that it received.
@@ -122,6 +124,20 @@ class ClientOptions:
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             }
         return {"methodConfig": [method]}
+
+
+def _authorization(token: str | None) -> tuple[tuple[str, str], ...]:
+    if not token:
+        return ()
+    if not _TOKEN.fullmatch(token):
+        # gRPC would report INTERNAL; the usual cause is a token that was read from a file with its newline.
+        description = "must be a token of visible ASCII characters, without spaces or a line break"
+        raise InvalidArgumentError(
+            f"bearer: {description}",
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+            violations={"bearer": description},
+        )
+    return (("authorization", f"Bearer {token}"),)
 
 
 def _milliseconds(duration: timedelta) -> int:

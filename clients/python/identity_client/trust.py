@@ -137,7 +137,7 @@ class TrustClient(ServiceClient):
 
     def get_keys(self) -> KeySet:
         """Return the published keys."""
-        return _key_set(self._call(self._stub.GetKeys, pb.GetKeysRequest()).key_set)
+        return to_key_set(self._call(self._stub.GetKeys, pb.GetKeysRequest()).key_set)
 
     def watch(self, resume_after: str = "", *, max_silence: timedelta | None = None) -> Iterator[WatchEvent]:
         """Follow the revocations and keys, until the stream ends or the iterator is closed.
@@ -160,7 +160,7 @@ class TrustClient(ServiceClient):
         try:
             with translated():
                 for message in stream if max_silence is None else until_silent(stream, max_silence):
-                    yield _to_event(message)
+                    yield to_event(message)
         except SilentError:
             self._reconnect()
             raise
@@ -179,10 +179,11 @@ class TrustClient(ServiceClient):
                 self._stub = rpc.TrustServiceStub(channel)
 
 
-def _to_event(message: pb.WatchResponse) -> WatchEvent:
+def to_event(message: pb.WatchResponse) -> WatchEvent:
+    """Convert a WatchResponse. Raises ValueError if it has a kind of revocation that is not known here."""
     return WatchEvent(
         revocations=tuple(_revocation(revocation) for revocation in message.revocations),
-        keys=_key_set(message.key_set) if message.HasField("key_set") else None,
+        keys=to_key_set(message.key_set) if message.HasField("key_set") else None,
         revision=message.revision,
         restarted=message.restarted,
         time=moment(message.time) if message.HasField("time") else None,
@@ -208,7 +209,8 @@ def _revocation(message: pb.Revocation) -> Revocation:
             )
 
 
-def _key_set(message: pb.KeySet) -> KeySet:
+def to_key_set(message: pb.KeySet) -> KeySet:
+    """Convert a KeySet message."""
     return KeySet(
         jwks=message.jwks,
         keys=tuple(

@@ -1,0 +1,86 @@
+"""The connection of the asyncio clients: one channel, the metadata of each call, and its errors."""
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, ClassVar, Self, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from identity_client.connection import translated
+from identity_client.options import ClientOptions
+
+R = TypeVar("R", bound=Message)
+
+
+class AsyncServiceClient:
+    """The base class of the asyncio clients, each of which belongs to one event loop.
+
+    Make a client in a coroutine. Its methods raise the same errors and retry the same calls as those of
+    `ServiceClient`. A client may be used as an asynchronous context manager, which closes it. A call whose
+    task is cancelled is cancelled.
+    """
+
+    _own_connection: ClassVar[bool] = False
+    """True if the client has a connection of its own, shared with no other client of this process."""
+
+    def __init__(
+        self,
+        target: str = "127.0.0.1:50051",
+        *,
+        options: ClientOptions | None = None,
+        channel: grpc.aio.Channel | None = None,
+    ) -> None:
+        """Create a client; it connects with the first call.
+
+        Args:
+            target: host:port of the service. For a service on another machine set `options.tls`.
+            options: deadline, retries, TLS, the caller's own token; None = the defaults.
+            channel: a channel to use instead of a new one to `target`; the caller closes it. Make it with
+                `options.channel_arguments()`, or it neither retries calls nor accepts large messages.
+
+        Raises OSError if a file of `options.tls` cannot be read.
+        """
+        self._target = target
+        self._options = options or ClientOptions()
+        self._own = channel is None
+        self._channel = channel or self._open_channel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the channel, unless the caller passed it in; calls in progress are cancelled."""
+        if self._own:
+            await self._channel.close()
+
+    def _open_channel(self) -> grpc.aio.Channel:
+        return open_async_channel(self._target, self._options, own_connection=self._own_connection)
+
+    async def _call(self, method: Callable[..., Awaitable[R]], request: Message) -> R:
+        seconds = self._options.timeout.total_seconds()
+        metadata = await self._options.async_metadata()
+        with translated(late=f"the service did not answer within {seconds:g} s"):
+            return await method(request, timeout=seconds, metadata=metadata)
+
+    async def _open(self, method: Callable[..., Any], request: Message) -> Any:
+        """Open a stream, without a deadline."""
+        return method(request, metadata=await self._options.async_metadata())
+
+
+def open_async_channel(
+    target: str, options: ClientOptions, *, own_connection: bool = False
+) -> grpc.aio.Channel:
+    """Open a channel as `open_channel` does. Raises OSError if a file of `options.tls` cannot be read."""
+    arguments = options.channel_arguments()
+    if own_connection:
+        arguments.append(("grpc.use_local_subchannel_pool", 1))
+    if options.tls is None:
+        return grpc.aio.insecure_channel(target, options=arguments)
+    return grpc.aio.secure_channel(target, options.tls.credentials(), options=arguments)
