@@ -44,7 +44,7 @@ _DEADLINE: Final = timedelta(seconds=30)
 
 @dataclass(kw_only=True)
 class ServiceUnderTest:
-    """A running service, with its first administrator. Clients and users have the names that the test gave them."""
+    """A running service, with its first administrator, and the clients and users that a test created."""
 
     target: str
     """The host:port of its gRPC API."""
