@@ -28,7 +28,7 @@ dev-certs: .venv/.server  ## Make certificates in var/tls/ to try TLS, and print
 # tests/conftest.py puts the longest modules first. ARGS chooses some tests: ARGS="tests/unit -k keys".
 STAGE := $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder --durations=5
 
-test: .venv/.dev .venv-xds/.installed  ## Install what is needed and run all the tests
+test: .venv/.dev .venv-xds/.installed .venv-oldest/.installed  ## Install what is needed and run all the tests
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } >/dev/null || true
 ifdef ARGS
@@ -38,10 +38,10 @@ else
 	@$(STAGE) -m "not covered" --ignore tests/e2e --ignore tests/faults
 	@$(BIN)/python -m pytest -n 3 --dist worksteal --durations=5 tests/e2e tests/faults
 	@$(BIN)/python -m coverage report --fail-under=95
-	@$(MAKE) --no-print-directory test-newest
+	@$(MAKE) --no-print-directory test-newest test-oldest
 endif
 
-test-fast: .venv/.dev .venv-xds/.installed  ## Run the unit tests alone: about a minute, while you change one layer
+test-fast: .venv/.dev .venv-xds/.installed .venv-oldest/.installed  ## Run the unit tests alone: about a minute, while you change one layer
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/unit $(ARGS)
 
 # The tests that depend most on the version of Python: keys, TLS, processes, threads, and the environment of the service.
@@ -61,6 +61,15 @@ test-newest: .venv/.dev  ## Run the tests that depend on Python's version with t
 	  --requirement constraints-dev.txt; \
 	$$newest pip --disable-pip-version-check install --quiet $(PROJECTS); \
 	$$newest pytest -n 3 --dist worksteal $(NEWEST)
+
+# The tests of the client that need nothing of the server in their own process.
+OLDEST := $(addprefix tests/clients/test_,admin.py asyncio.py backoff.py cancelled.py client.py connecting.py freshness.py \
+  pings.py silence.py testing.py values_and_options.py)
+
+test-oldest: .venv/.dev .venv-oldest/.installed  ## Run tests of the client with the oldest grpcio and protobuf that it allows
+	@if [ ! -e .venv-oldest/bin/pytest ]; then exit 0; fi; \
+	PYTHONPATH=.:clients/python TESTS_SERVER_PYTHON=$(BIN)/python \
+	  .venv-oldest/bin/python -m pytest -q --confcutdir tests/clients $(OLDEST)
 
 test-faults: .venv/.dev  ## Run the tests of faults with all rounds: more than an hour
 	@CRASH_ROUNDS=200 $(BIN)/python -m pytest tests/e2e tests/faults tests/rpc/test_state_machine.py tests/machine $(ARGS)
@@ -85,10 +94,12 @@ format: .venv/.dev  ## Format the code and the protos
 	$(BIN)/ruff format .
 	$(BIN)/buf format protos -w
 
-proto: .venv/.dev  ## Generate the Python stubs from protos/
-	$(BIN)/python -m grpc_tools.protoc -I protos --python_out=clients/python --pyi_out=clients/python \
-	  --grpc_python_out=clients/python --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-	  --mypy_grpc_out=quiet:clients/python $(PROTOS)
+# Stubs run with the version that generated them and newer ones; what checkers of types read is that of a newer one.
+proto: .venv/.dev .venv-oldest/.installed  ## Generate the Python stubs from protos/
+	.venv-oldest/bin/python -m grpc_tools.protoc -I protos --python_out=clients/python \
+	  --grpc_python_out=clients/python $(PROTOS)
+	$(BIN)/python -m grpc_tools.protoc -I protos --pyi_out=clients/python \
+	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:clients/python $(PROTOS)
 	$(BIN)/python -m grpc_tools.protoc -I . -I .venv/lib/python*/site-packages --python_out=. --pyi_out=. $(WIRE)
 
 baseline: .venv/.dev  ## At a release only: renew protos/baseline.yaml, with which `make check` compares the protos
@@ -106,6 +117,8 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 	  --output-file constraints-envoy.txt
 	$(LOCK) --upgrade --group pyproject.toml:mutants --output-file constraints-mutants.txt
 	$(LOCK) --upgrade --group pyproject.toml:xds --output-file constraints-xds.txt
+	$(LOCK) --no-config --resolution lowest-direct --extra encryption clients/python/pyproject.toml \
+	  --group pyproject.toml:oldest --output-file constraints-oldest.txt
 
 bench: .venv/.dev  ## Run the benchmark: about a quarter of an hour
 	@command -v h2load >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
@@ -116,7 +129,7 @@ soak: .venv/.dev  ## Make a million calls and check that memory stays flat: abou
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 clean:  ## Remove everything that the targets made, except var/ (the store and its keys)
-	rm -rf .venv .venv-newest .venv-mutants .venv-xds build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
+	rm -rf .venv .venv-newest .venv-oldest .venv-mutants .venv-xds build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
 	rm -rf benchmarks/peers/*/build benchmarks/peers/*/node_modules examples/web/node_modules
 
 .venv/bin/python:
@@ -141,6 +154,18 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 	@$(PYTHON) -m venv .venv-xds
 	@.venv-xds/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
 	  --requirement constraints-xds.txt
+	@touch $@
+
+# The lowest versions that the client allows, which have wheels for Python 3.11 to 3.13.
+.venv-oldest/.installed: constraints-oldest.txt
+	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 14))'; then \
+	  mkdir -p .venv-oldest; \
+	  echo "The oldest grpcio of the client does not run with this Python: its tests are left out (PYTHON=python3.13)"; \
+	else \
+	  echo "Installing into .venv-oldest ..."; \
+	  $(PYTHON) -m venv .venv-oldest && .venv-oldest/bin/python -m pip --disable-pip-version-check install --quiet \
+	    --no-deps --require-hashes --requirement constraints-oldest.txt; \
+	fi
 	@touch $@
 
 # Apart from .venv: the tool needs packages that nothing else here needs, and it only starts the Python of .venv.

@@ -78,7 +78,9 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
             ),
         )
     if isinstance(error, errors.ExhaustedError | errors.UnavailableError):
-        _attach(status, error_details_pb2.RetryInfo(retry_delay=timedelta(seconds=error.retry_after)))
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after))
+        _attach(status, retry)
     return RpcStatus(
         code=code,
         details=message,

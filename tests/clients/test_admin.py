@@ -189,6 +189,7 @@ def test_every_other_call_sends_its_arguments(admin: AdminClient, script: Script
     client, user, issuer = Client(client_id="c"), User(user_id="u"), TrustedIssuer(issuer="i")
     key = PublishedKey(key_id="k")
     since = datetime(2026, 5, 6, tzinfo=UTC)
+    stamp = Timestamp(seconds=int(since.timestamp()))
     ended = pb.RevokeSessionsResponse(count=2, revision="e.9")
     calls: list[tuple[str, Any, Message, Message, Any]] = [
         ("GetClient", lambda: admin.get_client("c"), pb.GetClientRequest(client_id="c"),
@@ -233,7 +234,7 @@ def test_every_other_call_sends_its_arguments(admin: AdminClient, script: Script
         ("RevokeSessions", lambda: admin.revoke_sessions().count,
          pb.RevokeSessionsRequest(own=True), ended, 2),
         ("ListAuditEvents", lambda: list(admin.list_audit_events(start_time=since, end_time=since)),
-         pb.ListAuditEventsRequest(start_time=since, end_time=since), pb.ListAuditEventsResponse(), []),
+         pb.ListAuditEventsRequest(start_time=stamp, end_time=stamp), pb.ListAuditEventsResponse(), []),
     ]  # fmt: skip
     for method, call, request, answer, expected in calls:
         script.answers[method] = [answer]

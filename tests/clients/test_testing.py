@@ -1,9 +1,14 @@
-"""The service that other programs run in their tests: in a process of its own, and in that of the tests."""
+"""The service that other programs run in their tests, in a process of its own.
 
+`make test-oldest` runs these tests too; the Python of TESTS_SERVER_PYTHON then runs the service.
+"""
+
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
@@ -17,13 +22,14 @@ from identity_client import (
     Verified,
 )
 from identity_client.testing import ServiceUnderTest, service_process
-from identity_service.testing import service
 from tests.patience import PATIENCE, until
+
+PYTHON: Final = os.environ.get("TESTS_SERVER_PYTHON", sys.executable)
 
 
 @pytest.fixture(scope="module")
 def with_tls() -> Iterator[ServiceUnderTest]:
-    with service_process(tls=True, settings={"access_token_lifetime": "5m"}) as running:
+    with service_process(tls=True, settings={"access_token_lifetime": "5m"}, python=PYTHON) as running:
         yield running
 
 
@@ -78,7 +84,10 @@ def test_a_name_is_created_once_and_before_it_is_used(with_tls: ServiceUnderTest
 
 
 def test_a_setting_that_does_not_exist_is_named(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="has not started"), service_process(settings={"lisen": "x"}):
+    with (
+        pytest.raises(RuntimeError, match="has not started"),
+        service_process(settings={"lisen": "x"}, python=PYTHON),
+    ):
         pass
     assert "lisen: is not a setting; did you mean listen?" in capfd.readouterr().err
 
@@ -95,7 +104,7 @@ def accepts_connections(target: str) -> bool:
 def test_the_service_ends_with_the_process_that_started_it() -> None:
     program = (
         "from identity_client.testing import service_process\n"
-        "with service_process() as service:\n"
+        f"with service_process(python={PYTHON!r}) as service:\n"
         "    print(service.target, flush=True)\n"
         "    input()\n"
     )
@@ -107,10 +116,3 @@ def test_the_service_ends_with_the_process_that_started_it() -> None:
         assert accepts_connections(target)
         starter.kill()
     until(lambda: not accepts_connections(target))
-
-
-def test_a_service_runs_in_the_process_of_the_tests() -> None:
-    with service() as running:
-        running.create_client("reports", audiences=["api"], scopes=["read"])
-        token = running.client_token("reports", audience="api")
-        assert isinstance(running.identity.verify(token, audiences=["api"]), Verified)

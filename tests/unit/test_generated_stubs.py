@@ -15,6 +15,7 @@ from tests.patience import PATIENCE
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "clients" / "python"
 PACKAGE = Path("identityapi") / "v1"
+OLDEST = ROOT / ".venv-oldest" / "bin" / "python"
 WIRE = Path("identity_service/grpc_api/ext_authz/wire")
 
 
@@ -24,18 +25,26 @@ def _stubs(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The same command as `make proto`, into a folder of its own."""
+    """The same commands as `make proto`, into a folder of its own."""
+    if not OLDEST.exists():
+        pytest.skip(
+            "needs the compiler in .venv-oldest: run `make .venv-oldest/.installed` with Python 3.13 or older"
+        )
     out = tmp_path_factory.mktemp("stubs")
     plugin = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
+    _compile(str(OLDEST), f"--python_out={out}", f"--grpc_python_out={out}")
+    types = f"--plugin=protoc-gen-mypy_grpc={plugin}", f"--mypy_grpc_out=quiet:{out}"
+    _compile(sys.executable, f"--pyi_out={out}", *types)
+    return _stubs(out)
+
+
+def _compile(python: str, *options: str) -> None:
     sources = sorted(
         path.relative_to(ROOT).as_posix() for path in (ROOT / "protos" / PACKAGE).glob("*.proto")
     )
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "protos"]
-    command += [f"--python_out={out}", f"--pyi_out={out}", f"--grpc_python_out={out}"]
-    command += [f"--plugin=protoc-gen-mypy_grpc={plugin}", f"--mypy_grpc_out=quiet:{out}", *sources]
+    command = [python, "-m", "grpc_tools.protoc", "-I", "protos", *options, *sources]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
-    return _stubs(out)
 
 
 def test_every_proto_has_its_modules(generated: dict[str, str]) -> None:

@@ -112,7 +112,8 @@ def to_error(error: grpc.RpcError, *, late: str = "") -> IdentityError:
     """
     call: Any = error  # what a stub raises is a grpc.Call as well; the type stubs omit it
     code: grpc.StatusCode = call.code()
-    trailing = dict(call.trailing_metadata() or ())
+    # Not `dict(...)`: the metadata of grpc.aio 1.66 has keys() that its own items do not match.
+    trailing = {key: value for key, value in call.trailing_metadata() or ()}  # noqa: C416
     info = error_details_pb2.ErrorInfo()
     bad = error_details_pb2.BadRequest()
     retry = error_details_pb2.RetryInfo()
