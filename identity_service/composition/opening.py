@@ -12,6 +12,7 @@ from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
 from identity_service.composition.waiting import waiting_calls
 from identity_service.config.issuer_url import why_not_issuer_url
+from identity_service.config.tokens import LONGEST_SESSION
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, EventLog
@@ -25,7 +26,7 @@ from identity_service.process.addresses import reserved
 from identity_service.replication.maintenance import retention_for
 from identity_service.replication.replica import ReplicaConfig
 from identity_service.services.admin.administration import Administration
-from identity_service.settings import LONGEST_SESSION, Settings
+from identity_service.settings import Settings
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.redis.client.server_checks import Demands, Finding
 from identity_service.storage.sqlite import SqliteStore

@@ -1,1 +1,1 @@
-"""Reads the settings from their sources and checks them."""
+"""The settings, one module for each subject: bounds, sources, and combinations that are refused."""

@@ -1,15 +1,17 @@
 """The settings that bound calls, streams and connections of clients; docs/limits.md describes each bound."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, field_validator
 
-from identity_service.config.values import Duration, within
+from identity_service.config.values import Duration, Texts, within
 from identity_service.domain.forwarded import Network
 from identity_service.transport.peers import UNIX, network_of
 
 _MOST: Final = 1_000_000
+_LEAST_ENVOY_MEMORY: Final = 128 * 2**20
 
 
 class LimitSettings(BaseModel):
@@ -75,23 +77,16 @@ class LimitSettings(BaseModel):
         description="bytes of heap of Envoy, with the service inside, near which calls are refused: 0, or "
         "128 MiB to 16 TiB; 0 = half the memory of the container or machine, shared by the workers",
     )
-    limits_exempt: tuple[str, ...] = Field(
+    limits_exempt: Texts = Field(
         ("127.0.0.1", "::1", UNIX),
         description="addresses and networks (CIDR) without limits for one address; `unix` = Unix sockets, "
         "empty = none",
     )
-
-    trusted_proxies: tuple[str, ...] = Field(
+    trusted_proxies: Texts = Field(
         (),
         description="addresses and networks (CIDR) of proxies whose x-forwarded-for names the client; "
         "empty = none",
     )
-
-    @field_validator("limits_exempt", "trusted_proxies", mode="before")
-    @classmethod
-    def _split_networks(cls, value: object) -> object:
-        """Split a text of entries separated by commas or spaces, as in an environment variable."""
-        return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
     @field_validator("limits_exempt")
     @classmethod
@@ -108,6 +103,11 @@ class LimitSettings(BaseModel):
             if _check_network(text).prefixlen == 0:
                 raise ValueError(f"{text!r} contains every address, so clients could choose theirs")
         return value
+
+    def _wrong_limits(self) -> Iterator[str]:
+        """Report each limit that is invalid although it lies within its bounds."""
+        if 0 < self.envoy_memory < _LEAST_ENVOY_MEMORY:
+            yield "envoy_memory: must be 0, or at least 134217728 (128 MiB)"
 
 
 def _check_network(text: str, or_else: str = "") -> Network:

@@ -6,7 +6,6 @@ The module knows no single setting, except that `store` is shown as a URL.
 import re
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -14,16 +13,14 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from identity_service.config.issuer_url import why_not_issuer_url
 from identity_service.domain.dpop import normalised_uri
-from identity_service.domain.errors import ConfigurationError
-from identity_service.domain.secret import Secret
 from identity_service.domain.urls import is_loopback_host
-from identity_service.process.file_access import MOUNT_ADVICE, irregular, others_may_read, why_unread
 
 _REDIS_SCHEMES: Final = tuple(
     f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
 )
 _NO_AUTHORITY: Final = frozenset("/?#@")
 """Characters that end an authority, or separate a user from it (RFC 3986 section 3.2)."""
+_DURABILITY: Final = re.compile(r"unsynced|local|replicas:[1-9][0-9]?")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 
@@ -57,6 +54,39 @@ def within(low: str, high: str) -> AfterValidator:
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 """A duration such as `15m`, or a number of seconds; `within` adds bounds."""
+
+
+def _split(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+Split = BeforeValidator(_split)
+"""Splits a text of entries separated by commas or spaces, as in an environment variable."""
+Texts = Annotated[tuple[str, ...], Split]
+"""Texts that contain neither a comma nor a space."""
+
+
+def _check_address(value: str) -> str:
+    _, colon, port = value.rpartition(":")
+    if not colon or "/" in value or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("must be host:port without a scheme, such as 127.0.0.1:8443")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+"""host:port, on which a process listens; port 0 = a free one."""
+OptionalAddress = Annotated[str, AfterValidator(lambda value: value and _check_address(value))]
+"""The same, or an empty text: the process does not listen for this."""
+
+
+def _check_durability(value: str) -> str:
+    if not _DURABILITY.fullmatch(value):
+        raise ValueError("must be unsynced, local or replicas:N with N from 1 to 99")
+    return value
+
+
+Durability = Annotated[str, AfterValidator(_check_durability)]
+"""The confirmation that the store needs before a write is acknowledged."""
 
 
 def _check_store_url(value: str) -> str:
@@ -158,27 +188,3 @@ def _mask_url(url: str) -> str:
     _, at, host = location.netloc.rpartition("@")
     query = "?***" if location.query or location.fragment else ""
     return f"{location.scheme}://{'***@' if at else ''}{host}{location.path}{query}"
-
-
-def read_secret_file(name: str, path: Path) -> Secret:
-    """Return the secret in the file that the setting `name` names, without blanks around it.
-
-    Raises ConfigurationError if the file cannot be read, is not a regular file, or is readable by other
-    users.
-    """
-    try:
-        file = path.stat()
-        if kind := irregular(file):
-            raise ConfigurationError(f"{name}: {path} is {kind}; name a regular file that holds the secret")
-        if others_may_read(file):
-            raise ConfigurationError(
-                f"{name}: other users may read {path}; run `chmod 600 {path}`, or {MOUNT_ADVICE}"
-            )
-        return Secret(path.read_text(encoding="utf-8").strip())
-    except UnicodeDecodeError:
-        # `from None`: the library's error holds the content.
-        raise ConfigurationError(
-            f"{name}: {path} is not a text file; make one with `openssl rand -base64 32`"
-        ) from None
-    except OSError as error:
-        raise ConfigurationError(f"{name}: cannot read {path}: {why_unread(error, path)}") from error
