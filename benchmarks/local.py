@@ -23,8 +23,9 @@ from benchmarks.measure import Bench, Figures, Findings
 from benchmarks.processes import BenchmarkError, Cores, on_core
 from identity_client import IdentityClient, LocalVerifier, Verified
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service, StoreAdmin
+from identity_service.bootstrap import Service
 from identity_service.composition.opening import open_hasher, open_store
+from identity_service.composition.store_admin import StoreAdmin
 from identity_service.composition.wiring import store_administration
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client

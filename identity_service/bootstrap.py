@@ -1,82 +1,50 @@
-"""The composition root: the only module that knows every concrete class. Read this first.
+"""The composition root: the class that opens, wires, starts and stops every part. Read this first.
 
-settings → store → replica ← follower        (memory follows the log)   opening.py
+settings → store → replica ← follower        (memory follows the log)   composition/opening.py
              ↓        ↓
-           use cases: issue, verify, refresh, revoke, administration    wiring.py
+           use cases: issue, verify, refresh, revoke, administration    composition/wiring.py
                       ↓
-           servicers → methods → pipeline → engine                      here
-           endpoints → HTTP application → listener                      http.py
+           gRPC API and HTTP API, with their ports                      composition/apis.py
 """
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.adapters.password_hashing import end_processes
+from identity_service.composition.apis import Apis
 from identity_service.composition.opening import (
     check_issuer,
-    forwarded_certificates,
-    grpcio_config,
     key_policy,
-    limits_config,
     open_hasher,
     open_issuer_keys,
     open_principals,
     open_store,
     open_vault,
     replica_config,
-    tls_files,
 )
-from identity_service.composition.wiring import Parts, UseCases, store_administration
-from identity_service.config.values import is_loopback
+from identity_service.composition.wiring import Parts, UseCases
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
-from identity_service.grpc_api.admin import AdminServicer
-from identity_service.grpc_api.asgi.engine import AsgiEngine
-from identity_service.grpc_api.audit import AuditHandlers
-from identity_service.grpc_api.calls import CallerGate
-from identity_service.grpc_api.engine import Engine
-from identity_service.grpc_api.ext_authz.descriptors import read_requirements
-from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
-from identity_service.grpc_api.grpcio_engine import GrpcioEngine
-from identity_service.grpc_api.identity import IdentityServicer
-from identity_service.grpc_api.proofs import CallProofs
-from identity_service.grpc_api.senders import Senders
-from identity_service.grpc_api.server import Server
-from identity_service.grpc_api.threads import Pools
-from identity_service.grpc_api.trust import TrustServicer
-from identity_service.grpc_api.trust_messages import WatchRenderer
-from identity_service.grpc_api.two_engines import TwoEngines
 from identity_service.process import thread_limit
 from identity_service.process.background import BackgroundThread, Run, every
 from identity_service.replication.follower import Follower
 from identity_service.replication.replica import Replica
-from identity_service.services.admin.administration import Administration
-from identity_service.services.key_set import max_age
 from identity_service.services.rotation import keep_keys
-from identity_service.services.setup import Initialised, initialise
-from identity_service.services.watch import WatchHub
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
-from identity_service.telemetry.counters import DurationsByLabels
 from identity_service.telemetry.measured_store import MeasuredStore
 from identity_service.telemetry.metrics import Metrics
-from identity_service.telemetry.service_collectors import KeysCollector, LoadCollector, TokensCollector
-from identity_service.transport.limits import Limits
+from identity_service.telemetry.service_collectors import KeysCollector, LoadCollector
 from identity_service.transport.tls import Certificates
 
 if TYPE_CHECKING:
     from identity_service.composition.http import AsgiApp
-    from identity_service.http_api.app import HttpApp
-    from identity_service.http_api.listener import HttpListener
 
 _HEALTH_INTERVAL = 0.25
 """Seconds between two updates of the health status."""
@@ -89,49 +57,6 @@ _CERTIFICATES_INTERVAL = 1.0
 """Seconds between two reads of the client authorities for certificates that a proxy forwards."""
 _PRINCIPALS_INTERVAL = 1.0
 """Seconds between two reads of the principals file."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreAdmin:
-    """The parts with which the command line administers a store directly, without a server process."""
-
-    settings: Settings
-    store: Store
-    administrator: Administration
-    clock: Clock
-
-    def initialise(self) -> Initialised:
-        """Initialise the store; see `services/setup.py` for the result and the errors."""
-        return initialise(
-            self.store,
-            open_vault(self.settings),
-            self.administrator,
-            self.clock,
-            algorithm=self.settings.algorithm,
-            service_audience=self.settings.service_audience,
-            policy=key_policy(self.settings),
-        )
-
-
-@contextmanager
-def open_store_admin(settings: Settings) -> Iterator[StoreAdmin]:
-    """Open the store for administration, and close it at the end of the block.
-
-    Raises StoreUnavailableError, ConfigurationError.
-    """
-    clock = SystemClock()
-    store = open_store(settings, clock)
-    hasher = open_hasher(settings)
-    try:
-        yield StoreAdmin(
-            settings=settings,
-            store=store,
-            administrator=store_administration(store.records, hasher, clock, settings.issuer_names),
-            clock=clock,
-        )
-    finally:
-        store.close()
-        end_processes()
 
 
 class Service:
@@ -169,8 +94,8 @@ class Service:
         self._settings = settings
         self._shares_port = share_port
         self._samples = samples
-        self._metrics = Metrics()
-        self._event_log = event_log = logs.StructuredEventLog(self._metrics.counted)
+        self._metrics = metrics = Metrics()
+        self._event_log = event_log = logs.StructuredEventLog(metrics.counted)
         vault = open_vault(settings)
         self._store = store = MeasuredStore(store or open_store(settings, clock, event_log))
         self._hasher = open_hasher(settings)
@@ -188,8 +113,10 @@ class Service:
             issuer_keys=self._issuer_keys,
         )
         self._use = use = UseCases(parts)
-        self._wire_server(parts, use, share_port=share_port, behind_asgi=behind_asgi)
-        self._show_metrics(parts, use, store.durations)
+        self._apis = Apis(parts, use, metrics, share_port=share_port, behind_asgi=behind_asgi)
+        metrics.watch(replica)
+        metrics.show_store(store.durations)
+        metrics.show(KeysCollector(use.keys, clock), LoadCollector(self._apis.pools, self._hasher))
         process, interval = secrets.token_hex(8), settings.heartbeat_interval
         self._follower = Follower(store.log, replica, event_log, process=process, heartbeat_interval=interval)
         self._principals = open_principals(settings, use.administration, event_log)
@@ -197,117 +124,23 @@ class Service:
         self._closing = ExitStack()
         """The closing of the parts that are open, in the reverse order of their opening."""
         # The threads are awaited after the store is closed, which ends their waits for it.
-        for close in (self._metrics.close, self._issuer_keys.close, self._join_threads, store.close):
+        for close in (metrics.close, self._issuer_keys.close, self._join_threads, store.close):
             self._closing.callback(close)
 
-    def _show_metrics(self, parts: Parts, use: UseCases, store: DurationsByLabels) -> None:
-        """Register the metrics of the parts."""
-        metrics, identity = self._metrics, self._identity
-        metrics.watch(parts.replica)
-        metrics.show_store(store)
-        metrics.show_calls(self._server.durations)
-        if self._http_app is not None:
-            metrics.show_requests(self._http_app.durations)
-        metrics.show(
-            TokensCollector(identity.counts, use.verifier, use.trail),
-            KeysCollector(use.keys, parts.clock),
-            LoadCollector(self._pools, self._hasher),
-        )
-        metrics.show_limits(self._limits)
-        metrics.show_queues(use.trail, use.guard, self._hub)
-        if self.certificates is not None:
-            metrics.show_expiry(self.certificates)
-
-    def _wire_server(self, parts: Parts, use: UseCases, *, share_port: bool, behind_asgi: bool) -> None:
-        """Create the server and the parts that only the server needs."""
-        settings, store, replica, event_log = parts.settings, parts.store, parts.replica, parts.event_log
-        files = tls_files(settings)
-        self.certificates = None if files is None else Certificates(files, event_log)
-        """The server's TLS certificates; None = no TLS."""
-        forwarded = forwarded_certificates(settings, self.certificates)
-        self._limits = limits = Limits(limits_config(settings), event_log, forwarded=forwarded)
-        gate = CallerGate(
-            use.verifier,
-            use.directory,
-            use.trail,
-            limits.peers,
-            use.proofs,
-            CallProofs(settings.proof_authorities, use.proofs.next_nonce),
-            audience=settings.service_audience,
-            require_caller_auth=settings.callers_prove_themselves,
-        )
-        keys_max_age = max_age(settings.publish_before)
-        renderer, queue = WatchRenderer(keys_max_age), settings.watch_queue
-        self._hub = hub = WatchHub(replica, use.keys, parts.clock, renderer, queue=queue)
-        replica.follow(hub)
-        replica.subscribe(hub.on_change)
-        self._http_app: HttpApp | None = None
-        self._http: Sequence[HttpListener] = ()
-        self.http_port = 0
-        """The port of `http_listen`, if this process listens on it itself; known after `start`."""
-        senders = Senders(
-            limits=limits, heartbeat=settings.watch_heartbeat, send_heartbeats=hub.send_heartbeats
-        )
-        self._pools = pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
-        self.app: AsgiApp | None = None
+    @property
+    def app(self) -> "AsgiApp | None":
         """The ASGI application; None unless `behind_asgi`."""
-        engine: Engine
-        self._web: AsgiEngine | None = None
-        if behind_asgi:
-            engine = self.app = AsgiEngine(limits, max_message_bytes=settings.max_message_bytes)
-        else:
-            listening = grpcio_config(settings, share_port=share_port)
-            engine = GrpcioEngine(listening, limits, event_log, self.certificates)
-            if settings.web_origins:
-                size = settings.max_message_bytes
-                self._web = AsgiEngine(limits, max_message_bytes=size, server_bounds_requests=False)
-                engine = TwoEngines(engine, self._web)
-        self._identity = IdentityServicer(
-            use.issuer,
-            use.verifier,
-            use.refresher,
-            use.revoker,
-            replica,
-            cache_bytes=settings.cache_bytes // 4,
-        )
-        self._server = Server(
-            engine,
-            pools,
-            self._identity,
-            TrustServicer(use.keys, replica, hub, senders, keys_max_age),
-            AdminServicer(
-                use.administration,
-                use.sessions,
-                use.keys,
-                use.rotation,
-                use.rewrap,
-            ),
-            AuditHandlers(store.audit, senders),
-            ExtAuthzServicer(use.verifier, read_requirements(settings.ext_authz_descriptors)),
-            senders,
-            gate,
-            limits,
-            reflection=settings.reflection,
-        )
-        if settings.http_listen:
-            self._wire_http(parts, use, pools.work, share_port=share_port)
+        return self._apis.app
 
-    def _wire_http(self, parts: Parts, use: UseCases, pool: Executor, *, share_port: bool) -> None:
-        """Create the application of the HTTP API, and its listeners unless an ASGI server listens."""
-        # Imported here, since the libraries take megabytes that most processes do not need.
-        from identity_service.composition.http import GrpcOrHttp, http_app, http_listeners
+    @property
+    def certificates(self) -> Certificates | None:
+        """The server's TLS certificates; None = no TLS."""
+        return self._apis.certificates
 
-        settings, limits = parts.settings, self._limits
-        # A worker knows its own metrics alone; the supervisor shows those of all.
-        shows_metrics = is_loopback(settings.http_listen) and not settings.workers
-        metrics = self._metrics.text if shows_metrics else None
-        self._http_app = app = http_app(parts, use, pool, limits, self._server.is_serving, metrics)
-        if self.app is not None:
-            self.app = GrpcOrHttp(self.app, app, settings)
-        else:
-            self._http = http_listeners(
-                app, self._web, settings, limits, self.certificates, share_port=share_port
-            )
+    @property
+    def http_port(self) -> int:
+        """The port of `http_listen`, if this process listens on it itself; known after `start`."""
+        return self._apis.http_port
 
     @thread_limit.named()
     def start(self) -> int:
@@ -317,10 +150,11 @@ class Service:
         UnavailableError; then everything is closed again.
         """
         replica, follower, use = self._replica, self._follower, self._use
+        apis, server = self._apis, self._apis.server
         try:
-            port = self._server.start()
+            port = server.start()
             if not self._shares_port:
-                self._listen_for_http()
+                apis.listen_for_http(self._closing, _JOIN_TIMEOUT)
             if self._settings.metrics_listen:
                 self._metrics.serve(self._settings.metrics_listen)
             if self._samples is not None:
@@ -340,26 +174,20 @@ class Service:
                 self._principals.apply()
                 look = every(_PRINCIPALS_INTERVAL, self._principals.look)
                 self._start_thread("identity-principals", look, ends_first=True)
-            if (certificates := self.certificates) and self._settings.client_certificate_header:
+            if (certificates := apis.certificates) and self._settings.client_certificate_header:
                 # The connections of a proxy may be old, and its requests do not read the files.
                 read = every(_CERTIFICATES_INTERVAL, certificates.latest)
                 self._start_thread("identity-authorities", read, ends_first=True)
-            self._server.set_serving(serving=True)
-            report = every(_HEALTH_INTERVAL, lambda: self._server.set_serving(serving=replica.is_fresh()))
+            server.set_serving(serving=True)
+            report = every(_HEALTH_INTERVAL, lambda: server.set_serving(serving=replica.is_fresh()))
             self._start_thread("identity-health", report)
             if self._shares_port:
                 # Not before: other processes answer meanwhile, and HTTP clients do not repeat a request.
-                self._listen_for_http()
+                apis.listen_for_http(self._closing, _JOIN_TIMEOUT)
         except BaseException:
             self.stop()
             raise
         return port
-
-    def _listen_for_http(self) -> None:
-        for listener in self._http:
-            port = listener.start()
-            self.http_port = self.http_port or port
-            self._closing.callback(listener.close, _JOIN_TIMEOUT)
 
     def stop(self, grace: timedelta | None = None) -> bool:
         """Report NOT_SERVING, drain the calls in progress, and close everything.
@@ -372,21 +200,9 @@ class Service:
         """
         with self._closing:
             try:
-                return self._drain(self._settings.drain_grace if grace is None else grace)
+                return self._apis.drain(self._settings.drain_grace if grace is None else grace)
             finally:
-                self._server.stop()
-
-    def _drain(self, grace: timedelta) -> bool:
-        """Let calls and HTTP requests in progress finish; return whether all did within `grace`."""
-        end = time.monotonic() + grace.total_seconds()
-        if self._http_app is not None:
-            self._http_app.begin_drain()
-        for listener in self._http:
-            listener.stop_accepting()
-        done = self._server.drain(grace)
-        if self._http_app is not None:
-            done = self._http_app.drain(max(0.0, end - time.monotonic())) and done
-        return done
+                self._apis.server.stop()
 
     def _start_thread(
         self, name: str, run: Run, wake: Callable[[], None] = lambda: None, *, ends_first: bool = False

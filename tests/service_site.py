@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
-from identity_service.bootstrap import StoreAdmin
 from identity_service.composition.opening import key_policy, open_vault, replica_config
+from identity_service.composition.store_admin import StoreAdmin
 from identity_service.composition.wiring import Parts, UseCases, store_administration
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from identity_service import bootstrap
 from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_store_admin
 from identity_service.cli.output import JsonFlag, failures, show
 from identity_service.cli.records import confirm
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.audit import AuditEvent, AuditType
 
 app = typer.Typer(help="Accept a clock that was set back.", no_args_is_help=True)
@@ -29,7 +29,7 @@ def accept(
     """
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
-        with bootstrap.open_store_admin(settings) as store_admin:
+        with open_store_admin(settings) as store_admin:
             now, before = store_admin.clock.now(), store_admin.store.log.head().marks.time
             remembered = f"{before:%F %T} UTC" if before is not None else "no time"
             confirm(f"The store remembers {remembered}. Is it {now:%F %T} UTC now?", yes=yes)

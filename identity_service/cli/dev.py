@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from identity_service import bootstrap
 from identity_service.cli.demo import DEMO_FILE, DemoSecrets, read_demo_secrets
 from identity_service.cli.output import say
 from identity_service.cli.private_files import write_private
 from identity_service.composition import opening
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.config.sources import LoadedSettings
 from identity_service.domain.errors import AlreadyExistsError
 from identity_service.domain.ids import PrincipalId
@@ -108,7 +108,7 @@ def prepare(settings: Settings) -> tuple[Settings, DemoSecrets | None]:
                 "starts with durability `unsynced`, for trials only; without --dev it would not start"
             )
             settings = lowered
-    with bootstrap.open_store_admin(settings) as store_admin:
+    with open_store_admin(settings) as store_admin:
         try:
             admin = store_admin.initialise()
         except AlreadyExistsError:

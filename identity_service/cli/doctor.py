@@ -5,13 +5,13 @@ from contextlib import ExitStack
 
 import typer
 
-from identity_service import bootstrap
 from identity_service.adapters.clock import SystemClock
 from identity_service.cli.doctor_issuers import issuer_findings
 from identity_service.cli.options import ConfigOption, StoreOption, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.cli.tls_check import Check, check_tls
 from identity_service.composition import opening
+from identity_service.composition.store_admin import StoreAdmin, open_store_admin
 from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import ConfigurationError, IdentityError, StoreFencedError
 from identity_service.domain.keys import KeyPurpose, StoredKey, key_in_use
@@ -41,7 +41,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
         try:
             _require_file(settings)
             findings = opening.check_store(settings)
-            store_admin = opened.enter_context(bootstrap.open_store_admin(settings))
+            store_admin = opened.enter_context(open_store_admin(settings))
         except IdentityError as error:
             yield Check("store", "FAIL", str(error))
             return
@@ -103,7 +103,7 @@ def _no_advice(_: object) -> str:
     return ""
 
 
-def _check_initialised(store_admin: bootstrap.StoreAdmin) -> str:
+def _check_initialised(store_admin: StoreAdmin) -> str:
     """Raise an error if no service can start on the store: it has no head, or was moved to another store."""
     store_admin.store.log.head()
     fence = store_admin.store.copying.fenced()
@@ -112,7 +112,7 @@ def _check_initialised(store_admin: bootstrap.StoreAdmin) -> str:
     return ""
 
 
-def _check_clock(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
+def _check_clock(store_admin: StoreAdmin, settings: Settings) -> str:
     difference = abs((store_admin.store.log.head().time - store_admin.clock.now()).total_seconds())
     if difference > settings.leeway.total_seconds():
         raise IdentityError(f"differs from the store's by {difference:.0f} s; run NTP on both machines")
@@ -125,7 +125,7 @@ def _check_clock(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
     return f"differs from the store's by {difference:.3f} s"
 
 
-def _check_processes(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Check]:
+def _check_processes(store_admin: StoreAdmin, settings: Settings) -> Iterator[Check]:
     """Report the status that each process serving from this store wrote with its last heartbeat."""
     try:
         now, heartbeats = store_admin.store.log.head().time, store_admin.store.log.heartbeats()
@@ -144,7 +144,7 @@ def _check_processes(store_admin: bootstrap.StoreAdmin, settings: Settings) -> I
             yield Check(name, "ok" if heartbeat.status == FRESH else "FAIL", heartbeat.status)
 
 
-def _check_issuers(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Check]:
+def _check_issuers(store_admin: StoreAdmin, settings: Settings) -> Iterator[Check]:
     """Report whether the keys of each trusted issuer can be read from this machine."""
     try:
         for finding in issuer_findings(store_admin, settings):
@@ -153,7 +153,7 @@ def _check_issuers(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Ite
         yield Check("issuers", "FAIL", str(error))
 
 
-def _check_keys(store_admin: bootstrap.StoreAdmin, settings: Settings) -> str:
+def _check_keys(store_admin: StoreAdmin, settings: Settings) -> str:
     keys = [found.record for found in all_records(store_admin.store.records, StoredKey)]
     vault = opening.open_vault(settings)
     for purpose in KeyPurpose:

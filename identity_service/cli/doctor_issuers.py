@@ -6,10 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from identity_service import bootstrap
 from identity_service.adapters.remote_keys.fetching import FetchError, HttpsFetcher
 from identity_service.adapters.remote_keys.files import read_file
 from identity_service.composition import opening
+from identity_service.composition.store_admin import StoreAdmin
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.store import all_records
 from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
     text: str
 
 
-def issuer_findings(store_admin: bootstrap.StoreAdmin, settings: Settings) -> Iterator[Finding]:
+def issuer_findings(store_admin: StoreAdmin, settings: Settings) -> Iterator[Finding]:
     """Check the name of each trusted issuer, and read the keys of the first 20.
 
     Raises:

@@ -8,13 +8,13 @@ from typing import Annotated, Final
 
 import typer
 
-from identity_service import bootstrap
 from identity_service.cli import dev
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
 from identity_service.cli.tls_check import warn_of_dates
 from identity_service.composition import opening
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.errors import ConfigurationError
 from identity_service.process import last_resort, thread_limit
 from identity_service.process.signals import SignalThread
@@ -34,7 +34,7 @@ def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFl
     """Initialise an empty store: create keys and the first administrator, whose secret is printed once."""
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
-        with bootstrap.open_store_admin(settings) as store_admin:
+        with open_store_admin(settings) as store_admin:
             made = store_admin.initialise()
         show(
             {"client_id": made.client_id, "client_secret": made.client_secret.reveal()},

@@ -1,1 +1,1 @@
-"""Parts of the composition root: open the store and keys that the settings name, and wire the use cases."""
+"""Parts of the composition root: open the store and keys that the settings name, wire use cases and APIs."""

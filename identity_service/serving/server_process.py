@@ -130,7 +130,8 @@ def _serve(
 class _Service(Protocol):
     """The common interface of `bootstrap.Service` and `EnvoyService`."""
 
-    http_port: int
+    @property
+    def http_port(self) -> int: ...
 
     def start(self) -> int: ...
 

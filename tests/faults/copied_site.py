@@ -23,8 +23,8 @@ from identity_client import (
     Verified,
 )
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import open_store_admin
 from identity_service.composition.opening import open_store
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.ids import PrincipalId, TokenId
 from identity_service.domain.log import TokenDenied
 from identity_service.domain.principals import Client as ClientRecord

@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_client import IdentityError, UnavailableError
-from identity_service.bootstrap import open_store_admin
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.secret import Secret
 from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings

@@ -11,8 +11,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service, open_store_admin
+from identity_service.bootstrap import Service
 from identity_service.composition.opening import open_store
+from identity_service.composition.store_admin import open_store_admin
 from tests.http.conftest import ANY_PORT
 from tests.http.site import Site, status_of
 from tests.patience import PATIENCE, until
@@ -110,7 +111,7 @@ def test_a_process_whose_store_has_lost_its_signing_keys_is_not_ready(
 def test_a_process_that_stops_is_not_ready(site: Site) -> None:
     assert state_of(site) == SERVES
 
-    site.world.service._drain(timedelta(0))
+    site.world.service._apis.drain(timedelta(0))
 
     # On grpcio the ports are closed; in Envoy, which keeps them, HTTP answers until the process ends.
     until(lambda: state_of(site) == (REFUSES if site.world.settings.engine == GRPCIO else DRAINED))

@@ -31,7 +31,7 @@ def received(connection: socket.socket) -> bytes:
 
 
 def count(site: Site, setting: str) -> int:
-    return site.world.service._limits.refusals[setting]
+    return site.world.service._apis.limits.refusals[setting]
 
 
 def test_a_client_that_sends_its_headers_slowly_is_told_so_and_disconnected(start: StartSite) -> None:
@@ -61,7 +61,7 @@ def test_a_client_that_sends_a_part_of_its_next_request_ahead_has_no_more_time_f
 
 def test_a_connection_counts_no_more_when_a_body_that_was_refused_has_arrived(start: StartSite) -> None:
     site = start(request_timeout=timedelta(seconds=PATIENCE))
-    limits = site.world.service._limits
+    limits = site.world.service._apis.limits
     with ExitStack() as stack:
         connection = connected(site, stack)
         connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
@@ -93,7 +93,7 @@ def test_a_client_that_sends_its_body_slowly_is_told_so_and_disconnected(start: 
 
 def test_a_body_that_arrives_in_parts_and_in_time_is_served(start: StartSite) -> None:
     site = start()
-    limits = site.world.service._limits
+    limits = site.world.service._apis.limits
     secret = site.world.new_client().credential.client_secret
     body = f"grant_type=client_credentials&client_id={secret.client_id}&client_secret={secret.client_secret}"
     head = f"POST /oauth2/token HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {FORM}\r\n"
@@ -124,7 +124,7 @@ def test_a_client_that_goes_on_with_a_body_that_was_refused_is_disconnected(star
     with ExitStack() as stack:
         connection = connected(site, stack)
         connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 999999\r\n\r\na")
-        until(lambda: site.world.service._limits.calls.open == 0)
+        until(lambda: site.world.service._apis.limits.calls.open == 0)
         connection.sendall(b"a")
         answer = received(connection)
 
@@ -143,14 +143,14 @@ def test_an_address_may_have_so_many_unfinished_requests(start: StartSite) -> No
     with ExitStack() as stack:
         for _ in range(2):
             connected(site, stack).sendall(b"GET / HTTP/1.1\r\n")
-        until(lambda: site.world.service._limits.receives.open == 2)
+        until(lambda: site.world.service._apis.limits.receives.open == 2)
         third = connected(site, stack)
         third.sendall(b"GET / HTTP/1.1\r\n")
 
         assert received(third).startswith(b"HTTP/1.1 429 ")
         assert count(site, "max_receives_per_peer") == 1
 
-    until(lambda: site.world.service._limits.receives.open == 0)
+    until(lambda: site.world.service._apis.limits.receives.open == 0)
 
 
 def test_a_connection_beyond_the_limit_is_closed_at_once(start: StartSite) -> None:

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from identity_service.bootstrap import StoreAdmin
 from identity_service.composition.opening import open_hasher
+from identity_service.composition.store_admin import StoreAdmin
 from identity_service.composition.wiring import store_administration
 from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.principals import Client

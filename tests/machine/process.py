@@ -158,7 +158,7 @@ class Process:
                 task()
             except IdentityError as error:
                 self.trouble = f"{type(error).__name__}: {error}"
-        self.service._hub.send_heartbeats()
+        self.service._apis.hub.send_heartbeats()
         return True
 
     def _stop_with(self, service: Service) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import grpc
 import pytest
 
-from identity_service.bootstrap import Service, StoreAdmin
+from identity_service.bootstrap import Service
 from identity_service.composition.opening import open_hasher
+from identity_service.composition.store_admin import StoreAdmin
 from identity_service.composition.wiring import store_administration
 from identity_service.domain.audit import AUDIT_ENTRIES
 from identity_service.domain.store import Store

@@ -65,7 +65,7 @@ def change(service: object, path: str, **values: object) -> None:
 
     Args:
         service: the `Service` or `RemoteService`.
-        path: the names of attributes that lead to the part, such as `_limits.turns`.
+        path: the names of attributes that lead to the part, such as `_apis.limits`.
         values: the attributes.
     """
     if isinstance(service, RemoteService):

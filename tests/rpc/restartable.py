@@ -11,8 +11,9 @@ from typing import Any, Final, cast
 
 import grpc
 
-from identity_service.bootstrap import Service, StoreAdmin
+from identity_service.bootstrap import Service
 from identity_service.composition.opening import open_hasher
+from identity_service.composition.store_admin import StoreAdmin
 from identity_service.composition.wiring import store_administration
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.store import Store

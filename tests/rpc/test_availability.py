@@ -10,8 +10,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service, open_store_admin
+from identity_service.bootstrap import Service
 from identity_service.composition.opening import open_store
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.secret import Secret
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import identity_service_pb2 as pb

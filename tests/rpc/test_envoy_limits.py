@@ -126,7 +126,7 @@ def test_a_request_that_does_not_end_is_ended(world: World) -> None:
 def test_a_call_that_waits_to_be_refused_is_refused_once_it_sends_something(start: Start) -> None:
     """It would hold up to 256 KiB until its turn."""
     with start(max_calls_per_peer=1, limits_exempt=()) as world, SlowClient(world.target) as client:
-        change(world.service, "_limits.turns", interval=1_000_000.0)
+        change(world.service, "_apis.limits.turns", interval=1_000_000.0)
         calls = [client.call(VERIFY) for _ in range(90)]
         client.answer(calls[50])
         client.catch_up()

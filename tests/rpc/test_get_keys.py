@@ -13,8 +13,9 @@ import jwt
 import pytest
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service, open_store_admin
+from identity_service.bootstrap import Service
 from identity_service.composition.opening import open_store, open_vault
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Generation

@@ -31,7 +31,7 @@ def test_a_client_that_resets_its_calls_has_no_more_of_them_waiting_for_a_thread
     start_world: StartWorld,
 ) -> None:
     world = start_world(max_calls_per_peer=3, limits_exempt=())
-    threads, calls = world.service._server._pools.work, world.service._limits.calls
+    threads, calls = world.service._apis.server._pools.work, world.service._apis.limits.calls
     busy = threading.Event()
     for _ in range(threads.count):
         threads.submit(busy.wait)
@@ -41,7 +41,7 @@ def test_a_client_that_resets_its_calls_has_no_more_of_them_waiting_for_a_thread
                 stream = client.call(ISSUE, WHOLE, end=True)
                 until(lambda number=number: threads.waiting == number + 1)  # type: ignore[misc]
                 client.cancel(stream)
-            until(lambda: not world.service._server._engine._serving._calls._open)  # type: ignore[attr-defined]
+            until(lambda: not world.service._apis.server._engine._serving._calls._open)  # type: ignore[attr-defined]
 
             refused = client.answer(client.call(ISSUE, WHOLE, end=True, metadata=[("grpc-timeout", "10S")]))
 
@@ -52,7 +52,7 @@ def test_a_client_that_resets_its_calls_has_no_more_of_them_waiting_for_a_thread
 
 
 def nothing_is_open(world: World) -> bool:
-    return all(quota.open == quota.addresses == 0 for quota in world.service._limits.quotas)
+    return all(quota.open == quota.addresses == 0 for quota in world.service._apis.limits.quotas)
 
 
 @pytest.mark.in_process

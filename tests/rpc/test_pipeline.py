@@ -207,7 +207,7 @@ def test_a_call_whose_deadline_passed_while_it_waited_is_not_carried_out(
     world = start_world()
     client = world.new_client()
     release = threading.Event()
-    work = world.service._server._pools.work
+    work = world.service._apis.server._pools.work
     blocked = [work.submit(release.wait) for _ in range(world.settings.work_threads)]
 
     with pytest.raises(grpc.RpcError) as late:
@@ -229,7 +229,7 @@ def test_each_kind_of_work_has_threads_of_its_own(start_world: StartWorld, busy:
     world = start_world()
     client = world.new_client()
     token = world.issue(client).access_token
-    threads = getattr(world.service._server._pools, busy)
+    threads = getattr(world.service._apis.server._pools, busy)
     release = threading.Event()
     held = [threads.submit(release.wait) for _ in range(threads.count)]
     calls: dict[str, tuple[Any, Message]] = {

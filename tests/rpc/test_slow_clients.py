@@ -105,8 +105,8 @@ def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld)
     answer = raw_http2.call(world.target, KEYS, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    until(lambda: world.service._limits.calls.open == 0)
-    assert world.service._limits.refusals["send_timeout"] == 1
+    until(lambda: world.service._apis.limits.calls.open == 0)
+    assert world.service._apis.limits.refusals["send_timeout"] == 1
 
 
 @pytest.mark.in_process
@@ -118,8 +118,8 @@ def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: Sta
     answer = raw_http2.call(world.target, path, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    until(lambda: world.service._limits.calls.open == 0)
-    assert world.service._limits.refusals["send_timeout"] == 1
+    until(lambda: world.service._apis.limits.calls.open == 0)
+    assert world.service._apis.limits.refusals["send_timeout"] == 1
 
 
 @pytest.mark.in_process
@@ -139,7 +139,7 @@ def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
         error = refused(lambda: list(stream))
 
     assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "WATCHER_TOO_SLOW")
-    until(lambda: world.service._limits.refusals["watch_queue"] == 1)
+    until(lambda: world.service._apis.limits.refusals["watch_queue"] == 1)
 
 
 @pytest.mark.in_process
@@ -154,8 +154,8 @@ def test_an_answer_of_a_conversation_that_is_not_read_in_time_ends_it(start_worl
     )
 
     assert answer.grpc_status == CANCELLED
-    until(lambda: world.service._limits.calls.open == 0)
-    assert world.service._limits.refusals["send_timeout"] == 1
+    until(lambda: world.service._apis.limits.calls.open == 0)
+    assert world.service._apis.limits.refusals["send_timeout"] == 1
 
 
 def test_calls_beyond_the_bound_of_an_address_are_refused_until_one_has_ended(
@@ -216,14 +216,14 @@ def test_a_request_beyond_the_bound_of_its_address_for_too_long_counts_under_tha
         client.call(VERIFY, HALF_A_MESSAGE)
         client.answer(client.call(VERIFY))
 
-        assert world.service._limits.refusals["max_receives_per_peer"] == 1
-        assert world.service._limits.receives.open == 1
-        assert world.service._limits.refusals["request_timeout"] == 0
+        assert world.service._apis.limits.refusals["max_receives_per_peer"] == 1
+        assert world.service._apis.limits.receives.open == 1
+        assert world.service._apis.limits.refusals["request_timeout"] == 0
 
 
 def give_time_to_send(world: World, seconds: float) -> None:
     """Set how long a call beyond the bound of its address has, so that no machine is too slow for a test."""
-    change(world.service, "_limits", receive_grace=seconds)
+    change(world.service, "_apis.limits", receive_grace=seconds)
 
 
 def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world: StartWorld) -> None:
@@ -264,7 +264,7 @@ def test_five_hundred_calls_at_once_on_one_channel_are_all_answered(start_world:
 
 def let_a_grace_pass(world: World, client: SlowClient, bound: int) -> None:
     """Open a call too many and send no request. Afterwards no machine is too slow for the grace of others."""
-    change(world.service, "_limits.strikes", seconds=2 * PATIENCE)
+    change(world.service, "_apis.limits.strikes", seconds=2 * PATIENCE)
     calls = [client.call(VERIFY) for _ in range(bound + 1)]
     assert client.answer(calls[-1]).grpc_status == RESOURCE_EXHAUSTED
     give_time_to_send(world, 2 * PATIENCE)
@@ -303,7 +303,7 @@ def test_of_many_calls_beyond_a_bound_of_their_address_some_wait_to_be_refused(
 ) -> None:
     """Meanwhile others are answered."""
     world = start_world(limits_exempt=(), request_timeout=timedelta(minutes=5), **{bound: 1})
-    change(world.service, "_limits.turns", interval=1_000_000.0)
+    change(world.service, "_apis.limits.turns", interval=1_000_000.0)
     with SlowClient(world.target, source=STRANGER) as stranger, SlowClient(world.target) as other:
         if bound == "max_receives_per_peer":
             let_a_grace_pass(world, stranger, bound=1)
@@ -480,7 +480,7 @@ def test_the_fallback_ends_a_stream_that_is_not_read_in_time(
     answer = raw_http2.call(world.target, WATCH, EMPTY, window=0)
 
     assert (answer.grpc_status, answer.body) == (CANCELLED, b"")
-    until(lambda: world.service._limits.refusals["send_timeout"] == 1)
+    until(lambda: world.service._apis.limits.refusals["send_timeout"] == 1)
 
 
 def _never() -> Iterator[bytes]:

@@ -157,7 +157,7 @@ def test_a_watcher_that_does_not_read_is_cut_off_and_the_others_continue(start_w
         world.revoke(world.admin_token(), token_id="last")
         watcher.until(knows("last"))
         # Before it reads: a watcher that begins to read in time is not cut off.
-        until(lambda: world.service._hub.__len__() == 1)
+        until(lambda: world.service._apis.hub.__len__() == 1)
         with pytest.raises(grpc.RpcError):
             list(stuck)
     assert stuck.code() in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.CANCELLED}

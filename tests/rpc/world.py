@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from identity_service.bootstrap import Service, StoreAdmin
+from identity_service.bootstrap import Service
+from identity_service.composition.store_admin import StoreAdmin
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client, Grant, User
 from identity_service.domain.secret import Secret

@@ -11,8 +11,9 @@ import pytest
 
 from identity_service import bootstrap
 from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service, open_store_admin
+from identity_service.bootstrap import Service
 from identity_service.composition.opening import open_store
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from tests.patience import PATIENCE, until
@@ -147,7 +148,9 @@ def test_a_service_that_was_never_started_closes_its_store(site: Site) -> None:
     site.await_end()
 
 
-@pytest.mark.parametrize(("owner", "method"), [("service._server", "stop"), ("store._database", "close")])
+@pytest.mark.parametrize(
+    ("owner", "method"), [("service._apis.server", "stop"), ("store._database", "close")]
+)
 def test_a_part_that_fails_to_close_keeps_no_other_open(
     site: Site, owner: str, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,7 @@ def test_a_client_that_sends_its_message_slowly_is_told_so_and_disconnected(star
 
     assert b"grpc-status: 4" in answer  # DEADLINE_EXCEEDED
     assert b"connection: close" in answer
-    assert site.world.service._limits.refusals["request_timeout"] == 1
+    assert site.world.service._apis.limits.refusals["request_timeout"] == 1
 
 
 def test_calls_count_toward_the_limit_of_an_address(start: StartSite) -> None:
@@ -64,7 +64,7 @@ def test_calls_count_toward_the_limit_of_an_address(start: StartSite) -> None:
         ]
         for connection in connections:
             connection.sendall(head(IDENTITY + "Verify", "content-length: 50") + b"\0\0\0")
-        until(lambda: site.world.service._limits.refusals["max_receives_per_peer"] > 0)
+        until(lambda: site.world.service._apis.limits.refusals["max_receives_per_peer"] > 0)
 
 
 def test_the_stream_of_a_client_that_leaves_ends(site: Site) -> None:
@@ -72,9 +72,9 @@ def test_the_stream_of_a_client_that_leaves_ends(site: Site) -> None:
     path = "/identityapi.v1.TrustService/Watch"
     with socket.create_connection(site.address, timeout=PATIENCE) as connection:
         connection.sendall(head(path, f"content-length: {len(body)}") + body)
-        until(lambda: len(site.world.service._hub) == 1)
+        until(lambda: len(site.world.service._apis.hub) == 1)
 
-    until(lambda: len(site.world.service._hub) == 0)
+    until(lambda: len(site.world.service._apis.hub) == 0)
 
 
 def test_a_header_with_a_certificate_proves_nothing(start: StartSite, certifier: Certifier) -> None:
