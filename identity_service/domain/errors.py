@@ -18,6 +18,11 @@ class IdentityError(Exception):
     message: ClassVar[str] = ""
     """The message, unless another one is given."""
 
+    def __init_subclass__(cls, *, reason: str = "") -> None:
+        """Set the reason of a new class, unless it shares that of its base class."""
+        if reason:
+            cls.reason = reason
+
     def __init__(self, message: str = "") -> None:
         super().__init__(message or self.message)
 
@@ -32,10 +37,8 @@ class FieldViolation:
     """The rule that the value breaks, as a phrase that begins with "must"."""
 
 
-class InvalidRequestError(IdentityError):
+class InvalidRequestError(IdentityError, reason="INVALID_FIELD"):
     """The request is invalid, no matter which caller sends it."""
-
-    reason = "INVALID_FIELD"
 
     def __init__(self, *violations: FieldViolation) -> None:
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations[:5]))
@@ -47,47 +50,36 @@ class InvalidRequestError(IdentityError):
         return cls(FieldViolation(field=field, description=description))
 
 
-class MalformedRequestError(InvalidRequestError):
+class MalformedRequestError(InvalidRequestError, reason="MALFORMED_REQUEST"):
     """The bytes of the request cannot be parsed as its message type."""
 
-    reason = "MALFORMED_REQUEST"
 
-
-class UnknownScopeError(InvalidRequestError):
+class UnknownScopeError(InvalidRequestError, reason="UNKNOWN_SCOPE"):
     """A scope in the request does not exist in this deployment."""
 
-    reason = "UNKNOWN_SCOPE"
 
-
-class LifetimeOutOfBoundsError(InvalidRequestError):
+class LifetimeOutOfBoundsError(InvalidRequestError, reason="LIFETIME_OUT_OF_BOUNDS"):
     """The requested lifetime is not positive, or is longer than allowed."""
 
-    reason = "LIFETIME_OUT_OF_BOUNDS"
 
-
-class TokenNotOpenableError(InvalidRequestError):
+class TokenNotOpenableError(InvalidRequestError, reason="TOKEN_NOT_OPENABLE"):
     """The token is encrypted with a key that this service does not have."""
 
-    reason = "TOKEN_NOT_OPENABLE"
 
-
-class EncryptionNotPossibleError(InvalidRequestError):
+class EncryptionNotPossibleError(InvalidRequestError, reason="ENCRYPTION_NOT_POSSIBLE"):
     """The token cannot be encrypted for its audience: there is not exactly one, or it has no key."""
-
-    reason = "ENCRYPTION_NOT_POSSIBLE"
 
 
 class UnauthenticatedError(IdentityError):
     """The credential or token that the caller sent does not authenticate a principal."""
 
 
-class CredentialRefusedError(UnauthenticatedError):
+class CredentialRefusedError(UnauthenticatedError, reason="CREDENTIAL_REFUSED"):
     """The credential was refused.
 
     The answer is the same for a wrong secret, an unknown principal and a disabled principal.
     """
 
-    reason = "CREDENTIAL_REFUSED"
     message = "the credential was refused"
 
     def __init__(self, why: str = "", principal: str = "", details: Mapping[str, str] | None = None) -> None:
@@ -126,16 +118,12 @@ class WrongClientError(CredentialRefusedError):
     """The refresh token was issued to another client than the one that presents it."""
 
 
-class CallerUnauthenticatedError(UnauthenticatedError):
+class CallerUnauthenticatedError(UnauthenticatedError, reason="CALLER_UNAUTHENTICATED"):
     """The caller of a method that needs authentication has not authenticated itself."""
 
-    reason = "CALLER_UNAUTHENTICATED"
 
-
-class BindingRequiredError(UnauthenticatedError):
+class BindingRequiredError(UnauthenticatedError, reason="BINDING_REQUIRED"):
     """The client's tokens are bound to a certificate or key that the request does not present."""
-
-    reason = "BINDING_REQUIRED"
 
     message = (
         "these tokens must be bound: connect with TLS and the certificate of the sign-in or, if the sign-in "
@@ -143,20 +131,16 @@ class BindingRequiredError(UnauthenticatedError):
     )
 
 
-class DpopProofRefusedError(UnauthenticatedError):
+class DpopProofRefusedError(UnauthenticatedError, reason="DPOP_PROOF_INVALID"):
     """The DPoP proof is malformed, is not for this request, or was used before."""
-
-    reason = "DPOP_PROOF_INVALID"
 
     def __init__(self, why: str) -> None:
         """Create the error; `why` contains no part of the proof."""
         super().__init__(f"the DPoP proof was refused: {why}")
 
 
-class DpopNonceRequiredError(UnauthenticatedError):
+class DpopNonceRequiredError(UnauthenticatedError, reason="DPOP_NONCE_REQUIRED"):
     """The DPoP proof is valid, but does not have a current nonce of this service (RFC 9449 section 8)."""
-
-    reason = "DPOP_NONCE_REQUIRED"
 
     def __init__(self, nonce: str) -> None:
         super().__init__("the DPoP proof needs a nonce of this service: make a new proof that has it")
@@ -164,42 +148,32 @@ class DpopNonceRequiredError(UnauthenticatedError):
         """The nonce that the next proof must have; it is no secret."""
 
 
-class RefreshTokenInvalidError(UnauthenticatedError):
+class RefreshTokenInvalidError(UnauthenticatedError, reason="REFRESH_TOKEN_INVALID"):
     """The refresh token is malformed, or was not issued by this service."""
-
-    reason = "REFRESH_TOKEN_INVALID"
 
     message = "the refresh token is not valid; sign in again"
 
 
-class RefreshTokenSupersededError(UnauthenticatedError):
+class RefreshTokenSupersededError(UnauthenticatedError, reason="REFRESH_TOKEN_SUPERSEDED"):
     """The refresh token was replaced within the grace window; the newest token still works."""
-
-    reason = "REFRESH_TOKEN_SUPERSEDED"
 
     message = "a newer refresh token of this session has replaced this one; use the newest"
 
 
-class RefreshTokenReusedError(UnauthenticatedError):
+class RefreshTokenReusedError(UnauthenticatedError, reason="REFRESH_TOKEN_REUSED"):
     """The refresh token was presented again after the grace window (RFC 9700 section 4.14.2)."""
-
-    reason = "REFRESH_TOKEN_REUSED"
 
     message = "the refresh token was used again after it had been replaced; sign in again"
 
 
-class SessionEndedError(UnauthenticatedError):
+class SessionEndedError(UnauthenticatedError, reason="SESSION_ENDED"):
     """The session has ended or expired."""
-
-    reason = "SESSION_ENDED"
 
     message = "the session has ended; sign in again"
 
 
-class SubjectTokenRefusedError(UnauthenticatedError):
+class SubjectTokenRefusedError(UnauthenticatedError, reason="SUBJECT_TOKEN_REFUSED"):
     """A token that was presented for exchange does not verify."""
-
-    reason = "SUBJECT_TOKEN_REFUSED"
 
     def __init__(self, field: str, rejection: str) -> None:
         super().__init__(f"the {field} was rejected: {rejection}")
@@ -209,40 +183,28 @@ class PermissionDeniedError(IdentityError):
     """The principal is authenticated, but is not allowed to do this."""
 
 
-class AudienceNotAllowedError(PermissionDeniedError):
+class AudienceNotAllowedError(PermissionDeniedError, reason="AUDIENCE_NOT_ALLOWED"):
     """The principal may not have a token for a requested audience."""
 
-    reason = "AUDIENCE_NOT_ALLOWED"
 
-
-class ScopeNotAllowedError(PermissionDeniedError):
+class ScopeNotAllowedError(PermissionDeniedError, reason="SCOPE_NOT_ALLOWED"):
     """The principal may not have a requested scope."""
 
-    reason = "SCOPE_NOT_ALLOWED"
 
-
-class GrantNotAllowedError(PermissionDeniedError):
+class GrantNotAllowedError(PermissionDeniedError, reason="GRANT_NOT_ALLOWED"):
     """The client is not allowed to use this grant."""
 
-    reason = "GRANT_NOT_ALLOWED"
 
-
-class ExchangeNotAllowedError(PermissionDeniedError):
+class ExchangeNotAllowedError(PermissionDeniedError, reason="EXCHANGE_NOT_ALLOWED"):
     """The client may not act for this subject, or not through this actor."""
 
-    reason = "EXCHANGE_NOT_ALLOWED"
 
-
-class CallerScopeMissingError(PermissionDeniedError):
+class CallerScopeMissingError(PermissionDeniedError, reason="CALLER_SCOPE_MISSING"):
     """The caller lacks the scope that the method needs."""
 
-    reason = "CALLER_SCOPE_MISSING"
 
-
-class MethodNotAllowedError(PermissionDeniedError):
+class MethodNotAllowedError(PermissionDeniedError, reason="METHOD_NOT_ALLOWED"):
     """The policy table has no entry for this method."""
-
-    reason = "METHOD_NOT_ALLOWED"
 
 
 class ExhaustedError(IdentityError):
@@ -254,28 +216,20 @@ class ExhaustedError(IdentityError):
         """The number of seconds to wait before the next attempt."""
 
 
-class TooManyAttemptsError(ExhaustedError):
+class TooManyAttemptsError(ExhaustedError, reason="TOO_MANY_ATTEMPTS"):
     """Too many wrong credentials; the pause after them is not over."""
 
-    reason = "TOO_MANY_ATTEMPTS"
 
-
-class WatcherTooSlowError(ExhaustedError):
+class WatcherTooSlowError(ExhaustedError, reason="WATCHER_TOO_SLOW"):
     """The watcher reads more slowly than changes arrive."""
 
-    reason = "WATCHER_TOO_SLOW"
 
-
-class ServerBusyError(ExhaustedError):
+class ServerBusyError(ExhaustedError, reason="SERVER_BUSY"):
     """This process has too many calls of this kind in progress."""
 
-    reason = "SERVER_BUSY"
 
-
-class RequestTimeoutError(IdentityError):
+class RequestTimeoutError(IdentityError, reason="REQUEST_TIMEOUT"):
     """The client did not send its request in time."""
-
-    reason = "REQUEST_TIMEOUT"
 
     def __init__(self, seconds: float) -> None:
         """Create the error; `seconds` = the time within which the request had to arrive."""
@@ -288,22 +242,16 @@ class UnavailableError(IdentityError):
     retry_after: ClassVar[float] = 1.0
 
 
-class ShuttingDownError(UnavailableError):
+class ShuttingDownError(UnavailableError, reason="SHUTTING_DOWN"):
     """This process is stopping."""
 
-    reason = "SHUTTING_DOWN"
 
-
-class StoreUnavailableError(UnavailableError):
+class StoreUnavailableError(UnavailableError, reason="STORE_UNAVAILABLE"):
     """The store cannot be reached, timed out, or did not confirm a write."""
 
-    reason = "STORE_UNAVAILABLE"
 
-
-class NotConfirmedError(StoreUnavailableError):
+class NotConfirmedError(StoreUnavailableError, reason="NOT_CONFIRMED"):
     """The store accepted the change, but too few replicas or disks confirmed it in time."""
-
-    reason = "NOT_CONFIRMED"
 
     def __init__(self, message: str, answer: object = None) -> None:
         super().__init__(message)
@@ -339,10 +287,8 @@ class CopyUnfinishedError(StoreUninitializedError):
     )
 
 
-class StoreFencedError(StoreUnavailableError):
+class StoreFencedError(StoreUnavailableError, reason="STORE_MOVED"):
     """The store was migrated to another one and accepts no more writes; nothing was changed."""
-
-    reason = "STORE_MOVED"
 
     def __init__(self, target: str) -> None:
         super().__init__(
@@ -353,81 +299,57 @@ class StoreFencedError(StoreUnavailableError):
         """The URL of the other store, without passwords."""
 
 
-class StoreDamagedError(StoreUnavailableError):
+class StoreDamagedError(StoreUnavailableError, reason="STORE_DAMAGED"):
     """The store holds data that this service did not write there.
 
     The message names the data and the remedy.
     """
 
-    reason = "STORE_DAMAGED"
 
-
-class ReplicaStaleError(UnavailableError):
+class ReplicaStaleError(UnavailableError, reason="REPLICA_STALE"):
     """No heartbeat of this process was confirmed for too long, so its replica may be out of date."""
 
-    reason = "REPLICA_STALE"
 
-
-class NotReadyError(UnavailableError):
+class NotReadyError(UnavailableError, reason="NOT_READY"):
     """This process has not read the change log yet, or lacks threads."""
 
-    reason = "NOT_READY"
 
-
-class NoSigningKeyError(UnavailableError):
+class NoSigningKeyError(UnavailableError, reason="NO_SIGNING_KEY"):
     """The store holds no key that may be used now for this purpose."""
 
-    reason = "NO_SIGNING_KEY"
 
-
-class SignerUnavailableError(UnavailableError):
+class SignerUnavailableError(UnavailableError, reason="SIGNER_UNAVAILABLE"):
     """The device that holds the signing key does not answer, or refuses to sign now."""
 
-    reason = "SIGNER_UNAVAILABLE"
 
-
-class RevisionNotReachedError(UnavailableError):
+class RevisionNotReachedError(UnavailableError, reason="REVISION_NOT_REACHED"):
     """The change log does not reach the requested revision yet."""
 
-    reason = "REVISION_NOT_REACHED"
 
-
-class IssuerUnreachableError(UnavailableError):
+class IssuerUnreachableError(UnavailableError, reason="ISSUER_UNREACHABLE"):
     """The keys of a trusted issuer cannot be read now."""
-
-    reason = "ISSUER_UNREACHABLE"
 
     message = "the keys of the token's issuer cannot be read now; try again"
 
 
-class ClockSkewedError(UnavailableError):
+class ClockSkewedError(UnavailableError, reason="CLOCK_SKEWED"):
     """The wall clock of this process is not accepted."""
 
-    reason = "CLOCK_SKEWED"
 
-
-class NotImplementedYetError(IdentityError):
+class NotImplementedYetError(IdentityError, reason="NOT_IMPLEMENTED"):
     """The request uses a part of the API that this version does not offer."""
 
-    reason = "NOT_IMPLEMENTED"
 
-
-class NotFoundError(IdentityError):
+class NotFoundError(IdentityError, reason="NOT_FOUND"):
     """The record, session or key does not exist."""
 
-    reason = "NOT_FOUND"
 
-
-class AlreadyExistsError(IdentityError):
+class AlreadyExistsError(IdentityError, reason="ALREADY_EXISTS"):
     """The record, session, epoch or file already exists."""
 
-    reason = "ALREADY_EXISTS"
 
-
-class StaleEtagError(IdentityError):
+class StaleEtagError(IdentityError, reason="STALE_ETAG"):
     """The record has changed since it was read; read it again."""
-
-    reason = "STALE_ETAG"
 
 
 class ConfigurationError(IdentityError):
