@@ -17,13 +17,14 @@ from identity_service.domain.errors import ConfigurationError, StoreUnavailableE
 from identity_service.domain.ports import EventLog
 from identity_service.storage.sqlite import schema
 from identity_service.storage.sqlite.connection import POLL, Connection, use_write_ahead_log
+from identity_service.storage.sqlite.content_check import is_damage
 from identity_service.storage.sqlite.files import (
     create_private,
     directory_locked,
     leave_to_owner,
     why_not_opened,
 )
-from identity_service.storage.sqlite.guard import FileGuard, is_damage
+from identity_service.storage.sqlite.guard import FileGuard
 from identity_service.storage.sqlite.snapshot import Snapshot
 from identity_service.storage.upgrade import require_stopped
 

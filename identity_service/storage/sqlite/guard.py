@@ -9,16 +9,16 @@ everything is reopened. If data cannot be kept, the store is refused until the f
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final, NoReturn
-from urllib.parse import quote
+from typing import NoReturn
 
 from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
 from identity_service.domain.ports import EventLog
+from identity_service.storage.sqlite import saved_logs
 from identity_service.storage.sqlite.connection import Connection
+from identity_service.storage.sqlite.content_check import ContentCheck
 from identity_service.storage.sqlite.files import (
     FileIds,
     create_private,
@@ -27,19 +27,6 @@ from identity_service.storage.sqlite.files import (
     leave_to_owner,
     not_the_last,
 )
-
-_EXAMINED_BYTES: Final = 16 * 2**20
-"""The size in bytes up to which a file is checked; 16 MiB take about 50 ms."""
-_EXAMINE_INTERVAL: Final = 10.0
-"""Seconds between two checks of the content, unless the file has shrunk."""
-_SAVED_LOGS: Final = 16
-"""The number of saved logs that are remembered in the file."""
-_DAMAGE: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def is_damage(error: Exception) -> bool:
-    """Return whether SQLite reports that the file is not a database, or is malformed."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGE
 
 
 class FileGuard:
@@ -73,12 +60,11 @@ class FileGuard:
         """True if the connections are open; False after reopening failed, until the next `check`."""
         self._refusal: tuple[FileIds, UnsafeStoreError] | None = None
         self._damage: UnsafeStoreError | None = None
-        self._examined = self._size_and_mtime()
-        self._examine_time = float("-inf")
+        self._content = ContentCheck(path, timeout)
         self.losses = 0
         """The number of times that commits that were not acknowledged were left behind in a removed log."""
         with self._writer.held() as connection:
-            self._forget_saved(connection)
+            saved_logs.forget(connection, file_ids(self._name))
 
     def check(self) -> None:
         """Return if the connections are open and everything committed is in the files at the path.
@@ -114,20 +100,9 @@ class FileGuard:
                 connection.close()
 
     def examine(self) -> None:
-        """Look for foreign content in the same file, as `cp` writes it; SQLite itself does not notice.
-
-        The content is checked if the file was written to since the last time, at most every 10 s. A file
-        above 16 MiB is not checked. Raises UnsafeStoreError.
-        """
-        found = self._size_and_mtime()
-        if found == self._examined or self._damage is not None:
-            return
-        shrunk = found[0] < self._examined[0]
-        if not shrunk and time.monotonic() - self._examine_time < _EXAMINE_INTERVAL:
-            return
-        if found[0] <= _EXAMINED_BYTES and file_ids(self._name) == self._ids and not self._is_whole():
+        """Raise UnsafeStoreError if the same file has foreign content, as `cp` writes it (`ContentCheck`)."""
+        if self._damage is None and file_ids(self._name) == self._ids and self._content.finds_damage():
             raise self.refuse_damaged()
-        self._examined, self._examine_time = found, time.monotonic()
 
     def refuse_damaged(self) -> UnsafeStoreError:
         """Refuse the file for the rest of this process; returns the error to raise."""
@@ -195,7 +170,7 @@ class FileGuard:
                 self._disconnect()
             else:
                 # Either another process had the same log, saved it and began the new one, or data is split.
-                if not self._was_saved():
+                if not saved_logs.holds(self._name, self._ids):
                     self._refuse_split(found)
                 with not_the_last(self._path):
                     self._disconnect()
@@ -204,7 +179,7 @@ class FileGuard:
                 self._event_log.record("store_reopened", file=self._name, kept=kept)
         for connection in (*self._connections, *self._extra_connections):
             connection.reconnect()
-        self._forget_saved(self._writer.raw)  # a first read: SQLite creates its other files
+        saved_logs.forget(self._writer.raw, file_ids(self._name))  # a first read: SQLite creates its files
         self._ids, self.is_open = file_ids(self._name), True
 
     def _disconnect(self) -> None:
@@ -224,61 +199,20 @@ class FileGuard:
     # If the log was removed.
 
     def _save(self) -> None:
-        """Write the whole log into the file, and note in a row that this log was saved.
+        """Write the whole log into the file, and note there that it was saved; see `saved_logs.py`.
 
-        Processes that have the same log open look for that row. Raises StoreUnavailableError if a reader
-        prevents the write; UnsafeStoreError if another log is at the path by then.
+        Raises StoreUnavailableError if a reader prevents the write; UnsafeStoreError if another log is at the
+        path by then.
         """
-        raw = self._writer.raw
         with self._writer.nested_transaction() as connection:
-            connection.execute("CREATE TABLE IF NOT EXISTS saved_logs (log TEXT NOT NULL)")
-            connection.execute("INSERT INTO saved_logs (log) VALUES (?)", (self._log_name,))
-            connection.execute(
-                "DELETE FROM saved_logs WHERE rowid <= (SELECT max(rowid) FROM saved_logs) - ?",
-                (_SAVED_LOGS,),
-            )
-        busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            saved_logs.note(connection, self._ids)
+        busy, _, _ = self._writer.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise StoreUnavailableError("the store's log was removed and cannot be saved now; try again")
         found = file_ids(self._name)
         self._require_file(found)
         if self._others_created_files(found):
             self._refuse_split(found)
-
-    @property
-    def _log_name(self) -> str:
-        """The identities of the log and index that are open: no other files have them meanwhile."""
-        return f"{self._ids.wal} {self._ids.shm}"
-
-    def _was_saved(self) -> bool:
-        """Return whether another process has saved the log that this process has open.
-
-        Reads the file without its log: with it, SQLite would use the index that this process has open.
-        """
-        name = f"file:{quote(self._name)}?immutable=1"
-        try:
-            with closing(sqlite3.connect(name, uri=True)) as connection:
-                tables = "SELECT 1 FROM sqlite_master WHERE name = 'saved_logs'"
-                if connection.execute(tables).fetchone() is None:
-                    return False
-                marks = connection.execute("SELECT 1 FROM saved_logs WHERE log = ?", (self._log_name,))
-                return marks.fetchone() is not None
-        except sqlite3.Error as error:
-            # The other process may be writing to the file at this moment.
-            raise StoreUnavailableError("the store's files were replaced; try again") from error
-
-    def _forget_saved(self, connection: sqlite3.Connection) -> None:
-        """Delete the row of a saved log that had the same inode numbers as the one in use.
-
-        Inode numbers are reused, so that row is about an older log.
-        """
-        ids = file_ids(self._name)
-        tables = "SELECT 1 FROM sqlite_master WHERE name = 'saved_logs'"
-        if connection.execute(tables).fetchone() is None:
-            return
-        name = (f"{ids.wal} {ids.shm}",)
-        if connection.execute("SELECT 1 FROM saved_logs WHERE log = ?", name).fetchone() is not None:
-            connection.execute("DELETE FROM saved_logs WHERE log = ?", name)
 
     # If data cannot be kept.
 
@@ -331,26 +265,3 @@ class FileGuard:
             self._refusal = None
             if self._event_log is not None:
                 self._event_log.record("store_mended")
-
-    # If the file was overwritten.
-
-    def _size_and_mtime(self) -> tuple[int, int]:
-        """Return size and modification time; both change when SQLite writes its log into the file."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return 0, 0
-        return status.st_size, status.st_mtime_ns
-
-    def _is_whole(self) -> bool:
-        """Return whether the file passes SQLite's check.
-
-        Uses a separate connection, because the others have pages in their caches.
-        """
-        try:
-            with closing(sqlite3.connect(self._name, timeout=self._timeout)) as connection:
-                found: str
-                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-                return found == "ok"
-        except sqlite3.Error as error:
-            return not is_damage(error)
