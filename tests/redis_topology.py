@@ -8,13 +8,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tests.patience import PATIENCE
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer, ask
 from tests.redis_tls import RedisTls
 
+Group = TypeVar("Group", "SentinelGroup", "ClusterGroup")
 _POLL: Final = 0.02
 
 
@@ -244,6 +245,16 @@ class ClusterGroup:
 
     def stop(self) -> None:
         stop_all(self.servers)
+
+
+@contextlib.contextmanager
+def running(group: Group) -> Iterator[Group]:
+    """Start the servers of a group, and stop them after the block or if one of them does not start."""
+    try:
+        group.start()
+        yield group
+    finally:
+        group.stop()
 
 
 def stop_all(servers: Sequence[RedisServer]) -> None:

@@ -173,13 +173,17 @@ class RedisBackend:
         self.server.flush()
         self._open: list[Store] = []
 
+    @property
+    def url(self) -> str:
+        return self.server.url
+
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
     ) -> Store:
         from identity_service.storage.redis import RedisStore
 
         store = RedisStore.connect(
-            self.server.url,
+            self.url,
             clock=self.clock,
             audit_entries=audit_entries,
             audit_traffic_entries=audit_traffic_entries,
@@ -275,19 +279,9 @@ class ClusterBackend(RedisBackend):
         super().__init__(group.home)
         self.wipe()
 
-    def open(
-        self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
-    ) -> Store:
-        from identity_service.storage.redis import RedisStore
-
-        store = RedisStore.connect(
-            self._group.url,
-            clock=self.clock,
-            audit_entries=audit_entries,
-            audit_traffic_entries=audit_traffic_entries,
-        )
-        self._open.append(store)
-        return store
+    @property
+    def url(self) -> str:
+        return self._group.url
 
     def wipe(self) -> None:
         for server in self._group.servers:

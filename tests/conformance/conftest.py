@@ -12,7 +12,7 @@ from identity_service.storage.sqlite import SqliteStore
 from tests.conformance.backends import Backend, ClusterBackend, RedisBackend, SqliteBackend
 from tests.fakes.clocks import FakeClock
 from tests.redis_server import RedisServer
-from tests.redis_topology import ClusterGroup
+from tests.redis_topology import ClusterGroup, running
 
 STORE_SECONDS = 2.0
 """The seconds that the store of these tests waits: a test of a silent server takes as long as that."""
@@ -28,12 +28,8 @@ BACKENDS: dict[str, BackendFactory] = {
 
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterGroup]:
-    group = ClusterGroup(tmp_path_factory.mktemp("redis-cluster"))
-    try:
-        group.start()
+    with running(ClusterGroup(tmp_path_factory.mktemp("redis-cluster"))) as group:
         yield group
-    finally:
-        group.stop()
 
 
 @pytest.fixture(params=BACKENDS)

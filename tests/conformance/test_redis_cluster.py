@@ -21,18 +21,14 @@ from identity_service.storage.redis.client import connection
 from identity_service.storage.redis.client.cluster import slot_of
 from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
-from tests.redis_topology import ClusterGroup, node_id, paused, say, until
+from tests.redis_topology import ClusterGroup, node_id, paused, running, say, until
 
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterGroup]:
     """Three primaries that stay as they are."""
-    group = ClusterGroup(tmp_path_factory.mktemp("cluster"))
-    try:
-        group.start()
+    with running(ClusterGroup(tmp_path_factory.mktemp("cluster"))) as group:
         yield group
-    finally:
-        group.stop()
 
 
 @pytest.fixture
@@ -48,15 +44,11 @@ def store(group: ClusterGroup) -> Iterator[RedisStore]:
 @pytest.fixture
 def replicated(tmp_path: Path) -> Iterator[ClusterGroup]:
     """A cluster of its own, in which the server of `{idn}` has a replica."""
-    group = ClusterGroup(tmp_path, replica=True)
-    try:
-        group.start()
+    with running(ClusterGroup(tmp_path, replica=True)) as group:
         for server in (group.home, group.replica):
             server.configure("min-replicas-to-write", "1")
             server.configure("min-replicas-max-lag", "2")
         yield group
-    finally:
-        group.stop()
 
 
 def soon() -> datetime:

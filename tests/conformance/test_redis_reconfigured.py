@@ -17,7 +17,7 @@ from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
 from tests.fakes.event_logs import RecordingEventLog
 from tests.redis_server import binary, packaged_server
-from tests.redis_topology import SentinelGroup, TunedServer, say, until
+from tests.redis_topology import SentinelGroup, TunedServer, running, say, until
 
 RETENTION = timedelta(days=1)
 
@@ -144,9 +144,7 @@ def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
 def test_a_primary_that_no_longer_needs_its_replicas_is_found_if_a_failover_is_possible(
     tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
-    group = SentinelGroup(tmp_path)
-    try:
-        group.start()
+    with running(SentinelGroup(tmp_path)) as group:
         demands = Demands(durability="replicas:1")
         with closing(
             RedisStore.connect(group.url, timeout=1.0, demands=demands, event_log=event_log)
@@ -160,6 +158,4 @@ def test_a_primary_that_no_longer_needs_its_replicas_is_found_if_a_failover_is_p
 
             group.primary.configure("min-replicas-to-write", "1")
             until(lambda: not fails(lambda: store.log.heartbeat("p", RETENTION)))
-    finally:
-        group.stop()
     assert event_log.names == ["store_refused", "store_mended"]

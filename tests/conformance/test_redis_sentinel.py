@@ -11,19 +11,15 @@ from identity_service.domain.errors import ConfigurationError, StoreUnavailableE
 from identity_service.domain.ids import TokenId, new_epoch
 from identity_service.storage.redis import RedisStore, keyspace
 from identity_service.storage.redis.client.server_checks import Demands
-from tests.redis_topology import SentinelGroup, paused, say, until
+from tests.redis_topology import SentinelGroup, paused, running, say, until
 
 DEMANDS = Demands(durability="replicas:1")
 
 
 @pytest.fixture
 def group(tmp_path: Path) -> Iterator[SentinelGroup]:
-    group = SentinelGroup(tmp_path)
-    try:
-        group.start()
+    with running(SentinelGroup(tmp_path)) as group:
         yield group
-    finally:
-        group.stop()
 
 
 @pytest.fixture

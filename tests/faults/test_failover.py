@@ -1,6 +1,7 @@
 """Another Redis becomes the primary, and the writes that only the old one had are lost with it."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.faults.conftest import FULL
 from tests.faults.report import Report
 from tests.faults.site import Site
 from tests.redis_server import CHOSEN, packaged_server
-from tests.redis_topology import ClusterGroup, SentinelGroup, paused, say, until
+from tests.redis_topology import ClusterGroup, SentinelGroup, paused, running, say, until
 
 ROUNDS = range(FULL // 20 or 1)
 MAX_STALENESS = 2.0
@@ -21,12 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def group(tmp_path: Path) -> Iterator[SentinelGroup]:
-    group = SentinelGroup(tmp_path / "redis")
-    try:
-        group.start()
+    with running(SentinelGroup(tmp_path / "redis")) as group:
         yield group
-    finally:
-        group.stop()
 
 
 @pytest.fixture
@@ -34,21 +31,15 @@ def slow_replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     """Whichever replica is elected, its clock is 5 s behind that of the primary before it."""
     clock = SteppedClock(tmp_path / "clock")
     clock.step(-5)
-    with monkeypatch.context() as patch:
-        # All by one program: what one version has written an older one may not read.
-        patch.setenv(CHOSEN, packaged_server())
-        group = SentinelGroup(tmp_path / "redis")
-        for name, value in clock.environment.items():
-            patch.setenv(name, value)
-        try:
-            group.start()
-        except BaseException:
-            group.stop()
-            raise
-    try:
+    with ExitStack() as stack:
+        with monkeypatch.context() as patch:
+            # All by one program: what one version has written an older one may not read.
+            patch.setenv(CHOSEN, packaged_server())
+            group = SentinelGroup(tmp_path / "redis")
+            for name, value in clock.environment.items():
+                patch.setenv(name, value)
+            stack.enter_context(running(group))
         yield group
-    finally:
-        group.stop()
 
 
 def stop_replicas(group: SentinelGroup) -> bool:
@@ -135,9 +126,7 @@ def test_a_new_primary_whose_clock_is_slow_loses_nothing(
 
 @pytest.mark.parametrize("_", ROUNDS)
 def test_the_log_survives_the_failover_of_the_cluster_node_that_holds_it(tmp_path: Path, _: int) -> None:
-    group = ClusterGroup(tmp_path / "redis", replica=True)
-    try:
-        group.start()
+    with running(ClusterGroup(tmp_path / "redis", replica=True)) as group:
         for server in (group.home, group.replica):
             server.configure("min-replicas-to-write", "1")
             server.configure("min-replicas-max-lag", "2")
@@ -151,6 +140,4 @@ def test_the_log_survives_the_failover_of_the_cluster_node_that_holds_it(tmp_pat
                 site.recover()
                 load.run(1.0)
             report = site.conclude("Cluster failover of the node with the log at local", 1, tmp_path)
-    finally:
-        group.stop()
     report.require_repaired()

@@ -1,29 +1,23 @@
 """The probes of HTTP and the health of gRPC say the same in every state of a process."""
 
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service
-from identity_service.composition.opening import open_store
-from identity_service.composition.store_admin import open_store_admin
 from tests.http.conftest import ANY_PORT
 from tests.http.site import Site, status_of
-from tests.patience import PATIENCE, until
+from tests.patience import until
 from tests.ports import reserve_address
 from tests.redis_server import RedisServer
 from tests.rpc.conftest import ENVOY, GRPCIO, running_in_envoy, settings_for_tests
 from tests.rpc.engines import EnvoyHost
 from tests.rpc.envoy_inside import StoreAddress
 from tests.rpc.outages import lose, on
-from tests.rpc.slow_log import SlowLog
+from tests.rpc.slow_log import starting
 
 SERVES = (200, 200, "SERVING")
 SERVES_NOT = (200, 503, "NOT_SERVING")
@@ -71,20 +65,11 @@ def test_a_process_that_starts_is_alive_and_not_ready(tmp_path: Path) -> None:
     settings = settings_for_tests(
         **(HTTP | {"http_listen": http, "listen": target, "store": f"sqlite:///{tmp_path}/identity.db"})
     )
-    with open_store_admin(settings) as store_admin:
-        store_admin.initialise()
-    store: Any = SlowLog(open_store(settings, SystemClock()))
-    service = Service(settings, store=store)
-    starting = threading.Thread(target=service.start)
-    starting.start()
-    assert store.asked.wait(PATIENCE)
+    with starting(settings) as go_on:
+        assert probed(http, target) == SERVES_NOT
 
-    assert probed(http, target) == SERVES_NOT
-
-    store.go_on.set()
-    starting.join(PATIENCE)
-    assert probed(http, target) == SERVES
-    service.stop()
+        go_on()
+        assert probed(http, target) == SERVES
 
 
 def test_a_process_is_not_ready_while_its_store_is_away(on_redis: tuple[Site, RedisServer]) -> None:

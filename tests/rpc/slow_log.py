@@ -1,28 +1,64 @@
-"""A store for a service that the test keeps from becoming ready. Asserts nothing about the service."""
+"""A service that begins to start, and does not become ready until the test lets it read the log."""
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from identity_service.domain.log import LogPage
+from identity_service.adapters.clock import SystemClock
+from identity_service.bootstrap import Service
+from identity_service.composition.opening import open_store
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.store import Store
+from identity_service.settings import Settings
 from tests.patience import PATIENCE
 
 
-class SlowLog:
-    """A store whose log cannot be read until the test lets it."""
+class _SlowLog:
+    """A store with a log of which one method waits until the test lets it go on."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, method: str) -> None:
         self._store = store
+        self._method = method
         self.asked, self.go_on = threading.Event(), threading.Event()
-
-    def read(self, after: int, limit: int) -> LogPage:
-        self.asked.set()
-        assert self.go_on.wait(PATIENCE)
-        return self._store.log.read(after, limit)
 
     @property
     def log(self) -> Any:
         return self
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._store if hasattr(self._store, name) else self._store.log, name)
+        found = getattr(self._store if hasattr(self._store, name) else self._store.log, name)
+        if name != self._method:
+            return found
+
+        def wait(*args: Any) -> Any:
+            self.asked.set()
+            assert self.go_on.wait(PATIENCE)
+            return found(*args)
+
+        return wait
+
+
+@contextmanager
+def starting(settings: Settings, method: str = "read") -> Iterator[Callable[[], None]]:
+    """Begin to start a service on a new store, up to this method of its log; stop it after the block.
+
+    Yields a function that lets the service go on, and returns once it has started.
+    """
+    with open_store_admin(settings) as store_admin:
+        store_admin.initialise()
+    store: Any = _SlowLog(open_store(settings, SystemClock()), method)
+    service = Service(settings, store=store)
+    thread = threading.Thread(target=service.start)
+    thread.start()
+
+    def go_on() -> None:
+        store.go_on.set()
+        thread.join(PATIENCE)
+
+    try:
+        assert store.asked.wait(PATIENCE)
+        yield go_on
+    finally:
+        go_on()
+        service.stop()

@@ -3,16 +3,11 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service
-from identity_service.composition.opening import open_store
-from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.secret import Secret
 from identity_service.storage.redis import RedisStore
 from identityapi.v1 import identity_service_pb2 as pb
@@ -22,7 +17,7 @@ from tests.ports import reserve_port
 from tests.redis_server import RedisServer
 from tests.rpc.conftest import MAX_STALENESS, StartWorld, running, settings_for_tests
 from tests.rpc.outages import lose, on, reason_of
-from tests.rpc.slow_log import SlowLog
+from tests.rpc.slow_log import starting
 from tests.rpc.world import API, World, failure, password
 
 SERVICE = "identityapi.v1.IdentityService"
@@ -128,25 +123,15 @@ def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
     """The port is open at once, so that a probe finds it, but nothing is answered."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
-    with open_store_admin(settings) as store_admin:
-        store_admin.initialise()
-    store: Any = SlowLog(open_store(settings, SystemClock()))
-    service = Service(settings, store=store)
-    starting = threading.Thread(target=service.start)
-    starting.start()
-    assert store.asked.wait(PATIENCE)
-
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+    with starting(settings) as go_on, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = rpc.IdentityServiceStub(channel)
         request = pb.VerifyRequest(token="x", audiences=[API])
         assert reason_of(lambda: stub.Verify(request)) == "NOT_READY"
         probe = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         assert probe.status == health_pb2.HealthCheckResponse.NOT_SERVING
 
-        store.go_on.set()
-        starting.join(PATIENCE)
+        go_on()
         assert stub.Verify(request).rejected.reason == pb.REJECTION_REASON_MALFORMED
-    service.stop()
 
 
 def test_too_many_strong_calls_are_refused(start_world: StartWorld) -> None:

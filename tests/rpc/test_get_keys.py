@@ -1,32 +1,24 @@
 """GetKeys: the published keys verify issued tokens, and are served without the store."""
 
 import json
-import threading
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import grpc
 import jwt
 import pytest
 
-from identity_service.adapters.clock import SystemClock
-from identity_service.bootstrap import Service
-from identity_service.composition.opening import open_store, open_vault
-from identity_service.composition.store_admin import open_store_admin
-from identity_service.domain.ids import PrincipalId
+from identity_service.composition.opening import open_vault
 from identity_service.domain.keys import KeyPurpose
-from identity_service.domain.log import Generation
-from identity_service.domain.store import Store
 from identityapi.v1 import trust_service_pb2 as pb
 from identityapi.v1 import trust_service_pb2_grpc as rpc
-from tests.patience import PATIENCE, until
+from tests.patience import until
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer
 from tests.rpc.conftest import StartWorld, settings_for_tests
 from tests.rpc.outages import lose, on, reason_of
+from tests.rpc.slow_log import starting
 from tests.rpc.world import World, bearer, failure
 
 
@@ -104,47 +96,17 @@ def test_the_keys_are_served_while_the_store_is_unreachable(tmp_path: Path) -> N
         server.stop()
 
 
-class _HeldUp:
-    """A store from which a process cannot load until the test lets it."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.asked, self.go_on = threading.Event(), threading.Event()
-
-    def generations(self) -> Mapping[PrincipalId, Generation]:
-        self.asked.set()
-        assert self.go_on.wait(PATIENCE)
-        return self._store.log.generations()
-
-    @property
-    def log(self) -> Any:
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store if hasattr(self._store, name) else self._store.log, name)
-
-
 def test_before_the_keys_are_loaded_no_empty_set_is_served(tmp_path: Path) -> None:
     """An empty set that may be cached for minutes would make every token one of an unknown key."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
-    with open_store_admin(settings) as store_admin:
-        store_admin.initialise()
-    store: Any = _HeldUp(open_store(settings, SystemClock()))
-    service = Service(settings, store=store)
-    starting = threading.Thread(target=service.start)
-    starting.start()
-    try:
-        assert store.asked.wait(PATIENCE)
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            assert reason_of(lambda: get_keys(channel)) == "NOT_READY"
-            watch = rpc.TrustServiceStub(channel).Watch(pb.WatchRequest())
-            assert reason_of(lambda: next(iter(watch))) == "NOT_READY"
+    with (
+        starting(settings, "generations") as go_on,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        assert reason_of(lambda: get_keys(channel)) == "NOT_READY"
+        watch = rpc.TrustServiceStub(channel).Watch(pb.WatchRequest())
+        assert reason_of(lambda: next(iter(watch))) == "NOT_READY"
 
-            store.go_on.set()
-            starting.join(PATIENCE)
-            assert get_keys(channel).key_set.keys
-    finally:
-        store.go_on.set()
-        starting.join(PATIENCE)
-        service.stop()
+        go_on()
+        assert get_keys(channel).key_set.keys
