@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -55,10 +56,10 @@ class MemoryAttempts:
                 counts.claims += 1
                 known[limit.key] = counts
                 claimed.append((limit, counts, counts.failed))
-        return _MemoryClaim(self, claimed)
+        return Claim(partial(self._settle, claimed))
 
-    def settle(self, claimed: Sequence[tuple[Limit, Counts, int]], verdict: Verdict) -> None:
-        """End a claim with its verdict. Only the claim itself calls this."""
+    def _settle(self, claimed: Sequence[tuple[Limit, Counts, int]], verdict: Verdict) -> None:
+        """End a claim with its verdict."""
         now = self._now()
         with self._lock:
             for limit, counts, failed_before in claimed:
@@ -89,17 +90,3 @@ class MemoryAttempts:
             excess -= 1
         for key in over:
             del self._counters[key]
-
-
-class _MemoryClaim:
-    """An implementation of the port Claim."""
-
-    __slots__ = ("_attempts", "_claimed")
-
-    def __init__(self, attempts: MemoryAttempts, claimed: Sequence[tuple[Limit, Counts, int]]) -> None:
-        self._attempts = attempts
-        self._claimed = claimed
-
-    def settle(self, verdict: Verdict) -> None:
-        """End the claim with its verdict."""
-        self._attempts.settle(self._claimed, verdict)

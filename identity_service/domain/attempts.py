@@ -4,7 +4,7 @@ An attempt is *claimed* before the credential is checked, so that concurrent att
 free one, and *settled* with a verdict afterwards.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -93,15 +93,16 @@ class AllClaimsInUse:
 _ALL_CLAIMS_IN_USE: Final = AllClaimsInUse()
 
 
-class Claim(Protocol):
+@dataclass(frozen=True, slots=True)
+class Claim:
     """A claimed attempt: its credential may be checked now."""
 
-    def settle(self, verdict: Verdict) -> None:
-        """End the claim, in one atomic step for all of its limits; called once.
+    settle: Callable[[Verdict], None]
+    """Ends the claim, in one atomic step for all of its limits; called once.
 
-        RIGHT gives the claim back and, if the policy forgives, clears the failures from before the claim.
-        WRONG turns the claim into a failure. NONE gives it back without effect. Raises StoreUnavailableError.
-        """
+    RIGHT gives the claim back and, if the policy forgives, clears the failures from before the claim. WRONG
+    turns the claim into a failure. NONE gives it back without effect. Raises StoreUnavailableError.
+    """
 
 
 class AttemptCounter(Protocol):

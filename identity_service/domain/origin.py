@@ -20,6 +20,11 @@ class PeerCertificate:
     `sha256:…`."""
 
 
+def sha256_of(certificate: PeerCertificate | None) -> bytes:
+    """Return the SHA-256 of a client certificate; empty if there is none, which satisfies no binding."""
+    return certificate.sha256 if certificate is not None else b""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """The known facts about the sender of a call."""

@@ -23,7 +23,7 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.grants import SCOPE_ADMIN
 from identity_service.domain.ids import PrincipalId, SessionId
-from identity_service.domain.origin import Origin, PeerCertificate
+from identity_service.domain.origin import Origin, PeerCertificate, sha256_of
 from identity_service.domain.ports import AuditTrail
 from identity_service.domain.tokens import Rejected, TokenType
 from identity_service.grpc_api.proofs import PROOF, CallProofs
@@ -246,7 +246,7 @@ class CallerGate:
             VerifyRequest(
                 token=text,
                 audiences=(self._audience,),
-                certificate_sha256=certificate.sha256 if certificate is not None else b"",
+                certificate_sha256=sha256_of(certificate),
                 key_sha256=proof.key_sha256 if proof is not None else b"",
                 may_wait=may_wait,
             )

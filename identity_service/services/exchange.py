@@ -15,7 +15,7 @@ from identity_service.domain.errors import SubjectTokenRefusedError
 from identity_service.domain.exchange import ExchangeCase, decide_exchange
 from identity_service.domain.grants import GrantRequest, LifetimeBounds
 from identity_service.domain.ids import PrincipalId
-from identity_service.domain.origin import Origin
+from identity_service.domain.origin import Origin, sha256_of
 from identity_service.domain.ports import AuditTrail, Clock
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import AccessToken, Rejected, TokenEncryption
@@ -129,9 +129,8 @@ class Exchanger:
         if isinstance(answer, Rejected):
             raise SubjectTokenRefusedError(field, answer.reason)
         found = answer.token
-        certificate = origin.certificate.sha256 if origin.certificate is not None else b""
         # If this token is bound to no key, the proof is for the new token alone.
         key = proof.key_sha256 if proof is not None and found.key_sha256 is not None else b""
-        if mismatch := check_binding(found, certificate, key):
+        if mismatch := check_binding(found, sha256_of(origin.certificate), key):
             raise SubjectTokenRefusedError(field, mismatch.reason)
         return found

@@ -335,7 +335,7 @@ def test_a_claim_whose_answer_was_lost_is_claimed_once(redis_store: RedisStore) 
     """The connection broke after the first try; the second one finds it done."""
     attempts = redis_store.attempts
     for _ in range(2):
-        assert attempts.run("claim", "name", [ANA], [0]) == ["claimed", 0]
+        assert attempts._run("claim", "name", [ANA], [0]) == ["claimed", 0]
 
     for _ in range(4):
         claimed(attempts)

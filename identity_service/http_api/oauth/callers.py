@@ -13,6 +13,7 @@ from identity_service.domain.errors import (
     TooManyAttemptsError,
 )
 from identity_service.domain.grants import SCOPE_VERIFY
+from identity_service.domain.origin import sha256_of
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.tokens import Rejected, TokenType
 from identity_service.http_api.messages import HttpRequest
@@ -115,12 +116,11 @@ class Callers:
         Raises OAuthError, UnavailableError.
         """
         scheme = TokenType.BEARER if proof is None else TokenType.DPOP
-        certificate = request.origin.certificate
         answer = self._verifier.verify(
             VerifyRequest(
                 token=token,
                 audiences=(self._audience,),
-                certificate_sha256=certificate.sha256 if certificate is not None else b"",
+                certificate_sha256=sha256_of(request.origin.certificate),
                 key_sha256=proof.key_sha256 if proof is not None else b"",
             )
         )

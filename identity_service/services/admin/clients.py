@@ -14,7 +14,7 @@ from identity_service.domain.principals import Client, Grant, StoredSecret, norm
 from identity_service.domain.records import Versioned
 from identity_service.domain.secret import Secret, new_client_secret, stored
 from identity_service.services.admin.checks import check_client
-from identity_service.services.admin.records import Changed, Records, differing, names
+from identity_service.services.admin.records import Changed, Records, require_another, updated
 
 CLIENT_FIELDS: Final = (
     "display_name",
@@ -97,19 +97,7 @@ class Clients:
         def decide(client: Client) -> Changed[Client]:
             changed = replace(client, **values)
             check_client(changed, self._keys, before=client)
-            if changed.disabled and origin.actor == client.client_id:
-                raise InvalidRequestError.of(
-                    "client.disabled", "must not be the caller itself, which would lose its access"
-                )
-            fields_changed = list(differing(client, changed, fields))
-            event = AuditEvent.of(
-                AuditType.CLIENT_UPDATED,
-                origin,
-                target=client.client_id,
-                fields=names(fields_changed),
-                disabled=changed.disabled if "disabled" in fields_changed else None,
-            )
-            return Changed(record=changed, event=event, revoke=changed.disabled and not client.disabled)
+            return updated(AuditType.CLIENT_UPDATED, client, changed, fields, origin, path="client")
 
         return self._records.change(Client, wanted.client_id, decide, expected=expected)
 
@@ -120,10 +108,7 @@ class Clients:
 
         Raises InvalidRequestError if the caller would delete itself, NotFoundError, StaleEtagError.
         """
-        if origin.actor == client_id:
-            raise InvalidRequestError.of(
-                "client_id", "must not be the caller itself, which would lose its access"
-            )
+        require_another(client_id, origin, "client_id")
         event = AuditEvent.of(AuditType.CLIENT_DELETED, origin, target=client_id)
         return self._records.delete(RecordKind.CLIENT, client_id, event, expected=expected)
 

@@ -8,12 +8,18 @@ resends it; the record is not resent.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Final, Generic
+from typing import Final, Generic, TypeVar
 
-from identity_service.domain.audit import AuditEvent
-from identity_service.domain.errors import AlreadyExistsError, NotFoundError, StaleEtagError
+from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.errors import (
+    AlreadyExistsError,
+    InvalidRequestError,
+    NotFoundError,
+    StaleEtagError,
+)
 from identity_service.domain.ids import Link, PrincipalId, new_link
 from identity_service.domain.log import Appended, GenerationRaised, RecordKind, Revision
+from identity_service.domain.origin import Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, User
 from identity_service.domain.records import RecordT, Versioned
@@ -21,6 +27,7 @@ from identity_service.domain.store import RecordStore
 from identity_service.domain.visible import shown
 from identity_service.services.revoke import resent_until_confirmed
 
+PrincipalT = TypeVar("PrincipalT", Client, User)
 MAX_ATTEMPTS: Final = 8
 """The number of attempts at a change without an etag if other callers change the record at the same time."""
 
@@ -148,6 +155,33 @@ def _named(name: str) -> Iterator[None]:
         yield
     except (NotFoundError, AlreadyExistsError, StaleEtagError) as error:
         raise type(error)(f"{shown(name)}: {error}") from error
+
+
+def require_another(id_: str, origin: Origin, field: str) -> None:
+    """Raise InvalidRequestError, which names this field, if the principal is the caller itself."""
+    if origin.actor == id_:
+        raise InvalidRequestError.of(field, "must not be the caller itself, which would lose its access")
+
+
+def updated(
+    kind: AuditType,
+    before: PrincipalT,
+    after: PrincipalT,
+    fields: Iterable[str],
+    origin: Origin,
+    *,
+    path: str,
+) -> Changed[PrincipalT]:
+    """Return the change of these fields; if it disables the principal, it revokes what was issued to it.
+
+    Raises InvalidRequestError, with a field below `path`, if the caller would disable itself.
+    """
+    if after.disabled:
+        require_another(before.id, origin, f"{path}.disabled")
+    changed = list(differing(before, after, fields))
+    disabled = after.disabled if "disabled" in changed else None
+    event = AuditEvent.of(kind, origin, target=before.id, fields=names(changed), disabled=disabled)
+    return Changed(record=after, event=event, revoke=after.disabled and not before.disabled)
 
 
 def names(fields: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from identity_service.domain.principals import User, is_name_as_password, normal
 from identity_service.domain.records import Versioned
 from identity_service.domain.secret import Secret
 from identity_service.services.admin.checks import check_user
-from identity_service.services.admin.records import Changed, Records, differing, names
+from identity_service.services.admin.records import Changed, Records, require_another, updated
 
 USER_FIELDS: Final = ("username", "display_name", "audiences", "scopes", "disabled")
 """The fields that `Users.update` can change; the password is changed by `Users.set_password`."""
@@ -121,19 +121,7 @@ class Users:
             check_user(changed, before=user)
             if changed.username != user.username:
                 self._check_rename(changed)
-            if changed.disabled and origin.actor == user.user_id:
-                raise InvalidRequestError.of(
-                    "user.disabled", "must not be the caller itself, which would lose its access"
-                )
-            fields_changed = list(differing(user, changed, fields))
-            event = AuditEvent.of(
-                AuditType.USER_UPDATED,
-                origin,
-                target=user.user_id,
-                fields=names(fields_changed),
-                disabled=changed.disabled if "disabled" in fields_changed else None,
-            )
-            return Changed(record=changed, event=event, revoke=changed.disabled and not user.disabled)
+            return updated(AuditType.USER_UPDATED, user, changed, fields, origin, path="user")
 
         return self._records.change(User, wanted.user_id, decide, expected=expected)
 
@@ -142,10 +130,7 @@ class Users:
 
         Raises InvalidRequestError if the caller would delete itself, NotFoundError, StaleEtagError.
         """
-        if origin.actor == user_id:
-            raise InvalidRequestError.of(
-                "user_id", "must not be the caller itself, which would lose its access"
-            )
+        require_another(user_id, origin, "user_id")
         event = AuditEvent.of(AuditType.USER_DELETED, origin, target=user_id)
         return self._records.delete(RecordKind.USER, user_id, event, expected=expected)
 

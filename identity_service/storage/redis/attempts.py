@@ -6,6 +6,7 @@ No write waits for a confirmation: losing counts in a failover does no harm.
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from identity_service.domain.attempts import (
@@ -44,15 +45,19 @@ class RedisAttempts:
     def claim(self, limits: Sequence[Limit]) -> Claim | Paused | AllClaimsInUse:
         """Claim an attempt under all of these limits, in one step of the server."""
         name = secrets.token_hex(8)
-        match self.run("claim", name, limits, [0] * len(limits)):
+        match self._run("claim", name, limits, [0] * len(limits)):
             case ["claimed", *failed]:
-                return _RedisClaim(self, name, limits, [int(number) for number in failed])
+                return Claim(partial(self._settle, name, limits, [int(number) for number in failed]))
             case ["paused", left]:
                 return Paused(left=timedelta(seconds=float(left)))
             case _:
                 return AllClaimsInUse()
 
-    def run(self, step: str, name: str, limits: Sequence[Limit], failed: Sequence[int]) -> Any:
+    def _settle(self, name: str, limits: Sequence[Limit], failed: Sequence[int], verdict: Verdict) -> None:
+        """End a claim with its verdict."""
+        self._run(verdict.value, name, limits, failed)
+
+    def _run(self, step: str, name: str, limits: Sequence[Limit], failed: Sequence[int]) -> Any:
         """Carry out one step of an attempt; see `lua/attempt.lua`."""
         words: list[str | int] = [self._writer.now(), step, name, _seconds(CLAIM_LIFETIME), self._kept]
         for limit, number in zip(limits, failed, strict=True):
@@ -66,22 +71,6 @@ class RedisAttempts:
             ]
         named = [keys.ATTEMPTS, *(keys.attempt(limit.key) for limit in limits)]
         return self._connection.run("attempt", named, words)
-
-
-class _RedisClaim:
-    """A claimed attempt, implementing the port `Claim`."""
-
-    def __init__(
-        self, attempts: RedisAttempts, name: str, limits: Sequence[Limit], failed: Sequence[int]
-    ) -> None:
-        self._attempts = attempts
-        self._name = name
-        self._limits = limits
-        self._failed = failed
-
-    def settle(self, verdict: Verdict) -> None:
-        """End the claim with the verdict on the attempt: count a failure, or give the claim back."""
-        self._attempts.run(verdict.value, self._name, self._limits, self._failed)
 
 
 def _seconds(time: timedelta) -> str:

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -74,10 +75,10 @@ class SqliteAttempts:
                 return refused
             rows = [(limit.key, name, furthest) for limit in limits]
             connection.executemany("INSERT INTO claim (key, name, claim_end) VALUES (?, ?, ?)", rows)
-        return _SqliteClaim(self, name, limits, [counts.failed for counts in found])
+        return Claim(partial(self._settle, name, limits, [counts.failed for counts in found]))
 
-    def settle(self, name: str, limits: Sequence[Limit], failed: Sequence[int], verdict: Verdict) -> None:
-        """End a claim with its verdict. Only the claim itself calls this."""
+    def _settle(self, name: str, limits: Sequence[Limit], failed: Sequence[int], verdict: Verdict) -> None:
+        """End a claim with its verdict."""
         with self._writing() as connection:
             now = self._now()
             for limit, failed_before in zip(limits, failed, strict=True):
@@ -140,22 +141,6 @@ class SqliteAttempts:
                     raise
                 self._connection = made
             return self._connection
-
-
-class _SqliteClaim:
-    """A claim that was granted; implements the port Claim."""
-
-    def __init__(
-        self, attempts: SqliteAttempts, name: str, limits: Sequence[Limit], failed: Sequence[int]
-    ) -> None:
-        self._attempts = attempts
-        self._name = name
-        self._limits = limits
-        self._failed = failed
-
-    def settle(self, verdict: Verdict) -> None:
-        """End the claim with this verdict."""
-        self._attempts.settle(self._name, self._limits, self._failed, verdict)
 
 
 def _read(connection: sqlite3.Connection, limit: Limit, now: float) -> Counts:
