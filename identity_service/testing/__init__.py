@@ -21,7 +21,8 @@ from typing import Any, Final
 import structlog
 
 from identity_client.testing import ServiceUnderTest
-from identity_service.bootstrap import Service, open_store_admin
+from identity_service.bootstrap import Service
+from identity_service.composition.store_admin import open_store_admin
 from identity_service.config.sources import load_settings
 from identity_service.jose.authority import Authority
 from identity_service.telemetry import logs
