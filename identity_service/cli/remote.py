@@ -22,7 +22,7 @@ from identity_client import (
     TlsOptions,
     TrustClient,
 )
-from identity_client.renewal import SERVICE_AUDIENCE
+from identity_client.environment import SERVICE_AUDIENCE
 from identity_service.cli.caller import Caller, secret_of, subject_of
 from identity_service.cli.output import failures
 from identity_service.cli.tls_files import tls_options

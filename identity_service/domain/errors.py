@@ -121,6 +121,11 @@ class WrongClientError(CredentialRefusedError):
 class CallerUnauthenticatedError(UnauthenticatedError, reason="CALLER_UNAUTHENTICATED"):
     """The caller of a method that needs authentication has not authenticated itself."""
 
+    def __init__(self, message: str = "", *, token_id_sha256: str = "") -> None:
+        super().__init__(message)
+        self.token_id_sha256 = token_id_sha256
+        """The hash of the `jti` of the refused token; empty if there is no token, or it cannot be read."""
+
 
 class BindingRequiredError(UnauthenticatedError, reason="BINDING_REQUIRED"):
     """The client's tokens are bound to a certificate or key that the request does not present."""

@@ -34,6 +34,7 @@ from identity_service.services.verify import StoreReadRequiredError, Verifier, V
 from identity_service.transport.client_certificates import has_expired, peer_certificate
 from identity_service.transport.peers import Peers
 from identity_service.transport.request_ids import REQUEST_ID, request_id
+from identity_shared.token_ids import hash_token_id, unverified_token_id
 
 _HEADER: Final = "authorization"
 _NEEDED: Final = (
@@ -252,7 +253,10 @@ class CallerGate:
             )
         )
         if isinstance(answer, Rejected):
-            raise CallerUnauthenticatedError(f"the caller's token was rejected: {answer.reason}")
+            raise CallerUnauthenticatedError(
+                f"the caller's token was rejected: {answer.reason}",
+                token_id_sha256=hash_token_id(unverified_token_id(text)),
+            )
         token = answer.token
         return Caller(
             principal=token.subject,

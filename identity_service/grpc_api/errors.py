@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from identity_service.domain import errors
 from identity_service.grpc_api.proofs import NONCE
 from identity_service.transport.request_ids import REQUEST_ID, new_request_id
+from identity_shared.token_ids import ID_SHA256
 
 DOMAIN: Final = "identityapi.v1"
 
@@ -56,8 +57,8 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
     """Return the status of an error; without a request id it gets a new one.
 
     Its details always have an ErrorInfo with the reason and the request id; also a BadRequest for an invalid
-    request, and a RetryInfo for RESOURCE_EXHAUSTED and UNAVAILABLE. Trailing metadata has the nonce that a
-    DPoP proof needs.
+    request, and a RetryInfo for RESOURCE_EXHAUSTED and UNAVAILABLE. If the caller's token was refused, the
+    ErrorInfo has the hash of its id. Trailing metadata has the nonce that a DPoP proof needs.
     """
     request_id = request_id or new_request_id()
     code = status_code(error)
@@ -66,6 +67,8 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
     reason = error.reason if known and isinstance(error, errors.IdentityError) else "INTERNAL"
     status = status_pb2.Status(code=code.value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"request_id": request_id})
+    if isinstance(error, errors.CallerUnauthenticatedError) and error.token_id_sha256:
+        info.metadata[ID_SHA256] = error.token_id_sha256
     _attach(status, info)
     if isinstance(error, errors.InvalidRequestError):
         _attach(

@@ -343,18 +343,6 @@ def test_if_the_session_has_ended_the_password_is_sent_again(target: str, script
         assert [bearer(), bearer()] == ["one", "two"]
 
 
-def test_a_good_token_is_used_while_the_next_one_cannot_be_had(target: str, script: Script) -> None:
-    options = ClientOptions(max_attempts=1)
-    script.answers["Issue"] = [*issued(tokens("one", seconds=3600)), errors.StoreUnavailableError("away")]
-    with AccessTokens.by_secret("ops", "s", target=target, options=options) as bearer:
-        bearer()
-        bearer._renew_time = datetime.now(UTC)
-        assert bearer() == "one"
-        bearer._tokens = None
-        with pytest.raises(UnavailableError):
-            bearer()
-
-
 def test_a_refused_credential_is_the_error_of_the_call(target: str, script: Script) -> None:
     script.answers["Issue"] = [errors.CredentialRefusedError()]
     with (

@@ -1,5 +1,6 @@
 """The connection to the service: one channel, the deadline and metadata of each call, and its errors."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -10,6 +11,7 @@ from google.protobuf.message import Message
 
 from identity_client.errors import to_error
 from identity_client.options import ClientOptions
+from identity_client.retry import refused_token
 
 R = TypeVar("R", bound=Message)
 
@@ -19,7 +21,9 @@ class ServiceClient:
 
     Every method raises an IdentityError if the call fails. While the service is UNAVAILABLE, calls that are
     safe to repeat are tried again until the deadline: all calls but those that create, change or delete a
-    record. A client may be used as a context manager, which closes it.
+    record. A call is repeated once with another token if the service refuses that of `options.bearer`, and
+    this is a source of tokens such as AccessTokens. A client may be used as a context manager, which closes
+    it.
     """
 
     _own_connection: ClassVar[bool] = False
@@ -64,9 +68,18 @@ class ServiceClient:
         return open_channel(self._target, self._options, own_connection=self._own_connection)
 
     def _call(self, method: Callable[..., R], request: Message) -> R:
+        """Call the method; once more if the service refuses the caller's token, and `bearer` has another."""
         seconds = self._options.timeout.total_seconds()
+        end = time.monotonic() + seconds
+        metadata = self._options.metadata()
         with translated(late=f"the service did not answer within {seconds:g} s"):
-            return method(request, timeout=seconds, metadata=self._options.metadata())
+            try:
+                return method(request, timeout=seconds, metadata=metadata)
+            except grpc.RpcError as error:
+                if not self._options.may_repeat(metadata, refused_token(error)):
+                    raise
+            metadata = self._options.metadata()
+            return method(request, timeout=max(end - time.monotonic(), 0.0), metadata=metadata)
 
     def _open(self, method: Callable[..., Any], request: Message) -> Any:
         """Open a stream, without a deadline."""

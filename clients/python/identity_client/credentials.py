@@ -44,7 +44,19 @@ def by_certificate() -> token_pb2.Credential:
 def by_federated_token(token: str | Path) -> token_pb2.Credential:
     """Return the credential for a JWT of a trusted issuer, or for the JWT in a file.
 
-    Raises OSError if the file cannot be read.
+    Raises the errors of `read_secret`.
     """
-    text = token.read_text(encoding="utf-8").strip() if isinstance(token, Path) else token
-    return token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=text))
+    return token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=read_secret(token)))
+
+
+def read_secret(value: str | Path) -> str:
+    """Return a secret, or the content of its file without white space around it.
+
+    Raises OSError if the file cannot be read, ValueError if it is not a text file.
+    """
+    if isinstance(value, str):
+        return value
+    try:
+        return value.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise ValueError(f"{value}: is not a text file") from None  # its error holds the content, a secret

@@ -5,14 +5,16 @@ A rejected token is not an error, see `values.py`. No message contains a token, 
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 
-_DOMAIN = "identityapi.v1"
-_DETAILS = "grpc-status-details-bin"
+from identity_shared.token_ids import ID_SHA256
+
+DOMAIN: Final = "identityapi.v1"
+_DETAILS: Final = "grpc-status-details-bin"
 
 
 class IdentityError(Exception):
@@ -24,6 +26,7 @@ class IdentityError(Exception):
         violations: a map from each invalid field to a description of the fault, for InvalidArgumentError.
         retry_after: the time to wait before the next attempt; None if the service names none.
         request_id: the id of the call in the log of the service; "" if the service did not answer.
+        token_id_sha256: the hash of the id of the caller's token, if that was refused; otherwise "".
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class IdentityError(Exception):
         violations: Mapping[str, str] | None = None,
         retry_after: timedelta | None = None,
         request_id: str = "",
+        token_id_sha256: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -42,6 +46,7 @@ class IdentityError(Exception):
         self.violations = dict(violations or {})
         self.retry_after = retry_after
         self.request_id = request_id
+        self.token_id_sha256 = token_id_sha256
 
 
 class InvalidArgumentError(IdentityError):
@@ -122,10 +127,11 @@ def to_error(error: grpc.RpcError, *, late: str = "") -> IdentityError:
     return _CLASSES.get(code, IdentityError)(
         message or call.details() or code.name,
         code=code,
-        reason=info.reason if info.domain == _DOMAIN else "",
+        reason=info.reason if info.domain == DOMAIN else "",
         violations={violation.field: violation.description for violation in bad.field_violations},
         retry_after=retry.retry_delay.ToTimedelta() if retry_found else None,
         request_id=str(trailing.get("x-request-id") or info.metadata.get("request_id", "")),
+        token_id_sha256=info.metadata.get(ID_SHA256, "") if info.domain == DOMAIN else "",
     )
 
 

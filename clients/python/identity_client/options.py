@@ -11,9 +11,11 @@ import grpc
 
 from identity_client.backoff import LONGEST_PAUSE
 from identity_client.errors import InvalidArgumentError
+from identity_client.retry import may_repeat
 from identity_client.tls import TlsOptions
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+_BEARER: Final = "Bearer "
 
 _REPEATABLE: Final = (
     *(f"Get{name}" for name in ("Client", "User", "TrustedIssuer")),
@@ -105,6 +107,15 @@ class ClientOptions:
         token = self.bearer() if callable(self.bearer) else self.bearer
         return _authorization(token if token is None or isinstance(token, str) else await token)
 
+    def may_repeat(self, metadata: tuple[tuple[str, str], ...], token_id_sha256: str) -> bool:
+        """Return whether a refused call is worth a second attempt, see `retry.may_repeat`.
+
+        Args:
+            metadata: that of the call, as `metadata()` returned it.
+            token_id_sha256: the hash in the error.
+        """
+        return bool(metadata) and may_repeat(self.bearer, metadata[0][1][len(_BEARER) :], token_id_sha256)
+
     def _service_config(self) -> dict[str, Any]:
         # Not for streams: a watcher resumes at the last revision that it received.
         names = [
@@ -137,7 +148,7 @@ def _authorization(token: str | None) -> tuple[tuple[str, str], ...]:
             code=grpc.StatusCode.INVALID_ARGUMENT,
             violations={"bearer": description},
         )
-    return (("authorization", f"Bearer {token}"),)
+    return (("authorization", _BEARER + token),)
 
 
 def _milliseconds(duration: timedelta) -> int:

@@ -1,4 +1,4 @@
-"""An access token that is renewed before it expires, for clients that call the service for a long time.
+"""An access token that is renewed before it expires, for clients that call services for a long time.
 
 from identity_client import AccessTokens, AdminClient, ClientOptions
 
@@ -7,105 +7,26 @@ with AccessTokens.by_secret("ops", secret, scopes=["identity.admin"]) as tokens:
         print([client.client_id for client in admin.list_clients()])
 """
 
-import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from datetime import UTC, datetime
+import time
 from types import TracebackType
 from typing import Final, Self
 
-from identity_client.client import IdentityClient
-from identity_client.errors import IdentityError, UnauthenticatedError, UnavailableError
-from identity_client.options import ClientOptions
+import grpc
+
+from identity_client.errors import UnavailableError
+from identity_client.renewed_tokens import RenewedTokens
+from identity_client.token_renewer import Paused, Ready, Renewing
 from identity_client.values import TokenSet
 
-SERVICE_AUDIENCE: Final = "identity-service"
-"""The default of the setting `service_audience`: the audience of tokens for calls to the service itself."""
-
-_USED_PART: Final = 0.75
-"""The part of a token's lifetime after which it is renewed. While the service is unreachable the token is
-used for the rest."""
+_LATE: Final = "no access token within {:g} s: the service that issues tokens is slow, or cannot be reached"
 
 
-class AccessTokens:
-    """A callable that returns a valid access token at each call, for `ClientOptions.bearer`.
+class AccessTokens(RenewedTokens):
+    """A callable that returns a valid access token at each call, for `ClientOptions.bearer` and for channels.
 
     Any thread may call it. Closing it ends the session that `by_password` began. It may be used as a context
-    manager, which closes it.
+    manager, which closes it. See `RenewedTokens` for the renewal and the constructors.
     """
-
-    def __init__(self, identity: IdentityClient, sign_in: Callable[[IdentityClient], TokenSet]) -> None:
-        """Create the callable; its first call signs in.
-
-        Args:
-            identity: a client of the service, which is closed together with this object.
-            sign_in: issues tokens with the credential.
-        """
-        self._identity = identity
-        self._sign_in = sign_in
-        self._lock = threading.Lock()
-        self._tokens: TokenSet | None = None
-        self._renew_time = datetime.min.replace(tzinfo=UTC)
-
-    @classmethod
-    def by_secret(
-        cls,
-        client_id: str,
-        client_secret: str,
-        *,
-        target: str = "127.0.0.1:50051",
-        audience: str = SERVICE_AUDIENCE,
-        scopes: Iterable[str] = (),
-        options: ClientOptions | None = None,
-    ) -> Self:
-        """Create a callable for a client with a secret; see `IdentityClient.issue_with_secret`.
-
-        Args:
-            client_id: the client.
-            client_secret: its secret.
-            target: host:port of the service.
-            audience: the service's setting `service_audience`.
-            scopes: the scopes of the token, such as `identity.admin`; empty = the client's default.
-            options: of the connection; leave `bearer` out.
-        """
-        scopes = list(scopes)
-
-        def sign_in(identity: IdentityClient) -> TokenSet:
-            return identity.issue_with_secret(client_id, client_secret, audiences=[audience], scopes=scopes)
-
-        return cls(IdentityClient(target, options=options), sign_in)
-
-    @classmethod
-    def by_password(
-        cls,
-        username: str,
-        password: str,
-        *,
-        target: str = "127.0.0.1:50051",
-        audience: str = SERVICE_AUDIENCE,
-        scopes: Iterable[str] = (),
-        device: str = "",
-        options: ClientOptions | None = None,
-    ) -> Self:
-        """Create a callable for a user with a password; see `IdentityClient.issue_with_password`.
-
-        Args:
-            username: the user.
-            password: the user's password.
-            target: host:port of the service.
-            audience: the service's setting `service_audience`.
-            scopes: the scopes of the token, such as `identity.admin`; empty = the user's default.
-            device: a name for the list of sessions.
-            options: of the connection; leave `bearer` out.
-        """
-        scopes = list(scopes)
-
-        def sign_in(identity: IdentityClient) -> TokenSet:
-            return identity.issue_with_password(
-                username, password, audiences=[audience], scopes=scopes, device=device
-            )
-
-        return cls(IdentityClient(target, options=options), sign_in)
 
     def __enter__(self) -> Self:
         return self
@@ -115,36 +36,51 @@ class AccessTokens:
     ) -> None:
         self.close()
 
-    def __call__(self) -> str:
-        """Return an access token that has not expired. Raises IdentityError if the service issues none."""
-        with self._lock:
-            now = datetime.now(UTC)
-            if self._tokens is None or now >= self._renew_time:
-                self._renew(now)
-            assert self._tokens is not None  # noqa: S101  # otherwise `_renew` has raised
-            return self._tokens.access_token
+    def __call__(self, timeout: float | None = None) -> str:
+        """Return an access token that has not expired.
+
+        Args:
+            timeout: the seconds to wait at most, such as those that the call has left which needs the token;
+                None = `options.timeout`.
+
+        Raises UnavailableError if the service cannot be reached in that time, another IdentityError if it
+        issues no token, and the error of reading a credential's file.
+        """
+        return self._tokens(timeout).access_token
+
+    def logout(self) -> None:
+        """End the session, if there is one, and forget all tokens; the next call signs in again.
+
+        The tokens are forgotten also if the service cannot be reached; then the session ends when it expires.
+        """
+        self._end_session()
 
     def close(self) -> None:
         """End the session, if there is one, and close the connection."""
-        with self._lock:
-            if self._tokens is not None and self._tokens.refresh_token:
-                with suppress(IdentityError):  # then the session ends when it expires
-                    self._identity.revoke_token(self._tokens.refresh_token, reason="signed out")
-            self._tokens = None
-            self._identity.close()
+        self._end()
 
-    def _renew(self, now: datetime) -> None:
-        try:
-            tokens = self._next()
-        except UnavailableError:
-            if self._tokens is None or now >= self._tokens.expire_time:
-                raise
-            return  # the present token is still valid: the next call tries again
-        self._tokens = tokens
-        self._renew_time = now + (tokens.expire_time - now) * _USED_PART
+    def _tokens(self, timeout: float | None) -> TokenSet:
+        end = time.monotonic() + (self._wait if timeout is None else timeout)
+        while True:
+            match self._renewer.look():
+                case Ready(tokens):
+                    return tokens
+                case Renewing(future):
+                    try:
+                        return future.result(None if timeout is None else max(end - time.monotonic(), 0.0))
+                    except TimeoutError:
+                        if not future.done():
+                            raise late(timeout or 0.0) from None
+                        raise
+                    except UnavailableError:
+                        if time.monotonic() >= end:
+                            raise
+                case Paused(seconds, error):
+                    if not isinstance(error, UnavailableError) or time.monotonic() + seconds >= end:
+                        raise error
+                    time.sleep(seconds)
 
-    def _next(self) -> TokenSet:
-        if self._tokens is not None and self._tokens.refresh_token:
-            with suppress(UnauthenticatedError):  # the session has ended: sign in again
-                return self._identity.refresh(self._tokens.refresh_token)
-        return self._sign_in(self._identity)
+
+def late(timeout: float) -> UnavailableError:
+    """Return the error of a call for which no token came in time."""
+    return UnavailableError(_LATE.format(timeout), code=grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -30,8 +30,9 @@ from typing import IO, Any, Final
 
 from identity_client.admin import AdminClient
 from identity_client.client import IdentityClient
+from identity_client.environment import SERVICE_AUDIENCE
 from identity_client.options import ClientOptions
-from identity_client.renewal import SERVICE_AUDIENCE, AccessTokens
+from identity_client.renewal import AccessTokens
 from identity_client.tls import TlsOptions
 from identity_client.values import TokenSet
 from identityapi.v1.principal_pb2 import Client, User

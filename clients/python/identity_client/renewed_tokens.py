@@ -1,0 +1,286 @@
+"""What `AccessTokens` and `AsyncAccessTokens` share: the credentials, the renewal and its files."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+from identity_client import credentials
+from identity_client.assertions import SERVICE_ISSUER, AssertionSigner
+from identity_client.client import IdentityClient
+from identity_client.environment import DEFAULT_TARGET, SERVICE_AUDIENCE, Environment
+from identity_client.errors import IdentityError, UnauthenticatedError
+from identity_client.options import ClientOptions
+from identity_client.requests import issue_request
+from identity_client.token_renewer import Obtained, TokenRenewer
+from identity_client.values import TokenSet
+from identity_shared.token_ids import unverified_token_id
+from identityapi.v1 import token_pb2
+
+
+class RenewedTokens:
+    """A source of access tokens that are renewed at about three quarters of their life.
+
+    Until a token expires, a call gets it at once, also while the next one is requested in the background or
+    the service cannot be reached. Without a valid token a call waits, and a failed renewal is repeated after
+    a pause of at most 10 s. All threads may use one object; a child process (`os.fork`) makes connections of
+    its own.
+
+    The arguments of all constructors:
+
+    - `target`: host:port of the service.
+    - `audience`: the service that the token is for; by default the identity service itself.
+    - `scopes`: of the token, such as `identity.admin`; empty = the principal's default.
+    - `options`: of the connection, without `bearer`. `options.timeout` bounds each attempt, and a call that
+      names no time of its own.
+
+    They raise OSError if a file of `options.tls` cannot be read. Each renewal makes a connection of its own,
+    so that it also uses new certificates.
+    """
+
+    def __init__(
+        self,
+        identity: IdentityClient | Callable[[], IdentityClient],
+        sign_in: Callable[[IdentityClient], TokenSet],
+        *,
+        credential: Callable[[], token_pb2.Credential] | None = None,
+        wait: float = 0.0,
+    ) -> None:
+        """Create the source; the first call signs in.
+
+        Args:
+            identity: a function that makes a client of the service, which is closed after each renewal; or a
+                client, which is used throughout and closed with this object.
+            sign_in: issues tokens with the credential.
+            credential: returns the credential, which token exchange needs; None = no exchange.
+            wait: the seconds for which a call that names no time repeats a failed renewal.
+        """
+        self._identity = identity
+        self._sign_in = sign_in
+        self._credential = credential
+        self._wait = wait
+        self._closed = False
+        self._renewer = TokenRenewer(self._obtain)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    @classmethod
+    def from_env(
+        cls,
+        *,
+        audience: str | None = None,
+        scopes: Iterable[str] = (),
+        environment: Environment | None = None,
+    ) -> Self:
+        """Create a source with the credential that the environment names; see `Environment`.
+
+        Args:
+            audience: the service that the token is for; None = the identity service itself.
+            scopes: of the token; empty = the client's default.
+            environment: None = that of this process.
+
+        Raises ValueError if the environment names no credential, or more than one; the message says what to
+        set.
+        """
+        found = environment or Environment.read()
+        named, options = found.credential(), found.options()
+        return cls._by(
+            named.make, found.target, audience or found.service_audience, scopes, options, once=named.once
+        )
+
+    @classmethod
+    def by_secret(
+        cls,
+        client_id: str,
+        client_secret: str | Path,
+        *,
+        target: str = DEFAULT_TARGET,
+        audience: str = SERVICE_AUDIENCE,
+        scopes: Iterable[str] = (),
+        options: ClientOptions | None = None,
+    ) -> Self:
+        """Create a source for a client with a secret; see `IdentityClient.issue_with_secret`.
+
+        `client_secret` is the secret, or the path of the file that holds it, which is read at each renewal.
+        """
+
+        def credential() -> token_pb2.Credential:
+            return credentials.by_secret(client_id, credentials.read_secret(client_secret))
+
+        return cls._by(credential, target, audience, scopes, options)
+
+    @classmethod
+    def by_password(
+        cls,
+        username: str,
+        password: str,
+        *,
+        target: str = DEFAULT_TARGET,
+        audience: str = SERVICE_AUDIENCE,
+        scopes: Iterable[str] = (),
+        device: str = "",
+        options: ClientOptions | None = None,
+    ) -> Self:
+        """Create a source for a user with a password; see `IdentityClient.issue_with_password`.
+
+        It begins a session, which closing the source ends. `device` is its name in the list of sessions.
+        """
+        return cls._by(
+            lambda: credentials.by_password(username, password),
+            target,
+            audience,
+            scopes,
+            options,
+            device=device,
+        )
+
+    @classmethod
+    def by_private_key(
+        cls,
+        client_id: str,
+        private_key_file: str | Path,
+        *,
+        issuer: str = SERVICE_ISSUER,
+        target: str = DEFAULT_TARGET,
+        audience: str = SERVICE_AUDIENCE,
+        scopes: Iterable[str] = (),
+        options: ClientOptions | None = None,
+    ) -> Self:
+        """Create a source for a client with a private key (RFC 7523); see `AssertionSigner.from_file`.
+
+        The file is read at each renewal. `issuer` is the service's setting of that name.
+        """
+
+        def credential() -> token_pb2.Credential:
+            return credentials.by_assertion(
+                AssertionSigner.from_file(client_id, private_key_file, audience=issuer)
+            )
+
+        return cls._by(credential, target, audience, scopes, options, once=True)
+
+    @classmethod
+    def by_assertion(
+        cls,
+        fetch: Callable[[], str],
+        *,
+        target: str = DEFAULT_TARGET,
+        audience: str = SERVICE_AUDIENCE,
+        scopes: Iterable[str] = (),
+        options: ClientOptions | None = None,
+    ) -> Self:
+        """Create a source for a client whose assertions are signed elsewhere, such as in a key service.
+
+        `fetch` returns a new assertion for each attempt, since the service accepts each one once. It runs in
+        a thread of this source and may block. An exception of it is the error of the calls that wait.
+        """
+        return cls._by(lambda: credentials.by_assertion(fetch), target, audience, scopes, options, once=True)
+
+    @classmethod
+    def by_certificate(
+        cls,
+        *,
+        options: ClientOptions,
+        target: str = DEFAULT_TARGET,
+        audience: str = SERVICE_AUDIENCE,
+        scopes: Iterable[str] = (),
+    ) -> Self:
+        """Create a source for a client with a certificate (RFC 8705): `options.tls.certificate_file`.
+
+        Its tokens are bound to the certificate: connections to other services must show it too. Raises
+        ValueError if `options` name no certificate.
+        """
+        if options.tls is None or options.tls.certificate_file is None:
+            raise ValueError("by_certificate needs options.tls with certificate_file and key_file")
+        return cls._by(credentials.by_certificate, target, audience, scopes, options)
+
+    @classmethod
+    def by_federated_file(
+        cls,
+        path: str | Path,
+        *,
+        target: str = DEFAULT_TARGET,
+        audience: str = SERVICE_AUDIENCE,
+        scopes: Iterable[str] = (),
+        options: ClientOptions | None = None,
+    ) -> Self:
+        """Create a source for a JWT of a trusted issuer, such as a Kubernetes service account token.
+
+        The file is read at each renewal, since its writer replaces it.
+        """
+        path = Path(path)
+        return cls._by(lambda: credentials.by_federated_token(path), target, audience, scopes, options)
+
+    @classmethod
+    def _by(
+        cls,
+        credential: Callable[[], token_pb2.Credential],
+        target: str,
+        audience: str,
+        scopes: Iterable[str],
+        options: ClientOptions | None,
+        *,
+        device: str = "",
+        once: bool = False,
+    ) -> Self:
+        """Create a source. `once`: the service accepts a credential once, so gRPC must not resend it."""
+        scopes, options = list(scopes), options or ClientOptions()
+        if once:
+            options = replace(options, max_attempts=1)
+
+        def sign_in(identity: IdentityClient) -> TokenSet:
+            request = issue_request(credential(), [audience], scopes, None, None, "none")
+            request.device = device
+            return identity.issue(request)
+
+        def connect() -> IdentityClient:
+            return IdentityClient(target, options=options)
+
+        connect().close()  # a file that cannot be read is an error here, and not at the first call
+        return cls(connect, sign_in, credential=credential, wait=options.timeout.total_seconds())
+
+    def token_id(self, token: str) -> str:
+        """Return the `jti` of a token that this source has returned; "" if it is not known any more."""
+        tokens = self._renewer.tokens
+        if tokens is not None and tokens.access_token == token and tokens.token_id:
+            return tokens.token_id
+        return unverified_token_id(token)
+
+    def invalidate(self, token: str) -> bool:
+        """Stop using this token because a service refuses it; the next call waits for another one.
+
+        It has no effect if the token is not the current one any more, and at most once a minute. Returns
+        whether another token is to be had, so that a second attempt makes sense.
+        """
+        return self._renewer.invalidate(token)
+
+    def _end_session(self) -> None:
+        tokens = self._renewer.forget()
+        if tokens is not None and tokens.refresh_token:
+            with suppress(IdentityError), self._client() as identity:  # else the session ends when it expires
+                identity.revoke_token(tokens.refresh_token, reason="signed out")
+
+    def _end(self) -> None:
+        self._closed = True
+        self._end_session()
+        if isinstance(self._identity, IdentityClient):
+            self._identity.close()
+
+    def _obtain(self, present: TokenSet | None) -> Obtained:
+        """Return the next tokens: of the session, if there is one, or of a new sign-in."""
+        if self._closed:
+            raise RuntimeError("this source of tokens is closed")
+        with self._client() as identity:
+            if present is not None and present.refresh_token:
+                with suppress(UnauthenticatedError):  # the session has ended: sign in again
+                    return Obtained(tokens=identity.refresh(present.refresh_token))
+            return Obtained(tokens=self._sign_in(identity))
+
+    @contextmanager
+    def _client(self) -> Iterator[IdentityClient]:
+        if isinstance(self._identity, IdentityClient):
+            yield self._identity
+        else:
+            with self._identity() as identity:
+                yield identity

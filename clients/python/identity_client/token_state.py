@@ -1,0 +1,119 @@
+"""The state of one source of tokens: what to do with the current token, decided without threads or clocks.
+
+A token is FRESH until about three quarters of its life are over, then STALE: it is still used, while the next
+one is requested. Once it has EXPIRED, or was invalidated, calls wait for the next one.
+"""
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Final
+
+from identity_client.backoff import Backoff
+from identity_client.values import TokenSet
+
+_EARLIEST, _LATEST = 0.70, 0.80
+"""The part of a token's life after which it is renewed. It is random, so that clients that started together
+do not renew together."""
+LONGEST_PAUSE: Final = 10.0
+"""Seconds. The longest random pause after a failed renewal; the first is at most 0.1 s."""
+INVALIDATION_INTERVAL: Final = 60.0
+"""Seconds between two invalidations. A service that refuses every token, for example since its clock is
+wrong, must not make its clients request one for each call."""
+
+
+class Phase(Enum):
+    """What the current token is good for."""
+
+    FRESH = auto()
+    """It is used."""
+    STALE = auto()
+    """It is used, and should be renewed."""
+    EXPIRED = auto()
+    """There is none, or it is not used any more."""
+
+
+class TokenState:
+    """The current tokens, and when to renew them.
+
+    All times are seconds of one steady clock that the caller passes in, such as `time.monotonic()`.
+    """
+
+    def __init__(self, *, uniform: Callable[[float, float], float] = random.uniform) -> None:
+        """Begin without tokens. `uniform` returns a random number between its two arguments."""
+        self._uniform = uniform
+        self._backoff = Backoff(longest=timedelta(seconds=LONGEST_PAUSE), uniform=uniform)
+        self.tokens: TokenSet | None = None
+        """The latest tokens; those that are EXPIRED serve only to get the next ones."""
+        self.error: Exception | None = None
+        """The error of the last renewal; None if it succeeded."""
+        self.invalidations = 0
+        """The count of calls of `invalidate` and `forget` that had an effect: tokens that were requested
+        before one of them are void."""
+        self._renew_at = self._expire_at = self._retry_at = self._last_invalidation = -math.inf
+
+    def phase(self, now: float) -> Phase:
+        """Return what the current token is good for."""
+        if now >= self._expire_at:
+            return Phase.EXPIRED
+        return Phase.STALE if now >= self._renew_at else Phase.FRESH
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds for which the current token can still be used; 0 if it has expired."""
+        return max(self._expire_at - now, 0.0)
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until the next attempt to renew may begin; 0 if it may begin now."""
+        return max(self._retry_at - now, 0.0)
+
+    def accept(self, tokens: TokenSet, *, issued: float, lifetime: float) -> None:
+        """Make these the current tokens.
+
+        Args:
+            tokens: the tokens.
+            issued: the time at which the access token was issued, or any time before that.
+            lifetime: of the access token, in seconds.
+        """
+        self.tokens, self.error = tokens, None
+        self._expire_at = issued + lifetime
+        self._renew_at = issued + lifetime * self._uniform(_EARLIEST, _LATEST)
+        self._retry_at = -math.inf
+        self._backoff.reset()
+
+    def fail(self, error: Exception, now: float) -> None:
+        """Note that a renewal has failed: the next one begins after a random pause."""
+        self.error = error
+        self._retry_at = now + self._backoff.next_pause(error)
+
+    def invalidate(self, token: str, now: float) -> bool:
+        """Stop using the token because a service refuses it; return whether another one is to be had.
+
+        A token that is not the current one changes nothing: the next is there, or under way. The current one
+        is given up at most once a minute.
+        """
+        if self.tokens is None or self.tokens.access_token != token or now >= self._expire_at:
+            return True
+        if now < self._last_invalidation + INVALIDATION_INTERVAL:
+            return False
+        self.invalidations += 1
+        self._last_invalidation = now
+        self.expire()
+        return True
+
+    def expire(self) -> None:
+        """Stop using the current tokens; they serve only to get the next ones."""
+        self._expire_at = self._renew_at = -math.inf
+
+    def forget_session(self) -> None:
+        """Keep the access token, and drop the refresh token."""
+        if self.tokens is not None:
+            self.tokens = replace(self.tokens, refresh_token="", refresh_expire_time=None)
+
+    def forget(self) -> None:
+        """Drop all tokens."""
+        self.invalidations += 1
+        self.tokens = None
+        self.expire()

@@ -1,0 +1,132 @@
+"""The settings of a client in environment variables, and the rule when a connection uses TLS."""
+
+from pathlib import Path
+
+import pytest
+
+from identity_client import TlsOptions
+from identity_client.environment import Environment, is_loopback, transport
+
+SECRET = {"IDENTITY_CLIENT_ID": "reports", "IDENTITY_CLIENT_SECRET": "s3cret"}
+
+
+def test_an_empty_environment_means_the_service_of_make_run() -> None:
+    found = Environment.read({"IDENTITY_TARGET": ""})
+
+    assert (found.target, found.issuers) == ("127.0.0.1:50051", ("identity-service",))
+    assert found.options().tls is None
+    assert not found.has_credential
+    with pytest.raises(ValueError, match="set one of IDENTITY_CLIENT_SECRET, "):
+        found.credential()
+
+
+def test_several_issuers_are_separated_by_commas() -> None:
+    assert Environment.read({"IDENTITY_ISSUER": "https://a, https://b,"}).issuers == (
+        "https://a",
+        "https://b",
+    )
+
+
+def test_the_secret_becomes_a_credential_and_shows_in_no_repr() -> None:
+    found = Environment.read(SECRET)
+
+    named = found.credential()
+
+    sent = named.make().client_secret
+    assert (sent.client_id, sent.client_secret, named.once) == ("reports", "s3cret", False)
+    assert "s3cret" not in repr(found) + repr(named)
+
+
+def test_a_file_is_read_again_for_each_credential(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    named = Environment.read(
+        {"IDENTITY_CLIENT_ID": "reports", "IDENTITY_CLIENT_SECRET_FILE": str(path)}
+    ).credential()
+
+    sent = []
+    for text in ("one\n", "two\n"):
+        path.write_text(text)
+        sent.append(named.make().client_secret.client_secret)
+
+    assert sent == ["one", "two"]
+
+
+def test_a_file_that_is_no_text_is_named_and_its_content_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(b"s3cret\xff")
+
+    with pytest.raises(ValueError, match="is not a text file") as error:
+        Environment.read({"IDENTITY_FEDERATED_TOKEN_FILE": str(path)}).credential().make()
+
+    assert str(path) in str(error.value)
+    assert error.value.__cause__ is None
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            SECRET | {"IDENTITY_FEDERATED_TOKEN_FILE": "t"},
+            "set only one of IDENTITY_CLIENT_SECRET and IDENTITY_FEDERATED_TOKEN_FILE",
+        ),
+        (
+            {"IDENTITY_CLIENT_SECRET": "s3cret"},
+            "set IDENTITY_CLIENT_ID to the client of IDENTITY_CLIENT_SECRET",
+        ),
+        ({"IDENTITY_CERT": "c.pem"}, "set IDENTITY_CERT and IDENTITY_KEY together"),
+        (
+            {"IDENTITY_CA": "a", "IDENTITY_CA_FILE": "b"},
+            "IDENTITY_CA and IDENTITY_CA_FILE are the same setting",
+        ),
+        ({"IDENTITY_TLS": "maybe"}, "IDENTITY_TLS=maybe"),
+    ],
+)
+def test_variables_that_contradict_each_other_are_named(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        Environment.read(variables)
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("ca", ["IDENTITY_CA", "IDENTITY_CA_FILE"])
+def test_the_authorities_and_the_certificate_make_the_options_of_tls(ca: str) -> None:
+    found = Environment.read({ca: "ca.pem", "IDENTITY_CERT": "c.pem", "IDENTITY_KEY": "k.pem"})
+
+    assert found.options().tls == TlsOptions(
+        ca_file=Path("ca.pem"), certificate_file=Path("c.pem"), key_file=Path("k.pem")
+    )
+    assert found.credential().make().HasField("client_certificate")
+
+
+def test_a_connection_to_another_machine_uses_tls_unless_plaintext_is_allowed() -> None:
+    own = TlsOptions(ca_file=Path("ca.pem"))
+
+    assert transport("reports:443") == TlsOptions()
+    assert transport("reports:443", tls=own, allow_plaintext=True) is own
+    assert transport("reports:443", allow_plaintext=True) is None
+    assert transport("127.0.0.1:50051") is None
+    assert transport("127.0.0.1:50051", tls=own) is own
+    assert Environment.read({"IDENTITY_TLS": "1"}).options().tls == TlsOptions()
+
+
+@pytest.mark.parametrize(
+    ("target", "local"),
+    [
+        ("127.0.0.1:1", True),
+        ("127.9.9.9:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("dns:///localhost:1", True),
+        ("unix:/run/reports.sock", True),
+        ("localhost.example.com:1", False),
+        ("127.0.0.1.example.com:1", False),
+        ("10.0.0.1:1", False),
+        ("[2001:db8::1]:1", False),
+        ("reports:443", False),
+        ("ipv4:10.0.0.1:1,127.0.0.1:1", False),
+        ("dns://10.0.0.1/localhost:1", False),
+        ("", False),
+    ],
+)
+def test_loopback_is_told_from_other_addresses(target: str, *, local: bool) -> None:
+    assert is_loopback(target) is local
