@@ -15,7 +15,7 @@ def test_an_empty_environment_means_the_service_of_make_run() -> None:
 
     assert (found.target, found.issuers) == ("127.0.0.1:50051", ("identity-service",))
     assert found.options().tls is None
-    assert not found.has_credential
+    assert not found.has_sign_in
     with pytest.raises(ValueError, match="set one of IDENTITY_CLIENT_SECRET, "):
         found.credential()
 

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from identity_client.connection import ServiceClient, translated
+from identity_client.connection import ServiceClient
 from identity_client.options import ClientOptions
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import admin_service_pb2_grpc as rpc
@@ -331,13 +331,9 @@ class AdminClient(ServiceClient):
                 on.
         """
         request = pb.TailAuditEventsRequest(resume_after=resume_after)
-        stream = self._open(self._stub.TailAuditEvents, request)
-        try:
-            with translated():
-                for message in stream:
-                    yield from message.events
-        finally:
-            stream.cancel()
+        with self._stream(self._stub.TailAuditEvents, request) as stream:
+            for message in stream:
+                yield from message.events
 
     def _pages(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
         """Yield the pages of a list; the last page has no `next_page_token`."""

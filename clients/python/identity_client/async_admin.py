@@ -9,7 +9,6 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from identity_client.admin import ClientWithSecret, EndedSessions, RetiredKey, RewrappedKeys
 from identity_client.async_connection import AsyncServiceClient
-from identity_client.connection import translated
 from identity_client.options import ClientOptions
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import admin_service_pb2_grpc as rpc
@@ -289,14 +288,10 @@ class AsyncAdminClient(AsyncServiceClient):
         See `AdminClient.tail_audit_events`.
         """
         request = pb.TailAuditEventsRequest(resume_after=resume_after)
-        stream = await self._open(self._stub.TailAuditEvents, request)
-        try:
-            with translated():
-                async for message in stream:
-                    for event in message.events:
-                        yield event
-        finally:
-            stream.cancel()
+        async with self._stream(self._stub.TailAuditEvents, request) as stream:
+            async for message in stream:
+                for event in message.events:
+                    yield event
 
     async def _pages(self, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
         """Yield the pages of a list; the last page has no `next_page_token`."""

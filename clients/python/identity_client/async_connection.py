@@ -1,6 +1,8 @@
 """The connection of the asyncio clients: one channel, the metadata of each call, and its errors."""
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -10,6 +12,7 @@ from google.protobuf.message import Message
 
 from identity_client.connection import translated
 from identity_client.options import ClientOptions
+from identity_client.retry import refused_token
 
 R = TypeVar("R", bound=Message)
 
@@ -64,14 +67,36 @@ class AsyncServiceClient:
         return open_async_channel(self._target, self._options, own_connection=self._own_connection)
 
     async def _call(self, method: Callable[..., Awaitable[R]], request: Message) -> R:
+        """Call the method; once more if the service refuses the caller's token, and `bearer` has another."""
         seconds = self._options.timeout.total_seconds()
+        end = time.monotonic() + seconds
         metadata = await self._options.async_metadata()
         with translated(late=f"the service did not answer within {seconds:g} s"):
-            return await method(request, timeout=seconds, metadata=metadata)
+            try:
+                return await method(request, timeout=seconds, metadata=metadata)
+            except grpc.RpcError as error:
+                if not self._options.may_repeat(metadata, refused_token(error)):
+                    raise
+            metadata = await self._options.async_metadata()
+            return await method(request, timeout=max(end - time.monotonic(), 0.0), metadata=metadata)
 
-    async def _open(self, method: Callable[..., Any], request: Message) -> Any:
-        """Open a stream, without a deadline."""
-        return method(request, metadata=await self._options.async_metadata())
+    @asynccontextmanager
+    async def _stream(self, method: Callable[..., Any], request: Message) -> AsyncIterator[Any]:
+        """Open a stream without a deadline, and cancel it at the end of the block.
+
+        If the service refuses the caller's token, and `bearer` has another, the next stream gets that.
+        """
+        metadata = await self._options.async_metadata()
+        stream = method(request, metadata=metadata)
+        try:
+            with translated():
+                try:
+                    yield stream
+                except grpc.RpcError as error:
+                    self._options.may_repeat(metadata, refused_token(error))
+                    raise
+        finally:
+            stream.cancel()
 
 
 def open_async_channel(

@@ -9,7 +9,6 @@ from typing import Any
 import grpc.aio
 
 from identity_client.async_connection import AsyncServiceClient
-from identity_client.connection import translated
 from identity_client.errors import SilentError
 from identity_client.options import ClientOptions
 from identity_client.trust import KeySet, WatchEvent, to_event, to_key_set
@@ -53,19 +52,17 @@ class AsyncTrustClient(AsyncServiceClient):
 
         See `TrustClient.watch`.
         """
-        stream = await self._open(self._stub.Watch, pb.WatchRequest(resume_after=resume_after))
+        request = pb.WatchRequest(resume_after=resume_after)
+        # The limit of the first message is twice as long, as in `silence.until_silent`.
+        limit = None if max_silence is None else 2 * max_silence
         try:
-            with translated():
-                # The limit of the first message is twice as long, as in `silence.until_silent`.
-                limit = None if max_silence is None else 2 * max_silence
+            async with self._stream(self._stub.Watch, request) as stream:
                 while (message := await _next(stream, limit)) is not grpc.aio.EOF:
                     yield to_event(message)
                     limit = max_silence
         except SilentError:
             await self._reconnect()
             raise
-        finally:
-            stream.cancel()
 
     async def _reconnect(self) -> None:
         """Replace a connection that may be dead, on which another stream would be silent as well."""

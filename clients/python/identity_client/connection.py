@@ -81,9 +81,23 @@ class ServiceClient:
             metadata = self._options.metadata()
             return method(request, timeout=max(end - time.monotonic(), 0.0), metadata=metadata)
 
-    def _open(self, method: Callable[..., Any], request: Message) -> Any:
-        """Open a stream, without a deadline."""
-        return method(request, metadata=self._options.metadata())
+    @contextmanager
+    def _stream(self, method: Callable[..., Any], request: Message) -> Iterator[Any]:
+        """Open a stream without a deadline, and cancel it at the end of the block.
+
+        If the service refuses the caller's token, and `bearer` has another, the next stream gets that.
+        """
+        metadata = self._options.metadata()
+        stream = method(request, metadata=metadata)
+        try:
+            with translated():
+                try:
+                    yield stream
+                except grpc.RpcError as error:
+                    self._options.may_repeat(metadata, refused_token(error))
+                    raise
+        finally:
+            stream.cancel()
 
 
 def open_channel(target: str, options: ClientOptions, *, own_connection: bool = False) -> grpc.Channel:

@@ -33,6 +33,8 @@ from identityapi.v1 import token_pb2
 
 SERVICE_AUDIENCE: Final = "identity-service"
 """The default of the setting `service_audience`: the audience of tokens for calls to the service itself."""
+VERIFY: Final = "identity.verify"
+"""The scope that calls of Verify and Watch need if the service has `require_caller_auth` or TLS."""
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 _CREDENTIALS: Final = (
     "IDENTITY_CLIENT_SECRET, IDENTITY_CLIENT_SECRET_FILE, IDENTITY_PRIVATE_KEY_FILE, "
@@ -117,9 +119,9 @@ class Environment:
         return found
 
     @property
-    def has_credential(self) -> bool:
-        """Whether the environment names a credential."""
-        return bool(self._named()) or self.certificate_file is not None
+    def has_sign_in(self) -> bool:
+        """Whether the environment names a credential other than a certificate."""
+        return bool(self._named())
 
     def credential(self) -> NamedCredential:
         """Return the credential. Raises ValueError if there is none.

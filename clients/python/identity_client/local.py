@@ -12,15 +12,18 @@ thread and in an asyncio event loop.
 """
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from identity_client.backoff import Backoff
 from identity_client.decryption import DecryptionKey
+from identity_client.environment import VERIFY, Environment
 from identity_client.errors import SilentError
 from identity_client.options import ClientOptions
+from identity_client.renewal import AccessTokens
 from identity_client.trust import TrustClient
 from identity_client.verifier_core import VerifierCore
 
@@ -69,11 +72,39 @@ class LocalVerifier(VerifierCore):
             cache_bytes=cache_bytes,
         )
         self._client = TrustClient(target, options=options)
+        self._tokens: AccessTokens | None = None
+        """The source of the verifier's own token, which is closed with it."""
         self._max_silence = max_staleness / 2
         self._changed = threading.Condition(self._lock)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="identity-watch", daemon=True)
         self._thread.start()
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, *, allow_plaintext: bool = False, **options: Any
+    ) -> Self:
+        """Start to follow the service that environment variables name; `Environment` lists them.
+
+        If they name a credential other than a certificate, the verifier gets itself a token with the scope
+        identity.verify, and renews it. A certificate is shown to the service instead.
+
+        Args:
+            environ: the variables; None = those of this process.
+            allow_plaintext: whether to do without TLS to another machine, if no variable asks for TLS.
+            options: further arguments of the constructor, such as `max_staleness`.
+
+        Raises ValueError, with the name of the variable, if variables contradict each other, and what the
+        constructor raises.
+        """
+        found = Environment.read(environ)
+        connection, tokens = found.options(allow_plaintext=allow_plaintext), None
+        if found.has_sign_in:
+            tokens = AccessTokens.from_env(scopes=[VERIFY], environment=found)
+            connection = replace(connection, bearer=tokens)
+        verifier = cls(found.target, issuer=found.issuers, options=connection, **options)
+        verifier._tokens = tokens
+        return verifier
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +120,8 @@ class LocalVerifier(VerifierCore):
         self._end()
         self._client.close()
         self._thread.join(timeout=5)
+        if self._tokens is not None:
+            self._tokens.close()
 
     def wait_ready(self, timeout: timedelta = timedelta(seconds=10)) -> None:
         """Wait until tokens can be verified. Raises NotFreshError after `timeout`."""

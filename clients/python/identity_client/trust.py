@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import grpc
 
-from identity_client.connection import ServiceClient, translated
+from identity_client.connection import ServiceClient
 from identity_client.errors import SilentError
 from identity_client.options import ClientOptions
 from identity_client.silence import until_silent
@@ -156,16 +156,13 @@ class TrustClient(ServiceClient):
         reads too slowly or there are too many watchers: in both cases, wait a moment and resume. It raises
         ValueError if a newer service sends a kind of revocation that this client does not know.
         """
-        stream = self._open(self._stub.Watch, pb.WatchRequest(resume_after=resume_after))
         try:
-            with translated():
+            with self._stream(self._stub.Watch, pb.WatchRequest(resume_after=resume_after)) as stream:
                 for message in stream if max_silence is None else until_silent(stream, max_silence):
                     yield to_event(message)
         except SilentError:
             self._reconnect()
             raise
-        finally:
-            stream.cancel()
 
     def _reconnect(self) -> None:
         """Replace a connection that may be dead, on which another stream would be silent as well."""
