@@ -123,9 +123,16 @@ class Call:
             is_admin=caller is not None and caller.is_admin,
         )
 
+    @cached_property
+    def shows_proof(self) -> bool:
+        """True if the call has a DPoP proof, valid or not; most calls have none."""
+        return any(key == PROOF for key, _ in self.context.invocation_metadata())
+
     @property
     def origin_with_proof(self) -> Origin:
         """Return the origin for issuing tokens, with the call's DPoP proof. Raises DpopProofRefusedError."""
+        if not self.shows_proof:
+            return self.origin
         return replace(self.origin, proof=self.proofs.shown(self.method, self.context))
 
 
@@ -237,7 +244,7 @@ class CallerGate:
         proof = self._dpop.check(presented, access_token=text)
         caller = self._by_token(text, certificate, proof, may_wait=True)
         self._dpop.consume_here(proof)
-        context.set_trailing_metadata(self.proofs.nonce_for(context))
+        context.set_trailing_metadata(self.proofs.next_nonce())
         return caller
 
     def _by_token(

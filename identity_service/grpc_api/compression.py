@@ -23,7 +23,8 @@ _STARTS: Final = {b"\x1f\x8b": GZIP, b"\x78": DEFLATE}
 
 Those of deflate are for the window of 32 KiB, which gRPC's core uses (RFC 1950 section 2.2).
 """
-_FIRST_BYTES: Final = frozenset(start[:1] for start in _STARTS)
+FIRST_BYTES: Final = frozenset(start[:1] for start in _STARTS)
+"""`Decompressor.opened` returns a message that begins with none of these as it is."""
 
 
 class WireError(Exception):
@@ -94,11 +95,6 @@ class Decompressor:
                     if error.code is not grpc.StatusCode.INTERNAL:
                         raise
         return data
-
-
-def may_be_compressed(data: bytes) -> bool:
-    """Return whether `Decompressor.opened` may return something else than this message."""
-    return data[:1] in _FIRST_BYTES
 
 
 def too_long(length: int, limit: int) -> WireError:

@@ -50,9 +50,7 @@ class CallProofs:
         uris = tuple(normalised_uri(f"https://{authority}{method}") for authority in self._authorities)
         return PresentedProof(jwt=Secret(values[0]), method=_METHOD, uris=uris)
 
-    def nonce_for(self, context: grpc.ServicerContext) -> tuple[tuple[str, str], ...]:
-        """Return the trailing metadata of a successful call: the next nonce, if the call shows a proof."""
-        if all(key != PROOF for key, _ in context.invocation_metadata()):
-            return ()
+    def next_nonce(self) -> tuple[tuple[str, str], ...]:
+        """Return the trailing metadata of a successful call that shows a proof: the next nonce, if any."""
         nonce = self._next_nonce()
         return () if nonce is None else ((NONCE, nonce),)

@@ -15,7 +15,7 @@ import grpc._server as internals
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from identity_service.domain.errors import IdentityError, NotReadyError, ShuttingDownError
-from identity_service.grpc_api.compression import Decompressor, WireError, may_be_compressed
+from identity_service.grpc_api.compression import FIRST_BYTES, Decompressor, WireError
 from identity_service.grpc_api.core.calls import OpenCall, OpenCalls
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import RpcStatus
@@ -123,7 +123,7 @@ class Receiver(ThreadPoolExecutor):
             call.abort(_NO_MESSAGE)
             self._calls.ending(call)
             return
-        serve = self._serve_compressed if may_be_compressed(message) else self._serve
+        serve = self._serve_compressed if message[:1] in FIRST_BYTES else self._serve
         self._start(call, serve, call, message, run, handle, *rest)
 
     def _start(self, call: OpenCall, function: Callable[..., None], *args: Any) -> None:

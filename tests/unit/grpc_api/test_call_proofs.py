@@ -1,11 +1,13 @@
-"""DPoP proofs in metadata: a call without one causes no work and cannot fail for it."""
+"""DPoP proofs in metadata: a call that has the metadata shows one, and its answer has the next nonce."""
 
 from typing import cast
 
 import grpc
 import pytest
 
+from identity_service.grpc_api.calls import Call
 from identity_service.grpc_api.proofs import CallProofs
+from identity_service.transport.peers import Peers
 
 
 class Context:
@@ -16,19 +18,20 @@ class Context:
         return self._metadata
 
 
-def context(*metadata: tuple[str, str]) -> grpc.ServicerContext:
-    return cast("grpc.ServicerContext", Context(*metadata))
+def call(*metadata: tuple[str, str]) -> Call:
+    context = cast("grpc.ServicerContext", Context(*metadata))
+    proofs = CallProofs(["identity.example"], lambda: None)
+    return Call(context=context, method="/s/M", request_id="", caller=None, peers=Peers(()), proofs=proofs)
 
 
-def test_only_the_answer_to_a_call_with_a_proof_has_the_next_nonce() -> None:
-    proofs = CallProofs(["identity.example"], lambda: "a nonce")
+def test_a_call_shows_a_proof_if_it_has_the_metadata_even_an_empty_one() -> None:
+    assert call(("authorization", "DPoP x"), ("dpop", "a proof")).shows_proof
+    assert call(("dpop", "")).shows_proof
+    assert not call(("authorization", "DPoP x"), ("dpop-nonce", "a nonce")).shows_proof
 
-    assert proofs.nonce_for(context(("dpop", "a proof"))) == (("dpop-nonce", "a nonce"),)
-    assert proofs.nonce_for(context(("authorization", "Bearer x"))) == ()
 
-
-def test_no_nonce_is_made_for_a_call_without_a_proof() -> None:
-    def make() -> str:
-        pytest.fail("a nonce was made")
-
-    assert CallProofs(["identity.example"], make).nonce_for(context()) == ()
+@pytest.mark.parametrize(("nonce", "metadata"), [("a nonce", (("dpop-nonce", "a nonce"),)), (None, ())])
+def test_the_next_nonce_is_sent_only_if_proofs_need_one(
+    nonce: str | None, metadata: tuple[tuple[str, str], ...]
+) -> None:
+    assert CallProofs(["identity.example"], lambda: nonce).next_nonce() == metadata
