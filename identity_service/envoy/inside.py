@@ -21,7 +21,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-import identity_service.telemetry.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
 from identity_service.adapters.password_hashing import end_processes, kill_processes
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError

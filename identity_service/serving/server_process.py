@@ -15,7 +15,6 @@ from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Final, Protocol
 
-import identity_service.telemetry.plain_structlog  # noqa: F401  # isort: skip  # before anything that logs
 from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.domain.visible import escape_lines
 from identity_service.process import last_resort, open_files
