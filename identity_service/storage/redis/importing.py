@@ -38,8 +38,7 @@ most."""
 _BYTES: Final = 1_000_000
 """The number of characters of arguments after which a call gets no further item."""
 _THREADS: Final = 16
-"""The number of threads that write sessions in a cluster, where each session is a call of its own; calls to
-one server are batched."""
+"""The number of threads that write sessions in a cluster, where each session is a call of its own."""
 
 Words = Sequence[str | int]
 
@@ -143,7 +142,7 @@ class Import:
 
     def _write_session(self, session: Session, *, durable: bool = False) -> None:
         _, key, *words = _session_words(session)
-        self._connection.run("import_session", [str(key)], words, durable=durable, brief=not durable)
+        self._connection.run("import_session", [str(key)], words, durable=durable)
 
 
 def clear(connection: Connection, name: str) -> None:

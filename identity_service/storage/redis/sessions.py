@@ -53,7 +53,6 @@ class RedisSessions:
             "sign_in",
             [keys.names(RecordKind.USER), keys.GENERATIONS, keys.record(RecordKind.CLIENT, client_id)],
             [self._writer.now(), normalize_username(username), _USERS, EVERYONE, client_id],
-            brief=True,
         )
         with reading(f"{_USERS}{user_id or ''} or {_CLIENTS}{client_id}"):
             return SignIn(
@@ -168,7 +167,6 @@ class RedisSessions:
             "replace_session",
             [keys.session(session.session_id), *home],
             [epoch, now, expected_version, encode_session(session), time_text(session.expire_time)],
-            brief=True,
         )
         return bool(replaced)
 
@@ -186,7 +184,6 @@ class RedisSessions:
             "read_session",
             [keys.session(session_id), keys.ended(session_id), keys.GENERATIONS],
             [self._writer.now(), _USERS, _CLIENTS, EVERYONE],
-            brief=True,
         )
         return answer
 
@@ -197,7 +194,7 @@ class SpreadSessions(RedisSessions):
     def _guard(self) -> tuple[list[str], str, str]:
         """Check the epoch on the server of `{idn}`; return no key, the epoch, and the time there."""
         expected = self._writer.expected()
-        epoch, now = self._connection.run("read_epoch", [keys.HEAD], [self._writer.now()], brief=True)
+        epoch, now = self._connection.run("read_epoch", [keys.HEAD], [self._writer.now()])
         if epoch != expected:
             raise StoreReplacedError
         return [], expected, now
@@ -244,6 +241,5 @@ class SpreadSessions(RedisSessions):
                 keys.record(RecordKind.CLIENT, client),
             ],
             [self._writer.now(), EVERYONE, subject, client],
-            brief=True,
         )
         return [now, *state, mark, *limits]

@@ -1,4 +1,4 @@
 """Connections to Redis.
 
-The pool, batching, circuit breaker, Sentinel and Cluster, and the check of each server before it is used.
+The pool, circuit breaker, Sentinel and Cluster, and the check of each server before it is used.
 """

@@ -100,7 +100,6 @@ class Connection:
         *,
         repeatable: bool = True,
         durable: bool = False,
-        brief: bool = False,
     ) -> Any:
         """Run a script and return its answer.
 
@@ -110,12 +109,11 @@ class Connection:
             args: the values that the script reads as ARGV.
             repeatable: whether the script is sent once more if the connection breaks before an answer comes.
             durable: whether the call returns only after the write is as durable as the demands say.
-            brief: whether the call may be sent in one batch with others; see `Request`.
 
         Raises NotConfirmedError with the script's answer if the write was not confirmed in time,
         StoreUnavailableError, and the domain error for the refusal of the script.
         """
-        return self._call(keys, self._request(script, keys, args, repeatable, durable, brief))
+        return self._call(keys, self._request(script, keys, args, repeatable, durable))
 
     def _request(
         self,
@@ -124,11 +122,10 @@ class Connection:
         args: Sequence[str | int],
         repeatable: bool = True,
         durable: bool = False,
-        brief: bool = False,
     ) -> Request:
         known = self._scripts[script]
         words = ("EVALSHA", known.sha, len(keys), *keys, *args)
-        return Request(pack(*words), known.text, repeatable, durable, brief)
+        return Request(pack(*words), known.text, repeatable, durable)
 
     def command(self, name: str, key: str, *words: str | int) -> Any:
         """Run a command that only reads, on the server that owns `key`; return the answer unchanged."""

@@ -5,7 +5,7 @@ the server owns.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import hiredis
@@ -13,7 +13,6 @@ import redis
 from redis.exceptions import NoScriptError
 
 from identity_service.domain.errors import NotConfirmedError, StoreUnavailableError, UnsafeStoreError
-from identity_service.storage.redis.client.batching import CallBatcher, PendingCall
 from identity_service.storage.redis.client.circuit_breaker import CircuitBreaker
 from identity_service.storage.redis.client.pool import (
     BusyError,
@@ -48,13 +47,10 @@ class Request(NamedTuple):
     """True if it is safe to send the command again if no answer came."""
     durable: bool = False
     """True if the server must confirm that the write has the configured durability."""
-    brief: bool = False
-    """True if it may be sent in one batch with others: it takes the server little time, has a short answer,
-    is repeatable, and needs no confirmation."""
 
 
 class Node:
-    """A client of one Redis server: a connection pool, batching and a circuit breaker. Thread-safe."""
+    """A client of one Redis server: a connection pool and a circuit breaker. Thread-safe."""
 
     def __init__(
         self, make: Callable[[float], RawConnection], handshake: Handshake, timeout: float, block: float
@@ -75,7 +71,6 @@ class Node:
         self._waiting = Pool(
             lambda: make(timeout + block), lambda _: None, size=_WAITERS, patience=timeout / 2
         )
-        self._batcher: CallBatcher[Request, Any] = CallBatcher(self._send_batch)
 
     @property
     def is_away(self) -> bool:
@@ -92,11 +87,6 @@ class Node:
         trial = self._circuit.enter()
         begun = time.monotonic()
         try:
-            if request.brief and not trial:
-                answer = self._batcher.go(request)
-                if is_refusal(answer):
-                    raise answer
-                return answer
             return self._call_once(self._pool, request, trial=trial)
         except redis.ConnectionError:
             # A restart of Redis leaves broken connections in the pool, which fail at once.
@@ -121,19 +111,6 @@ class Node:
         """Close all connections; calls in progress fail with a connection error."""
         self._pool.close()
         self._waiting.close()
-
-    def _send_batch(self, batch: Sequence[PendingCall[Request, Any]]) -> None:
-        """Send a batch of calls on one connection, and give each its answer, which may be an error reply."""
-
-        def use(pooled: PooledConnection) -> None:
-            _exchange_all(pooled.raw, batch)
-
-        self._circuit.require_closed()
-        self._run(self._pool, use, checked=False, trial=False)
-        if any(
-            code_of(pending.answers[0]) in _DEMOTED for pending in batch if is_refusal(pending.answers[0])
-        ):
-            self.distrust()
 
     def _call_once(self, pool: Pool, request: Request, *, trial: bool) -> Any:
         """Send one request on a connection of the pool, without a retry, and return the answer."""
@@ -237,11 +214,6 @@ def _lend(pool: Pool, pooled: PooledConnection, use: Callable[[PooledConnection]
         pool.give(pooled)
 
 
-def is_refusal(answer: Any) -> bool:
-    """Return whether an answer is an error reply."""
-    return isinstance(answer, redis.ResponseError)
-
-
 def _exchange_two(raw: RawConnection, packed: bytes) -> tuple[Any, Any]:
     """Send two commands and return both answers, each possibly an error; the second may be a timeout."""
     raw.send_packed_command([packed])
@@ -259,19 +231,6 @@ def answer_of(raw: RawConnection) -> Any:
         return raw.read_response()
     except redis.ResponseError as error:
         return error
-
-
-def _exchange_all(raw: RawConnection, batch: Sequence[PendingCall[Request, Any]]) -> None:
-    raw.send_packed_command([b"".join([pending.request.packed for pending in batch])])
-    for pending in batch:
-        pending.answers.append(answer_of(raw))
-    for pending in batch:
-        if isinstance(pending.answers[0], NoScriptError):
-            pending.answers.clear()  # NOSCRIPT is not an answer for the caller, even if no other one comes
-            try:
-                pending.answers.append(exchange(raw, pending.request.packed, pending.request.script))
-            except redis.ResponseError as error:
-                pending.answers.append(error)
 
 
 def exchange(raw: RawConnection, packed: bytes, script: str | None) -> Any:

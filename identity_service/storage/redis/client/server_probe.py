@@ -10,9 +10,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import redis
+
 from identity_service.domain.errors import UnsafeStoreError
 from identity_service.domain.ports import Clock, EventLog
-from identity_service.storage.redis.client.node import answer_of, code_of, is_refusal, pack
+from identity_service.storage.redis.client.node import answer_of, code_of, pack
 from identity_service.storage.redis.client.pool import Confirmation, RawConnection
 from identity_service.storage.redis.client.server_checks import (
     Demands,
@@ -127,7 +129,9 @@ def read_setup(raw: RawConnection, clock: Clock | None = None) -> ServerSetup:
     before = clock.now() if clock else None
     raw.send_packed_command([b"".join(pack(*question) for question in _QUESTIONS)])
     answers = [answer_of(raw) for _ in _QUESTIONS]
-    info_text, time, waitaof, *settings = [None if is_refusal(answer) else answer for answer in answers]
+    info_text, time, waitaof, *settings = [
+        None if isinstance(answer, redis.ResponseError) else answer for answer in answers
+    ]
     after = clock.now() if clock else None
     info = _info(info_text or "")
     config: dict[str, str] = {}
