@@ -1,14 +1,16 @@
-"""The threads that run handlers: a `ThreadPoolExecutor`, as grpcio requires, with less work per call.
+"""The threads that run handlers: a `ThreadPoolExecutor`, as grpcio requires, with threads of its own.
 
-It wakes the thread that became idle last, whose data is still in the caches of its core; the standard class
-wakes the one that has been idle longest. It takes one lock per job, the standard class three.
+If the system refuses a further thread, the existing ones do the work; the standard class would raise an
+error, and run the job all the same. The threads are daemons, so that a call that hangs does not keep the
+process from ending. A job that needs no future gets none (docs/decisions/0028 has the measurements).
 """
 
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import structlog
@@ -30,8 +32,10 @@ class Threads(ThreadPoolExecutor):
         self.count = count
         self._name = name
         self._mutex = threading.Lock()
-        self._queue: deque[_Job] = deque()
-        self._idle: list[_Handoff] = []
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        """The jobs for the next idle threads; None ends a thread."""
+        self._unfinished = 0
+        """The number of jobs that run or wait."""
         self._started = 0
         self._closed = False
 
@@ -62,22 +66,20 @@ class Threads(ThreadPoolExecutor):
     @property
     def busy(self) -> int:
         """Return the number of threads that run a job now."""
-        return self._started - len(self._idle)
+        return min(self._unfinished, self._started)
 
     @property
     def waiting(self) -> int:
         """Return the number of jobs that wait for a thread."""
-        return len(self._queue)
+        return max(0, self._unfinished - self._started)
 
     def _dispatch(self, job: "_Job") -> None:
         with self._mutex:
             if self._closed:
                 raise RuntimeError("the threads have been told to end")
-            if self._idle:
-                self._idle.pop().give(job)
-                return
-            if self._started == self.count:
-                self._queue.append(job)
+            self._unfinished += 1
+            if self._unfinished <= self._started or self._started == self.count:
+                self._jobs.put(job)
                 return
             self._started += 1
             name = f"{self._name}-{self._started}"
@@ -93,43 +95,41 @@ class Threads(ThreadPoolExecutor):
         """
         with self._mutex:
             self._started -= 1
-            if self._idle:
-                self._idle.pop().give(job)
-            elif self._started:
-                self._queue.append(job)
-            else:
+            if self._closed or not self._started:
+                self._unfinished -= 1
                 raise NotReadyError(
                     "the system gives this process no thread; use another instance, and raise the limits of "
                     "processes and memory of this one"
                 )
+            self._jobs.put(job)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Refuse new jobs; each thread ends when no job is left. Never waits, even if `wait` is True."""
         with self._mutex:
             self._closed = True
-            while self._idle:
-                self._idle.pop().give(None)
-            dropped = tuple(self._queue) if cancel_futures else ()
-            if cancel_futures:
-                self._queue.clear()
+            dropped = self._take_waiting() if cancel_futures else ()
+            self._unfinished -= len(dropped)
+            for _ in range(self._started):
+                self._jobs.put(None)
         for job in dropped:
             if job.future is not None:
                 job.future.cancel()
 
+    def _take_waiting(self) -> Sequence["_Job"]:
+        """Take everything out of the queue; return the jobs."""
+        taken = []
+        with suppress(Empty):
+            while True:
+                taken.append(self._jobs.get_nowait())
+        return [job for job in taken if job is not None]
+
     def _work(self, job: "_Job | None") -> None:
-        handoff = _Handoff()
         while job is not None:
             job.run()
             job = None  # release the arguments of the call while the thread is idle
             with self._mutex:
-                if self._queue:
-                    job = self._queue.popleft()
-                elif self._closed:
-                    return
-                else:
-                    self._idle.append(handoff)
-            if job is None:
-                job = handoff.wait()
+                self._unfinished -= 1
+            job = self._jobs.get()
 
 
 class Pools:
@@ -162,28 +162,6 @@ class Pools:
 
 def _do_nothing() -> None:
     """Do nothing; this is the job for which the first thread is made."""
-
-
-class _Handoff:
-    """The place where one idle thread waits for its next job."""
-
-    __slots__ = ("_job", "_lock")
-
-    def __init__(self) -> None:
-        self._job: _Job | None = None
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def give(self, job: "_Job | None") -> None:
-        """Wake the thread with its next job; None ends the thread."""
-        self._job = job
-        self._lock.release()
-
-    def wait(self) -> "_Job | None":
-        """Wait for the next job and return it; None = the thread ends."""
-        self._lock.acquire()
-        job, self._job = self._job, None
-        return job
 
 
 @dataclass(slots=True)

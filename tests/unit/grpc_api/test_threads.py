@@ -79,6 +79,7 @@ def test_queued_jobs_are_dropped_if_shutdown_cancels_futures() -> None:
     waits = threads.submit(lambda: None)
 
     threads.shutdown(cancel_futures=True)
+    assert (threads.busy, threads.waiting) == (1, 0)
     go_on.set()
 
     held.result(PATIENCE)
