@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final, NoReturn, cast
 
 import grpc
 import structlog
 
-from identity_service.grpc_api.asgi.peer import address_of, certificate_properties
 from identity_service.grpc_api.asgi.wire import Metadata, timeout_of, to_metadata
 from identity_service.grpc_api.errors import RpcStatus
+from identity_service.jose.certificates import alternative_names
 from identity_service.transport.client_certificates import pem_from_envoy
 
 
@@ -51,13 +52,17 @@ class AsgiContext(grpc.ServicerContext):
         return to_metadata(self._scope["headers"])
 
     def peer(self) -> str:
-        """Return the address of the client, such as `ipv4:10.0.0.7:5000`."""
-        return address_of(self._scope)
+        """Return the address of the client, such as `ipv4:10.0.0.7:5000`; empty if the server knows none."""
+        client = self._scope.get("client")
+        if client is None:
+            return ""
+        host, port = client
+        return f"ipv6:%5B{host}%5D:{port}" if ":" in host else f"ipv4:{host}:{port}"
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:  # type: ignore[override]  # as grpcio does
         """Return the properties of the client's certificate; empty without TLS or without a certificate."""
         pem = pem_from_envoy(self._scope)
-        return {} if pem is None else certificate_properties(pem)
+        return {} if pem is None else _certificate_properties(pem)
 
     def peer_identities(self) -> Iterable[bytes] | None:
         """Return None: servicers read the certificate from `auth_context` instead."""
@@ -191,3 +196,15 @@ def _run_callbacks(callbacks: Iterable[Callable[[], None]]) -> None:
 _CALLBACK_POOL: Final = ThreadPoolExecutor(1, "identity-ended")
 """The pool that runs the callbacks of ended calls. Its thread starts with the first task, which
 `start_telling` submits."""
+
+
+@lru_cache(maxsize=256)
+def _certificate_properties(pem: bytes) -> Mapping[str, Sequence[bytes]]:
+    """Return the properties of a client certificate under the names that grpcio gives them."""
+    names = alternative_names(pem)
+    return {
+        "transport_security_type": [b"ssl"],
+        "x509_pem_cert": [pem],
+        "peer_uri": names.uris,
+        "peer_dns": names.hosts,
+    }
