@@ -26,8 +26,10 @@ from identity_service.domain.visible import escape, escape_json
 _MAX_WAITING: Final = 20_000
 """The largest number of lines that wait to be written."""
 _BATCH_DELAY: Final = 0.02
-"""The number of seconds that the first line waits for others to be written with it, since every write
-releases the GIL."""
+"""The number of seconds that the first line waits for others to be written with it.
+
+Every write releases the GIL: without the wait, an Issue takes 9 to 12 % more CPU time (docs/decisions/0028).
+"""
 _MAX_BATCH: Final = 1000
 """The largest number of lines in one write."""
 

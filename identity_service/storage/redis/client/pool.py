@@ -1,7 +1,8 @@
 """A bounded LIFO pool of connections to one Redis server.
 
-This module does not know which commands are sent. It replaces the pools of redis-py, in which a short call
-costs more time than on the network: for observability, locks, and a poll at each checkout.
+This module does not know which commands are sent. It replaces the pools of redis-py: these report that all
+connections are in use with the same error as a server that cannot be reached, and they cannot be closed while
+other threads use connections (docs/decisions/0028 has the measurements).
 """
 
 import contextlib
