@@ -1,4 +1,4 @@
-"""Runs programs of other languages that call OAuth libraries: their input and their answers are JSON."""
+"""Builds and runs programs of other languages that call libraries: their input and their answers are JSON."""
 
 import json
 import os
@@ -28,6 +28,40 @@ def require(*tools: str) -> None:
     assert not missing, f"not installed: {missing}"
 
 
+def build(command: Sequence[str | Path], folder: Path) -> None:
+    """Run a command that builds a program or loads its libraries, and show what it says if it fails."""
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=20 * PATIENCE, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def install_npm(source: Path, folder: Path) -> Path:
+    """Install the libraries of a lock file of npm in another folder, and return that."""
+    for name in ("package.json", "package-lock.json"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    build(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], folder)
+    return folder
+
+
+def answer(
+    command: Sequence[str | Path], given: object, cwd: Path | None, environment: Mapping[str, str] = {}
+) -> Any:
+    """Run a program that reads one line of JSON, and return what it prints."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | environment,
+        input=json.dumps(given) + "\n",
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Program:
     """A program whose first argument is the name of a flow."""
@@ -40,18 +74,7 @@ class Program:
 
     def run(self, provider: Provider, *flow: str) -> Any:
         """Return what a flow prints; it is given the issuer and the credentials of every kind of client."""
-        done = subprocess.run(
-            [*self.command, *flow],
-            cwd=self.cwd,
-            env=os.environ | self.environment,
-            input=_given(provider, self.more),
-            capture_output=True,
-            text=True,
-            timeout=4 * PATIENCE,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return answer([*self.command, *flow], self._given(provider), self.cwd, self.environment)
 
     @contextmanager
     def verifying(self, provider: Provider, *flow: str) -> Iterator[Verify]:
@@ -75,34 +98,31 @@ class Program:
                 return claims
 
             try:
-                to_program.write(_given(provider, self.more))
+                to_program.write(json.dumps(self._given(provider)) + "\n")
                 yield verify
                 to_program.close()
                 assert process.wait(PATIENCE) == 0
             finally:
                 process.kill()
 
-
-def _given(provider: Provider, more: Mapping[str, str]) -> str:
-    """Return the first line of the input of a program."""
-    client_id, client_secret = provider.credentials
-    federated = provider.federated
-    given = {
-        "issuer": provider.issuer,
-        "audience": provider.audience,
-        "clientId": client_id,
-        "clientSecret": client_secret,
-        "keyClientId": provider.new_key_client(_KEY),
-        "privateJwk": json.loads(_KEY.private_jwk) | {"alg": _KEY.algorithm},
-        "publicClientId": provider.new_public_client(),
-        "username": provider.username,
-        "password": provider.password,
-        "federatedClientId": federated.client_id,
-        "assertion": federated.assertion(),
-        "assertionIssuer": federated.issuer,
-        "assertionSubject": federated.subject,
-        "assertionKey": federated.private_pem,
-        "assertionKeyId": federated.key.key_id,
-        **more,
-    }
-    return json.dumps(given) + "\n"
+    def _given(self, provider: Provider) -> Mapping[str, object]:
+        client_id, client_secret = provider.credentials
+        federated = provider.federated
+        return {
+            "issuer": provider.issuer,
+            "audience": provider.audience,
+            "clientId": client_id,
+            "clientSecret": client_secret,
+            "keyClientId": provider.new_key_client(_KEY),
+            "privateJwk": json.loads(_KEY.private_jwk) | {"alg": _KEY.algorithm},
+            "publicClientId": provider.new_public_client(),
+            "username": provider.username,
+            "password": provider.password,
+            "federatedClientId": federated.client_id,
+            "assertion": federated.assertion(),
+            "assertionIssuer": federated.issuer,
+            "assertionSubject": federated.subject,
+            "assertionKey": federated.private_pem,
+            "assertionKeyId": federated.key.key_id,
+            **self.more,
+        }

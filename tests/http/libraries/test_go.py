@@ -1,25 +1,22 @@
 """go-oidc and golang.org/x/oauth2 as clients: `go/main.go` calls them, unchanged."""
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.http.libraries.programs import Program, require
+from tests.http.libraries.programs import Program, build, require
 from tests.http.libraries.provider import Provider
 from tests.http.libraries.recipes import recipe
 from tests.http.libraries.rotation import AT_ONCE, rotate_between
-from tests.patience import PATIENCE
 
 FOLDER = Path(__file__).parent / "go"
 
 
-def build(sources: Path, folder: Path) -> Path:
+def compiled(sources: Path, folder: Path) -> Path:
     """Return the program of a module, which is put into the folder."""
     program = folder / "library-tests"
-    command = ["go", "build", "-mod=readonly", "-o", str(program), "."]
-    subprocess.run(command, cwd=sources, check=True, capture_output=True, timeout=20 * PATIENCE)
+    build(["go", "build", "-mod=readonly", "-o", program, "."], sources)
     return program
 
 
@@ -27,7 +24,7 @@ def build(sources: Path, folder: Path) -> Path:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The program with the libraries of go.sum; it takes a minute to build for the first time."""
     require("go")
-    return Program(command=[build(FOLDER, tmp_path_factory.mktemp("go"))])
+    return Program(command=[compiled(FOLDER, tmp_path_factory.mktemp("go"))])
 
 
 @pytest.fixture
@@ -84,7 +81,7 @@ def test_the_recipe_prints_the_subject_of_a_token(
     _, secret = provider.credentials
     environment = {**program.environment, "CLIENT_SECRET": secret}
 
-    said = replace(program, command=[build(tmp_path, tmp_path)], environment=environment).run(provider)
+    said = replace(program, command=[compiled(tmp_path, tmp_path)], environment=environment).run(provider)
 
     assert said == "reports"
 

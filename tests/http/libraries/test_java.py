@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from tempfile import TemporaryFile
 import pytest
 import requests
 
-from tests.http.libraries.programs import Program, require
+from tests.http.libraries.programs import Program, build, require
 from tests.http.libraries.provider import Provider
 from tests.http.libraries.recipes import recipe
 from tests.http.libraries.rotation import AT_ONCE, new_token, rotate_between
@@ -28,20 +28,13 @@ _CLASS = re.compile(r"^(?:public final )?class (\w+)", re.MULTILINE)
 _PORT = re.compile(r"Tomcat started on port (\d+)")
 
 
-def run(command: Sequence[str | Path], cwd: Path) -> None:
-    done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=20 * PATIENCE, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the jars that pom.xml names; Maven loads what it has not loaded before."""
     require("java", "javac", "keytool", "mvn")
     folder = tmp_path_factory.mktemp("java")
     (folder / "pom.xml").write_bytes((FOLDER / "pom.xml").read_bytes())
-    run(
+    build(
         [
             "mvn",
             "--batch-mode",
@@ -69,7 +62,7 @@ class Compiler:
         files = [self.folder / f"{_name(source)}.java" for source in sources]
         for file, source in zip(files, sources, strict=True):
             file.write_text(source)
-        run(["javac", "-parameters", "-d", self.folder, "-cp", f"{self.libraries}/*", *files], self.folder)
+        build(["javac", "-parameters", "-d", self.folder, "-cp", f"{self.libraries}/*", *files], self.folder)
         command = ["java", _STARTS_FAST, "-cp", f"{self.folder}:{self.libraries}/*", main]
         return Program(command=command, environment=self.environment)
 
@@ -92,7 +85,7 @@ def compiler(provider: Provider, libraries: Path, tmp_path: Path) -> Compiler:
     """One for the programs of the page, with the trust store that the page describes."""
     store = tmp_path / "ca.p12"
     authority = ["-importcert", "-noprompt", "-alias", "identity", "-file", str(provider.ca_file)]
-    run(["keytool", *authority, "-keystore", store, "-storepass", "changeit"], tmp_path)
+    build(["keytool", *authority, "-keystore", store, "-storepass", "changeit"], tmp_path)
     options = f"-Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit"
     _, secret = provider.credentials
     environment = {"JAVA_TOOL_OPTIONS": options, "CLIENT_SECRET": secret}

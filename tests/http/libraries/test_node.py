@@ -1,16 +1,14 @@
 """openid-client, oauth4webapi and jose as clients: `node/flows.mjs` calls them, unchanged."""
 
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.http.libraries.programs import Program, require
+from tests.http.libraries.programs import Program, install_npm, require
 from tests.http.libraries.provider import Provider
 from tests.http.libraries.recipes import recipe
 from tests.http.libraries.rotation import AT_ONCE, rotate_between
-from tests.patience import PATIENCE
 
 FOLDER = Path(__file__).parent / "node"
 
@@ -19,13 +17,8 @@ FOLDER = Path(__file__).parent / "node"
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The program beside the libraries of the lock file; each process has its own folder."""
     require("node", "npm")
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json", "flows.mjs"):
-        (folder / name).write_bytes((FOLDER / name).read_bytes())
-    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-    subprocess.run(
-        ["npm", "ci", *options], cwd=folder, check=True, capture_output=True, timeout=10 * PATIENCE
-    )
+    folder = install_npm(FOLDER, tmp_path_factory.mktemp("node"))
+    (folder / "flows.mjs").write_bytes((FOLDER / "flows.mjs").read_bytes())
     return Program(command=["node", "flows.mjs"], cwd=folder)
 
 

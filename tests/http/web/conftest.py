@@ -1,6 +1,5 @@
 """A service that serves gRPC-Web to one origin, on grpcio and on Envoy, and its libraries."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.http.conftest import ANY_PORT
-from tests.http.libraries.programs import require
+from tests.http.libraries.programs import install_npm, require
 from tests.http.web.grpc_web import ORIGIN, WebClient
-from tests.patience import PATIENCE
 from tests.ports import reserve_port
 from tests.rpc.conftest import ENVOY, settings_for_tests
 from tests.rpc.engines import EnvoyHost
@@ -33,18 +31,7 @@ def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyHost]:
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the libraries of the example's lock file."""
     require("node", "npm")
-    return install(EXAMPLE, tmp_path_factory.mktemp("web"))
-
-
-def install(source: Path, folder: Path) -> Path:
-    """Install the libraries of a lock file in another folder, and return that."""
-    for name in ("package.json", "package-lock.json"):
-        (folder / name).write_bytes((source / name).read_bytes())
-    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline")
-    subprocess.run(
-        ["npm", "ci", *options], cwd=folder, check=True, capture_output=True, timeout=10 * PATIENCE
-    )
-    return folder
+    return install_npm(EXAMPLE, tmp_path_factory.mktemp("web"))
 
 
 @pytest.fixture

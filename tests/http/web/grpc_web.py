@@ -1,8 +1,6 @@
 """Calls of gRPC-Web: by the client of connect-web in Node.js, and as bytes. Asserts nothing."""
 
 import base64
-import json
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
 
 from identityapi.v1 import identity_service_pb2, trust_service_pb2
+from tests.http.libraries.programs import answer
 from tests.http.site import Answer, Site
-from tests.patience import PATIENCE
 
 ORIGIN = "https://app.example"
 IDENTITY = "/identityapi.v1.IdentityService/"
@@ -32,17 +30,7 @@ class WebClient:
 
     def calls(self, site: Site, *calls: Mapping[str, object]) -> Any:
         given = {"baseUrl": f"http://{site.target}", "descriptors": descriptors(), "calls": calls}
-        done = subprocess.run(
-            ["node", "client.mjs"],
-            cwd=self.folder,
-            input=json.dumps(given) + "\n",
-            capture_output=True,
-            text=True,
-            timeout=4 * PATIENCE,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return answer(["node", "client.mjs"], given, self.folder)
 
 
 def descriptors() -> str:

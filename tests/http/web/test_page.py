@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.libraries.programs import require
+from tests.http.libraries.programs import install_npm, require
 from tests.http.site import Site
 from tests.http.web.chromium import Colours, Page, browsing
-from tests.http.web.conftest import EXAMPLE, PAGE_ORIGIN, PAGE_PORT, install
+from tests.http.web.conftest import EXAMPLE, PAGE_ORIGIN, PAGE_PORT
 from tests.ports import reserve_port
 from tests.rpc.world import API, PASSWORD
 
@@ -61,7 +61,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("browser")
     source = Path(__file__).parent / "browser"
     (folder / "drive.mjs").write_bytes((source / "drive.mjs").read_bytes())
-    with browsing(install(source, folder), shutil.which("chromium") or "chromium") as found:
+    with browsing(install_npm(source, folder), shutil.which("chromium") or "chromium") as found:
         yield found
 
 
