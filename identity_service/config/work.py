@@ -10,7 +10,7 @@ from identity_service.config.values import Duration, within
 
 
 class WorkSettings(BaseModel):
-    """What a process may do at once, and what it lets an attacker try; a part of `Settings`."""
+    """The threads, processes and memory of a service, and the price of a guess; a part of `Settings`."""
 
     workers: int = Field(
         0,

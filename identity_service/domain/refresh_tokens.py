@@ -19,7 +19,6 @@ from identity_service.domain.errors import RefreshTokenInvalidError
 from identity_service.domain.ids import KeyId, SessionId, base64url
 
 PREFIX: Final = "idrt_"
-TEXT_CHARS: Final = len(PREFIX) + 80
 KEY_ID_BYTES: Final = 8
 _SESSION_ID_BYTES: Final = 16
 _LAYOUT: Final = struct.Struct(">8s16sI32s")

@@ -69,7 +69,7 @@ class Compressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decompressor:
-    """Decompresses the messages of a method whose transport passes them on as they were sent.
+    """A decompressor of the messages of one method, for a transport that passes them on as they were sent.
 
     gRPC's core does not say whether it has received a message compressed; its first bytes say it.
     """

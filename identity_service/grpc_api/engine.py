@@ -6,7 +6,7 @@ and return bytes, and end a call by `abort` of its context.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import grpc
 
@@ -14,6 +14,10 @@ from identity_service.grpc_api.errors import RpcStatus
 from identity_service.grpc_api.threads import Threads
 
 Context: TypeAlias = grpc.ServicerContext
+
+MAX_METADATA_BYTES: Final = 32 * 1024
+"""The longest headers of one call, as HTTP/2 counts them (RFC 9113 section 6.5.2); RESOURCE_EXHAUSTED beyond
+it."""
 
 
 class ResponseStream(Protocol):
@@ -57,7 +61,7 @@ class ResponseStream(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnaryHandler:
-    """The handler of a method that answers once."""
+    """The handler of a method with one response."""
 
     threads: Threads
     answer: Callable[[bytes, Context], bytes]

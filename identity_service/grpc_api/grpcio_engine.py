@@ -10,7 +10,13 @@ from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.core.check import why_not
 from identity_service.grpc_api.core.fallback import BlockingServing
 from identity_service.grpc_api.core.receivers import CompletionServing
-from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
+from identity_service.grpc_api.engine import (
+    MAX_METADATA_BYTES,
+    ConversationHandler,
+    Handler,
+    StreamHandler,
+    UnaryHandler,
+)
 from identity_service.grpc_api.tls import server_credentials
 from identity_service.process.addresses import why_not_bound
 from identity_service.transport.limits import Limits
@@ -41,7 +47,6 @@ class GrpcioConfig:
     mtls_listen: str = ""
     """The host:port of an additional port that requires client certificates; empty = no such port."""
     max_message_bytes: int = 16 * 1024 * 1024
-    max_metadata_bytes: int = 32 * 1024
     max_connections: int = 20_000
     """The largest number of connections; a further one is closed as soon as it is opened."""
     max_streams_per_connection: int = 100
@@ -144,7 +149,7 @@ def _options(config: GrpcioConfig) -> list[tuple[str, int]]:
         # `core/` decompresses requests, each in the thread of its call and no more of it than its method
         # accepts. gRPC's core would decompress all of it, 16 KB to 16 MiB, in its thread for all calls.
         ("grpc.per_message_decompression", 0),
-        ("grpc.max_metadata_size", config.max_metadata_bytes),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.max_concurrent_streams", config.max_streams_per_connection),
         ("grpc.server.max_pending_requests", _MAX_PENDING),

@@ -56,7 +56,7 @@ class Server:
 
     @property
     def durations(self) -> DurationsByLabels:
-        """Return the calls that have ended."""
+        """Return the number and the durations of the calls that have ended, by method and status."""
         return self._pipeline.counts.durations
 
     def start(self) -> int:

@@ -8,7 +8,7 @@ _TEXT = ("Content-Type", "text/plain; charset=utf-8")
 
 
 class HealthEndpoints:
-    """Answers the probes from memory."""
+    """The endpoints of probes, which answer from memory."""
 
     def __init__(self, is_serving: Callable[[], bool]) -> None:
         """Create the endpoints; `is_serving` returns whether grpc.health.v1 reports SERVING."""

@@ -14,7 +14,10 @@ _ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 
 
 class JwksEndpoint:
-    """Answers from memory, however stale: tokens can be verified while the store is away."""
+    """The endpoint of the key set. It answers from memory, also while the replica is stale.
+
+    So other services can verify tokens while the store is away.
+    """
 
     def __init__(
         self, published: Callable[[], Sequence[PublishedKey]], replica: ReplicaView, max_age: timedelta

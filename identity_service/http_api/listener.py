@@ -56,7 +56,7 @@ class HttpListenerConfig:
 
 
 class HttpListener:
-    """Listens, and serves an application in a thread of its own."""
+    """A listener that serves an application in a thread of its own."""
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ _OF_PROXIES: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-rea
 
 
 class MetricsEndpoint:
-    """Shows the metrics of this process, and to a request from elsewhere that there is no such resource."""
+    """The endpoint of the metrics of this process, which exists only for requests from this machine."""
 
     def __init__(self, read: Callable[[], bytes]) -> None:
         """Create the endpoint; `read` returns the metrics in Prometheus' text format."""

@@ -1,4 +1,4 @@
-"""JWTs of trusted issuers: the issuer and the key of each, whatever the JWT is then used for."""
+"""Finds the trusted issuer of a JWT and the key that verifies it, whatever the JWT is then used for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

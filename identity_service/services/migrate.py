@@ -146,7 +146,7 @@ class Migration:
             )
 
     def _settle(self, fence: Fence, error: BaseException) -> None:
-        """Handle a failure: return if the target has its head all the same, else lift the fence and raise.
+        """Handle a failure: return if the target is complete despite it, else lift the fence and raise.
 
         A fence that another run has set since is not lifted.
         """

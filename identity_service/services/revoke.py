@@ -46,28 +46,28 @@ _PERHAPS_NEW_KEY: Final = (RejectionReason.UNKNOWN_KEY, RejectionReason.UNDECRYP
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByToken:
-    """Revoke the token with this text: of an access token the token, of a refresh token its session."""
+    """The target of a revocation: an access token with this text, or the session of a refresh token."""
 
     token: Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByTokenId:
-    """Revoke the access token with this `jti`."""
+    """The target of a revocation: the access token with this `jti`."""
 
     token_id: TokenId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BySession:
-    """Revoke this session and all tokens that were issued for it."""
+    """The target of a revocation: this session, and all tokens that were issued for it."""
 
     session_id: SessionId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByPrincipal:
-    """Revoke everything issued to this user or client; with `EVERYONE`, everything the service issued."""
+    """The target of a revocation: everything issued to a user or client, or by the service (`EVERYONE`)."""
 
     principal: PrincipalId
 

@@ -29,7 +29,7 @@ class RevokeTokenRequest:
 
 
 class TokenRevoker:
-    """Revokes the tokens of the client that asks; those of other clients only if it has identity.revoke."""
+    """The use case of RFC 7009: a client revokes its own tokens, and with identity.revoke those of others."""
 
     def __init__(self, revoker: Revoker, sessions: SessionStore, directory: Directory) -> None:
         self._revoker = revoker

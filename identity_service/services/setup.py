@@ -7,6 +7,7 @@ be set up again.
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.errors import AlreadyExistsError, NotFoundError
@@ -18,6 +19,9 @@ from identity_service.domain.principals import Client, first_party_client
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import RecordStore, Store, all_records
 from identity_service.services.admin.administration import Administration
+
+_ADMIN: Final = PrincipalId("admin")
+"""The client id of the first administrator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,6 @@ def initialise(
     algorithm: str,
     service_audience: str,
     policy: KeyPolicy,
-    admin_id: str = "admin",
 ) -> Initialised:
     """Initialise an empty store, or one whose initialisation was interrupted.
 
@@ -51,7 +54,6 @@ def initialise(
         algorithm: the algorithm of the signing keys.
         service_audience: the audience of calls to this service, which the administrator may ask for.
         policy: the times that govern the rotation of the keys.
-        admin_id: the client id of the first administrator.
 
     Raises:
         AlreadyExistsError: the store has been initialised before; nothing was changed.
@@ -78,10 +80,10 @@ def initialise(
     with suppress(AlreadyExistsError):
         store.records.create(first_party_client())
     with suppress(NotFoundError):
-        administrator.clients.delete(admin_id)  # from an interrupted run, which has not returned its secret
+        administrator.clients.delete(_ADMIN)  # from an interrupted run, which has not returned its secret
     made, secret = administrator.clients.create(
         Client(
-            client_id=PrincipalId(admin_id),
+            client_id=_ADMIN,
             display_name="First administrator",
             audiences=frozenset({service_audience}),
             scopes=frozenset({SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY}),

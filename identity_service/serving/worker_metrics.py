@@ -40,7 +40,7 @@ class _Worker:
 
 @dataclass(eq=False, slots=True)
 class _Total:
-    """One metric of all workers."""
+    """The sum of one metric over all workers."""
 
     help: str
     type: str

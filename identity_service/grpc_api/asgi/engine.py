@@ -31,7 +31,13 @@ from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, lo
 from identity_service.grpc_api.asgi.streams import AsgiStream, converse
 from identity_service.grpc_api.asgi.wire import PREFIX_BYTES, Message, Unframer, opened, window_of
 from identity_service.grpc_api.compression import WireError
-from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
+from identity_service.grpc_api.engine import (
+    MAX_METADATA_BYTES,
+    ConversationHandler,
+    Handler,
+    StreamHandler,
+    UnaryHandler,
+)
 from identity_service.grpc_api.errors import to_status
 from identity_service.transport.limits import Limits
 
@@ -44,7 +50,6 @@ class AsgiEngine:
         limits: Limits,
         *,
         max_message_bytes: int,
-        max_metadata_bytes: int = 32 * 1024,
         server_bounds_requests: bool = True,
     ) -> None:
         """Create an engine without methods.
@@ -52,8 +57,6 @@ class AsgiEngine:
         Args:
             limits: the bounds on the calls and streams that clients may hold open.
             max_message_bytes: the longest message, decompressed; RESOURCE_EXHAUSTED beyond it.
-            max_metadata_bytes: the longest headers of one call, as HTTP/2 counts them (RFC 9113 section
-                6.5.2); RESOURCE_EXHAUSTED beyond it.
             server_bounds_requests: whether the ASGI server bounds the time that a request takes to arrive, if
                 no method has streams of requests.
         """
@@ -61,7 +64,6 @@ class AsgiEngine:
         self._request_timeout = limits.config.request_timeout.total_seconds()
         self._send_timeout = limits.config.send_timeout.total_seconds()
         self._max_message_bytes = max_message_bytes
-        self._max_metadata_bytes = max_metadata_bytes
         self._first_timeout = None if server_bounds_requests else self._request_timeout
         """The number of seconds that the first part of a request may take to arrive.
 
@@ -201,7 +203,7 @@ class AsgiEngine:
                 window = window_of(value)
         if not trailers or scope["method"] != "POST":
             raise WireError(grpc.StatusCode.INTERNAL, "gRPC needs POST and te: trailers")
-        if size > self._max_metadata_bytes:
+        if size > MAX_METADATA_BYTES:
             raise WireError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is longer than the limit")
         if self._stopped:
             raise WireError(grpc.StatusCode.UNAVAILABLE, "this process is stopping; reconnect")

@@ -43,7 +43,7 @@ _ENDED: Final[Event] = {"type": "http.request", "body": b"", "more_body": False}
 
 
 class GrpcWebApp:
-    """Serves calls and preflights of gRPC-Web, and passes all other requests on to another application."""
+    """An ASGI application that serves gRPC-Web, and passes all other requests on to another application."""
 
     def __init__(self, engine: AsgiApp, others: AsgiApp, origins: Collection[str]) -> None:
         """Create the application.

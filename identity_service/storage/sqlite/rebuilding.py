@@ -25,7 +25,7 @@ _ABSENT: Final = (
 def append_denials(mutation: Mutation, after: str) -> Sequence[str]:
     """Append up to 1,000 denials that the log lacks, with ids greater than `after`; returns their ids.
 
-    A denial that ended a day ago is over by any clock, and its entry may have been trimmed.
+    Denials that ended over a day ago are left out: they are over by any clock, and may have been trimmed.
     """
     rows = mutation.connection.execute(
         f"SELECT id, deny_until FROM denied AS t WHERE {_ABSENT}",  # noqa: S608  # text from above

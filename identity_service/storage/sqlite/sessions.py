@@ -1,4 +1,4 @@
-"""Sessions as rows, replaced by compare-and-set, and the data for a sign-in."""
+"""Keeps sessions as rows that are replaced by compare-and-set, and reads what a sign-in needs."""
 
 import math
 from collections.abc import Sequence

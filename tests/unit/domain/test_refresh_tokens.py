@@ -12,7 +12,6 @@ from identity_service.domain.ids import KeyId, SessionId, base64url
 from identity_service.domain.refresh_tokens import (
     KEY_ID_BYTES,
     PREFIX,
-    TEXT_CHARS,
     RefreshToken,
     derive,
     read,
@@ -24,6 +23,7 @@ KEY_ID = KeyId(base64url(b"\xfb\xff\xfe" * 2 + b"ab"))
 SESSION_ID = SessionId(base64url(b"\xff\xfe\xfb" * 5 + b"c"))
 TOKEN = RefreshToken(key_id=KEY_ID, session_id=SESSION_ID, number=7)
 TEXT = derive(SECRET, TOKEN)
+TEXT_CHARS = len(PREFIX) + 80
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
