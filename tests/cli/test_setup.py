@@ -38,7 +38,7 @@ def test_init_with_a_setting_that_cannot_be_leaves_the_store_uninitialised(run: 
 def test_each_wrong_setting_has_a_line_that_names_the_program(run: Run) -> None:
     said = run("init", code=1, IDENTITY_ALGORITHM="none", IDENTITY_WORKERS="x").stderr.splitlines()
 
-    assert [line.split(": ")[:2] for line in said] == [["identity", "workers"], ["identity", "algorithm"]]
+    assert [line.split(": ")[:2] for line in said] == [["identity", "algorithm"], ["identity", "workers"]]
 
 
 def test_config_show_prints_the_source_of_each_value_and_masks_secrets(
