@@ -56,7 +56,7 @@ class MemoryAttempts:
                 counts.claims += 1
                 known[limit.key] = counts
                 claimed.append((limit, counts, counts.failed))
-        return Claim(partial(self._settle, claimed))
+        return Claim(settle=partial(self._settle, claimed))
 
     def _settle(self, claimed: Sequence[tuple[Limit, Counts, int]], verdict: Verdict) -> None:
         """End a claim with its verdict."""

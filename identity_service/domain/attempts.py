@@ -93,7 +93,7 @@ class AllClaimsInUse:
 _ALL_CLAIMS_IN_USE: Final = AllClaimsInUse()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A claimed attempt: its credential may be checked now."""
 

@@ -47,7 +47,7 @@ class RedisAttempts:
         name = secrets.token_hex(8)
         match self._run("claim", name, limits, [0] * len(limits)):
             case ["claimed", *failed]:
-                return Claim(partial(self._settle, name, limits, [int(number) for number in failed]))
+                return Claim(settle=partial(self._settle, name, limits, [int(number) for number in failed]))
             case ["paused", left]:
                 return Paused(left=timedelta(seconds=float(left)))
             case _:

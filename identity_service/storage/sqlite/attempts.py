@@ -75,7 +75,7 @@ class SqliteAttempts:
                 return refused
             rows = [(limit.key, name, furthest) for limit in limits]
             connection.executemany("INSERT INTO claim (key, name, claim_end) VALUES (?, ?, ?)", rows)
-        return Claim(partial(self._settle, name, limits, [counts.failed for counts in found]))
+        return Claim(settle=partial(self._settle, name, limits, [counts.failed for counts in found]))
 
     def _settle(self, name: str, limits: Sequence[Limit], failed: Sequence[int], verdict: Verdict) -> None:
         """End a claim with its verdict."""

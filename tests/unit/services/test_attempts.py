@@ -418,8 +418,8 @@ def test_an_unreachable_store_hides_no_other_error_and_no_failure(
         raise StoreUnavailableError("away")
 
     attempt = sign_ins.guard.of_user("ana", HERE)
+    monkeypatch.setattr(sign_ins.shared, "_settle", away)
     attempt.__enter__()
-    monkeypatch.setattr(sign_ins.shared, "settle", away)
 
     assert not attempt.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
     with pytest.raises(StoreUnavailableError):
