@@ -1,10 +1,19 @@
-"""The kinds of clients that the tests of a module run with."""
+"""The kinds of clients that the tests of a module run with, and the parts of the tests of calls with a token."""
 
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from identity_client import AccessTokens
+from identity_service.storage.sqlite import SqliteStore
 from tests.clients.both_kinds import TWINS, Blocking, Loop
+from tests.clients.echo import Echo
+from tests.clients.sources import Clock, SignIns, source
+from tests.rpc.conftest import running, settings_for_tests
+from tests.rpc.world import World
+from tests.tls import Certifier
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +31,38 @@ def both_kinds(
             if hasattr(request.module, name):
                 monkeypatch.setattr(request.module, name, partial(Blocking, event_loop_of_tests, twin))
     return kind
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[World]:
+    """The service, on SQLite; its clock is the system's."""
+    with running(
+        settings_for_tests(), lambda clock: SqliteStore.open(str(tmp_path / "i.db"), clock=clock)
+    ) as it:
+        yield it
+
+
+@pytest.fixture
+def sign_ins(service: World) -> SignIns:
+    return SignIns(service)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def tokens(sign_ins: SignIns, clock: Clock) -> Iterator[AccessTokens]:
+    with source(sign_ins, clock) as tokens:
+        yield tokens
+
+
+@pytest.fixture
+def echo(service: World) -> Echo:
+    return Echo(service)
+
+
+@pytest.fixture
+def certifier(tmp_path: Path) -> Certifier:
+    return Certifier(tmp_path / "tls")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from identity_client import AccessTokens, IdentityClient, TokenSet
+from identity_client import AccessTokens, AsyncAccessTokens, IdentityClient, TokenSet
 from tests.patience import PATIENCE
 from tests.rpc.world import API, World
 
@@ -59,5 +59,12 @@ class Clock:
 def source(sign_ins: SignIns, clock: Clock) -> AccessTokens:
     """Return a source that signs in so, by this clock."""
     tokens = AccessTokens(sign_ins.connect, sign_ins, wait=PATIENCE)
+    tokens._renewer._clock = clock
+    return tokens
+
+
+def async_source(sign_ins: SignIns, clock: Clock) -> AsyncAccessTokens:
+    """The same for asyncio."""
+    tokens = AsyncAccessTokens(sign_ins.connect, sign_ins, wait=PATIENCE)
     tokens._renewer._clock = clock
     return tokens

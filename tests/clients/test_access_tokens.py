@@ -1,7 +1,6 @@
 """AccessTokens at the real service: when tokens are renewed, by which thread, and which calls wait for it."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -26,35 +25,11 @@ from identity_shared.token_ids import hash_token_id, unverified_token_id
 from tests.clients.sources import LIFETIME, Clock, SignIns, source
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_address
-from tests.rpc.conftest import running, settings_for_tests
+from tests.rpc.conftest import settings_for_tests
 from tests.rpc.restartable import Restartable
 from tests.rpc.world import API, PASSWORD, World, failure
 
 UNAVAILABLE = UnavailableError("down", code=grpc.StatusCode.UNAVAILABLE)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with running(
-        settings_for_tests(), lambda clock: SqliteStore.open(str(tmp_path / "i.db"), clock=clock)
-    ) as it:
-        yield it
-
-
-@pytest.fixture
-def sign_ins(world: World) -> SignIns:
-    return SignIns(world)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def tokens(sign_ins: SignIns, clock: Clock) -> Iterator[AccessTokens]:
-    with source(sign_ins, clock) as tokens:
-        yield tokens
 
 
 def test_fifty_threads_that_need_a_token_cause_one_sign_in(tokens: AccessTokens, sign_ins: SignIns) -> None:
@@ -164,34 +139,34 @@ def test_tokens_that_were_requested_before_an_invalidation_are_not_used(
 
 
 def test_a_call_of_the_service_is_repeated_with_another_token_if_that_of_the_caller_was_revoked(
-    world: World,
+    service: World,
 ) -> None:
-    named = world.admin.credential.client_secret
+    named = service.admin.credential.client_secret
     with AccessTokens.by_secret(
-        named.client_id, named.client_secret, target=world.target, scopes=["identity.admin"]
+        named.client_id, named.client_secret, target=service.target, scopes=["identity.admin"]
     ) as tokens:
-        world.revoke(world.admin_token(), token_id=unverified_token_id(tokens()))
+        service.revoke(service.admin_token(), token_id=unverified_token_id(tokens()))
 
-        with AdminClient(world.target, options=ClientOptions(bearer=tokens)) as admin:
+        with AdminClient(service.target, options=ClientOptions(bearer=tokens)) as admin:
             assert admin.get_client(named.client_id).client_id == named.client_id
-            world.revoke(world.admin_token(), token_id=unverified_token_id(tokens()))
+            service.revoke(service.admin_token(), token_id=unverified_token_id(tokens()))
             with pytest.raises(UnauthenticatedError, match="REVOKED"):  # it is not a minute later
                 admin.get_client(named.client_id)
 
 
-def test_the_service_names_the_refused_token_by_the_hash_of_its_id_only(world: World) -> None:
-    token = world.admin_token()
+def test_the_service_names_the_refused_token_by_the_hash_of_its_id_only(service: World) -> None:
+    token = service.admin_token()
     token_id = unverified_token_id(token)
-    world.revoke(world.admin_token(), token_id=token_id)
+    service.revoke(service.admin_token(), token_id=token_id)
 
     found = []
     for sent in (token, "unreadable"):
-        with IdentityClient(world.target, options=ClientOptions(bearer=sent)) as client:
+        with IdentityClient(service.target, options=ClientOptions(bearer=sent)) as client:
             with pytest.raises(UnauthenticatedError) as error:
                 client.revoke_token_id("another")
             found.append(error.value.token_id_sha256)
     with pytest.raises(grpc.RpcError) as raw:
-        world.revoke(token, token_id="another")
+        service.revoke(token, token_id="another")
 
     assert found == [hash_token_id(token_id), ""]
     assert failure(raw.value).code is grpc.StatusCode.UNAUTHENTICATED
@@ -201,79 +176,79 @@ def test_the_service_names_the_refused_token_by_the_hash_of_its_id_only(world: W
     assert token.split(".")[2] not in shown
 
 
-def test_a_secret_is_read_from_its_file_again_at_each_renewal(world: World, tmp_path: Path) -> None:
-    named = world.new_client().credential.client_secret
+def test_a_secret_is_read_from_its_file_again_at_each_renewal(service: World, tmp_path: Path) -> None:
+    named = service.new_client().credential.client_secret
     path = tmp_path / "secret"
     path.write_text(f"{named.client_secret}\n")
     variables = {
-        "IDENTITY_TARGET": world.target,
+        "IDENTITY_TARGET": service.target,
         "IDENTITY_CLIENT_ID": named.client_id,
         "IDENTITY_CLIENT_SECRET_FILE": str(path),
     }
     with AccessTokens.from_env(audience=API, environment=Environment.read(variables)) as tokens:
         first = tokens()
-        rotated = world.store_admin.administrator.clients.rotate_secret(
+        rotated = service.store_admin.administrator.clients.rotate_secret(
             named.client_id, overlap=timedelta(0), revoke=True
         )
         path.write_text(rotated[1].reveal())
-        assert world.reason(first) == "REVOKED"
+        assert service.reason(first) == "REVOKED"
 
         assert tokens.invalidate(first)
-        assert world.reason(tokens()) == ""
+        assert service.reason(tokens()) == ""
 
 
-def test_a_client_signs_in_by_its_private_key(world: World, tmp_path: Path) -> None:
+def test_a_client_signs_in_by_its_private_key(service: World, tmp_path: Path) -> None:
     key = ECKey.generate_key("P-256")
     path = tmp_path / "key.pem"
     path.write_bytes(key.as_pem(private=True))
-    world.new_client("signer", public_keys=(AssertionSigner.from_file("signer", path).public_jwk(),))
+    service.new_client("signer", public_keys=(AssertionSigner.from_file("signer", path).public_jwk(),))
 
     with AccessTokens.by_private_key(
-        "signer", path, issuer=world.settings.issuer, target=world.target, audience=API
+        "signer", path, issuer=service.settings.issuer, target=service.target, audience=API
     ) as tokens:
-        assert world.reason(tokens()) == ""
+        assert service.reason(tokens()) == ""
 
 
-def test_closing_ends_the_session_and_logging_out_also_forgets_the_tokens(world: World) -> None:
-    world.new_user("ana")
-    with AccessTokens.by_password("ana", PASSWORD, target=world.target, audience=API) as tokens:
+def test_closing_ends_the_session_and_logging_out_also_forgets_the_tokens(service: World) -> None:
+    service.new_user("ana")
+    with AccessTokens.by_password("ana", PASSWORD, target=service.target, audience=API) as tokens:
         first = tokens()
         tokens.logout()
-        assert world.reason(first) == "REVOKED"
+        assert service.reason(first) == "REVOKED"
         second = tokens()
-        assert world.reason(second) == ""
-    assert world.reason(second) == "REVOKED"
+        assert service.reason(second) == ""
+    assert service.reason(second) == "REVOKED"
     with pytest.raises(RuntimeError, match="closed"):
         tokens()
 
 
 def test_no_call_fails_while_the_service_restarts(tmp_path: Path, clock: Clock) -> None:
     settings = settings_for_tests(listen=reserve_address())
-    service = Restartable(settings, lambda clock: SqliteStore.open(str(tmp_path / "i.db"), clock=clock))
-    service.start()
+    restarted = Restartable(settings, lambda clock: SqliteStore.open(str(tmp_path / "i.db"), clock=clock))
+    restarted.start()
     try:
-        sign_ins = SignIns(service.world)
+        sign_ins = SignIns(restarted.world)
         with source(sign_ins, clock) as tokens, ThreadPoolExecutor(20) as pool:
             first = tokens()
-            service.stop()
+            restarted.stop()
             clock.ahead = 0.9 * LIFETIME
             assert tokens() == first
             clock.ahead = 1.1 * LIFETIME
             calls = [pool.submit(tokens, PATIENCE) for _ in range(20)]
             until(lambda: sign_ins.count > 2)
-            service.start()
+            restarted.start()
             got = {each.result(PATIENCE) for each in calls}
 
         assert len(got) == 1
         assert first not in got
     finally:
-        service.stop()
+        restarted.stop()
 
 
-def test_no_repr_shows_a_token_or_a_secret(world: World) -> None:
-    named = world.new_client().credential.client_secret
+def test_no_repr_shows_a_token_or_a_secret(service: World) -> None:
+    named = service.new_client().credential.client_secret
     with AccessTokens.by_secret(
-        named.client_id, named.client_secret, target=world.target, audience=API
+        named.client_id, named.client_secret, target=service.target, audience=API
     ) as tokens:
         shown = [tokens()]
         assert not any(text in repr(tokens) + str(vars(tokens)) for text in [*shown, named.client_secret])

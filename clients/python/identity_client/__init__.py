@@ -14,6 +14,7 @@ from identity_client.assertions import AssertionSigner
 from identity_client.async_admin import AsyncAdminClient
 from identity_client.async_client import AsyncIdentityClient
 from identity_client.async_local import AsyncLocalVerifier
+from identity_client.async_renewal import AsyncAccessTokens
 from identity_client.async_trust import AsyncTrustClient
 from identity_client.client import IdentityClient
 from identity_client.decryption import DecryptionKey, NotOpenableError
@@ -55,6 +56,7 @@ __all__ = [
     "AdminClient",
     "AlreadyExistsError",
     "AssertionSigner",
+    "AsyncAccessTokens",
     "AsyncAdminClient",
     "AsyncIdentityClient",
     "AsyncLocalVerifier",

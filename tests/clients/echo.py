@@ -1,0 +1,104 @@
+"""A service of a user's own, which asks the real service about the token of each call.
+
+It has a method of each kind. It refuses a token as a guard does: with the hash of its id.
+"""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from identity_service.domain.errors import CallerUnauthenticatedError
+from identity_service.grpc_api.errors import to_status
+from identity_shared.token_ids import hash_token_id, unverified_token_id
+from tests.patience import PATIENCE
+from tests.rpc.world import World
+from tests.tls import Certifier
+
+SERVICE = "tests.Echo"
+ONE, MANY, SUM, CHAT = (f"/{SERVICE}/{name}" for name in ("One", "Many", "Sum", "Chat"))
+
+
+class Echo:
+    """Answers with the messages that it gets, and keeps the tokens of the calls."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.seen: list[str] = []
+        """The tokens of the calls, accepted or not, in their order."""
+        self.runs = 0
+        """The calls whose handler has run."""
+        self.further_down: str | None = None
+        """If set, a handler ends with the error of a call that it made with this token."""
+        self.hold = threading.Event()
+        """While it is not set, no handler ends."""
+        self.hold.set()
+        self.ended = threading.Event()
+        """Set when a call has ended, also before its handler does."""
+
+    @contextmanager
+    def serving(self, certifier: Certifier | None = None) -> Iterator[str]:
+        """Serve on loopback, with TLS if there is an authority; yield the target."""
+        server = grpc.server(ThreadPoolExecutor(8))
+        make = grpc.method_handlers_generic_handler
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "One": grpc.unary_unary_rpc_method_handler(self._one),
+            "Many": grpc.unary_stream_rpc_method_handler(self._many),
+            "Sum": grpc.stream_unary_rpc_method_handler(self._sum),
+            "Chat": grpc.stream_stream_rpc_method_handler(self._chat),
+        }
+        server.add_generic_rpc_handlers((make(SERVICE, handlers),))
+        if certifier is None:
+            target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        else:
+            made = certifier.server()
+            pair = (made.key_file.read_bytes(), made.certificate_file.read_bytes())
+            credentials = grpc.ssl_server_credentials([pair])
+            target = f"localhost:{server.add_secure_port('127.0.0.1:0', credentials)}"
+        server.start()
+        try:
+            yield target
+        finally:
+            server.stop(None).wait()
+
+    def _admit(self, context: grpc.ServicerContext) -> None:
+        sent = dict(context.invocation_metadata()).get("authorization", "")
+        token = str(sent).removeprefix("Bearer ")
+        self.seen.append(token)
+        context.add_callback(self.ended.set)
+        if self._world.reason(token):
+            self._refuse(context, token)
+        self.runs += 1
+        assert self.hold.wait(PATIENCE)
+        if self.further_down is not None:
+            self._refuse(context, self.further_down)
+
+    def _refuse(self, context: grpc.ServicerContext, token: str) -> None:
+        named = hash_token_id(unverified_token_id(token))
+        error = CallerUnauthenticatedError("the token was refused", token_id_sha256=named)
+        context.abort_with_status(to_status(error))  # type: ignore[arg-type]
+
+    def _one(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self._admit(context)
+        return request
+
+    def _many(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        self._admit(context)
+        yield from [request] * 3
+
+    def _sum(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        self._admit(context)
+        return b"".join(requests)
+
+    def _chat(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        self._admit(context)
+        yield from requests
+
+
+def stub(channel: Any, method: str) -> Any:
+    """Return the function of a channel, of either kind, that calls the method."""
+    kinds = {ONE: "unary_unary", MANY: "unary_stream", SUM: "stream_unary", CHAT: "stream_stream"}
+    return getattr(channel, kinds[method])(method)
