@@ -1,4 +1,4 @@
-"""The kinds of clients that the tests of a module run with, and the parts of the tests of calls with a token."""
+"""The kinds of clients that the tests of a module run with, and the parts of tests of calls with a token."""
 
 from collections.abc import Iterator
 from functools import partial

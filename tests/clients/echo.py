@@ -34,7 +34,7 @@ class Echo:
         self.further_down: str | None = None
         """If set, a handler ends with the error of a call that it made with this token."""
         self.hold = threading.Event()
-        """While it is not set, no handler ends."""
+        """While it is not set, no call is answered."""
         self.hold.set()
         self.ended = threading.Event()
         """Set when a call has ended, also before its handler does."""
@@ -69,10 +69,10 @@ class Echo:
         token = str(sent).removeprefix("Bearer ")
         self.seen.append(token)
         context.add_callback(self.ended.set)
+        assert self.hold.wait(PATIENCE)
         if self._world.reason(token):
             self._refuse(context, token)
         self.runs += 1
-        assert self.hold.wait(PATIENCE)
         if self.further_down is not None:
             self._refuse(context, self.further_down)
 

@@ -6,12 +6,15 @@ the call is not repeated: its handler has run, and a second run would repeat its
 """
 
 import hmac
-from typing import Protocol, runtime_checkable
+import re
+from typing import Final, Protocol, runtime_checkable
 
 import grpc
 
 from identity_client.errors import to_error
-from identity_shared.token_ids import hash_token_id
+from identity_shared.token_ids import ID_SHA256, hash_token_id
+
+_CHALLENGE: Final = re.compile(rf'\b{ID_SHA256}="([A-Za-z0-9_-]{{43}})"')
 
 
 @runtime_checkable
@@ -61,3 +64,9 @@ def refused_token(error: grpc.RpcError) -> str:
     """Return the hash of the token that an error names as refused; "" for any other error."""
     known = to_error(error)
     return known.token_id_sha256 if known.code is grpc.StatusCode.UNAUTHENTICATED else ""
+
+
+def token_in_challenge(challenge: str) -> str:
+    """Return the hash of the refused token in a `WWW-Authenticate` (RFC 6750); "" if there is none."""
+    found = _CHALLENGE.search(challenge)
+    return found[1] if found is not None else ""
