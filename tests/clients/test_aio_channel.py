@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -203,11 +204,14 @@ def test_an_error_that_no_task_waits_for_any_more_is_not_logged_by_asyncio(
     sign_ins.errors = [UnauthenticatedError("no", code=grpc.StatusCode.UNAUTHENTICATED)]
 
     async def work() -> None:
+        ended = threading.Event()
         with sign_ins.held():
             task = asyncio.ensure_future(own())
             await eventually(lambda: sign_ins.count == 1)
             task.cancel()
-        await eventually(lambda: own._renewer._renewal is None)
+            assert own._renewer._renewal is not None
+            own._renewer._renewal.add_done_callback(lambda _: ended.set())
+        await asyncio.to_thread(ended.wait, PATIENCE)
         await asyncio.sleep(0)
 
     asyncio.run(work())

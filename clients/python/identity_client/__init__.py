@@ -36,6 +36,7 @@ from identity_client.local import LocalVerifier
 from identity_client.options import ClientOptions
 from identity_client.renewal import AccessTokens
 from identity_client.tls import TlsOptions
+from identity_client.token_store import FileTokenStore, StoredTokens, TokenStore
 from identity_client.trust import (
     GenerationRaised,
     KeySet,
@@ -65,6 +66,7 @@ __all__ = [
     "ClientWithSecret",
     "DecryptionKey",
     "EndedSessions",
+    "FileTokenStore",
     "GenerationRaised",
     "IdentityClient",
     "IdentityError",
@@ -86,10 +88,12 @@ __all__ = [
     "Revocation",
     "SessionEnded",
     "SilentError",
+    "StoredTokens",
     "TlsOptions",
     "TokenNames",
     "TokenDenied",
     "TokenSet",
+    "TokenStore",
     "TrustClient",
     "UnauthenticatedError",
     "UnavailableError",

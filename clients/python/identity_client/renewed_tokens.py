@@ -1,7 +1,6 @@
 """What `AccessTokens` and `AsyncAccessTokens` share: the credentials, the renewal and its files."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -10,10 +9,11 @@ from identity_client import credentials
 from identity_client.assertions import SERVICE_ISSUER, AssertionSigner
 from identity_client.client import IdentityClient
 from identity_client.environment import DEFAULT_TARGET, SERVICE_AUDIENCE, Environment
-from identity_client.errors import IdentityError, UnauthenticatedError
 from identity_client.options import ClientOptions
 from identity_client.requests import issue_request
-from identity_client.token_renewer import Obtained, TokenRenewer
+from identity_client.token_renewer import TokenRenewer
+from identity_client.token_requests import TokenRequests
+from identity_client.token_store import TokenStore
 from identity_client.values import TokenSet
 from identity_shared.token_ids import unverified_token_id
 from identityapi.v1 import token_pb2
@@ -34,6 +34,9 @@ class RenewedTokens:
     - `scopes`: of the token, such as `identity.admin`; empty = the principal's default.
     - `options`: of the connection, without `bearer`. `options.timeout` bounds each attempt, and a call that
       names no time of its own.
+    - `store`: a store in which the processes of a program share the tokens; None = none. Closing a source
+      with
+      a store ends no session, since other processes may use it.
 
     They raise OSError if a file of `options.tls` cannot be read. Each renewal makes a connection of its own,
     so that it also uses new certificates.
@@ -46,6 +49,7 @@ class RenewedTokens:
         *,
         credential: Callable[[], token_pb2.Credential] | None = None,
         wait: float = 0.0,
+        store: TokenStore | None = None,
     ) -> None:
         """Create the source; the first call signs in.
 
@@ -55,13 +59,12 @@ class RenewedTokens:
             sign_in: issues tokens with the credential.
             credential: returns the credential, which token exchange needs; None = no exchange.
             wait: the seconds for which a call that names no time repeats a failed renewal.
+            store: shared with other processes; None = none.
         """
-        self._identity = identity
-        self._sign_in = sign_in
         self._credential = credential
         self._wait = wait
-        self._closed = False
-        self._renewer = TokenRenewer(self._obtain)
+        self._requests = TokenRequests(identity, sign_in, store)
+        self._renewer = TokenRenewer(self._requests.obtain)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -73,6 +76,7 @@ class RenewedTokens:
         audience: str | None = None,
         scopes: Iterable[str] = (),
         environment: Environment | None = None,
+        store: TokenStore | None = None,
     ) -> Self:
         """Create a source with the credential that the environment names; see `Environment`.
 
@@ -80,6 +84,7 @@ class RenewedTokens:
             audience: the service that the token is for; None = the identity service itself.
             scopes: of the token; empty = the client's default.
             environment: None = that of this process.
+            store: shared with other processes; None = none.
 
         Raises ValueError if the environment names no credential, or more than one; the message says what to
         set.
@@ -87,7 +92,13 @@ class RenewedTokens:
         found = environment or Environment.read()
         named, options = found.credential(), found.options()
         return cls._by(
-            named.make, found.target, audience or found.service_audience, scopes, options, once=named.once
+            named.make,
+            found.target,
+            audience or found.service_audience,
+            scopes,
+            options,
+            store,
+            once=named.once,
         )
 
     @classmethod
@@ -100,6 +111,7 @@ class RenewedTokens:
         audience: str = SERVICE_AUDIENCE,
         scopes: Iterable[str] = (),
         options: ClientOptions | None = None,
+        store: TokenStore | None = None,
     ) -> Self:
         """Create a source for a client with a secret; see `IdentityClient.issue_with_secret`.
 
@@ -109,7 +121,7 @@ class RenewedTokens:
         def credential() -> token_pb2.Credential:
             return credentials.by_secret(client_id, credentials.read_secret(client_secret))
 
-        return cls._by(credential, target, audience, scopes, options)
+        return cls._by(credential, target, audience, scopes, options, store)
 
     @classmethod
     def by_password(
@@ -122,6 +134,7 @@ class RenewedTokens:
         scopes: Iterable[str] = (),
         device: str = "",
         options: ClientOptions | None = None,
+        store: TokenStore | None = None,
     ) -> Self:
         """Create a source for a user with a password; see `IdentityClient.issue_with_password`.
 
@@ -133,6 +146,7 @@ class RenewedTokens:
             audience,
             scopes,
             options,
+            store,
             device=device,
         )
 
@@ -147,6 +161,7 @@ class RenewedTokens:
         audience: str = SERVICE_AUDIENCE,
         scopes: Iterable[str] = (),
         options: ClientOptions | None = None,
+        store: TokenStore | None = None,
     ) -> Self:
         """Create a source for a client with a private key (RFC 7523); see `AssertionSigner.from_file`.
 
@@ -158,7 +173,7 @@ class RenewedTokens:
                 AssertionSigner.from_file(client_id, private_key_file, audience=issuer)
             )
 
-        return cls._by(credential, target, audience, scopes, options, once=True)
+        return cls._by(credential, target, audience, scopes, options, store, once=True)
 
     @classmethod
     def by_assertion(
@@ -169,13 +184,16 @@ class RenewedTokens:
         audience: str = SERVICE_AUDIENCE,
         scopes: Iterable[str] = (),
         options: ClientOptions | None = None,
+        store: TokenStore | None = None,
     ) -> Self:
         """Create a source for a client whose assertions are signed elsewhere, such as in a key service.
 
         `fetch` returns a new assertion for each attempt, since the service accepts each one once. It runs in
         a thread of this source and may block. An exception of it is the error of the calls that wait.
         """
-        return cls._by(lambda: credentials.by_assertion(fetch), target, audience, scopes, options, once=True)
+        return cls._by(
+            lambda: credentials.by_assertion(fetch), target, audience, scopes, options, store, once=True
+        )
 
     @classmethod
     def by_certificate(
@@ -185,6 +203,7 @@ class RenewedTokens:
         target: str = DEFAULT_TARGET,
         audience: str = SERVICE_AUDIENCE,
         scopes: Iterable[str] = (),
+        store: TokenStore | None = None,
     ) -> Self:
         """Create a source for a client with a certificate (RFC 8705): `options.tls.certificate_file`.
 
@@ -193,7 +212,7 @@ class RenewedTokens:
         """
         if options.tls is None or options.tls.certificate_file is None:
             raise ValueError("by_certificate needs options.tls with certificate_file and key_file")
-        return cls._by(credentials.by_certificate, target, audience, scopes, options)
+        return cls._by(credentials.by_certificate, target, audience, scopes, options, store)
 
     @classmethod
     def by_federated_file(
@@ -204,13 +223,14 @@ class RenewedTokens:
         audience: str = SERVICE_AUDIENCE,
         scopes: Iterable[str] = (),
         options: ClientOptions | None = None,
+        store: TokenStore | None = None,
     ) -> Self:
         """Create a source for a JWT of a trusted issuer, such as a Kubernetes service account token.
 
         The file is read at each renewal, since its writer replaces it.
         """
         path = Path(path)
-        return cls._by(lambda: credentials.by_federated_token(path), target, audience, scopes, options)
+        return cls._by(lambda: credentials.by_federated_token(path), target, audience, scopes, options, store)
 
     @classmethod
     def _by(
@@ -220,6 +240,7 @@ class RenewedTokens:
         audience: str,
         scopes: Iterable[str],
         options: ClientOptions | None,
+        store: TokenStore | None,
         *,
         device: str = "",
         once: bool = False,
@@ -238,7 +259,8 @@ class RenewedTokens:
             return IdentityClient(target, options=options)
 
         connect().close()  # a file that cannot be read is an error here, and not at the first call
-        return cls(connect, sign_in, credential=credential, wait=options.timeout.total_seconds())
+        wait = options.timeout.total_seconds()
+        return cls(connect, sign_in, credential=credential, wait=wait, store=store)
 
     def token_id(self, token: str) -> str:
         """Return the `jti` of a token that this source has returned; "" if it is not known any more."""
@@ -256,31 +278,8 @@ class RenewedTokens:
         return self._renewer.invalidate(token)
 
     def _end_session(self) -> None:
-        tokens = self._renewer.forget()
-        if tokens is not None and tokens.refresh_token:
-            with suppress(IdentityError), self._client() as identity:  # else the session ends when it expires
-                identity.revoke_token(tokens.refresh_token, reason="signed out")
+        self._requests.end_session(self._renewer.forget())
 
     def _end(self) -> None:
-        self._closed = True
-        self._end_session()
-        if isinstance(self._identity, IdentityClient):
-            self._identity.close()
-
-    def _obtain(self, present: TokenSet | None) -> Obtained:
-        """Return the next tokens: of the session, if there is one, or of a new sign-in."""
-        if self._closed:
-            raise RuntimeError("this source of tokens is closed")
-        with self._client() as identity:
-            if present is not None and present.refresh_token:
-                with suppress(UnauthenticatedError):  # the session has ended: sign in again
-                    return Obtained(tokens=identity.refresh(present.refresh_token))
-            return Obtained(tokens=self._sign_in(identity))
-
-    @contextmanager
-    def _client(self) -> Iterator[IdentityClient]:
-        if isinstance(self._identity, IdentityClient):
-            yield self._identity
-        else:
-            with self._identity() as identity:
-                yield identity
+        tokens = self._renewer.forget()
+        self._requests.close(tokens)

@@ -30,6 +30,22 @@ class Obtained:
     tokens: TokenSet
     age: float = 0.0
     """Seconds; 0 for tokens that the service has just issued."""
+    requested: bool = True
+    """False if another process has requested them."""
+
+    @property
+    def lifetime(self) -> float:
+        """The lifetime of the access token in seconds.
+
+        It is `exp` less `iat`, by the clock of the service alone. For a token that cannot be read, it is
+        reckoned by the clock of this machine.
+        """
+        try:
+            _, text, _ = self.tokens.access_token.split(".")
+            claims = parse_object(decode_base64url(text))
+            return float(claims["exp"] - claims["iat"])
+        except (ValueError, KeyError, TypeError):
+            return (self.tokens.expire_time - datetime.now(UTC)).total_seconds() + self.age
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +57,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Renewing:
-    """A renewal is under way; the future ends with its tokens or its error. It cannot be cancelled."""
+    """A renewal is under way; the future ends with its tokens or its error, and must not be cancelled."""
 
     future: "Future[TokenSet]" = field(repr=False)
 
@@ -129,7 +145,6 @@ class TokenRenewer:
 
     def _begin(self) -> None:
         renewal: Future[TokenSet] = Future()
-        renewal.set_running_or_notify_cancel()  # from now on a waiting task cannot cancel it
         thread = threading.Thread(target=self._run, args=(renewal,), name="identity-tokens", daemon=True)
         try:
             thread.start()
@@ -149,13 +164,20 @@ class TokenRenewer:
                 self._fail(renewal, error)
                 return
             with self._lock:
-                lifetime = _lifetime(obtained)
-                self._state.accept(obtained.tokens, issued=sent - obtained.age, lifetime=lifetime)
+                self._accept(obtained, sent)
                 if self._state.invalidations == before:
                     self._renewal = None
                     break
                 self._state.expire()  # they may have the fault of those that were refused
         renewal.set_result(obtained.tokens)
+
+    def _accept(self, obtained: Obtained, sent: float) -> None:
+        self._state.accept(
+            obtained.tokens,
+            issued=sent - obtained.age,
+            lifetime=obtained.lifetime,
+            requested=obtained.requested,
+        )
 
     def _fail(self, renewal: "Future[TokenSet]", error: Exception) -> None:
         with self._lock:
@@ -170,21 +192,6 @@ class TokenRenewer:
             *(shown, remaining, pause),
         )
         renewal.set_exception(error)
-
-
-def _lifetime(obtained: Obtained) -> float:
-    """Return the lifetime of the access token in seconds.
-
-    It is `exp` less `iat`, by the clock of the service alone. For a token that cannot be read, it is reckoned
-    by the clock of this machine.
-    """
-    tokens = obtained.tokens
-    try:
-        _, text, _ = tokens.access_token.split(".")
-        claims = parse_object(decode_base64url(text))
-        return float(claims["exp"] - claims["iat"])
-    except (ValueError, KeyError, TypeError):
-        return (tokens.expire_time - datetime.now(UTC)).total_seconds() + obtained.age
 
 
 _RENEWERS: Final[WeakSet[TokenRenewer]] = WeakSet()

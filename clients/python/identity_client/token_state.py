@@ -15,7 +15,8 @@ from typing import Final
 from identity_client.backoff import Backoff
 from identity_client.values import TokenSet
 
-_EARLIEST, _LATEST = 0.70, 0.80
+EARLIEST: Final = 0.70
+LATEST: Final = 0.80
 """The part of a token's life after which it is renewed. It is random, so that clients that started together
 do not renew together."""
 LONGEST_PAUSE: Final = 10.0
@@ -69,19 +70,23 @@ class TokenState:
         """Return the seconds until the next attempt to renew may begin; 0 if it may begin now."""
         return max(self._retry_at - now, 0.0)
 
-    def accept(self, tokens: TokenSet, *, issued: float, lifetime: float) -> None:
+    def accept(self, tokens: TokenSet, *, issued: float, lifetime: float, requested: bool = True) -> None:
         """Make these the current tokens.
 
         Args:
             tokens: the tokens.
             issued: the time at which the access token was issued, or any time before that.
             lifetime: of the access token, in seconds.
+            requested: whether this source has requested them; those that another process has requested may be
+                invalidated at once.
         """
         self.tokens, self.error = tokens, None
         self._expire_at = issued + lifetime
-        self._renew_at = issued + lifetime * self._uniform(_EARLIEST, _LATEST)
+        self._renew_at = issued + lifetime * self._uniform(EARLIEST, LATEST)
         self._retry_at = -math.inf
         self._backoff.reset()
+        if not requested:
+            self._last_invalidation = -math.inf
 
     def fail(self, error: Exception, now: float) -> None:
         """Note that a renewal has failed: the next one begins after a random pause."""
