@@ -60,7 +60,7 @@ def tokens(sign_ins: SignIns, clock: Clock) -> Iterator[AccessTokens]:
 
 @pytest.fixture
 def echo(service: World) -> Echo:
-    return Echo(service)
+    return Echo(service.reason)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ It has a method of each kind. It refuses a token as a guard does: with the hash 
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +15,6 @@ from identity_service.domain.errors import CallerUnauthenticatedError
 from identity_service.grpc_api.errors import to_status
 from identity_shared.token_ids import hash_token_id, unverified_token_id
 from tests.patience import PATIENCE
-from tests.rpc.world import World
 from tests.tls import Certifier
 
 SERVICE = "tests.Echo"
@@ -25,8 +24,9 @@ ONE, MANY, SUM, CHAT = (f"/{SERVICE}/{name}" for name in ("One", "Many", "Sum", 
 class Echo:
     """Answers with the messages that it gets, and keeps the tokens of the calls."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, reason: Callable[[str], str]) -> None:
+        """Create it; `reason` returns why the service rejects a token, "" if it does not."""
+        self._reason = reason
         self.seen: list[str] = []
         """The tokens of the calls, accepted or not, in their order."""
         self.runs = 0
@@ -70,7 +70,7 @@ class Echo:
         self.seen.append(token)
         context.add_callback(self.ended.set)
         assert self.hold.wait(PATIENCE)
-        if self._world.reason(token):
+        if self._reason(token):
             self._refuse(context, token)
         self.runs += 1
         if self.further_down is not None:

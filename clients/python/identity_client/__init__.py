@@ -32,6 +32,7 @@ from identity_client.errors import (
     UnavailableError,
     UnimplementedError,
 )
+from identity_client.exchange import AsyncTokenExchange, TokenExchange
 from identity_client.local import LocalVerifier
 from identity_client.options import ClientOptions
 from identity_client.renewal import AccessTokens
@@ -61,6 +62,7 @@ __all__ = [
     "AsyncAdminClient",
     "AsyncIdentityClient",
     "AsyncLocalVerifier",
+    "AsyncTokenExchange",
     "AsyncTrustClient",
     "ClientOptions",
     "ClientWithSecret",
@@ -92,6 +94,7 @@ __all__ = [
     "TlsOptions",
     "TokenNames",
     "TokenDenied",
+    "TokenExchange",
     "TokenSet",
     "TokenStore",
     "TrustClient",

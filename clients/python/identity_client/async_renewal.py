@@ -16,7 +16,7 @@ from typing import Self
 from identity_client.errors import UnavailableError
 from identity_client.renewal import late
 from identity_client.renewed_tokens import RenewedTokens
-from identity_client.token_renewer import Paused, Ready, Renewing
+from identity_client.token_renewer import Paused, Ready, Renewing, TokenRenewer
 from identity_client.values import TokenSet
 
 
@@ -38,7 +38,7 @@ class AsyncAccessTokens(RenewedTokens):
 
     async def __call__(self, timeout: float | None = None) -> str:
         """Return an access token that has not expired; see `AccessTokens.__call__`."""
-        return (await self._tokens(timeout)).access_token
+        return (await wait_for_tokens(self._renewer, timeout, self.wait)).access_token
 
     async def logout(self) -> None:
         """End the session, if there is one, and forget all tokens; see `AccessTokens.logout`."""
@@ -48,29 +48,30 @@ class AsyncAccessTokens(RenewedTokens):
         """End the session, if there is one, and close the connection."""
         await asyncio.to_thread(self._end)
 
-    async def _tokens(self, timeout: float | None) -> TokenSet:
-        end = time.monotonic() + (self._wait if timeout is None else timeout)
-        while True:
-            match self._renewer.look():
-                case Ready(tokens):
-                    return tokens
-                case Renewing(future):
-                    waiting = None if timeout is None else max(end - time.monotonic(), 0.0)
-                    renewal = asyncio.wrap_future(future)
-                    renewal.add_done_callback(_see)
-                    # `asyncio.wait` leaves the renewal alone when its own task is cancelled, or its time is
-                    # up.
-                    await asyncio.wait([renewal], timeout=waiting)
-                    if not renewal.done():
-                        raise late(timeout or 0.0)
-                    if (error := renewal.exception()) is None:
-                        return renewal.result()
-                    if not isinstance(error, UnavailableError) or time.monotonic() >= end:
-                        raise error
-                case Paused(seconds, error):
-                    if not isinstance(error, UnavailableError) or time.monotonic() + seconds >= end:
-                        raise error
-                    await asyncio.sleep(seconds)
+
+async def wait_for_tokens(renewer: TokenRenewer, timeout: float | None, wait: float) -> TokenSet:
+    """Return tokens that have not expired; see `identity_client.renewal.wait_for_tokens`."""
+    end = time.monotonic() + (wait if timeout is None else timeout)
+    while True:
+        match renewer.look():
+            case Ready(tokens):
+                return tokens
+            case Renewing(future):
+                renewal = asyncio.wrap_future(future)
+                renewal.add_done_callback(_see)
+                # `asyncio.wait` leaves the renewal alone when its own task is cancelled, or its time is up.
+                left = None if timeout is None else max(end - time.monotonic(), 0.0)
+                await asyncio.wait([renewal], timeout=left)
+                if not renewal.done():
+                    raise late(timeout or 0.0)
+                if (error := renewal.exception()) is None:
+                    return renewal.result()
+                if not isinstance(error, UnavailableError) or time.monotonic() >= end:
+                    raise error
+            case Paused(seconds, error):
+                if not isinstance(error, UnavailableError) or time.monotonic() + seconds >= end:
+                    raise error
+                await asyncio.sleep(seconds)
 
 
 def _see(renewal: "asyncio.Future[TokenSet]") -> None:

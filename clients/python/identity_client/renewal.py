@@ -15,7 +15,7 @@ import grpc
 
 from identity_client.errors import UnavailableError
 from identity_client.renewed_tokens import RenewedTokens
-from identity_client.token_renewer import Paused, Ready, Renewing
+from identity_client.token_renewer import Paused, Ready, Renewing, TokenRenewer
 from identity_client.values import TokenSet
 
 _LATE: Final = "no access token within {:g} s: the service that issues tokens is slow, or cannot be reached"
@@ -46,7 +46,7 @@ class AccessTokens(RenewedTokens):
         Raises UnavailableError if the service cannot be reached in that time, another IdentityError if it
         issues no token, and the error of reading a credential's file.
         """
-        return self._tokens(timeout).access_token
+        return wait_for_tokens(self._renewer, timeout, self.wait).access_token
 
     def logout(self) -> None:
         """End the session, if there is one, and forget all tokens; the next call signs in again.
@@ -59,26 +59,36 @@ class AccessTokens(RenewedTokens):
         """End the session, if there is one, and close the connection."""
         self._end()
 
-    def _tokens(self, timeout: float | None) -> TokenSet:
-        end = time.monotonic() + (self._wait if timeout is None else timeout)
-        while True:
-            match self._renewer.look():
-                case Ready(tokens):
-                    return tokens
-                case Renewing(future):
-                    try:
-                        return future.result(None if timeout is None else max(end - time.monotonic(), 0.0))
-                    except TimeoutError:
-                        if not future.done():
-                            raise late(timeout or 0.0) from None
+
+def wait_for_tokens(renewer: TokenRenewer, timeout: float | None, wait: float) -> TokenSet:
+    """Return tokens that have not expired; wait for them while a renewal is under way or must pause.
+
+    Args:
+        renewer: renews the tokens.
+        timeout: the seconds that the call has; None = it waits until the renewal ends.
+        wait: the seconds for which a failed renewal is repeated if the call has no `timeout`.
+
+    Raises UnavailableError if there are none in time, and the error of the renewal.
+    """
+    end = time.monotonic() + (wait if timeout is None else timeout)
+    while True:
+        match renewer.look():
+            case Ready(tokens):
+                return tokens
+            case Renewing(future):
+                try:
+                    return future.result(None if timeout is None else max(end - time.monotonic(), 0.0))
+                except TimeoutError:
+                    if not future.done():
+                        raise late(timeout or 0.0) from None
+                    raise
+                except UnavailableError:
+                    if time.monotonic() >= end:
                         raise
-                    except UnavailableError:
-                        if time.monotonic() >= end:
-                            raise
-                case Paused(seconds, error):
-                    if not isinstance(error, UnavailableError) or time.monotonic() + seconds >= end:
-                        raise error
-                    time.sleep(seconds)
+            case Paused(seconds, error):
+                if not isinstance(error, UnavailableError) or time.monotonic() + seconds >= end:
+                    raise error
+                time.sleep(seconds)
 
 
 def late(timeout: float) -> UnavailableError:

@@ -62,7 +62,8 @@ class RenewedTokens:
             store: shared with other processes; None = none.
         """
         self._credential = credential
-        self._wait = wait
+        self.wait = wait
+        """The seconds for which a call that names no time repeats a failed renewal."""
         self._requests = TokenRequests(identity, sign_in, store)
         self._renewer = TokenRenewer(self._requests.obtain)
 
@@ -276,6 +277,19 @@ class RenewedTokens:
         whether another token is to be had, so that a second attempt makes sense.
         """
         return self._renewer.invalidate(token)
+
+    def exchange(self, subject_token: str, *, audience: str, scopes: Iterable[str] = ()) -> TokenSet:
+        """Exchange a token that was received for one with which this client acts for its subject (RFC 8693).
+
+        It calls the service each time; `TokenExchange` keeps the answers. Raises TypeError if this source was
+        made without a credential, and the errors of `IdentityClient.exchange`.
+        """
+        if self._credential is None:
+            raise TypeError(
+                "a source of tokens needs a credential to exchange tokens: use from_env or a by_ method"
+            )
+        with self._requests.client() as identity:
+            return identity.exchange(subject_token, self._credential(), audiences=[audience], scopes=scopes)
 
     def _end_session(self) -> None:
         self._requests.end_session(self._renewer.forget())

@@ -32,6 +32,8 @@ class Obtained:
     """Seconds; 0 for tokens that the service has just issued."""
     requested: bool = True
     """False if another process has requested them."""
+    renewable: bool = True
+    """False if a renewal brings no later end, so that there is none before they have expired."""
 
     @property
     def lifetime(self) -> float:
@@ -177,6 +179,7 @@ class TokenRenewer:
             issued=sent - obtained.age,
             lifetime=obtained.lifetime,
             requested=obtained.requested,
+            renewable=obtained.renewable,
         )
 
     def _fail(self, renewal: "Future[TokenSet]", error: Exception) -> None:

@@ -70,7 +70,15 @@ class TokenState:
         """Return the seconds until the next attempt to renew may begin; 0 if it may begin now."""
         return max(self._retry_at - now, 0.0)
 
-    def accept(self, tokens: TokenSet, *, issued: float, lifetime: float, requested: bool = True) -> None:
+    def accept(
+        self,
+        tokens: TokenSet,
+        *,
+        issued: float,
+        lifetime: float,
+        requested: bool = True,
+        renewable: bool = True,
+    ) -> None:
         """Make these the current tokens.
 
         Args:
@@ -79,10 +87,12 @@ class TokenState:
             lifetime: of the access token, in seconds.
             requested: whether this source has requested them; those that another process has requested may be
                 invalidated at once.
+            renewable: False = they are FRESH until they have expired.
         """
         self.tokens, self.error = tokens, None
         self._expire_at = issued + lifetime
-        self._renew_at = issued + lifetime * self._uniform(EARLIEST, LATEST)
+        used_part = self._uniform(EARLIEST, LATEST) if renewable else 1.0
+        self._renew_at = issued + lifetime * used_part
         self._retry_at = -math.inf
         self._backoff.reset()
         if not requested:

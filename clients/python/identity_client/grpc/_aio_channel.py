@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc.aio
 
+from identity_client.errors import IdentityError
 from identity_client.grpc._attempts import (
     AUTHORIZATION,
     Attempt,
@@ -57,7 +58,7 @@ class _Interceptor:
         """Return the details of the call with a token, and the token."""
         try:
             token = await self._tokens(attempt.remaining())
-        except Exception as error:
+        except (IdentityError, OSError) as error:
             code, text = status_without_token(error)
             raise grpc.aio.AioRpcError(
                 code, grpc.aio.Metadata(), grpc.aio.Metadata(), details=text

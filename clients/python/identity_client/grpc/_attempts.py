@@ -62,10 +62,7 @@ def should_repeat(source: object, token: str, outcome: Any) -> bool:
     return refused and may_repeat(source, token, refused_token(outcome))
 
 
-def status_without_token(error: Exception) -> tuple[grpc.StatusCode, str]:
+def status_without_token(error: IdentityError | OSError) -> tuple[grpc.StatusCode, str]:
     """Return the status of a call that was not sent because there is no token for it."""
-    if isinstance(error, IdentityError):
-        return error.code, f"no access token for this call: {error}"
-    # Reading a file or signing failed; only the text of the first kind is known to hold no secret.
-    shown = error if isinstance(error, OSError) else type(error).__name__
-    return grpc.StatusCode.UNAVAILABLE, f"no access token for this call: {shown}"
+    code = error.code if isinstance(error, IdentityError) else grpc.StatusCode.UNAVAILABLE
+    return code, f"no access token for this call: {error}"

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from identity_client.errors import IdentityError
 from identity_client.grpc._attempts import (
     AUTHORIZATION,
     Attempt,
@@ -66,7 +67,7 @@ class NoTokenError(grpc.RpcError):
     cannot be reached, UNAUTHENTICATED if it refuses the credential.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: IdentityError | OSError) -> None:
         self._code, self._details = status_without_token(error)
         super().__init__(self._details)
         self.__cause__ = error
@@ -175,8 +176,7 @@ class BearerInterceptor(
     def _token(self, attempt: Attempt) -> str:
         try:
             return self._tokens(attempt.remaining())
-        except Exception as error:
-            # Those of reading a credential's file or of signing as well: stubs raise errors of gRPC only.
+        except (IdentityError, OSError) as error:
             raise NoTokenError(error) from error
 
 
