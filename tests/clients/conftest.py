@@ -1,19 +1,23 @@
-"""The kinds of clients that the tests of a module run with, and the parts of tests of calls with a token."""
+"""The kinds of clients that the tests of a module run with, and the parts of tests of calls with a token.
+
+The service is imported by the fixtures that need it: `make test-oldest` runs tests of this folder without it.
+"""
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from identity_client import AccessTokens
-from identity_service.storage.sqlite import SqliteStore
 from tests.clients.both_kinds import TWINS, Blocking, Loop
 from tests.clients.echo import Echo
-from tests.clients.sources import Clock, SignIns, source
-from tests.rpc.conftest import running, settings_for_tests
-from tests.rpc.world import World
-from tests.tls import Certifier
+
+if TYPE_CHECKING:
+    from tests.clients.sources import Clock, SignIns
+    from tests.rpc.world import World
+    from tests.tls import Certifier
 
 
 @pytest.fixture(scope="session")
@@ -34,35 +38,45 @@ def both_kinds(
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[World]:
+def service(tmp_path: Path) -> Iterator["World"]:
     """The service, on SQLite; its clock is the system's."""
-    with running(
-        settings_for_tests(), lambda clock: SqliteStore.open(str(tmp_path / "i.db"), clock=clock)
-    ) as it:
-        yield it
+    from identity_service.storage.sqlite import SqliteStore
+    from tests.rpc.conftest import running, settings_for_tests
+
+    settings = settings_for_tests()
+    with running(settings, lambda clock: SqliteStore.open(str(tmp_path / "i.db"), clock=clock)) as world:
+        yield world
 
 
 @pytest.fixture
-def sign_ins(service: World) -> SignIns:
+def sign_ins(service: "World") -> "SignIns":
+    from tests.clients.sources import SignIns
+
     return SignIns(service)
 
 
 @pytest.fixture
-def clock() -> Clock:
+def clock() -> "Clock":
+    from tests.clients.sources import Clock
+
     return Clock()
 
 
 @pytest.fixture
-def tokens(sign_ins: SignIns, clock: Clock) -> Iterator[AccessTokens]:
+def tokens(sign_ins: "SignIns", clock: "Clock") -> Iterator[AccessTokens]:
+    from tests.clients.sources import source
+
     with source(sign_ins, clock) as tokens:
         yield tokens
 
 
 @pytest.fixture
-def echo(service: World) -> Echo:
+def echo(service: "World") -> Echo:
     return Echo(service.reason)
 
 
 @pytest.fixture
-def certifier(tmp_path: Path) -> Certifier:
+def certifier(tmp_path: Path) -> "Certifier":
+    from tests.tls import Certifier
+
     return Certifier(tmp_path / "tls")

@@ -7,15 +7,16 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from identity_service.domain.errors import CallerUnauthenticatedError
-from identity_service.grpc_api.errors import to_status
-from identity_shared.token_ids import hash_token_id, unverified_token_id
+from identity_shared.token_ids import ID_SHA256, hash_token_id, unverified_token_id
 from tests.patience import PATIENCE
-from tests.tls import Certifier
+
+if TYPE_CHECKING:
+    from tests.tls import Certifier
 
 SERVICE = "tests.Echo"
 ONE, MANY, SUM, CHAT = (f"/{SERVICE}/{name}" for name in ("One", "Many", "Sum", "Chat"))
@@ -40,7 +41,7 @@ class Echo:
         """Set when a call has ended, also before its handler does."""
 
     @contextmanager
-    def serving(self, certifier: Certifier | None = None) -> Iterator[str]:
+    def serving(self, certifier: "Certifier | None" = None) -> Iterator[str]:
         """Serve on loopback, with TLS if there is an authority; yield the target."""
         server = grpc.server(ThreadPoolExecutor(8))
         make = grpc.method_handlers_generic_handler
@@ -77,9 +78,13 @@ class Echo:
             self._refuse(context, self.further_down)
 
     def _refuse(self, context: grpc.ServicerContext, token: str) -> None:
-        named = hash_token_id(unverified_token_id(token))
-        error = CallerUnauthenticatedError("the token was refused", token_id_sha256=named)
-        context.abort_with_status(to_status(error))  # type: ignore[arg-type]
+        info = error_details_pb2.ErrorInfo(reason="CALLER_UNAUTHENTICATED", domain="identityapi.v1")
+        info.metadata[ID_SHA256] = hash_token_id(unverified_token_id(token))
+        status = status_pb2.Status(code=code_pb2.UNAUTHENTICATED, message="the token was refused")
+        status.details.add().Pack(info)
+        details = (("grpc-status-details-bin", status.SerializeToString()),)
+        context.set_trailing_metadata(details)
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, status.message)
 
     def _one(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         self._admit(context)

@@ -1,5 +1,8 @@
 """AccessTokens at the real service: when tokens are renewed, by which thread, and which calls wait for it."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -73,7 +76,7 @@ def test_while_the_service_is_down_a_token_is_used_until_its_end_and_no_longer(
     assert tokens() == first
     until(lambda: sign_ins.count == 2)
     clock.ahead = 1.1 * LIFETIME
-    with pytest.raises(UnavailableError, match="down"):
+    with pytest.raises(UnavailableError, match=r"down|no access token"):
         tokens(timeout=0.05)
 
 
@@ -97,9 +100,11 @@ def test_a_call_waits_no_longer_than_its_own_deadline_and_leaves_the_renewal_to_
     assert sign_ins.count == 1
 
 
-def test_a_refused_credential_is_not_sent_again_at_once(tokens: AccessTokens, sign_ins: SignIns) -> None:
+def test_a_refused_credential_is_not_sent_again_at_once(
+    tokens: AccessTokens, sign_ins: SignIns, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sign_ins.errors = [UnauthenticatedError("no", code=grpc.StatusCode.UNAUTHENTICATED)]
-    tokens._renewer._state._backoff._uniform = lambda low, high: high
+    monkeypatch.setattr(tokens._renewer, "_clock", lambda: 0.0)
 
     for _ in range(3):
         with pytest.raises(UnauthenticatedError, match="no"):
@@ -243,6 +248,46 @@ def test_no_call_fails_while_the_service_restarts(tmp_path: Path, clock: Clock) 
         assert first not in got
     finally:
         restarted.stop()
+
+
+FORKING = """
+import base64, json, os, sys
+from identity_client import AccessTokens
+
+def session(token):
+    claims = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(claims + "=="))["sid"]
+
+target, username, password, audience = sys.argv[1:]
+tokens = AccessTokens.by_password(username, password, target=target, audience=audience)
+first = tokens()
+child = os.fork()
+if child == 0:
+    same = tokens() == first
+    tokens.invalidate(first)
+    own = session(tokens(timeout=60)) != session(first)
+    tokens.close()
+    os._exit(0 if same and own else 1)
+_, status = os.waitpid(child, 0)
+tokens.invalidate(first)
+print(status, session(tokens()) == session(first))
+tokens.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_process_has_the_access_token_but_a_session_of_its_own(service: World) -> None:
+    service.new_user("ana")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKING, service.target, "ana", PASSWORD, API],
+        env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert done.stdout == "0 True\n", done.stderr
 
 
 def test_no_repr_shows_a_token_or_a_secret(service: World) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from identity_client.errors import to_error
 from identity_service.domain import errors
 from identity_service.domain.sessions import MAX_ROTATIONS_IN_WINDOW
 from identity_service.grpc_api.errors import STATUS_OF, status_code, to_status
+from identity_shared.token_ids import hash_token_id, unverified_token_id
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1.error_reason_pb2 import ErrorReason
 from tests.rpc.world import Failure, World, client_secret, failure, password
@@ -88,6 +90,21 @@ def test_a_grant_that_the_client_may_not_use(world: World) -> None:
 
     assert by_secret.code is by_password.code is grpc.StatusCode.PERMISSION_DENIED
     assert by_secret.reason == by_password.reason == "GRANT_NOT_ALLOWED"
+
+
+def test_a_refused_token_of_a_caller_is_named_by_the_hash_of_its_id(world: World) -> None:
+    token = world.admin_token()
+    world.revoke(world.admin_token(), token_id=unverified_token_id(token))
+
+    found = []
+    for caller in (token, "unreadable"):
+        with pytest.raises(grpc.RpcError) as error:
+            world.revoke(caller, token_id="another")
+        found.append(to_error(error.value))
+
+    assert {each.code for each in found} == {grpc.StatusCode.UNAUTHENTICATED}
+    named = hash_token_id(unverified_token_id(token))
+    assert [each.token_id_sha256 for each in found] == [named, ""]
 
 
 def test_too_many_passwords_at_once_say_when_to_come_again(world: World) -> None:

@@ -100,7 +100,9 @@ class LocalVerifier(VerifierCore):
         found = Environment.read(environ)
         connection, tokens = found.options(allow_plaintext=allow_plaintext), None
         if found.has_sign_in:
-            tokens = AccessTokens.from_env(scopes=[VERIFY], environment=found)
+            tokens = AccessTokens.from_env(
+                scopes=[VERIFY], environment=found, allow_plaintext=allow_plaintext
+            )
             connection = replace(connection, bearer=tokens)
         verifier = cls(found.target, issuer=found.issuers, options=connection, **options)
         verifier._tokens = tokens

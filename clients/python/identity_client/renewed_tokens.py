@@ -54,8 +54,9 @@ class RenewedTokens:
         """Create the source; the first call signs in.
 
         Args:
-            identity: a function that makes a client of the service, which is closed after each renewal; or a
-                client, which is used throughout and closed with this object.
+            identity: a function that makes a client, which is closed after each renewal; or a client, which
+                is
+                used throughout and closed with this object.
             sign_in: issues tokens with the credential.
             credential: returns the credential, which token exchange needs; None = no exchange.
             wait: the seconds for which a call that names no time repeats a failed renewal.
@@ -67,9 +68,6 @@ class RenewedTokens:
         self._requests = TokenRequests(identity, sign_in, store)
         self._renewer = TokenRenewer(self._requests.obtain)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
     @classmethod
     def from_env(
         cls,
@@ -77,21 +75,23 @@ class RenewedTokens:
         audience: str | None = None,
         scopes: Iterable[str] = (),
         environment: Environment | None = None,
+        allow_plaintext: bool = False,
         store: TokenStore | None = None,
     ) -> Self:
         """Create a source with the credential that the environment names; see `Environment`.
 
         Args:
             audience: the service that the token is for; None = the identity service itself.
-            scopes: of the token; empty = the client's default.
+            scopes: of the token.
             environment: None = that of this process.
+            allow_plaintext: whether to do without TLS to another machine, if no variable asks for TLS.
             store: shared with other processes; None = none.
 
         Raises ValueError if the environment names no credential, or more than one; the message says what to
         set.
         """
         found = environment or Environment.read()
-        named, options = found.credential(), found.options()
+        named, options = found.credential(), found.options(allow_plaintext=allow_plaintext)
         return cls._by(
             named.make,
             found.target,
