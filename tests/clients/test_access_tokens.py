@@ -19,18 +19,23 @@ from identity_client import (
     AssertionSigner,
     ClientOptions,
     IdentityClient,
+    TlsOptions,
+    TokenSet,
     UnauthenticatedError,
     UnavailableError,
 )
 from identity_client.environment import Environment
 from identity_service.storage.sqlite import SqliteStore
+from identity_shared.strict import decode_base64url, parse_object
 from identity_shared.token_ids import hash_token_id, unverified_token_id
+from identityapi.v1.identity_service_pb2 import IssueRequest
 from tests.clients.sources import LIFETIME, Clock, SignIns, source
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_address
-from tests.rpc.conftest import settings_for_tests
+from tests.rpc.conftest import running, settings_for_tests
 from tests.rpc.restartable import Restartable
 from tests.rpc.world import API, PASSWORD, World, failure
+from tests.tls import Certifier
 
 UNAVAILABLE = UnavailableError("down", code=grpc.StatusCode.UNAVAILABLE)
 
@@ -214,6 +219,59 @@ def test_a_client_signs_in_by_its_private_key(service: World, tmp_path: Path) ->
         assert service.reason(tokens()) == ""
 
 
+def test_a_rotated_certificate_is_used_at_the_next_renewal(tmp_path: Path, certifier: Certifier) -> None:
+    settings = settings_for_tests(**certifier.server().settings(tls_client_ca=certifier.file))
+    with running(settings, lambda clock: SqliteStore.open(str(tmp_path / "m.db"), clock=clock)) as mutual:
+        mutual.new_client("agent", public=True, certificates=("dns:agent.example",))
+        holder = certifier.client("agent", "agent.example")
+        options = ClientOptions(tls=certifier.options(holder))
+        with AccessTokens.by_certificate(options=options, target=mutual.target, audience=API) as tokens:
+            first, shown = tokens(), holder.sha256
+            holder = certifier.client("agent", "agent.example")
+            tokens.invalidate(first)
+            second = tokens()
+
+    assert holder.sha256 != shown
+    assert [_certificate_of(token) for token in (first, second)] == [shown, holder.sha256]
+
+
+def _certificate_of(token: str) -> bytes:
+    claims = parse_object(decode_base64url(token.split(".")[1]))
+    return decode_base64url(claims["cnf"]["x5t#S256"])
+
+
+def test_the_token_of_a_trusted_issuer_is_read_from_its_file_again_at_each_renewal(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("one\n")
+    sent: list[str] = []
+
+    def refuse(self: IdentityClient, request: IssueRequest) -> TokenSet:
+        sent.append(request.credential.federated_token.jwt)
+        raise UNAVAILABLE
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        AccessTokens.by_federated_file(path, target="127.0.0.1:1") as tokens,
+    ):
+        patch.setattr(IdentityClient, "issue", refuse)
+        for text in ("one", "two"):
+            path.write_text(f"{text}\n")
+            tokens._renewer._state._retry_at = 0.0
+            with pytest.raises(UnavailableError):
+                tokens(timeout=0)
+            until(lambda: tokens._renewer._renewal is None)
+
+    assert sent == ["one", "two"]
+
+
+def test_a_file_that_cannot_be_read_is_an_error_at_once(tmp_path: Path) -> None:
+    options = ClientOptions(tls=TlsOptions(ca_file=tmp_path / "none.pem"))
+    with pytest.raises(FileNotFoundError, match=r"none\.pem"):
+        AccessTokens.by_secret("reports", "s3cret", options=options)
+    with pytest.raises(ValueError, match="certificate_file"):
+        AccessTokens.by_certificate(options=ClientOptions())
+
+
 def test_closing_ends_the_session_and_logging_out_also_forgets_the_tokens(service: World) -> None:
     service.new_user("ana")
     with AccessTokens.by_password("ana", PASSWORD, target=service.target, audience=API) as tokens:
@@ -246,6 +304,40 @@ def test_no_call_fails_while_the_service_restarts(tmp_path: Path, clock: Clock) 
 
         assert len(got) == 1
         assert first not in got
+    finally:
+        restarted.stop()
+
+
+def test_a_child_process_waits_for_no_thread_of_its_parent(tokens: AccessTokens, sign_ins: SignIns) -> None:
+    with sign_ins.held():
+        with pytest.raises(UnavailableError):
+            tokens(timeout=0.01)
+        until(lambda: sign_ins.count == 1)
+        tokens._renewer._lock.acquire()
+
+        tokens._renewer.continue_in_child()
+
+        with pytest.raises(UnavailableError):
+            tokens(timeout=0.01)
+        until(lambda: sign_ins.count == 2)
+
+
+def test_a_hundred_clients_renew_through_a_restart_without_a_call_that_fails(
+    tmp_path: Path, clock: Clock
+) -> None:
+    settings = settings_for_tests(listen=reserve_address())
+    restarted = Restartable(settings, lambda clock: SqliteStore.open(str(tmp_path / "i.db"), clock=clock))
+    restarted.start()
+    try:
+        sign_ins = SignIns(restarted.world)
+        clients = [source(sign_ins, clock) for _ in range(100)]
+        first = {tokens(PATIENCE) for tokens in clients}
+        restarted.stop()
+        clock.ahead = 0.9 * LIFETIME
+        assert {tokens(PATIENCE) for tokens in clients} == first
+        restarted.start()
+
+        until(lambda: first.isdisjoint({tokens(PATIENCE) for tokens in clients}))
     finally:
         restarted.stop()
 

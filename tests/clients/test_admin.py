@@ -33,6 +33,7 @@ from identityapi.v1 import identity_service_pb2, identity_service_pb2_grpc, toke
 from identityapi.v1.audit_pb2 import AuditEvent
 from identityapi.v1.principal_pb2 import Client, Session, TrustedIssuer, User
 from identityapi.v1.trust_service_pb2 import KEY_PURPOSE_SIGN, PublishedKey
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.usefixtures("both_kinds")
 
@@ -341,6 +342,19 @@ def test_if_the_session_has_ended_the_password_is_sent_again(target: str, script
     script.answers["Refresh"] = [errors.SessionEndedError()]
     with AccessTokens.by_password("ana", "pw", target=target) as bearer:
         assert [bearer(), bearer()] == ["one", "two"]
+
+
+def test_an_assertion_is_signed_anew_for_each_attempt(target: str, script: Script) -> None:
+    script.answers["Issue"] = [
+        errors.StoreUnavailableError("away"),
+        *issued(tokens("one", seconds=3600)),
+    ]
+    assertions = iter(["first", "second", "third"])
+    with AccessTokens.by_assertion(lambda: next(assertions), target=target) as bearer:
+        assert bearer(timeout=PATIENCE) == "one"
+
+    sent = [request.credential.client_assertion.jwt for request in script.requests]
+    assert sent == ["first", "second"]
 
 
 def test_a_refused_credential_is_the_error_of_the_call(target: str, script: Script) -> None:
