@@ -15,12 +15,14 @@ from identityapi.v1 import token_pb2
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
 from tests.patience import PATIENCE, until
+from tests.rpc import raw_http2
 from tests.rpc.administrator import fails
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World, password
 
 CLIENT, OTHER = "203.0.113.7", "2001:db8::7"
 PROXY = ("127.0.0.1/32",)
+ISSUE = "/identityapi.v1.IdentityService/Issue"
 
 
 def sent(forwarded: str | None) -> tuple[tuple[str, str], ...]:
@@ -61,6 +63,20 @@ def test_a_peer_that_is_no_trusted_proxy_is_not_believed(
     start_world: StartWorld, proxies: tuple[str, ...]
 ) -> None:
     assert session_peer(start_world(trusted_proxies=proxies), CLIENT).startswith("127.0.0.1:")
+
+
+def test_a_client_that_sends_an_address_that_is_not_ascii_does_not_hide_its_own(
+    start_world: StartWorld,
+) -> None:
+    """No client of gRPC sends such metadata, and proxies append to it."""
+    world = start_world(trusted_proxies=PROXY)
+    message = pb.IssueRequest(credential=world.new_user().credential).SerializeToString()
+    headers = [("x-forwarded-for", f"\u00fc, {CLIENT}")]
+
+    raw_http2.call(world.target, ISSUE, b"\0" + len(message).to_bytes(4, "big") + message, headers=headers)
+
+    (session,) = world.store.sessions.list_of(PrincipalId(world.user().id))
+    assert session.peer == f"{CLIENT}:0"
 
 
 def test_a_refused_call_is_recorded_with_the_forwarded_address(start_world: StartWorld) -> None:

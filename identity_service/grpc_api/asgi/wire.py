@@ -108,15 +108,19 @@ def timeout_of(value: bytes) -> float:
 
 
 def to_metadata(headers: Headers) -> Metadata:
-    """Return the custom metadata of a request, without malformed values and reserved headers."""
+    """Return the custom metadata of a request, without reserved headers and binary values that are no base64.
+
+    In text, a byte that is not ASCII becomes U+FFFD, so that the value is malformed for its reader. Were it
+    left out, a client could hide the value of which it is a part, such as an address that a proxy appends.
+    """
     found: list[tuple[str, str | bytes]] = []
     for name, value in headers:
         if name in _NOT_METADATA or name.startswith((b"grpc-", b":")):
             continue
         if name.endswith(b"-bin"):
             found.extend((name.decode("ascii"), part) for part in _binary(value))
-        elif value.isascii():
-            found.append((name.decode("ascii"), value.decode("ascii")))
+        else:
+            found.append((name.decode("ascii"), value.decode("ascii", "replace")))
     return tuple(found)
 
 

@@ -171,7 +171,7 @@ def test_a_malformed_timeout_is_refused(text: bytes) -> None:
         timeout_of(text)
 
 
-def test_metadata_lacks_the_headers_of_http_and_of_grpc() -> None:
+def test_metadata_has_every_text_but_not_the_headers_of_http_and_of_grpc() -> None:
     headers = [
         (b":path", b"/"),
         (b"host", b"h"),
@@ -180,7 +180,7 @@ def test_metadata_lacks_the_headers_of_http_and_of_grpc() -> None:
         (b"grpc-timeout", b"1S"),
         (b"x-forwarded-client-cert", b"Hash=1"),
         (b"authorization", b"Bearer x"),
-        (b"x-text", b"\xff"),
+        (b"x-text", b"a\xff, b"),
         (b"x-key-bin", base64.b64encode(b"\0\1\2").rstrip(b"=")),
         (b"x-two-bin", b"AA==,AQ"),
         (b"x-bad-bin", b"!"),
@@ -188,6 +188,7 @@ def test_metadata_lacks_the_headers_of_http_and_of_grpc() -> None:
 
     assert to_metadata(headers) == (
         ("authorization", "Bearer x"),
+        ("x-text", "a\ufffd, b"),
         ("x-key-bin", b"\0\1\2"),
         ("x-two-bin", b"\0"),
         ("x-two-bin", b"\1"),
