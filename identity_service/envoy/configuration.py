@@ -40,6 +40,8 @@ class Listening:
     """True if clients must present a certificate that the configured authorities have issued."""
     http: bool = False
     """True if it serves HTTP/1.1 as well as HTTP/2."""
+    grpc: bool = True
+    """True if it serves gRPC, too, and not HTTP and gRPC-Web alone."""
     origins: Sequence[str] = ()
     """The origins of pages that may call by gRPC-Web on this port; empty = no gRPC-Web."""
 
@@ -119,7 +121,7 @@ def _http(port: Listening, config: EnvoyConfig, filters: Any) -> dict[str, Any]:
         **connection_manager(config.limits, config.max_connection_age),
     }
     if port.origins:
-        manager["http_filters"] = [*web_filters(port.origins), *filters]
+        manager["http_filters"] = [*web_filters(port.origins, native=port.grpc), *filters]
         manager["route_config"] = with_web_routes(manager["route_config"], port.origins)
     return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
 

@@ -151,11 +151,12 @@ def ports(settings: Settings) -> Sequence[Listening]:
     if settings.mtls_listen:
         found.append(Listening(name="mtls_listen", address=settings.mtls_listen, tls=True, ask=True))
     if settings.http_listen and not shared:
-        address = settings.http_listen
-        found.append(Listening(name="http_listen", address=address, tls=tls, http=True, origins=origins))
+        http = Listening(name="http_listen", address=settings.http_listen, tls=tls, http=True, grpc=False)
+        found.append(replace(http, origins=origins))
     if settings.http_mtls_listen:
         address = settings.http_mtls_listen
-        found.append(Listening(name="http_mtls_listen", address=address, tls=True, ask=True, http=True))
+        http = Listening(name="http_mtls_listen", address=address, tls=True, http=True, grpc=False)
+        found.append(replace(http, ask=True))
     return found
 
 

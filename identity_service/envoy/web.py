@@ -7,12 +7,26 @@ from identity_service.envoy.limits import TYPES
 from identity_service.transport.web import MAX_AGE, METHOD, PATHS, REQUEST_HEADERS, RESPONSE_HEADERS
 
 _CORS: Final = "envoy.filters.http.cors"
+_GRPC: Final = "application/grpc"
+_WEB: Final = "application/grpc-web"
+_TRANSLATED: Final = (_WEB, f"{_WEB}+proto", f"{_WEB}-text", f"{_WEB}-text+proto")
+"""The content types that the filter `grpc_web` turns into gRPC; it passes on others unchanged."""
+_ANY: Final = ({"any": True},)
 
 
-def web_filters(origins: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-    """Return the HTTP filters that go before the one that runs Python."""
+def web_filters(origins: Sequence[str], *, native: bool) -> Sequence[Mapping[str, Any]]:
+    """Return the HTTP filters that go before the one that runs Python.
+
+    Args:
+        origins: the origins of pages that may call.
+        native: whether the port serves gRPC itself, too. The filter `grpc_web` turns calls of any path into
+            gRPC, so that the application behind it cannot tell them apart.
+    """
+    refused = {"foreign origins": _foreign(origins), "other paths": _elsewhere()}
+    if not native:
+        refused["gRPC"] = _native()
     return [
-        _filter("rbac", "rbac.v3.RBAC", rules={"action": "DENY", "policies": {"origin": _foreign(origins)}}),
+        _filter("rbac", "rbac.v3.RBAC", rules={"action": "DENY", "policies": refused}),
         _filter("cors", "cors.v3.Cors"),
         _filter("grpc_web", "grpc_web.v3.GrpcWeb"),
     ]
@@ -37,23 +51,10 @@ def with_web_routes(routes: Mapping[str, Any], origins: Sequence[str]) -> Mappin
 
 def _foreign(origins: Sequence[str]) -> Mapping[str, Any]:
     """Return a policy for the preflights and calls of pages whose origin is not one of these."""
-    call = {
-        "header": {
-            "name": "content-type",
-            "string_match": {"prefix": "application/grpc-web", "ignore_case": True},
-        }
-    }
     preflight = {"header": {"name": ":method", "string_match": {"exact": "OPTIONS"}}}
-    of_web = [{"url_path": {"path": {"prefix": path}}} for path in PATHS]
     known = [{"header": {"name": "origin", "string_match": {"exact": origin}}} for origin in origins]
     return {
-        "permissions": [
-            {
-                "and_rules": {
-                    "rules": [{"or_rules": {"rules": of_web}}, {"or_rules": {"rules": [call, preflight]}}]
-                }
-            }
-        ],
+        "permissions": [_all(_any(*_of_web()), _any(_kind(_WEB), preflight))],
         "principals": [
             {
                 "and_ids": {
@@ -65,6 +66,39 @@ def _foreign(origins: Sequence[str]) -> Mapping[str, Any]:
             }
         ],
     }
+
+
+def _elsewhere() -> Mapping[str, Any]:
+    """Return a policy for calls of gRPC-Web whose path is another one, or is one of its paths in disguise.
+
+    The paths are compared as they were sent; the application behind the filter decodes them.
+    """
+    return {"permissions": [_all(_kind(_WEB), {"not_rule": _any(*_of_web())})], "principals": _ANY}
+
+
+def _native() -> Mapping[str, Any]:
+    """Return a policy for calls that would reach the application as gRPC without being gRPC-Web."""
+    web = _any(
+        *({"header": {"name": "content-type", "string_match": {"exact": kind}}} for kind in _TRANSLATED)
+    )
+    return {"permissions": [_all(_kind(_GRPC), {"not_rule": web})], "principals": _ANY}
+
+
+def _kind(prefix: str) -> Mapping[str, Any]:
+    """Return a rule for the requests whose content type begins so."""
+    return {"header": {"name": "content-type", "string_match": {"prefix": prefix, "ignore_case": True}}}
+
+
+def _of_web() -> Sequence[Mapping[str, Any]]:
+    return [{"url_path": {"path": {"prefix": path}}} for path in PATHS]
+
+
+def _all(*rules: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"and_rules": {"rules": rules}}
+
+
+def _any(*rules: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"or_rules": {"rules": rules}}
 
 
 def _filter(name: str, kind: str, **fields: Any) -> Mapping[str, Any]:

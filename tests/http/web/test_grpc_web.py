@@ -131,6 +131,21 @@ def test_a_call_and_a_preflight_of_a_foreign_origin_are_refused(site: Site, orig
     assert not any(name.startswith("access-control-") for name in (*called.headers, *headers))
 
 
+def test_a_path_in_disguise_does_not_hide_a_call_of_a_foreign_origin(site: Site) -> None:
+    path = IDENTITY.replace("identity", "%69dentity") + "Verify"
+
+    answer = site.request("POST", path, VERIFY, content_type="application/grpc-web", origin=FOREIGN)
+
+    assert answer.status == 403
+
+
+@pytest.mark.parametrize("method", ["envoy.service.auth.v3.Authorization/Check", "identityapi.v2.Any/Call"])
+def test_other_services_are_not_served_to_pages(site: Site, method: str) -> None:
+    answer = site.request("POST", f"/{method}", bytes(5), content_type="application/grpc-web", origin=ORIGIN)
+
+    assert answer.status in (403, 404)
+
+
 def test_a_call_of_a_program_without_an_origin_is_answered(site: Site) -> None:
     answer = post(site, "Verify", VERIFY)
 
