@@ -114,7 +114,10 @@ class Apis:
         replica.follow(hub)
         replica.subscribe(hub.on_change)
         senders = Senders(
-            limits=limits, heartbeat=settings.watch_heartbeat, send_heartbeats=hub.send_heartbeats
+            limits=limits,
+            max_age=settings.max_connection_age,
+            heartbeat=settings.watch_heartbeat,
+            send_heartbeats=hub.send_heartbeats,
         )
         self.pools = pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
         identity = IdentityServicer(

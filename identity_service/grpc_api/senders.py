@@ -4,6 +4,8 @@ A stream gets its next message when the transport has taken the previous one, so
 holds no thread. This module does not know the contents of messages.
 """
 
+import math
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +25,8 @@ _TICK: Final = 0.05
 """Seconds between two checks of the thread for timeouts and heartbeats."""
 _STOP_TIMEOUT: Final = 2.0
 """The number of seconds that the sending thread may take to end all streams; it waits for no client."""
+
+_TOO_OLD: Final = "this stream is as old as max_connection_age allows; reconnect and resume"
 
 
 class Source(Protocol):
@@ -45,15 +49,22 @@ class Source(Protocol):
 class _OpenStream:
     """One open stream and its source."""
 
-    __slots__ = ("gone", "limited", "request_id", "since", "source", "stream")
+    __slots__ = ("end_by", "gone", "limited", "request_id", "since", "source", "stream")
 
     def __init__(
-        self, source: Source, stream: ResponseStream, request_id: str, gone: Callable[[], None]
+        self,
+        source: Source,
+        stream: ResponseStream,
+        request_id: str,
+        gone: Callable[[], None],
+        end_by: float,
     ) -> None:
         self.source = source
         self.stream = stream
         self.request_id = request_id
         self.gone = gone
+        self.end_by = end_by
+        """The time at which the stream is so old that it ends."""
         self.since: float | None = None
         """The time at which the message was sent that the transport has not taken yet; None = no such
         message."""
@@ -64,16 +75,26 @@ class _OpenStream:
 class Senders:
     """The open streams of one process and the threads that serve them. Any thread may call any method."""
 
-    def __init__(self, *, limits: Limits, heartbeat: timedelta, send_heartbeats: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        max_age: timedelta,
+        heartbeat: timedelta,
+        send_heartbeats: Callable[[], None],
+    ) -> None:
         """Create senders without streams; `start` starts the threads.
 
         Args:
             limits: hold the time that a client has to read one message, and count the streams that they end.
+            max_age: the age at which a stream ends, at the latest. Its caller was authenticated when it
+                began, so the caller must prove itself again then.
             heartbeat: the interval between two calls of `send_heartbeats`.
             send_heartbeats: queues a heartbeat for every watcher.
         """
         self._limits = limits
         self._timeout = limits.config.send_timeout.total_seconds()
+        self._max_age = max_age.total_seconds()
         self._interval = heartbeat.total_seconds()
         self._send_heartbeats = send_heartbeats
         self._ready: SimpleQueue[_OpenStream | None] = SimpleQueue()
@@ -91,7 +112,9 @@ class Senders:
 
     def add(self, source: Source, stream: ResponseStream, request_id: str, gone: Callable[[], None]) -> None:
         """Send the messages of `source` on this stream; call `gone`, at least once, when the stream ends."""
-        opened = _OpenStream(source, stream, request_id, gone)
+        # At random, so that streams that began together do not all begin again together.
+        age = self._max_age * random.uniform(0.9, 1.0)  # noqa: S311  # no secret
+        opened = _OpenStream(source, stream, request_id, gone, time.monotonic() + age)
         with self._lock:
             self._streams[source] = opened
         if not stream.on_end(lambda: self._ended(opened)):
@@ -179,6 +202,9 @@ class Senders:
             if since is not None and now - since > self._timeout:
                 self._count(opened, "send_timeout")
                 opened.stream.cancel()  # a client that does not read would not get a status
+            elif now >= opened.end_by:
+                opened.end_by = math.inf
+                opened.stream.end(to_status(ShuttingDownError(_TOO_OLD), opened.request_id))
 
     def _count(self, opened: _OpenStream, setting: str) -> None:
         """Count that a limit ends this stream, before it has ended; a stream is counted once."""

@@ -38,6 +38,17 @@ def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: Sta
         watcher.until(knows("last"))
 
 
+def test_a_stream_ends_at_the_age_at_which_its_caller_must_prove_itself_again(
+    start_world: StartWorld,
+) -> None:
+    world = start_world(max_connection_age=timedelta(seconds=1))
+    with watching(world) as watcher:
+        error = failure(watcher.ended())
+
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    assert "max_connection_age" in error.message
+
+
 @pytest.mark.in_process
 def test_a_bug_in_one_stream_ends_that_one_and_no_other(
     start_world: StartWorld, monkeypatch: pytest.MonkeyPatch

@@ -77,6 +77,17 @@ def test_the_stream_of_a_client_that_leaves_ends(site: Site) -> None:
     until(lambda: len(site.world.service._apis.hub) == 0)
 
 
+def test_a_stream_ends_at_the_age_at_which_its_caller_must_prove_itself_again(start: StartSite) -> None:
+    site = start(web_origins=(ORIGIN,), max_connection_age=timedelta(seconds=1))
+    path = "/identityapi.v1.TrustService/Watch"
+
+    answer = site.request("POST", path, framed(trust_service_pb2.WatchRequest()), content_type=KIND)
+
+    messages, trailers = frames(answer.body)
+    assert messages
+    assert trailers["grpc-status"] == "14"  # UNAVAILABLE
+
+
 def test_a_header_with_a_certificate_proves_nothing(start: StartSite, certifier: Certifier) -> None:
     """It is written as the Envoy around a service writes it, and the certificate is that of a client."""
     site = start(web_origins=(ORIGIN,), **certifier.server().settings())

@@ -65,7 +65,7 @@ class LateSenders(Senders):
     """Senders that take a stream over only after it was ended, or after a second."""
 
     def __init__(self) -> None:
-        super().__init__(limits=patient(), heartbeat=PATIENT, send_heartbeats=lambda: None)
+        super().__init__(limits=patient(), max_age=PATIENT, heartbeat=PATIENT, send_heartbeats=lambda: None)
         self._was_ended = threading.Event()
 
     def add(self, *args: Any) -> None:
@@ -98,7 +98,7 @@ def test_a_page_that_cannot_be_rendered_ends_its_tail_and_no_other() -> None:
         return b""
 
     rendered = threading.Event()
-    senders = Senders(limits=patient(), heartbeat=PATIENT, send_heartbeats=lambda: None)
+    senders = Senders(limits=patient(), max_age=PATIENT, heartbeat=PATIENT, send_heartbeats=lambda: None)
     tails = AuditTails(Store(), senders, render)  # type: ignore[arg-type]
     first, second = Stream(), Stream()
 
@@ -115,7 +115,7 @@ def test_a_tail_without_a_thread_is_refused_and_the_next_one_asks_for_a_thread_a
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    senders = Senders(limits=patient(), heartbeat=PATIENT, send_heartbeats=lambda: None)
+    senders = Senders(limits=patient(), max_age=PATIENT, heartbeat=PATIENT, send_heartbeats=lambda: None)
     tails = AuditTails(Store(StoreUnavailableError("it is gone")), senders, lambda events: b"")  # type: ignore[arg-type]
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
