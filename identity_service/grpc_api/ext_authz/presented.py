@@ -14,6 +14,11 @@ from identity_service.jose.certificates import has_sound_key
 _AUTHORIZATION: Final = "authorization"
 _BEARER: Final = "bearer"
 _PARAMETER: Final = "access_token"
+_NAMES: Final = re.compile(f"[&;]([^&;=]{{{len(_PARAMETER)},}})")
+"""The names of parameters that are long enough, still encoded.
+
+A query of 60 KiB may have 60,000 shorter ones, and to decode each of them took 30 to 100 ms.
+"""
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -68,7 +73,7 @@ def _has_parameter(http: AttributeContext.HttpRequest) -> bool:
     if any(name == "content-type" and _FORM in value.lower() for name, value in headers_of(http)):
         texts += http.body, http.raw_body.decode("latin-1")
     return any(
-        unquote_plus(parameter.partition("=")[0]).strip().lower() == _PARAMETER
+        unquote_plus(name).strip().lower() == _PARAMETER
         for text in texts
-        for parameter in re.split("[&;]", text)
+        for name in _NAMES.findall(f"&{text}")
     )
