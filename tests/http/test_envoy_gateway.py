@@ -29,7 +29,13 @@ from tests.rpc.world import World
 from tests.tls import Certifier, Holder
 
 ORDERS = "/orders/7?detail=1"
-FORGED = {"x_identity_subject": "root", "x_identity_actors": "root", "x_identity_role": "root"}
+FORGED = {
+    "x_identity_subject": "root",
+    "x_identity_actors": "root",
+    "x_identity_role": "root",
+    "x.identity.subject": "root",
+    "x!identity_subject": "root",
+}
 """Headers of a client; the underscores become hyphens."""
 
 
@@ -369,6 +375,7 @@ def test_jwt_authn_refuses_tokens_that_are_not_for_the_route(site: Site, verifyi
     assert verifying.get(ORDERS).status == 401
     assert verifying.get(f"/orders?access_token={good}").status == 401
     assert verifying.get(ORDERS, **bearer(good[:-8] + "AAAAAAAA")).status == 401
+    assert verifying.get(ORDERS, authorization=f"Basic eDp5 Bearer {good}").status == 403
     assert verifying.get(ORDERS, **bearer(elsewhere)).status == 403
     assert verifying.get(ORDERS, **bearer(narrow)).status == 403
     assert verifying.get("/else", **bearer(good)).status == 403

@@ -28,6 +28,8 @@ INSUFFICIENT_SCOPE: Final = "insufficient_scope"
 
 PREFIX: Final = "x-identity-"
 """The prefix of the headers that tell the identity; a client's own headers with this prefix are removed."""
+_CONFUSABLE: Final = re.compile(r"[^a-z0-9]")
+"""The characters that some servers take for each other in a name: as for CGI, they turn each into `_`."""
 SUBJECT: Final = f"{PREFIX}subject"
 CLIENT: Final = f"{PREFIX}client"
 SCOPES: Final = f"{PREFIX}scopes"
@@ -94,8 +96,8 @@ def allowed(token: AccessToken | None, present: Iterator[str]) -> CheckResponse:
         present: the names of the request's headers.
     """
     values = {} if token is None else _identity(token)
-    # Envoy removes headers after it has set others. Servers that follow CGI take `_` and `-` for the same.
-    claimed = {name for name in present if name.replace("_", "-").startswith(PREFIX)}
+    # Envoy removes headers after it has set others.
+    claimed = {name for name in present if _CONFUSABLE.sub("-", name).startswith(PREFIX)}
     removed = (claimed | NAMES) - values.keys()
     return CheckResponse(
         status=Status(),
