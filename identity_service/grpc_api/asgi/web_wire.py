@@ -14,6 +14,11 @@ _TRAILERS: Final = b"\x80"
 _SEGMENT: Final = re.compile(rb"[^=]+={0,2}")
 """Base64 up to its padding. Several segments may follow each other, each with its own padding."""
 _QUANTUM: Final = 4
+_MAX_PADDING: Final = 1024
+"""The largest number of `=` in a body.
+
+Clients encode a request as one segment. Segments of one byte take 13 times as much CPU: 1.1 s for 16 MB.
+"""
 
 
 def is_text(content_type: bytes) -> bool | None:
@@ -40,12 +45,16 @@ class Base64Decoder:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._padding = 0
 
     def feed(self, piece: bytes) -> bytes:
         """Return the bytes that are complete with this piece. Raises ValueError if it is not base64."""
         whole = self._rest + piece
         end = len(whole) // _QUANTUM * _QUANTUM
         ready, self._rest = whole[:end], whole[end:]
+        self._padding += ready.count(b"=")
+        if self._padding > _MAX_PADDING:
+            raise ValueError("base64 of too many segments")
         segments = _SEGMENT.findall(ready)
         if sum(map(len, segments)) != end:
             raise ValueError("padding without base64 before it")

@@ -51,6 +51,15 @@ def test_other_text_is_refused(text: bytes) -> None:
         Base64Decoder().feed(text)
 
 
+def test_text_of_more_segments_than_a_request_has_is_refused() -> None:
+    decoder = Base64Decoder()
+    for _ in range(512):
+        decoder.feed(b"AA==")
+
+    with pytest.raises(ValueError, match="too many"):
+        decoder.feed(b"AA==")
+
+
 def test_text_that_ends_within_four_characters_is_refused() -> None:
     decoder = Base64Decoder()
     decoder.feed(b"AAAAAA")
