@@ -5,6 +5,8 @@ The server of prometheus_client bounds neither their number nor the time for whi
 
 import socket
 import threading
+import time
+from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -18,6 +20,8 @@ _MAX_CONNECTIONS: Final = 16
 """Connections at once; further ones are closed at once."""
 _TIMEOUT: Final = 5.0
 """Seconds in which a client must send or read something."""
+_LONGEST: Final = 10.0
+"""Seconds after which a connection is closed, however often its client sends or reads something."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -41,6 +45,8 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         super().__init__((str(address[0]), port), _Handler)
         self.set_app(make_wsgi_app(registry))
         self._places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
+        self._since: dict[Any, float] = {}
+        """The connections, and when each was accepted, by `time.monotonic`."""
         self._thread = threading.Thread(target=self.serve_forever, name="identity-metrics", daemon=True)
 
     @property
@@ -64,10 +70,11 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
+        self._since[request] = time.monotonic()
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # the system gives no thread
-            self._places.release()
+            self._release(request)
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -75,7 +82,19 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._places.release()
+            self._release(request)
+
+    def _release(self, request: Any) -> None:
+        del self._since[request]
+        self._places.release()
+
+    def service_actions(self) -> None:
+        """End the connections that are too old; `serve_forever` calls this twice a second."""
+        now = time.monotonic()
+        for request, since in tuple(self._since.items()):
+            if now - since > _LONGEST:
+                with suppress(OSError):  # its thread has just closed it
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, *_: object) -> None:
         """Log nothing: the client has left, or was too slow."""

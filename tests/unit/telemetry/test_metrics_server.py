@@ -61,6 +61,26 @@ def test_a_client_that_sends_nothing_is_disconnected(
     assert is_closed_by_the_server(server)
 
 
+def test_a_client_that_sends_a_byte_now_and_then_is_disconnected(
+    server: MetricsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server, "_LONGEST", 0.1)
+
+    with connect(server) as connection:
+        connection.settimeout(0.05)
+
+        def is_closed() -> bool:
+            try:
+                connection.sendall(b"G")
+                return connection.recv(1) == b""
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        until(is_closed)
+
+
 def test_it_listens_on_an_ipv6_address() -> None:
     try:
         server = MetricsServer("::1", 0, CollectorRegistry())
