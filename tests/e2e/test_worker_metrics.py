@@ -1,32 +1,37 @@
 """The metrics of a service with workers: the sums of all, also when a worker has died or was renewed."""
 
+import http.client
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from identityapi.v1 import identity_service_pb2 as pb
 from tests.e2e.calls import token_of
 from tests.e2e.conftest import installed
 from tests.e2e.descendants import children
 from tests.e2e.process import Installation, Running
-from tests.patience import until
+from tests.http.web.grpc_web import IDENTITY, ORIGIN, framed
+from tests.patience import PATIENCE, until
 from tests.ports import reserve_address
 from tests.scrape import Scrape, scrape
 
 WORKERS = 2
 CLIENTS, CALLS = 8, 5
-PER_LOAD = CLIENTS * CALLS
+PER_LOAD = CLIENTS * (CALLS + 1)
 
 
 class Site:
     """A service with workers, and its metrics."""
 
-    def __init__(self, installation: Installation, service: Running, address: str) -> None:
+    def __init__(self, installation: Installation, service: Running, address: str, web: str) -> None:
         self.installation = installation
         self.service = service
         self._address = address
+        self._web = web
         self._token = token_of(installation, service)
 
     @property
@@ -42,11 +47,20 @@ class Site:
         return self.metrics.value("grpc_server_handled_total", grpc_method="Verify", grpc_code="OK")
 
     def load(self) -> None:
-        """Verify a token, over connections of their own, so that both workers get calls."""
+        """Verify a token, over connections of their own, so that both workers get calls of either kind."""
         for _ in range(CLIENTS):
             with self.service.client() as client:
                 for _ in range(CALLS):
                     client.verify(self._token, any_audience=True)
+            self._verify_by_grpc_web()
+
+    def _verify_by_grpc_web(self) -> None:
+        host, _, port = self._web.rpartition(":")
+        message = framed(pb.VerifyRequest(token=self._token, any_audience=True))
+        headers = {"content-type": "application/grpc-web+proto", "origin": ORIGIN}
+        with closing(http.client.HTTPConnection(host, int(port), timeout=PATIENCE)) as connection:
+            connection.request("POST", f"{IDENTITY}Verify", message, headers)
+            connection.getresponse().read()
 
     def await_workers(self, *, ended: int) -> None:
         """Wait until all workers report again, after so many have ended."""
@@ -62,12 +76,17 @@ class Site:
 @pytest.fixture(params=["grpcio", "envoy"])
 def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
     with installed("sqlite", tmp_path) as installation:
-        address = reserve_address()
-        installation.environment |= {"IDENTITY_METRICS_LISTEN": address}
+        address, web = reserve_address(), reserve_address()
+        installation.environment |= {
+            "IDENTITY_METRICS_LISTEN": address,
+            "IDENTITY_HTTP_LISTEN": web,
+            "IDENTITY_ISSUER": "https://id.example",
+            "IDENTITY_WEB_ORIGINS": ORIGIN,
+        }
         installation.init()
         with installation.serve("--workers", str(WORKERS), "--engine", request.param) as service:
             until(lambda: "serving on" in installation.log)
-            yield Site(installation, service, address)
+            yield Site(installation, service, address, web)
             assert service.terminate() == 0
 
 

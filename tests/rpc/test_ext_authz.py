@@ -270,6 +270,13 @@ def test_a_route_with_a_policy_that_is_not_clear_fails_and_names_the_key(
     assert f"attributes.context_extensions[{key}]" in failed.fields
 
 
+def test_a_route_with_many_unknown_keys_fails_and_names_some(gateway: Gateway, token: str) -> None:
+    failed = refused(lambda: gateway.decide(token, route={f"{n:04}" + "x" * 99: "" for n in range(1000)}))
+
+    assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"attributes.context_extensions[0000{'x' * 60}]" in failed.fields
+
+
 # The policy of a gRPC method
 
 

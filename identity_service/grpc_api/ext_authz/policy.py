@@ -13,6 +13,9 @@ PUBLIC: Final = "public"
 _KEYS: Final = (AUDIENCE, SCOPES, PUBLIC)
 _BOOLEANS: Final = {"true": True, "false": False}
 _FIELD: Final = "attributes.context_extensions"
+_MAX_SHOWN, _MAX_SHOWN_CHARS = 5, 64
+"""The number of unknown keys that an error names, and the characters of each: the headers of an answer are
+bounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,8 @@ def from_extensions(extensions: Mapping[str, str]) -> Requirement | None:
     """
     if not extensions:
         return None
-    found = [(key, f"must be one of {', '.join(_KEYS)}") for key in sorted(extensions) if key not in _KEYS]
+    unknown = sorted(extensions.keys() - _KEYS)[:_MAX_SHOWN]
+    found = [(key[:_MAX_SHOWN_CHARS], f"must be one of {', '.join(_KEYS)}") for key in unknown]
     audience, scopes = extensions.get(AUDIENCE, ""), tuple(extensions.get(SCOPES, "").split())
     public = _BOOLEANS.get(extensions.get(PUBLIC, "false"))
     if public is None:
