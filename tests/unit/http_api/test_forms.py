@@ -94,6 +94,14 @@ def test_a_body_that_is_too_long_is_refused() -> None:
         parse_form(b"a=" + b"x" * (MAX_FORM_BYTES - 1))
 
 
+def test_a_body_of_too_many_parameters_is_refused() -> None:
+    body = "&".join(f"p{n}=x" for n in range(256))
+
+    assert parse_form(body.encode()).get("p255") == "x"
+    with pytest.raises(OAuthError):
+        parse_form(f"{body}&more=x".encode())
+
+
 def test_a_value_that_is_too_long_is_refused_by_its_name() -> None:
     with pytest.raises(OAuthError) as refused:
         parse_form(b"username=abc").get("username", 2)
