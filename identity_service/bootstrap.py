@@ -53,6 +53,8 @@ _JOIN_TIMEOUT = 0.5
 others together. That is less than `process.last_resort` allows."""
 _KEYS_INTERVAL = timedelta(seconds=5)
 """Time between two checks whether a key has to be rotated or removed."""
+_CALLERS_INTERVAL = 1.0
+"""Seconds between two checks whether the callers of open streams have been revoked."""
 _CERTIFICATES_INTERVAL = 1.0
 """Seconds between two reads of the client authorities for certificates that a proxy forwards."""
 _PRINCIPALS_INTERVAL = 1.0
@@ -181,6 +183,7 @@ class Service:
             server.set_serving(serving=True)
             report = every(_HEALTH_INTERVAL, lambda: server.set_serving(serving=replica.is_fresh()))
             self._start_thread("identity-health", report)
+            self._start_thread("identity-callers", every(_CALLERS_INTERVAL, server.end_revoked))
             if self._shares_port:
                 # Not before: other processes answer meanwhile, and HTTP clients do not repeat a request.
                 apis.listen_for_http(self._closing, _JOIN_TIMEOUT)

@@ -5,10 +5,10 @@ that is bound to a key comes with the scheme DPoP and a proof (RFC 9449). If a c
 client certificate, the token decides: a client that sends a token wants to act as the subject of the token.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
@@ -88,6 +88,9 @@ class Caller:
 
     Such a party has no access to the objects that belong to the principal itself, such as its sessions.
     """
+    is_revoked: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
+    """Tells whether the token has been revoked since, or the client of the certificate was disabled or lost
+    the scope. It may wait for the store, and raise UnavailableError."""
 
     @property
     def is_admin(self) -> bool:
@@ -209,7 +212,7 @@ class CallerGate:
             else:
                 caller = self._by_bound_token(text, certificate, method, context, may_wait=may_wait)
         else:
-            caller = self._by_certificate(certificate)
+            caller = self._by_certificate(certificate, rule.scope)
         may_own = rule.access is Access.OWN_OR_SCOPE and not caller.is_delegated
         if not may_own and rule.scope not in caller.scopes:
             raise CallerScopeMissingError(f"the caller lacks the scope {rule.scope}")
@@ -270,13 +273,19 @@ class CallerGate:
             scopes=frozenset(token.scopes),
             session_id=token.session_id,
             is_delegated=bool(token.actors),
+            is_revoked=partial(self._verifier.is_revoked, answer),
         )
 
-    def _by_certificate(self, certificate: PeerCertificate | None) -> Caller:
+    def _by_certificate(self, certificate: PeerCertificate | None, scope: str) -> Caller:
         client = self._directory.client_of(certificate) if certificate is not None else None
-        if client is None or client.disabled:
+        if certificate is None or client is None or client.disabled:
             raise self._unauthenticated()
-        return Caller(principal=client.client_id, scopes=client.scopes)
+
+        def is_revoked() -> bool:
+            now = self._directory.client_of(certificate)
+            return now is None or now.disabled or scope not in now.scopes
+
+        return Caller(principal=client.client_id, scopes=client.scopes, is_revoked=is_revoked)
 
     def _unauthenticated(self) -> CallerUnauthenticatedError:
         return CallerUnauthenticatedError(f"{_NEEDED}{self._audience!r}, or a client certificate")

@@ -24,6 +24,7 @@ from identity_service.domain.errors import (
     StoreUnavailableError,
 )
 from identity_service.grpc_api.call_counts import CallCounts, CountedStream
+from identity_service.grpc_api.caller_streams import CallerStreams
 from identity_service.grpc_api.calls import Access, Call, Caller, CallerGate, request_id_of
 from identity_service.grpc_api.engine import (
     Context,
@@ -62,6 +63,8 @@ class Pipeline:
         self._limits = limits
         self.counts = CallCounts()
         """The calls that handlers have ended."""
+        self.streams = CallerStreams()
+        """The open server streams whose callers were authenticated."""
         self._log: Any = structlog.get_logger("identity.rpc")
         self._verbose = logging.getLogger("identity.rpc").isEnabledFor(logging.DEBUG)
         self._stopping = False
@@ -165,6 +168,8 @@ class Pipeline:
                 counted = CountedStream(stream, lambda code: self.counts.add(method, code, started))
                 spec.open(request, self._call(method, context, id_, caller), counted)
                 counted.watch()  # not before: if `open` fails, `_fail` counts the call
+                if caller is not None:
+                    self.streams.add(counted, caller)
             except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error, id_, started)
 

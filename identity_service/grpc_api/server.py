@@ -77,6 +77,10 @@ class Server:
         """Return whether grpc.health.v1 reports SERVING for the server."""
         return self._health.is_serving
 
+    def end_revoked(self) -> None:
+        """End the streams whose callers have been revoked. It may wait for the store."""
+        self._pipeline.streams.end_revoked()
+
     def drain(self, grace: timedelta) -> bool:
         """Report NOT_SERVING, refuse new calls and let those in progress finish.
 

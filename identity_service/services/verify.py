@@ -164,6 +164,10 @@ class Verifier(Generic[R]):
             and not (verified.token.generations and self._is_ahead(verified))
         )
 
+    def is_revoked(self, verified: Verified[R]) -> bool:
+        """Return whether this process knows that a token that `verify` accepted has been revoked since."""
+        return self._revocations.why_revoked(verified.token, verified.principals) is not None
+
     def _recall(self, text: str, came: float | None) -> Verified[R] | Rejected:
         """Return the token with this exact text, from the cache or by verifying its signature."""
         if len(text) > MAX_TOKEN_CHARS:
