@@ -8,6 +8,16 @@ from contextlib import ExitStack, contextmanager
 from identity_service.domain.errors import ConfigurationError
 
 
+def with_port(address: str, port: int) -> str:
+    """Return host:port with this port in place of its own."""
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def port_of(address: str) -> int:
+    """Return the port of host:port; 0 for an empty text."""
+    return int(address.rpartition(":")[2] or 0)
+
+
 @contextmanager
 def reserved(address: str, setting: str) -> Iterator[str]:
     """Bind host:port, so that workers can share it and no other program can take it.
@@ -27,6 +37,8 @@ def reserved(address: str, setting: str) -> Iterator[str]:
                 alone.bind(place)
                 place = alone.getsockname()
             shared = stack.enter_context(socket.socket(family, kind))
+            # Without it, connections that a service closed in the last minute (TIME_WAIT) take the address.
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             shared.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             shared.bind(place)
         except OSError as error:
@@ -49,7 +61,8 @@ def why_not_bound(address: str, setting: str) -> ConfigurationError:
 def cannot_listen(address: str, setting: str, error: OSError) -> ConfigurationError:
     """Return the error for an address of `setting` that the system does not let this process bind."""
     if error.errno == errno.EADDRINUSE:
-        remedy = f"stop the process that listens there, or change `{setting}`"
+        variable = f"IDENTITY_{setting.upper()}"
+        remedy = f"stop the process that listens there, or change `{setting}` ({variable})"
     elif isinstance(error, PermissionError):
         remedy = f"set `{setting}` to a port from 1024 on, or grant the capability NET_BIND_SERVICE"
     else:

@@ -53,3 +53,17 @@ def test_grpcio_gives_the_same_reason(taken: str) -> None:
 
     assert str(refused.value) == str(why_not_bound(taken, "listen"))
     assert "Address already in use" in str(refused.value)
+
+
+def test_an_address_is_free_right_after_a_service_there_has_closed_its_connections() -> None:
+    with socket.socket() as listening, socket.socket() as client:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        client.connect(listening.getsockname())
+        listening.accept()[0].close()  # the side that closes first keeps the connection, in TIME_WAIT
+        assert client.recv(1) == b""
+
+    with reserved(address, "listen") as place:
+        assert place == address
