@@ -92,8 +92,11 @@ async function attempt(step, action) {
   try {
     await action();
   } catch (error) {
-    const { code, rawMessage } = ConnectError.from(error);
-    const text = `${Code[code]}: ${rawMessage}`;
+    const { code, rawMessage, cause } = ConnectError.from(error);
+    // A browser does not tell a page whether the service is away, or answers no page of this origin.
+    const text = cause instanceof TypeError
+      ? `No answer of ${baseUrl}: is it running, with IDENTITY_WEB_ORIGINS=${location.origin}?`
+      : `${Code[code]}: ${rawMessage}`;
     say(text, true);
     show(step, make("p", text, "bad"));
   }

@@ -97,7 +97,10 @@ class Handler(SimpleHTTPRequestHandler):
 
 def main() -> None:
     """Serve until the process is interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument(
         "--service", default="http://127.0.0.1:8080", help="origin of the service's HTTP port"
     )
@@ -105,6 +108,8 @@ def main() -> None:
     parser.add_argument("--audience", default="demo-api", help="audience of the tokens")
     parser.add_argument("--libraries", type=Path, default=FOLDER / "node_modules", help="folder node_modules")
     given = parser.parse_args()
+    if not given.libraries.is_dir():
+        parser.error(f"there is no folder {given.libraries}: run `npm ci --ignore-scripts` in {FOLDER}")
     configuration = {"service": given.service, "audience": given.audience}
     made = {
         "/config.json": ("application/json", json.dumps(configuration).encode()),
@@ -112,9 +117,13 @@ def main() -> None:
     }
     csp = policy((FOLDER / "index.html").read_text(), given.service)
     handler = partial(Handler, libraries=given.libraries, made=made, csp=csp)
-    with ThreadingHTTPServer(("127.0.0.1", given.port), handler) as server:
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", given.port), handler)
+    except OSError as error:
+        parser.error(f"cannot listen on port {given.port} ({error.strerror}): name another one with --port")
+    with server:
         origin = f"http://127.0.0.1:{server.server_port}"
-        print(f"{origin} is served; it must be one of the service's web_origins", flush=True)
+        print(f"{origin} is served; the service must allow it: IDENTITY_WEB_ORIGINS={origin}", flush=True)
         with suppress(KeyboardInterrupt):
             server.serve_forever()
 

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_client.values import moment
 from identity_service.cli.caller import ask
-from identity_service.cli.output import Exit, fail
+from identity_service.cli.output import Exit, fail, say
 from identity_service.domain.visible import escape
 
 T = TypeVar("T")
@@ -56,6 +56,11 @@ def read_new_password(*, from_stdin: bool) -> str:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask for confirmation unless `yes` is set; end the command if the answer is no."""
-    if not yes and not typer.confirm(escape(question), err=True):
+    """Ask for confirmation unless `yes` is set; end the command if the answer is no, or if there is none."""
+    try:
+        confirmed = yes or typer.confirm(escape(question), err=True)
+    except typer.Abort:
+        say("")
+        fail("nothing was changed, since there was no answer; --yes answers in advance", Exit.FAILED)
+    if not confirmed:
         fail("nothing was changed", Exit.FAILED)

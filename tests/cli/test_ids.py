@@ -77,6 +77,7 @@ def test_retiring_a_key_asks_for_confirmation_whatever_its_id(world: World, run:
     result = run("key", "retire", SHORT, code=1, IDENTITY_TARGET=world.target)
 
     assert f"Retire {SHORT}, and refuse everything that was made with it, for ever?" in result.stderr
+    assert "nothing was changed, since there was no answer; --yes answers in advance" in result.stderr
 
 
 @pytest.mark.parametrize("session_id", [SID, f"--{'C' * 20}"])

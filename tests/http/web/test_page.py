@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,12 @@ import pytest
 from tests.http.libraries.programs import install_npm, require
 from tests.http.site import Site
 from tests.http.web.chromium import Colours, Page, browsing
+<<<<<<< HEAD
 from tests.http.web.conftest import EXAMPLE, PAGE_ORIGIN, PAGE_PORT
+=======
+from tests.http.web.conftest import EXAMPLE, PAGE_ORIGIN, PAGE_PORT, install
+from tests.patience import PATIENCE
+>>>>>>> 3cdc4f2 (Say what to do when the example page or a confirmation gets no answer)
 from tests.ports import reserve_port
 from tests.rpc.world import API, PASSWORD
 
@@ -150,8 +156,27 @@ def test_a_page_of_a_foreign_origin_is_refused(site: Site, libraries: Path, page
         page.open(origin)
         Visitor(page).sign_in()
 
-        assert "Failed to fetch" in page.await_text("#status", ":")
+        assert f"IDENTITY_WEB_ORIGINS={origin}?" in page.await_text("#status", "No answer of http://")
         assert page.count("li.done") == 1  # the refusal
+
+
+def refused(*options: str) -> str:
+    """Return what the program that serves the page says when it does not start."""
+    command = [sys.executable, str(EXAMPLE / "serve.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 2
+    return done.stderr
+
+
+def test_a_page_without_its_libraries_is_not_served(tmp_path: Path) -> None:
+    assert "run `npm ci --ignore-scripts` in" in refused("--libraries", str(tmp_path / "missing"))
+
+
+def test_a_page_on_a_port_that_is_taken_is_not_served(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = refused("--libraries", str(tmp_path), "--port", str(taken.getsockname()[1]))
+
+    assert "Address already in use): name another one with --port" in said
 
 
 def test_the_name_of_a_user_is_never_markup(site: Site, visitor: Visitor) -> None:
