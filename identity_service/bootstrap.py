@@ -9,7 +9,7 @@ settings → store → replica ← follower        (memory follows the log)   co
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from functools import partial
@@ -32,6 +32,7 @@ from identity_service.composition.wiring import Parts, UseCases
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
 from identity_service.process import thread_limit
+from identity_service.process.addresses import port_of, with_port
 from identity_service.process.background import BackgroundThread, Run, every
 from identity_service.replication.follower import Follower
 from identity_service.replication.replica import Replica
@@ -140,9 +141,14 @@ class Service:
         return self._apis.certificates
 
     @property
+    def places(self) -> Mapping[str, str]:
+        """host:port of each listener of this process, by its setting; known after `start`."""
+        return self._apis.places
+
+    @property
     def http_port(self) -> int:
-        """The port of `http_listen`, if this process listens on it itself; known after `start`."""
-        return self._apis.http_port
+        """The port of `http_listen`; 0 if this process does not listen on it itself."""
+        return port_of(self.places.get("http_listen", ""))
 
     @thread_limit.named()
     def start(self) -> int:
@@ -154,11 +160,11 @@ class Service:
         replica, follower, use = self._replica, self._follower, self._use
         apis, server = self._apis, self._apis.server
         try:
-            port = server.start()
+            port = apis.listen()
             if not self._shares_port:
                 apis.listen_for_http(self._closing, _JOIN_TIMEOUT)
-            if self._settings.metrics_listen:
-                self._metrics.serve(self._settings.metrics_listen)
+            if place := self._settings.metrics_listen:
+                apis.places["metrics_listen"] = with_port(place, self._metrics.serve(place))
             if self._samples is not None:
                 # First of all threads, so that it ends last, and sends what the others have counted.
                 send = partial(self._metrics.send, self._samples)

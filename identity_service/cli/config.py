@@ -5,6 +5,7 @@ import typer
 from identity_service.cli.options import ConfigOption, StoreOption, load
 from identity_service.cli.output import JsonFlag, failures, say, show, show_table
 from identity_service.composition import opening
+from identity_service.composition.files import check_all_files
 
 app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
 
@@ -28,9 +29,11 @@ def show_settings(config: ConfigOption = None, store: StoreOption = None, as_jso
 
 @app.command("check")
 def check(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Check the settings: exit 0 if they are valid, otherwise print each problem."""
+    """Check the settings and the files that they name: exit 0 if valid, otherwise print each problem."""
     with failures(as_json=as_json):
-        opening.check_issuer(load(config, store=store).settings)
+        settings = load(config, store=store).settings
+        opening.check_issuer(settings)
+        check_all_files(settings)
         if as_json:
             show({"valid": True}, as_json=True)
         else:

@@ -1,4 +1,4 @@
-"""Reads the file with the secrets of the demo client and user of `identity serve --dev`."""
+"""The files of a trial (`identity serve --dev`), which other commands in its folder find."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,12 @@ from typing import Final
 
 DEMO_FILE: Final = Path("var/demo.json")
 """The file of the secrets, relative to the working directory."""
+
+MASTER_KEY_FILE: Final = Path("var/master.key")
+"""The file of the master key, relative to the working directory."""
+
+TRIAL_DEFAULTS: Final[Mapping[str, object]] = {"http_listen": "127.0.0.1:0"}
+"""A trial serves HTTP; which port that is, is decided when the other settings are known to be valid."""
 
 DemoSecrets = Mapping[str, str]
 """The ids and secrets of the demo client, the demo user and the administrator."""

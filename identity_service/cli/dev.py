@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from identity_service.cli.demo import DEMO_FILE, DemoSecrets, read_demo_secrets
+from identity_service.cli.demo import DEMO_FILE, MASTER_KEY_FILE, DemoSecrets, read_demo_secrets
 from identity_service.cli.output import say
 from identity_service.cli.private_files import write_private
 from identity_service.composition import opening
@@ -28,8 +28,6 @@ from identity_service.services.admin.administration import NewUser
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
-_FOLDER: Final = Path("var")
-_MASTER_KEY: Final = _FOLDER / "master.key"
 _AUDIENCE: Final = "demo-api"
 _SCOPES: Final = ("read", "write")
 _HTTP_LISTEN: Final = "127.0.0.1:8080"
@@ -51,7 +49,7 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
 
     Raises ConfigurationError if the address of HTTP is taken.
     """
-    _FOLDER.mkdir(mode=0o700, exist_ok=True)
+    MASTER_KEY_FILE.parent.mkdir(mode=0o700, exist_ok=True)
     settings = loaded.settings
     added: dict[str, object] = {}
     if loaded.sources["log_format"] == "default" and sys.stderr.isatty():
@@ -66,9 +64,9 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
     if http_listen and loaded.sources["issuer"] == "default":
         added |= _named_by_port(settings, http_listen)
     if settings.master_key is None and settings.master_key_file is None:
-        if not _MASTER_KEY.exists():
-            write_private(_MASTER_KEY, secrets.token_urlsafe(32))
-        added["master_key_file"] = _MASTER_KEY
+        if not MASTER_KEY_FILE.exists():
+            write_private(MASTER_KEY_FILE, secrets.token_urlsafe(32))
+        added["master_key_file"] = MASTER_KEY_FILE
     return added
 
 

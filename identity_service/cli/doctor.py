@@ -2,15 +2,23 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
+from typing import Final
 
 import typer
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.cli.doctor_issuers import issuer_findings
-from identity_service.cli.options import ConfigOption, StoreOption, settings_for_store_admin
+from identity_service.cli.options import (
+    ConfigOption,
+    StoreOption,
+    settings_for_store_admin,
+    trial_settings,
+)
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.cli.tls_check import Check, check_tls
 from identity_service.composition import opening
+from identity_service.composition.files import file_checks
 from identity_service.composition.store_admin import StoreAdmin, open_store_admin
 from identity_service.domain.clock_guard import LONGEST_BACK
 from identity_service.domain.errors import ConfigurationError, IdentityError, StoreFencedError
@@ -21,21 +29,32 @@ from identity_service.grpc_api.core.check import why_not
 from identity_service.replication.freshness import FRESH
 from identity_service.settings import Settings
 
+_OTHER_FILES: Final = ("principals_file", "ext_authz_descriptors")
+"""The settings that name files and have no check of their own here."""
+
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
     """Check settings, issuer, keys, TLS, grpcio, store, clock and issuers. Exit 1 if a check fails."""
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
-        report = [Check("settings", "ok", ""), *_checks(settings)]
+        is_trial = trial_settings(config, store) is not None
+        report = [Check("settings", "ok", ""), *_checks(settings, is_trial=is_trial)]
         show_table([line._asdict() for line in report], as_json=as_json, empty="")
         if any(line.result == "FAIL" for line in report):
             raise typer.Exit(Exit.FAILED)
 
 
-def _checks(settings: Settings) -> Iterator[Check]:
-    yield _attempt("issuer name", lambda: _check_issuer(settings))
-    yield _attempt("master key", lambda: _no_advice(opening.open_sealer(settings)))
+def _checks(settings: Settings, *, is_trial: bool) -> Iterator[Check]:
+    if is_trial:
+        yield Check("issuer name", "ok", "that of a trial (--dev): the URL at which it serves HTTP")
+    else:
+        yield _attempt("issuer name", lambda: _check_issuer(settings))
+    yield _attempt("master key", partial(_silently, partial(opening.open_sealer, settings)))
     yield from check_tls(settings, SystemClock().now())
+    checks = file_checks(settings)
+    for name in _OTHER_FILES:
+        if name in checks:
+            yield _attempt(name, partial(_silently, checks[name]))
     yield from _check_grpcio(settings)
     with ExitStack() as opened:
         try:
@@ -99,7 +118,8 @@ def _check_issuer(settings: Settings) -> str:
     return settings.issuer
 
 
-def _no_advice(_: object) -> str:
+def _silently(check: Callable[[], object]) -> str:
+    check()
     return ""
 
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Final
 
 import typer
 
 from identity_service.cli import dev
+from identity_service.cli.demo import TRIAL_DEFAULTS
 from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
@@ -17,6 +18,7 @@ from identity_service.composition import opening
 from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.errors import ConfigurationError
 from identity_service.process import last_resort, thread_limit
+from identity_service.process.addresses import port_of, with_port
 from identity_service.process.signals import SignalThread
 from identity_service.serving import server_process
 from identity_service.serving.worker_metrics import WorkerMetrics
@@ -71,7 +73,7 @@ def serve(
     flags |= {"engine": engine, "insecure": insecure or None, "http_listen": http_listen}
     with failures(as_json=False):
         if dev_mode:
-            flags |= dev.flags(load(config, **flags))
+            flags |= dev.flags(load(config, TRIAL_DEFAULTS, **flags))
 
         def read() -> Settings:
             settings = load(config, **flags).settings
@@ -88,24 +90,34 @@ def serve(
         check_store(settings)
         warn_of_dates(settings)
 
-        def announce(port: int, http_port: int) -> None:
-            host, count = settings.listen.rpartition(":")[0], settings.workers
-            tls = " with TLS" if settings.tls_certificate is not None else ""
-            by = f" by {count} workers" if count else ""
-            say(f"identity-service: serving on {host}:{port}{tls}{by}, store {opening.store_name(settings)}")
-            http_url = ""
-            if http_port:
-                http_host = settings.http_listen.rpartition(":")[0]
-                http_url = f"{'https' if tls else 'http'}://{http_host}:{http_port}"
-                say(f"identity-service: HTTP on {http_url}")
+        def announce(places: Mapping[str, str]) -> None:
+            http_url = _announce(settings, places)
             if dev_mode:
-                dev.print_calls(f"{host}:{port}", http_url, settings, demo)
+                dev.print_calls(places["listen"], http_url, settings, demo)
 
         if settings.workers:
             reload = (lambda: settings) if dev_mode else read
             _supervise(settings, reload, announce, dev=dev_mode)
         elif not server_process.serve(settings, announce, dev=dev_mode):
             fail(server_process.CUT_OFF, Exit.FAILED)
+
+
+def _announce(settings: Settings, places: Mapping[str, str]) -> str:
+    """Print the address of each listener; return the URL of `http_listen`, or an empty text."""
+    tls, scheme = ("", "http") if settings.tls_certificate is None else (" with TLS", "https")
+    by = f" by {settings.workers} workers" if settings.workers else ""
+    store = opening.store_name(settings)
+    say(f"identity-service: serving on {places['listen']}{tls}{by}, store {store}")
+    if place := places.get("mtls_listen"):
+        say(f"identity-service: for clients with a certificate on {place}")
+    http_url = f"{scheme}://{places['http_listen']}" if "http_listen" in places else ""
+    if http_url:
+        say(f"identity-service: HTTP on {http_url}")
+    if place := places.get("http_mtls_listen"):
+        say(f"identity-service: HTTP for clients with a certificate on https://{place}")
+    if (place := places.get("metrics_listen")) and port_of(place):  # not known on Envoy, if it is a free one
+        say(f"identity-service: metrics on http://{place}/metrics")
+    return http_url
 
 
 def _supervise(
@@ -116,11 +128,11 @@ def _supervise(
         plan = opening.reserve_addresses(settings, stack)
         # This process answers `/metrics` for all workers.
         plan = plan.model_copy(update={"metrics_listen": ""})
-        places = {name: getattr(plan, name) for name in (*_PLACES, "metrics_listen")}
-        follow = None
-        if settings.metrics_listen:
+        fixed = {name: getattr(plan, name) for name in (*_PLACES, "metrics_listen")}
+        places, follow = opening.places(plan), None
+        if place := settings.metrics_listen:
             metrics = WorkerMetrics()
-            metrics.serve(settings.metrics_listen)
+            places["metrics_listen"] = with_port(place, metrics.serve(place).port)
             follow = metrics.follow
         workers = Workers(
             partial(server_process.work, dev=dev),
@@ -136,7 +148,7 @@ def _supervise(
                 if getattr(found, name) != getattr(settings, name):
                     raise ConfigurationError(f"{name}: a change takes effect only after a restart")
             check_store(found)
-            return found.model_copy(update=places)
+            return found.model_copy(update=fixed)
 
         resort = last_resort.LastResort()
         resort.before_end(workers.kill)
@@ -148,7 +160,6 @@ def _supervise(
 
         stops = dict.fromkeys((signal.SIGTERM, signal.SIGINT), stop)
         SignalThread({**stops, signal.SIGHUP: lambda: workers.renew(renewed)})
-        port, http_port = (int(place.rpartition(":")[2] or 0) for place in (plan.listen, plan.http_listen))
-        code = workers.run(plan, lambda: announce(port, http_port))
+        code = workers.run(plan, lambda: announce(places))
     if code:
         raise typer.Exit(code)

@@ -71,17 +71,18 @@ class Apis:
         """The server's TLS certificates; None = no TLS."""
         forwarded = forwarded_certificates(settings, self.certificates)
         self.limits = Limits(limits_config(settings), event_log, forwarded=forwarded)
-        self.http_port = 0
-        """The port of `http_listen`, if this process listens on it itself; known once it does."""
+        self.places: dict[str, str] = {}
+        """host:port of each listener of this process, by its setting; known once it listens."""
         self.app: AsgiApp | None = None
         """The ASGI application; None unless `behind_asgi`."""
         self._web: AsgiEngine | None = None
+        self._grpcio: GrpcioEngine | None = None
         engine: Engine
         if behind_asgi:
             engine = self.app = AsgiEngine(self.limits, max_message_bytes=settings.max_message_bytes)
         else:
             listening = grpcio_config(settings, share_port=share_port)
-            engine = GrpcioEngine(listening, self.limits, event_log, self.certificates)
+            engine = self._grpcio = GrpcioEngine(listening, self.limits, event_log, self.certificates)
             if settings.web_origins:
                 size = settings.max_message_bytes
                 self._web = AsgiEngine(self.limits, max_message_bytes=size, server_bounds_requests=False)
@@ -170,14 +171,23 @@ class Apis:
                 app, self._web, settings, limits, self.certificates, share_port=share_port
             )
 
+    def listen(self) -> int:
+        """Start the gRPC server, which answers UNAVAILABLE until it serves; return its port.
+
+        Raises ConfigurationError.
+        """
+        port = self.server.start()
+        if self._grpcio is not None:
+            self.places |= self._grpcio.places
+        return port
+
     def listen_for_http(self, closing: ExitStack, timeout: float) -> None:
         """Start the HTTP listeners; `closing` then closes each of them within `timeout` seconds.
 
         Raises ConfigurationError.
         """
         for listener in self._http:
-            port = listener.start()
-            self.http_port = self.http_port or port
+            self.places[listener.setting] = listener.start()
             closing.callback(listener.close, timeout)
 
     def drain(self, grace: timedelta) -> bool:

@@ -179,6 +179,12 @@ def reserve_addresses(settings: Settings, stack: ExitStack) -> Settings:
     return settings.model_copy(update=found)
 
 
+def places(settings: Settings) -> dict[str, str]:
+    """Return host:port of each listener, by its setting; a port 0 stands for one that is not known."""
+    names = ("listen", "mtls_listen", "http_listen", "http_mtls_listen", "metrics_listen")
+    return {name: place for name in names if (place := getattr(settings, name))}
+
+
 def tls_files(settings: Settings) -> TlsFiles | None:
     """Return the paths of the TLS files for the gRPC port; None = no TLS."""
     if settings.tls_certificate is None or settings.tls_key is None:

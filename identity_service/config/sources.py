@@ -66,6 +66,7 @@ def load_settings(
     *,
     config_file: Path | None = None,
     environ: Mapping[str, str],
+    defaults: Mapping[str, object] = MappingProxyType({}),
 ) -> LoadedSettings:
     """Read the settings from all sources, and check them.
 
@@ -74,10 +75,11 @@ def load_settings(
         config_file: a file that must exist; None = the file that IDENTITY_CONFIG names, or ./identity.toml if
             it exists.
         environ: the environment variables.
+        defaults: values in place of the defaults of these settings.
 
     Raises ConfigurationError for an unknown key, an invalid value, or a file that cannot be read.
     """
-    values: dict[str, object] = {}
+    values = dict(defaults)
     sources = dict.fromkeys(Settings.model_fields, "default")
     path = config_file or (Path(environ["IDENTITY_CONFIG"]) if "IDENTITY_CONFIG" in environ else None)
     variables = {

@@ -2,14 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Final
 
-from identity_service.composition.opening import reserve_addresses, tls_files
+from identity_service.composition.opening import places, reserve_addresses, tls_files
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import EventLog
 from identity_service.envoy.certificates import hand_over
@@ -18,6 +18,7 @@ from identity_service.envoy.limits import EnvoyLimits, default_memory
 from identity_service.envoy.plan import Plan
 from identity_service.envoy.process import PATIENCE, EnvoyProcess
 from identity_service.process import last_resort
+from identity_service.process.addresses import port_of
 from identity_service.settings import Settings
 from identity_service.transport.tls import Certificates
 
@@ -57,8 +58,8 @@ class EnvoyService:
         self._on_end = ended
         self._stack = ExitStack()
         self._envoy: EnvoyProcess | None = None
-        self.http_port = 0
-        """The port of `http_listen`; 0 until `start` has returned, or if there is none."""
+        self.places: Mapping[str, str] = {}
+        """host:port of each listener, by its setting; known after `start`."""
         self._died = False
         self._stopping = False
 
@@ -72,6 +73,11 @@ class EnvoyService:
         except BaseException:
             self._release()
             raise
+
+    @property
+    def http_port(self) -> int:
+        """Return the port of `http_listen`; 0 if there is none."""
+        return port_of(self.places.get("http_listen", ""))
 
     def stop(self, grace: timedelta | None = None) -> bool:
         """Drain and end Envoy; return whether all calls ended in time.
@@ -115,9 +121,8 @@ class EnvoyService:
         if error is not None:
             raise error
         envoy.await_listening(self._note_end)
-        if settings.http_listen:
-            self.http_port = _port_of(settings.http_listen)
-        return _port_of(settings.listen)
+        self.places = places(settings)
+        return port_of(settings.listen)
 
     def _note_end(self, code: int) -> None:
         self._died = not self._stopping
@@ -129,10 +134,6 @@ class EnvoyService:
         if self._envoy is not None:
             self._envoy.end(patience)
         self._stack.close()
-
-
-def _port_of(address: str) -> int:
-    return int(address.rpartition(":")[2])
 
 
 def _seconds_until(deadline: float) -> float:

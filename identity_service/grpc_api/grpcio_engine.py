@@ -18,7 +18,7 @@ from identity_service.grpc_api.engine import (
     UnaryHandler,
 )
 from identity_service.grpc_api.tls import server_credentials
-from identity_service.process.addresses import why_not_bound
+from identity_service.process.addresses import why_not_bound, with_port
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
 
@@ -79,6 +79,8 @@ class GrpcioEngine:
             certificates: the certificates that the server presents; None = plain text.
         """
         self._config = config
+        self.places: dict[str, str] = {}
+        """host:port of each listener, by its setting; known after `start`."""
         self._certificates = certificates
         self._serving: CompletionServing | BlockingServing = CompletionServing(
             limits, config.max_message_bytes
@@ -135,10 +137,14 @@ class GrpcioEngine:
     def _listen(self, setting: str, address: str, *, ask: bool) -> int:
         try:
             if self._certificates is None:
-                return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, server_credentials(self._certificates, ask=ask))
+                port = self._server.add_insecure_port(address)
+            else:
+                credentials = server_credentials(self._certificates, ask=ask)
+                port = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise why_not_bound(address, setting) from error
+        self.places[setting] = with_port(address, port)
+        return port
 
 
 def _options(config: GrpcioConfig) -> list[tuple[str, int]]:

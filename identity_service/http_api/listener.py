@@ -20,7 +20,7 @@ from identity_service.http_api.app import MAX_HEADER_BYTES
 from identity_service.http_api.connection import Connection
 from identity_service.http_api.peers import grpc_peer
 from identity_service.http_api.tls import TlsContexts
-from identity_service.process.addresses import cannot_listen
+from identity_service.process.addresses import cannot_listen, with_port
 from identity_service.process.background import BackgroundThread
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
@@ -88,12 +88,16 @@ class HttpListener:
         name = "identity-http-mtls" if config.ask else "identity-http"
         self._thread = BackgroundThread(name, self._run, lambda: self._call(self._end))
 
-    def start(self) -> int:
-        """Listen and return the port. Raises ConfigurationError if the address cannot be bound."""
+    @property
+    def setting(self) -> str:
+        """Return the setting that names the address."""
+        return self._config.setting
+
+    def start(self) -> str:
+        """Listen and return host:port. Raises ConfigurationError if the address cannot be bound."""
         self._socket = listening = _bound(self._config)
         self._thread.start()
-        port: int = listening.getsockname()[1]
-        return port
+        return with_port(self._config.listen, listening.getsockname()[1])
 
     def stop_accepting(self) -> None:
         """Close the port and the connections without a request; requests in progress go on."""

@@ -10,7 +10,7 @@ import multiprocessing.connection
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Final, Protocol
@@ -24,8 +24,8 @@ from identity_service.serving.workers import OF_THE_TERMINAL
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
-Announce = Callable[[int, int], None]
-"""Called with the ports of gRPC and of HTTP; 0 = no HTTP."""
+Announce = Callable[[Mapping[str, str]], None]
+"""Called with host:port of each listener, by its setting."""
 CUT_OFF: Final = "some calls were cancelled, because they took longer than drain_grace; raise it"
 
 
@@ -91,7 +91,7 @@ def work(settings: Settings, ready: Connection, samples: Connection | None, *, d
     threading.Thread(target=_stop_with_parent, args=[stop], name="identity-parent", daemon=True).start()
     logs.configure(settings.log_level, settings.log_format)
 
-    def say_ready(_: int, __: int) -> None:
+    def say_ready(_: Mapping[str, str]) -> None:
         with contextlib.suppress(BrokenPipeError):  # the supervisor has ended, which stops this worker too
             ready.send_bytes(b"ready")
 
@@ -119,8 +119,8 @@ def _serve(
         # The objects made so far live as long as the process: exclude them from full garbage collections.
         gc.collect()
         gc.freeze()
-        port = service.start()
-        announce(port, service.http_port)
+        service.start()
+        announce(service.places)
         stop.wait()
         _print_error("identity-service: stopping")
         return service.stop(stop.grace)
@@ -130,7 +130,7 @@ class _Service(Protocol):
     """The common interface of `bootstrap.Service` and `EnvoyService`."""
 
     @property
-    def http_port(self) -> int: ...
+    def places(self) -> Mapping[str, str]: ...
 
     def start(self) -> int: ...
 

@@ -6,6 +6,7 @@ import pty
 import re
 import subprocess
 import sys
+import urllib.request
 from datetime import timedelta
 from importlib import metadata
 from pathlib import Path
@@ -66,6 +67,65 @@ def test_a_trial_accepts_the_tokens_of_one_without_http(relative: Installation) 
         names = issuer(service, former), issuer(service, token(service))
 
     assert names == ("identity-service", f"http://{http}")
+
+
+def test_a_trial_answers_browsers_if_their_origins_are_set_and_nothing_else(relative: Installation) -> None:
+    origin = relative.environment["IDENTITY_WEB_ORIGINS"] = "http://127.0.0.1:8000"
+    with relative.serve("--dev"):
+        until(lambda: "HTTP on http://" in relative.log)
+        place = relative.log.partition("HTTP on http://")[2].split()[0]
+        asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        url = f"http://{place}/identityapi.v1.IdentityService/Issue"
+        preflight = urllib.request.Request(url, headers=asked, method="OPTIONS")
+        with urllib.request.urlopen(preflight, timeout=PATIENCE) as answer:  # noqa: S310  # it is http
+            allowed = answer.headers["Access-Control-Allow-Origin"]
+
+    assert allowed == origin
+
+
+@pytest.mark.parametrize("words", [(), ("--workers", "1"), ("--engine", "envoy")])
+def test_the_service_says_where_each_listener_is(relative: Installation, words: tuple[str, ...]) -> None:
+    certifier = Certifier(relative.folder / "tls")
+    server = certifier.server()
+    (relative.folder / "var").mkdir()
+    relative.init()
+    listeners = ("MTLS_LISTEN", "HTTP_LISTEN", "HTTP_MTLS_LISTEN")
+    places = {f"IDENTITY_{name}": f"127.0.0.1:{reserve_port()}" for name in (*listeners, "METRICS_LISTEN")}
+    relative.environment |= places | {
+        "IDENTITY_TLS_CERTIFICATE": str(server.certificate_file),
+        "IDENTITY_TLS_KEY": str(server.key_file),
+        "IDENTITY_TLS_CLIENT_CA": str(certifier.file),
+        "IDENTITY_ISSUER": "https://id.example",
+        "IDENTITY_HTTP_MTLS_URL": "https://mtls.id.example",
+    }
+    port = reserve_port()
+    process = relative.start(words, port)
+    try:
+        until(lambda: "metrics on" in relative.log or process.poll() is not None)
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+    said = [line for line in relative.log.splitlines() if line.startswith("identity-service: ")]
+    grpc_mtls, http, http_mtls, metrics = places.values()
+    assert said[0].startswith(f"identity-service: serving on 127.0.0.1:{port} with TLS")
+    assert said[1:5] == [
+        f"identity-service: for clients with a certificate on {grpc_mtls}",
+        f"identity-service: HTTP on https://{http}",
+        f"identity-service: HTTP for clients with a certificate on https://{http_mtls}",
+        f"identity-service: metrics on http://{metrics}/metrics",
+    ]
+
+
+def test_a_free_port_is_named(relative: Installation) -> None:
+    relative.environment["IDENTITY_METRICS_LISTEN"] = "127.0.0.1:0"
+    with relative.serve("--dev"):
+        until(lambda: "metrics on http://127.0.0.1:" in relative.log)
+        place = relative.log.partition("metrics on http://")[2].split()[0]
+        with urllib.request.urlopen(f"http://{place}", timeout=PATIENCE) as answer:
+            content = answer.read()
+
+    assert b"identity_fresh 1.0" in content
 
 
 def test_a_trial_on_a_store_of_unknown_secrets_says_how_to_create_principals(relative: Installation) -> None:

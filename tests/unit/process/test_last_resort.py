@@ -28,7 +28,7 @@ settings = SimpleNamespace(drain_grace=timedelta(0))
 logs.configure("error", "json")
 
 class Service:
-    http_port = 0
+    places = {}
 
     def start(self):
         return 1

@@ -28,7 +28,7 @@ def tell_soon(*_):
     threading.Thread(target=tell_when_the_main_thread_waits).start()
 
 class Service:
-    http_port = 0
+    places = {}
 
     def start(self):
         return 1
