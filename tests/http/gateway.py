@@ -22,7 +22,7 @@ from tests.ports import reserve_port
 from tests.rpc.world import API
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy" / "envoy"
-_LISTEN, _ORDERS, _ORDERS_GRPC, _GRPC, _HTTP = 8000, 9001, 9002, 50051, 8080
+_LISTEN, _ORDERS, _ORDERS_GRPC, _GRPC, _HTTP = (10000, 10001), 9001, 9002, 50051, 8080
 """The ports in the files."""
 
 
@@ -136,8 +136,8 @@ def gateway(
     """
     listen = reserve_port()
     with upstreams() as (orders, orders_grpc):
-        ports = {
-            _LISTEN: listen,
+        ports: dict[Any, Any] = {
+            **dict.fromkeys(_LISTEN, listen),
             _ORDERS: orders,
             _ORDERS_GRPC: orders_grpc,
             _GRPC: int(site.world.target.rpartition(":")[2]),

@@ -62,6 +62,13 @@ def answer(
     return json.loads(done.stdout)
 
 
+def build_go(sources: Path, folder: Path) -> Path:
+    """Return the program of a module of Go, which is put into the folder."""
+    program = folder / "library-tests"
+    build(["go", "build", "-mod=readonly", "-o", program, "."], sources)
+    return program
+
+
 @dataclass(frozen=True, kw_only=True)
 class Program:
     """A program whose first argument is the name of a flow."""

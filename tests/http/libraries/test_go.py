@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.http.libraries.programs import Program, build, require
+from tests.http.libraries.programs import Program, build_go, require
 from tests.http.libraries.provider import Provider
 from tests.http.libraries.recipes import recipe
 from tests.http.libraries.rotation import AT_ONCE, rotate_between
@@ -13,18 +13,11 @@ from tests.http.libraries.rotation import AT_ONCE, rotate_between
 FOLDER = Path(__file__).parent / "go"
 
 
-def compiled(sources: Path, folder: Path) -> Path:
-    """Return the program of a module, which is put into the folder."""
-    program = folder / "library-tests"
-    build(["go", "build", "-mod=readonly", "-o", program, "."], sources)
-    return program
-
-
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The program with the libraries of go.sum; it takes a minute to build for the first time."""
     require("go")
-    return Program(command=[compiled(FOLDER, tmp_path_factory.mktemp("go"))])
+    return Program(command=[build_go(FOLDER, tmp_path_factory.mktemp("go"))])
 
 
 @pytest.fixture
@@ -81,7 +74,7 @@ def test_the_recipe_prints_the_subject_of_a_token(
     _, secret = provider.credentials
     environment = {**program.environment, "CLIENT_SECRET": secret}
 
-    said = replace(program, command=[compiled(tmp_path, tmp_path)], environment=environment).run(provider)
+    said = replace(program, command=[build_go(tmp_path, tmp_path)], environment=environment).run(provider)
 
     assert said == "reports"
 

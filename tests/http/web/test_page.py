@@ -15,12 +15,8 @@ import pytest
 from tests.http.libraries.programs import install_npm, require
 from tests.http.site import Site
 from tests.http.web.chromium import Colours, Page, browsing
-<<<<<<< HEAD
 from tests.http.web.conftest import EXAMPLE, PAGE_ORIGIN, PAGE_PORT
-=======
-from tests.http.web.conftest import EXAMPLE, PAGE_ORIGIN, PAGE_PORT, install
 from tests.patience import PATIENCE
->>>>>>> 3cdc4f2 (Say what to do when the example page or a confirmation gets no answer)
 from tests.ports import reserve_port
 from tests.rpc.world import API, PASSWORD
 
