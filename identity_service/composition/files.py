@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from identity_service.composition.opening import open_key_servers, open_sealer, tls_files
+from identity_service.composition.opening import open_key_servers, open_sealer, store_file, tls_files
 from identity_service.domain.errors import ConfigurationError
 from identity_service.grpc_api.ext_authz.descriptors import read_requirements
 from identity_service.jose.public_keys import StrictKeyChecker
@@ -16,7 +16,7 @@ def file_checks(settings: Settings) -> Mapping[str, Callable[[], object]]:
 
     A check raises ConfigurationError, which names the setting and the file, if a file cannot be used.
     """
-    checks: dict[str, Callable[[], object]] = {}
+    checks: dict[str, Callable[[], object]] = {"store": partial(_check_folder_of_store, settings)}
     if (files := tls_files(settings)) is not None:
         checks["tls_certificate"] = partial(check_files, files)
     if settings.master_key is not None or settings.master_key_file is not None:
@@ -42,6 +42,14 @@ def check_all_files(settings: Settings) -> None:
             problems.append(str(error))
     if problems:
         raise ConfigurationError("\n".join(problems))
+
+
+def _check_folder_of_store(settings: Settings) -> None:
+    file = store_file(settings)
+    if file is not None and not file.parent.is_dir():
+        raise ConfigurationError(
+            f"store: there is no folder {file.parent.resolve()}; create it, or set `store` (IDENTITY_STORE)"
+        )
 
 
 def _check_principals(settings: Settings) -> None:

@@ -78,6 +78,12 @@ def test_a_file_with_another_content_is_named(run: Run, tmp_path: Path, setting:
     assert why in said
 
 
+def test_a_folder_of_the_store_that_is_missing_is_named(run: Run, tmp_path: Path) -> None:
+    said = run("config", "check", code=1, IDENTITY_STORE=f"sqlite:///{tmp_path}/missing/identity.db").stderr
+
+    assert said.startswith(f"identity: store: there is no folder {tmp_path}/missing; create it")
+
+
 def test_all_files_that_are_wrong_are_reported_at_once(run: Run, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     names = ("tls_client_ca", "issuer_ca_file", "principals_file", "ext_authz_descriptors")
