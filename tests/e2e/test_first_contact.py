@@ -69,9 +69,12 @@ def test_a_trial_accepts_the_tokens_of_one_without_http(relative: Installation) 
     assert names == ("identity-service", f"http://{http}")
 
 
-def test_a_trial_answers_browsers_if_their_origins_are_set_and_nothing_else(relative: Installation) -> None:
+@pytest.mark.parametrize("engine", ["grpcio", "envoy"])
+def test_a_trial_answers_browsers_if_their_origins_are_set_and_nothing_else(
+    relative: Installation, engine: str
+) -> None:
     origin = relative.environment["IDENTITY_WEB_ORIGINS"] = "http://127.0.0.1:8000"
-    with relative.serve("--dev"):
+    with relative.serve("--dev", "--engine", engine):
         until(lambda: "HTTP on http://" in relative.log)
         place = relative.log.partition("HTTP on http://")[2].split()[0]
         asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
