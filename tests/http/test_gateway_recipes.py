@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.docs.recipes import Block, sections
+from tests.docs.recipes import DOCS, Block, put_program, sections
 from tests.e2e.process import Installation
 from tests.http.gateway import gateway, read, replaced, serving
 from tests.http.site import Site
@@ -68,6 +68,23 @@ def test_the_commands_for_envoy_show_a_revocation_and_a_rotation(tmp_path: Path,
     assert _ANSWERED.findall(printed) == _EXPECTED.findall(ask.code)
     assert re.search(r"^state +signing$", printed, re.MULTILINE)  # of the key that the rotation has chosen
     assert {"401", "404"} == set(_EXPECTED.findall(ask.code))
+
+
+def test_the_command_for_a_callers_token_writes_what_envoy_reads(tmp_path: Path) -> None:
+    """`tests/docs/test_runnable.py` runs it with a service."""
+    page = (DOCS / "envoy-gateway.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```sh runnable\n(TOKEN=.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "gateway.secret").write_text("a secret\n")
+    put_program(tmp_path, "identity", "a.b.c\n")
+
+    Block(language="sh", code=code).run(tmp_path, {}, {})
+
+    (resource,) = json.loads((tmp_path / "caller-token.json").read_text())["resources"]
+    assert resource == {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+        "name": "caller-token",
+        "generic_secret": {"secret": {"inline_string": "a.b.c"}},
+    }
 
 
 def manifest(kind: str) -> Any:
