@@ -84,6 +84,12 @@ def test_a_folder_of_the_store_that_is_missing_is_named(run: Run, tmp_path: Path
     assert said.startswith(f"identity: store: there is no folder {tmp_path}/missing; create it")
 
 
+def test_a_store_that_is_not_set_needs_no_folder_yet(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IDENTITY_STORE")
+
+    run("config", "check")
+
+
 def test_all_files_that_are_wrong_are_reported_at_once(run: Run, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     names = ("tls_client_ca", "issuer_ca_file", "principals_file", "ext_authz_descriptors")
