@@ -50,6 +50,8 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_NOT_FOUND: _ClassVar[ErrorReason]
     ERROR_REASON_ALREADY_EXISTS: _ClassVar[ErrorReason]
     ERROR_REASON_STALE_ETAG: _ClassVar[ErrorReason]
+    ERROR_REASON_TOKEN_REVOKED: _ClassVar[ErrorReason]
+    ERROR_REASON_TOKEN_EXPIRED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason
 ERROR_REASON_INVALID_FIELD: ErrorReason
@@ -94,3 +96,5 @@ ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_NOT_FOUND: ErrorReason
 ERROR_REASON_ALREADY_EXISTS: ErrorReason
 ERROR_REASON_STALE_ETAG: ErrorReason
+ERROR_REASON_TOKEN_REVOKED: ErrorReason
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason
