@@ -121,6 +121,7 @@ class VerifierCore:
         required_scopes: Collection[str] = (),
         certificate_sha256: bytes = b"",
         dpop_key_sha256: bytes = b"",
+        max_extra_staleness: timedelta = timedelta(0),
     ) -> Outcome:
         """Verify an access token; return a Verified or a Rejected.
 
@@ -134,6 +135,9 @@ class VerifierCore:
             dpop_key_sha256: SHA-256 JWK thumbprint of the key in the DPoP proof that came with the token, and
                 that the caller has checked, 32 bytes; b"" = the token came as "Bearer". Required for a token
                 that is bound to a key (RFC 9449); an unbound token is rejected if it is given.
+            max_extra_staleness: the time after `max_staleness` for which the token is verified all the same,
+                by the revocations that are known here. It does not help while the state is incomplete or the
+                clock of this machine is wrong.
 
         Raises NotFreshError if the service has confirmed its state too long ago, or not yet; ValueError if
         neither audiences nor `any_audience` is given; TypeError if one text is given in place of a list.
@@ -141,7 +145,7 @@ class VerifierCore:
         state, fresh = self._state, self._fresh
         now, steady = _now(), _steady()
         if not (steady <= fresh.until and -STEP <= now - steady - fresh.offset <= STEP and state.complete):
-            self._require_fresh()
+            self._require_fresh(max_extra_staleness)
             now = _now()
         # Read before the token is checked: the revision is never newer than the state that was checked.
         revision = state.revision
@@ -287,13 +291,14 @@ class VerifierCore:
     def _rejected(self, reason: str, detail: str) -> Rejected:
         return Rejected(reason=reason, detail=detail, revision=self._state.revision)
 
-    def _is_fresh(self) -> bool:
+    def _is_fresh(self, extra: timedelta = timedelta(0)) -> bool:
         # The state stays fresh while a stream is resumed, but not after the service has announced a snapshot:
         # some of the state may belong to another history, which was lost.
-        return _steady() <= self._fresh.until and self._state.complete and self._fresh.is_steady()
+        until = self._fresh.until + extra.total_seconds()
+        return _steady() <= until and self._state.complete and self._fresh.is_steady()
 
-    def _require_fresh(self) -> None:
-        if self._is_fresh():
+    def _require_fresh(self, extra: timedelta = timedelta(0)) -> None:
+        if self._is_fresh(extra):
             return
         why = f": {self._trouble}" if self._trouble is not None else ""
         if not self._state.complete:

@@ -1,0 +1,210 @@
+"""The decision of all guards: whether a call may proceed, by its policy, its token and the verifier.
+
+It knows no transport. Whatever fails, the call is refused.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, NoReturn
+
+import grpc
+
+from identity_client.caller import Caller
+from identity_client.policy import ASK, AllowFor, Requirement
+from identity_client.refusal import REJECTION_REASON, RefusedError, failed, naming, unavailable
+from identity_client.values import Outcome, Rejected, Verified
+from identity_client.verifier_core import NotFreshError, VerifierCore
+
+_log: Final = logging.getLogger("identity_client.guard")
+_NOTHING: Final = timedelta(0)
+_NO_TOKEN: Final = "this method needs `authorization: Bearer <access token>`"  # noqa: S105  # a message
+_NO_PROOFS: Final = "this service takes no DPoP proofs, so it cannot accept a token that is bound to a key"
+_REASONS: Final = {"REVOKED": "TOKEN_REVOKED", "EXPIRED": "TOKEN_EXPIRED"}
+_MAX_LOGGED: Final = 1000
+"""The number of methods without an entry that are remembered, since clients choose their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A token that only the service can verify now."""
+
+    token: str = field(repr=False)
+    requirement: Requirement
+    certificate_sha256: bytes
+
+
+class AskError(Exception):
+    """The verifier is stale, and the policy says to ask the service.
+
+    Attributes:
+        question: the arguments of the Verify RPC.
+    """
+
+    def __init__(self, question: Question) -> None:
+        super().__init__("the service must be asked")
+        self.question = question
+
+
+class Admission:
+    """Decides on calls; guards of all transports have one. Any thread may use it."""
+
+    def __init__(self, verifier: VerifierCore) -> None:
+        """Create it; the verifier verifies the tokens."""
+        self._verifier = verifier
+        self._lock = threading.Lock()
+        self._logged: set[str] = set()
+        self._stale_calls: Counter[str] = Counter()
+
+    @property
+    def stale_calls(self) -> Mapping[str, int]:
+        """Return how many calls found the verifier stale: `refused`, `asked` and `allowed`."""
+        with self._lock:
+            return dict(self._stale_calls)
+
+    def require(self, find: Callable[[str], Requirement | None], method: str) -> Requirement:
+        """Return the requirement that the policy finds for a method. Raises RefusedError if it has none."""
+        try:
+            found = find(method)
+        except Exception:  # noqa: BLE001  # whatever failed, the call is refused
+            _log.exception("the policy failed")
+            raise failed() from None
+        if found is not None:
+            return found
+        with self._lock:
+            is_new = method not in self._logged and len(self._logged) < _MAX_LOGGED
+            if is_new:
+                self._logged.add(method)
+        if is_new:
+            _log.warning("calls of %r are refused: the access policy has no entry for it", method)
+        raise RefusedError(
+            grpc.StatusCode.PERMISSION_DENIED,
+            "METHOD_NOT_ALLOWED",
+            "the access policy of this service has no entry for this method",
+        )
+
+    def admit(
+        self, requirement: Requirement, values: Sequence[object], certificate: Callable[[], bytes]
+    ) -> Caller:
+        """Return the caller if the token meets the requirement of the method.
+
+        Args:
+            requirement: that of the method; not a public one.
+            values: the values of the header or metadata `authorization`.
+            certificate: returns the SHA-256 of the connection's client certificate; b"" = none. It is called
+                only for a token that is bound to one.
+
+        Raises RefusedError; AskError if the service must be asked.
+        """
+        token = ""
+        try:
+            token = _bearer(values)
+            return Caller(self._verify(token, requirement, certificate), token)
+        except (RefusedError, AskError):
+            raise
+        except Exception:  # noqa: BLE001  # whatever failed, the call is refused
+            _log.exception("a token could not be verified")
+            raise failed() from None
+
+    def conclude(self, question: Question, outcome: Outcome) -> Caller:
+        """Return the caller by the service's answer to a question. Raises RefusedError."""
+        if isinstance(outcome, Rejected):
+            refuse(outcome, question.token, question.requirement.scopes)
+        return Caller(outcome, question.token)
+
+    def unavailable(self) -> RefusedError:
+        """Count and return the refusal of a call about which nothing can be decided now."""
+        self._count("refused")
+        return unavailable()
+
+    def _verify(self, token: str, requirement: Requirement, certificate: Callable[[], bytes]) -> Verified:
+        try:
+            return self._verify_within(token, requirement, certificate, _NOTHING)
+        except NotFreshError:
+            on_stale = requirement.on_stale
+        if on_stale is ASK:
+            self._count("asked")
+            raise AskError(Question(token, requirement, certificate()))
+        if not isinstance(on_stale, AllowFor):
+            raise self.unavailable()
+        try:
+            verified = self._verify_within(token, requirement, certificate, on_stale.duration)
+        except NotFreshError:
+            raise self.unavailable() from None
+        self._count("allowed")
+        return verified
+
+    def _verify_within(
+        self, token: str, requirement: Requirement, certificate: Callable[[], bytes], extra: timedelta
+    ) -> Verified:
+        outcome = self._verifier.verify(
+            token,
+            audiences=requirement.audiences,
+            required_scopes=requirement.scopes,
+            max_extra_staleness=extra,
+        )
+        if isinstance(outcome, Rejected) and outcome.reason == "BINDING_MISMATCH":
+            # Only now, since few tokens are bound, and reading the certificate takes longer than all else.
+            outcome = self._verifier.verify(
+                token,
+                audiences=requirement.audiences,
+                required_scopes=requirement.scopes,
+                certificate_sha256=certificate(),
+                max_extra_staleness=extra,
+            )
+        if isinstance(outcome, Rejected):
+            refuse(outcome, token, requirement.scopes)
+        return outcome
+
+    def _count(self, answer: str) -> None:
+        with self._lock:
+            self._stale_calls[answer] += 1
+
+
+def refuse(rejected: Rejected, token: str, scopes: tuple[str, ...]) -> NoReturn:
+    """Raise the RefusedError for a token that was rejected; `scopes` are those that were required."""
+    metadata = {**naming(token), REJECTION_REASON: rejected.reason}
+    if rejected.reason == "INSUFFICIENT_SCOPE":
+        raise RefusedError(
+            grpc.StatusCode.PERMISSION_DENIED,
+            "CALLER_SCOPE_MISSING",
+            f"the caller's token lacks a scope; this method needs {' '.join(scopes)}",
+            metadata=metadata,
+            scopes=scopes,
+        )
+    raise RefusedError(
+        grpc.StatusCode.UNAUTHENTICATED,
+        _REASONS.get(rejected.reason, "CALLER_UNAUTHENTICATED"),
+        f"the caller's token was rejected: {rejected.detail}",
+        metadata=metadata,
+    )
+
+
+def ended(rejected: Rejected, token: str) -> RefusedError:
+    """Return the refusal of an open call whose token was valid, and is rejected by now."""
+    # A token that was valid is rejected for its expiry or for a revocation, of its key among others.
+    reason = _REASONS.get(rejected.reason, "TOKEN_REVOKED")
+    return RefusedError(
+        grpc.StatusCode.UNAUTHENTICATED,
+        reason,
+        f"the call was ended: {rejected.detail}",
+        metadata={**naming(token), REJECTION_REASON: rejected.reason},
+    )
+
+
+def _bearer(values: Sequence[object]) -> str:
+    """Return the token of the only value of `authorization`. Raises RefusedError."""
+    if len(values) != 1:
+        detail = "the call has more than one token" if values else _NO_TOKEN
+        raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNAUTHENTICATED", detail)
+    value = values[0]
+    scheme, _, token = value.partition(" ") if isinstance(value, str) else ("", "", "")
+    if scheme.lower() == "bearer" and token:
+        return token
+    metadata, detail = {}, _NO_TOKEN
+    if scheme.lower() == "dpop":
+        metadata, detail = {**naming(token), REJECTION_REASON: "BINDING_MISMATCH"}, _NO_PROOFS
+    raise RefusedError(grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNAUTHENTICATED", detail, metadata=metadata)

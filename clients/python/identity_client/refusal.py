@@ -1,0 +1,97 @@
+"""The refusal of a call by a guard, and the form in which it is sent: google.rpc.Status (AIP-193)."""
+
+import hashlib
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from identity_client.access_tokens import MAX_TOKEN_CHARS
+from identity_shared.strict import decode_base64url, parse_object
+
+DOMAIN: Final = "identityapi.v1"
+DETAILS: Final = "grpc-status-details-bin"
+"""The trailing metadata with the details of a status."""
+TOKEN_ID_SHA256: Final = "token_id_sha256"  # noqa: S105  # the name of an item
+REJECTION_REASON: Final = "rejection_reason"
+RETRY_AFTER: Final = timedelta(seconds=1)
+"""The time after which a client may repeat a call that was UNAVAILABLE."""
+
+
+class RefusedError(Exception):
+    """A guard refuses the call, or `Caller.require_scope` does. The message holds no part of the token.
+
+    Attributes:
+        code: the gRPC status.
+        reason: a name of identityapi.v1.ErrorReason without its prefix.
+        metadata: further items of ErrorInfo: `token_id_sha256`, which names the refused token, and
+            `rejection_reason`, a name of identityapi.v1.RejectionReason without its prefix.
+        scopes: the scopes that the token must have, if it lacks one of them.
+    """
+
+    def __init__(
+        self,
+        code: grpc.StatusCode,
+        reason: str,
+        detail: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        scopes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.reason = reason
+        self.metadata = metadata or {}
+        self.scopes = scopes
+
+    def details(self) -> bytes:
+        """Return the google.rpc.Status for the trailing metadata `grpc-status-details-bin`."""
+        status = status_pb2.Status(code=self.code.value[0], message=str(self))
+        _attach(
+            status, error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
+        )
+        if self.code is grpc.StatusCode.UNAVAILABLE:
+            _attach(status, error_details_pb2.RetryInfo(retry_delay=RETRY_AFTER))
+        data: bytes = status.SerializeToString()
+        return data
+
+
+def naming(token: str) -> dict[str, str]:
+    """Return the metadata that names a token to its holder: the base64url of the SHA-256 of its `jti`.
+
+    The signature is not verified. The metadata is empty for a token that cannot be read, such as one that is
+    encrypted.
+    """
+    if len(token) > MAX_TOKEN_CHARS or token.count(".") != 2:
+        return {}
+    try:
+        token_id = parse_object(decode_base64url(token.split(".")[1])).get("jti")
+        digest = hashlib.sha256(token_id.encode()).digest() if isinstance(token_id, str) else b""
+    except ValueError:
+        return {}
+    return {TOKEN_ID_SHA256: urlsafe_b64encode(digest).rstrip(b"=").decode()} if digest else {}
+
+
+def unavailable() -> RefusedError:
+    """Return the refusal of a call about which nothing can be decided now."""
+    return RefusedError(
+        grpc.StatusCode.UNAVAILABLE,
+        "REPLICA_STALE",
+        "the revocations that this service knows are too old or incomplete; try again",
+    )
+
+
+def failed() -> RefusedError:
+    """Return the refusal of a call whose guard has failed; it tells nothing about the failure."""
+    return RefusedError(grpc.StatusCode.INTERNAL, "INTERNAL", "the guard of this service failed; see its log")
+
+
+def _attach(status: status_pb2.Status, detail: Message) -> None:
+    packed = Any()
+    packed.Pack(detail)
+    status.details.append(packed)
