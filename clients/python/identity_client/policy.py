@@ -199,6 +199,11 @@ class Policy:
             )
         return cls(audience or "", entries, services=services, on_stale=on_stale, reflection=reflection)
 
+    @property
+    def asks(self) -> bool:
+        """Return whether a method is to be decided by the service while the verifier is stale (`ASK`)."""
+        return any(entry.on_stale is ASK for entry in self._entries.values())
+
     def requirement(self, method: str) -> Requirement | None:
         """Return the entry of a method, such as `/reports.v1.Reports/Get`; None if it has none."""
         entry = self._entries.get(method)

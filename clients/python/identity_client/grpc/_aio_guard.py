@@ -1,0 +1,210 @@
+"""The guard of a gRPC server in an event loop (`grpc.aio.server`)."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+
+import grpc
+
+from identity_client.admission import Admission, AskError
+from identity_client.asking import Asked, AsyncAsked, AsyncAsking, check_ask
+from identity_client.async_calls import AsyncCalls, AsyncOpenCall
+from identity_client.caller import Caller, current
+from identity_client.grpc._certificates import certificate_sha256
+from identity_client.policy import Policy, Requirement
+from identity_client.refusal import DETAILS, RefusedError, failed
+from identity_client.verifier_core import VerifierCore
+
+_log: Final = logging.getLogger("identity_client.guard")
+_AUTHORIZATION: Final = "authorization"
+
+if TYPE_CHECKING:
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]  # no generic class when the program runs
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Admit = Callable[[Context], Awaitable[Caller]]
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """An interceptor that lets no call through that the policy and the caller's token do not allow.
+
+    server = grpc.aio.server(interceptors=[Guard(verifier, policy)])
+
+    Put it first, so that no other interceptor sees calls that are refused. Calls with a stream of requests or
+    responses end with UNAUTHENTICATED when their token is revoked or expires; the task of their handler is
+    cancelled. Handlers must be coroutine functions or asynchronous generators.
+    """
+
+    def __init__(
+        self, verifier: VerifierCore, policy: Policy, *, ask: Asked | AsyncAsked | None = None
+    ) -> None:
+        """Create a guard.
+
+        Args:
+            verifier: verifies the tokens, an `AsyncLocalVerifier` or a `LocalVerifier`; the caller closes it,
+                after the server has stopped.
+            policy: the token that each method needs.
+            ask: the client that asks the service while the verifier is stale, for methods with `ASK`.
+
+        Raises PolicyError if the policy says `ASK`, and there is no client for it.
+        """
+        check_ask(asks=policy.asks, given=ask is not None)
+        self._policy = policy
+        self._admission = Admission(verifier)
+        self._asking = AsyncAsking(self._admission, ask)
+        self._calls = AsyncCalls(verifier)
+
+    @property
+    def stale_calls(self) -> Mapping[str, int]:
+        """Return how many calls found the verifier stale: `refused`, `asked` and `allowed`."""
+        return self._admission.stale_calls
+
+    async def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Return the handler of a call, behind the check of its caller."""
+        try:
+            requirement = self._admission.require(self._policy.requirement, handler_call_details.method)
+        except RefusedError as refusal:
+            return _refusing(refusal)
+        handler = await continuation(handler_call_details)
+        if handler is None or requirement.public:
+            return handler
+        values = [value for key, value in handler_call_details.invocation_metadata if key == _AUTHORIZATION]
+        return self._behind_check(handler, partial(self._admit, requirement, values))
+
+    def _behind_check(self, handler: "Handler", admit: Admit) -> "Handler":
+        inner: Any
+        behavior: Any
+        if handler.response_streaming:
+            inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            make: Any = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            behavior = partial(self._stream, partial(_respond, inner), admit, handler.request_streaming)
+        elif handler.request_streaming:
+            inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
+            behavior = partial(self._stream, inner, admit, handler.request_streaming)
+        else:
+            inner, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
+            behavior = partial(_answer, inner, admit)
+        if not (inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)):
+            _log.error("calls of %r are refused: a guard of grpc.aio needs a coroutine function", inner)
+            return _refusing(failed())
+        return make(behavior, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
+
+    async def _admit(self, requirement: Requirement, values: list[str | bytes], context: Context) -> Caller:
+        """Return the caller, or abort the call."""
+        try:
+            try:
+                return self._admission.admit(requirement, values, partial(certificate_sha256, context))
+            except AskError as error:
+                return await self._asking.ask(error.question)
+        except RefusedError as refusal:
+            await _abort(context, refusal)
+
+    async def _stream(
+        self,
+        handle: Callable[[Any, Context], Awaitable[Any]],
+        admit: Admit,
+        streams_requests: bool,
+        request: Any,
+        context: Context,
+    ) -> Any:
+        """Handle a call with a stream, until its token ends it."""
+        caller = await admit(context)
+        call = AsyncOpenCall(caller)
+        checked: Any = _CheckedContext(context, call)
+        requests = _checked(request, call) if streams_requests else request
+        restore = current.set(caller)
+        try:
+            self._calls.add(call)
+            response = await handle(requests, checked)
+            call.check()
+        except RefusedError as error:
+            refusal = error
+        except asyncio.CancelledError:
+            if not call.has_ended() or call.refusal is None:
+                raise
+            refusal = call.refusal
+        else:
+            return response
+        finally:
+            self._calls.remove(call)
+            current.reset(restore)
+        return await _abort(context, refusal)
+
+
+class _CheckedContext:
+    """The context of a call with a stream, which passes no message after its token has ended the call."""
+
+    def __init__(self, context: Context, call: AsyncOpenCall) -> None:
+        self._context = context
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def read(self) -> Any:
+        self._call.check()
+        request = await self._context.read()
+        self._call.check()
+        return request
+
+    async def write(self, message: Any) -> None:
+        self._call.check()
+        await self._context.write(message)
+
+
+async def _checked(requests: AsyncIterator[Any], call: AsyncOpenCall) -> AsyncIterator[Any]:
+    """Return the requests, until the token ends the call."""
+    async for request in requests:
+        call.check()
+        yield request
+
+
+async def _respond(inner: Callable[[Any, Context], Any], request: Any, context: Context) -> None:
+    """Handle a call with a stream of responses, whether its handler writes or returns them."""
+    if not inspect.isasyncgenfunction(inner):
+        await inner(request, context)
+        return
+    async with aclosing(inner(request, context)) as responses:
+        async for response in responses:
+            await context.write(response)
+
+
+async def _answer(
+    inner: Callable[[Any, Context], Awaitable[Any]], admit: Admit, request: Any, context: Context
+) -> Any:
+    """Handle a call with one request and one response."""
+    restore = current.set(await admit(context))
+    try:
+        return await inner(request, context)
+    except RefusedError as error:
+        refusal = error
+    finally:
+        current.reset(restore)
+    return await _abort(context, refusal)
+
+
+def _refusing(refusal: RefusedError) -> "Handler":
+    """Return a handler that refuses a call of any kind, without waiting for a request."""
+
+    async def refuse(_: AsyncIterator[bytes], context: Context) -> None:
+        await _abort(context, refusal)
+
+    make: Any = grpc.stream_stream_rpc_method_handler
+    return make(refuse)  # type: ignore[no-any-return]
+
+
+async def _abort(context: Context, refusal: RefusedError) -> NoReturn:
+    kept: Any = context.trailing_metadata() or ()
+    await context.abort(refusal.code, str(refusal), (*kept, (DETAILS, refusal.details())))

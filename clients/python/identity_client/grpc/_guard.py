@@ -1,0 +1,215 @@
+"""The guard of a gRPC server with threads (`grpc.server`)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+
+import grpc
+
+from identity_client.admission import Admission, AskError
+from identity_client.asking import Asked, Asking, check_ask
+from identity_client.caller import Caller, current
+from identity_client.grpc._certificates import certificate_sha256
+from identity_client.open_calls import OpenCall
+from identity_client.policy import Policy, Requirement
+from identity_client.refusal import DETAILS, RefusedError
+from identity_client.threaded_calls import ThreadedCalls
+from identity_client.verifier_core import VerifierCore
+
+AUTHORIZATION: Final = "authorization"
+_END: Final = object()
+
+if TYPE_CHECKING:
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]  # no generic class when the program runs
+
+
+class Guard(grpc.ServerInterceptor):
+    """An interceptor that lets no call through that the policy and the caller's token do not allow.
+
+    server = grpc.server(pool, interceptors=[Guard(verifier, policy)])
+
+    Put it first, so that no other interceptor sees calls that are refused. Calls with a stream of requests or
+    responses end when their token is revoked or expires: with UNAUTHENTICATED at their next message, and
+    otherwise they are cancelled after 100 ms, since a blocked thread cannot be given a status.
+    """
+
+    def __init__(self, verifier: VerifierCore, policy: Policy, *, ask: Asked | None = None) -> None:
+        """Create a guard.
+
+        Args:
+            verifier: verifies the tokens; the caller closes it, after the server has stopped.
+            policy: the token that each method needs.
+            ask: the client that asks the service while the verifier is stale, for methods with `ASK`.
+
+        Raises PolicyError if the policy says `ASK`, and there is no client for it.
+        """
+        check_ask(asks=policy.asks, given=ask is not None)
+        self._policy = policy
+        self._admission = Admission(verifier)
+        self._asking = Asking(self._admission, ask)
+        self._calls = ThreadedCalls(verifier)
+
+    @property
+    def stale_calls(self) -> Mapping[str, int]:
+        """Return how many calls found the verifier stale: `refused`, `asked` and `allowed`."""
+        return self._admission.stale_calls
+
+    def intercept_service(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Handler | None]",
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Return the handler of a call, behind the check of its caller."""
+        try:
+            requirement = self._admission.require(self._policy.requirement, handler_call_details.method)
+        except RefusedError as refusal:
+            return _refusing(refusal)
+        handler = continuation(handler_call_details)
+        if handler is None or requirement.public:
+            return handler
+        values = [value for key, value in handler_call_details.invocation_metadata if key == AUTHORIZATION]
+        return self._behind_check(handler, partial(self._admit, requirement, values))
+
+    def _behind_check(self, handler: "Handler", admit: Callable[[grpc.ServicerContext], Caller]) -> "Handler":
+        inner: Any
+        if handler.response_streaming:
+            inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            behavior = partial(self._respond, inner, admit, handler.request_streaming)
+        elif handler.request_streaming:
+            inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
+            behavior = partial(self._collect, inner, admit)
+        else:
+            inner, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
+            behavior = partial(_answer, inner, admit)
+        return make(behavior, handler.request_deserializer, handler.response_serializer)
+
+    def _admit(
+        self, requirement: Requirement, values: list[str | bytes], context: grpc.ServicerContext
+    ) -> Caller:
+        """Return the caller, or abort the call."""
+        try:
+            try:
+                return self._admission.admit(requirement, values, partial(certificate_sha256, context))
+            except AskError as error:
+                return self._asking.ask(error.question)
+        except RefusedError as refusal:
+            _abort(context, refusal)
+
+    def _open(self, caller: Caller, context: grpc.ServicerContext) -> OpenCall:
+        """Add a call with a stream to the open ones until it ends, or abort it."""
+        call = OpenCall(caller, context.cancel)
+        try:
+            self._calls.add(call)
+        except RefusedError as refusal:
+            _abort(context, refusal)
+        if not context.add_callback(partial(self._calls.remove, call)):
+            self._calls.remove(call)
+        return call
+
+    def _collect(
+        self,
+        inner: Callable[[Any, grpc.ServicerContext], Any],
+        admit: Callable[[grpc.ServicerContext], Caller],
+        requests: Iterator[Any],
+        context: grpc.ServicerContext,
+    ) -> Any:
+        """Handle a call with a stream of requests and one response."""
+        caller = admit(context)
+        call = self._open(caller, context)
+        restore = current.set(caller)
+        try:
+            response = inner(_Requests(requests, call), context)
+            call.check()
+        except RefusedError as refusal:
+            _abort(context, refusal)
+        finally:
+            current.reset(restore)
+        return response
+
+    def _respond(
+        self,
+        inner: Callable[[Any, grpc.ServicerContext], Any],
+        admit: Callable[[grpc.ServicerContext], Caller],
+        streams_requests: bool,
+        request: Any,
+        context: grpc.ServicerContext,
+    ) -> Iterator[Any]:
+        """Handle a call with a stream of responses."""
+        caller = admit(context)
+        call = self._open(caller, context)
+        restore = current.set(caller)
+        try:
+            responses = inner(_Requests(request, call) if streams_requests else request, context)
+        except RefusedError as refusal:
+            _abort(context, refusal)
+        finally:
+            current.reset(restore)
+        return _checked(responses, caller, call, context)
+
+
+class _Requests(Iterator[Any]):
+    """The requests of a call, until its token ends it."""
+
+    def __init__(self, requests: Iterator[Any], call: OpenCall) -> None:
+        self._requests = requests
+        self._call = call
+
+    def __next__(self) -> Any:
+        self._call.check()
+        request = next(self._requests)
+        self._call.check()
+        return request
+
+
+def _answer(
+    inner: Callable[[Any, grpc.ServicerContext], Any],
+    admit: Callable[[grpc.ServicerContext], Caller],
+    request: Any,
+    context: grpc.ServicerContext,
+) -> Any:
+    """Handle a call with one request and one response."""
+    restore = current.set(admit(context))
+    try:
+        return inner(request, context)
+    except RefusedError as refusal:
+        _abort(context, refusal)
+    finally:
+        current.reset(restore)
+
+
+def _checked(
+    responses: Iterator[Any], caller: Caller, call: OpenCall, context: grpc.ServicerContext
+) -> Iterator[Any]:
+    """Return the responses, until the token ends the call. Each may be asked for by another thread."""
+    while True:
+        restore = current.set(caller)
+        try:
+            call.check()
+            response = next(responses, _END)
+            call.check()
+        except RefusedError as refusal:
+            _abort(context, refusal)
+        finally:
+            current.reset(restore)
+        if response is _END:
+            return
+        yield response
+
+
+def _refusing(refusal: RefusedError) -> "Handler":
+    """Return a handler that refuses a call of any kind, without waiting for a request."""
+
+    def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        _abort(context, refusal)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
+
+
+def _abort(context: grpc.ServicerContext, refusal: RefusedError) -> NoReturn:
+    context.set_trailing_metadata((*(context.trailing_metadata() or ()), (DETAILS, refusal.details())))
+    context.abort(refusal.code, str(refusal))
