@@ -74,7 +74,7 @@ def main() -> None:
 def measure(rounds: int) -> dict[str, list[float]]:
     """Return the microseconds in each round: for a seen token, a new token, and the primitive alone."""
     found: dict[str, list[float]] = {names.LOCAL_SEEN: [], names.LOCAL_NEW: [], names.LOCAL_RAW: []}
-    with _service() as (target, issuer, tokens):
+    with running_service() as (target, issuer, tokens):
         key = ec.generate_private_key(ec.SECP256R1())
         message = tokens[0].rpartition(".")[0].encode()
         signature, public = key.sign(message, ec.ECDSA(hashes.SHA256())), key.public_key()
@@ -83,7 +83,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
                 verifier.wait_ready()
 
                 def check(token: str, verifier: LocalVerifier = verifier) -> None:
-                    if type(verifier.verify(token, audiences=_ASKS, required_scopes=_SCOPES)) is not Verified:
+                    if type(verifier.verify(token, audiences=ASKS, required_scopes=_SCOPES)) is not Verified:
                         raise AssertionError("a good token was refused")
 
                 found[names.LOCAL_NEW].append(_each(check, tokens))
@@ -94,7 +94,8 @@ def measure(rounds: int) -> dict[str, list[float]]:
     return found
 
 
-_ASKS = ("api",)
+ASKS: Final = ("api",)
+"""The audiences that the verifier accepts."""
 _SCOPES = ("read",)
 
 
@@ -107,8 +108,8 @@ def _each(call: Callable[[str], object], tokens: Sequence[str]) -> float:
 
 
 @contextmanager
-def _service() -> Iterator[tuple[str, str, list[str]]]:
-    """Yield the address of a service, its issuer, and new tokens."""
+def running_service(tokens: int = _TOKENS) -> Iterator[tuple[str, str, list[str]]]:
+    """Yield the address of a service, its issuer, and this number of new tokens."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="identity-bench-")))
         settings = Settings(
@@ -123,7 +124,7 @@ def _service() -> Iterator[tuple[str, str, list[str]]]:
         )
         StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock).initialise()
         reports = Client(
-            client_id=PrincipalId("reports"), audiences=frozenset(_ASKS), scopes=frozenset({"read", "write"})
+            client_id=PrincipalId("reports"), audiences=frozenset(ASKS), scopes=frozenset({"read", "write"})
         )
         _, secret = administrator.clients.create(reports)
         service = Service(settings, clock=clock, store=store)
@@ -131,8 +132,8 @@ def _service() -> Iterator[tuple[str, str, list[str]]]:
         stack.callback(service.stop)
         client = stack.enter_context(IdentityClient(target))
         shown = secret.reveal() if secret is not None else ""
-        tokens = [client.issue_with_secret("reports", shown).access_token for _ in range(_TOKENS)]
-        yield target, settings.issuer, tokens
+        issued = [client.issue_with_secret("reports", shown).access_token for _ in range(tokens)]
+        yield target, settings.issuer, issued
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from identity_client.async_client import AsyncIdentityClient
 from identity_client.async_local import AsyncLocalVerifier
 from identity_client.async_renewal import AsyncAccessTokens
 from identity_client.async_trust import AsyncTrustClient
+from identity_client.caller import Caller
 from identity_client.client import IdentityClient
 from identity_client.decryption import DecryptionKey, NotOpenableError
 from identity_client.errors import (
@@ -35,6 +36,8 @@ from identity_client.errors import (
 from identity_client.exchange import AsyncTokenExchange, TokenExchange
 from identity_client.local import LocalVerifier
 from identity_client.options import ClientOptions
+from identity_client.policy import Policy, PolicyError
+from identity_client.refusal import RefusedError
 from identity_client.renewal import AccessTokens
 from identity_client.tls import TlsOptions
 from identity_client.token_store import FileTokenStore, StoredTokens, TokenStore
@@ -64,6 +67,7 @@ __all__ = [
     "AsyncLocalVerifier",
     "AsyncTokenExchange",
     "AsyncTrustClient",
+    "Caller",
     "ClientOptions",
     "ClientWithSecret",
     "DecryptionKey",
@@ -82,7 +86,10 @@ __all__ = [
     "NotOpenableError",
     "Outcome",
     "PermissionDeniedError",
+    "Policy",
+    "PolicyError",
     "PublicKey",
+    "RefusedError",
     "Rejected",
     "ResourceExhaustedError",
     "RetiredKey",

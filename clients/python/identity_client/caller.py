@@ -1,6 +1,6 @@
 """The caller of the call that is being handled, as its token says.
 
-from identity_client import caller
+from identity_client.grpc import caller
 
 def Delete(self, request, context):
     caller().require_scope("reports.delete")
