@@ -20,7 +20,7 @@ class SignIns:
         self._target = world.target
         self._credential = world.new_client("caller").credential.client_secret
         self.count = 0
-        self.errors: list[Exception] = []
+        self.errors: list[BaseException] = []
         """Raised by the next sign-ins, one each."""
         self.open = threading.Event()
         self.open.set()

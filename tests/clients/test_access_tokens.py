@@ -105,6 +105,37 @@ def test_a_call_waits_no_longer_than_its_own_deadline_and_leaves_the_renewal_to_
     assert sign_ins.count == 1
 
 
+def test_a_call_of_the_service_waits_for_its_token_no_longer_than_its_own_deadline(
+    service: World, tokens: AccessTokens, sign_ins: SignIns
+) -> None:
+    options = ClientOptions(bearer=tokens, timeout=timedelta(milliseconds=50))
+    with (
+        AdminClient(service.target, options=options) as admin,
+        sign_ins.held(),
+        pytest.raises(UnavailableError, match=r"no access token within 0\.05 s"),
+    ):
+        admin.get_client("caller")
+
+
+def test_a_source_with_a_client_of_its_own_repeats_no_renewal_beyond_the_retries_of_that(
+    sign_ins: SignIns,
+) -> None:
+    sign_ins.errors = [UNAVAILABLE]
+    with AccessTokens(sign_ins.connect(), sign_ins) as tokens:
+        with pytest.raises(UnavailableError, match="down"):
+            tokens(timeout=PATIENCE)
+        assert sign_ins.count == 1
+
+
+def test_a_thread_that_is_told_to_exit_while_it_renews_leaves_no_call_waiting(
+    tokens: AccessTokens, sign_ins: SignIns
+) -> None:
+    sign_ins.errors = [SystemExit(1)]
+
+    with pytest.raises(SystemExit):
+        tokens(timeout=PATIENCE)
+
+
 def test_a_refused_credential_is_not_sent_again_at_once(
     tokens: AccessTokens, sign_ins: SignIns, monkeypatch: pytest.MonkeyPatch
 ) -> None:

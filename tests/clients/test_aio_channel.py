@@ -4,12 +4,19 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
 
-from identity_client import AsyncAccessTokens, UnauthenticatedError, UnavailableError
+from identity_client import (
+    AsyncAccessTokens,
+    AsyncAdminClient,
+    ClientOptions,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from identity_client.grpc.aio import secure_channel
 from identity_shared.token_ids import unverified_token_id
 from tests.clients.echo import CHAT, MANY, ONE, SUM, Echo, stub
@@ -230,6 +237,18 @@ def test_a_call_waits_for_a_token_no_longer_than_its_deadline(
 
     run(work)
     assert echo.seen == []
+
+
+def test_a_call_of_the_service_waits_for_its_token_no_longer_than_its_own_deadline(
+    service: World, own: AsyncAccessTokens, sign_ins: SignIns
+) -> None:
+    async def work() -> None:
+        options = ClientOptions(bearer=own, timeout=timedelta(milliseconds=50))
+        async with AsyncAdminClient(service.target, options=options) as admin:
+            with sign_ins.held(), pytest.raises(UnavailableError, match=r"no access token within 0\.05 s"):
+                await admin.get_client("caller")
+
+    asyncio.run(work())
 
 
 def test_closing_ends_the_session_and_logging_out_also_forgets_the_tokens(service: World) -> None:

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from identity_client.connection import translated
+from identity_client.connection import seconds_until, translated
 from identity_client.options import ClientOptions
 from identity_client.retry import refused_token
 
@@ -70,15 +70,15 @@ class AsyncServiceClient:
         """Call the method; once more if the service refuses the caller's token, and `bearer` has another."""
         seconds = self._options.timeout.total_seconds()
         end = time.monotonic() + seconds
-        metadata = await self._options.async_metadata()
+        metadata = await self._options.async_metadata(seconds)
         with translated(late=f"the service did not answer within {seconds:g} s"):
             try:
-                return await method(request, timeout=seconds, metadata=metadata)
+                return await method(request, timeout=seconds_until(end), metadata=metadata)
             except grpc.RpcError as error:
                 if not self._options.may_repeat(metadata, refused_token(error)):
                     raise
-            metadata = await self._options.async_metadata()
-            return await method(request, timeout=max(end - time.monotonic(), 0.0), metadata=metadata)
+            metadata = await self._options.async_metadata(seconds_until(end))
+            return await method(request, timeout=seconds_until(end), metadata=metadata)
 
     @asynccontextmanager
     async def _stream(self, method: Callable[..., Any], request: Message) -> AsyncIterator[Any]:

@@ -13,8 +13,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from identity_client.errors import UnavailableError
-from identity_client.renewal import late
+from identity_client.renewal import gives_up, late
 from identity_client.renewed_tokens import RenewedTokens
 from identity_client.token_renewer import Paused, Ready, Renewing, TokenRenewer
 from identity_client.values import TokenSet
@@ -66,11 +65,11 @@ async def wait_for_tokens(renewer: TokenRenewer, timeout: float | None, wait: fl
                     raise late(timeout or 0.0)
                 if (error := renewal.exception()) is None:
                     return renewal.result()
-                if not isinstance(error, UnavailableError) or time.monotonic() >= end:
+                if gives_up(error, wait, end):
                     raise error
             case Paused(seconds, error):
-                if not isinstance(error, UnavailableError) or time.monotonic() + seconds >= end:
-                    raise error
+                if gives_up(error, wait, end - seconds):
+                    raise error.with_traceback(None)  # each raise adds to it
                 await asyncio.sleep(seconds)
 
 

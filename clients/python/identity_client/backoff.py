@@ -44,7 +44,7 @@ class Backoff:
         """Return to the shortest pauses, after an attempt has succeeded."""
         self._bound = self._first
 
-    def next_pause(self, error: Exception | None = None) -> float:
+    def next_pause(self, error: BaseException | None = None) -> float:
         """Return the number of seconds to wait after this failure.
 
         `error.retry_after` is added to the random pause, up to `longest`. It is ignored if the process is

@@ -71,15 +71,15 @@ class ServiceClient:
         """Call the method; once more if the service refuses the caller's token, and `bearer` has another."""
         seconds = self._options.timeout.total_seconds()
         end = time.monotonic() + seconds
-        metadata = self._options.metadata()
+        metadata = self._options.metadata(seconds)
         with translated(late=f"the service did not answer within {seconds:g} s"):
             try:
-                return method(request, timeout=seconds, metadata=metadata)
+                return method(request, timeout=seconds_until(end), metadata=metadata)
             except grpc.RpcError as error:
                 if not self._options.may_repeat(metadata, refused_token(error)):
                     raise
-            metadata = self._options.metadata()
-            return method(request, timeout=max(end - time.monotonic(), 0.0), metadata=metadata)
+            metadata = self._options.metadata(seconds_until(end))
+            return method(request, timeout=seconds_until(end), metadata=metadata)
 
     @contextmanager
     def _stream(self, method: Callable[..., Any], request: Message) -> Iterator[Any]:
@@ -115,6 +115,11 @@ def open_channel(target: str, options: ClientOptions, *, own_connection: bool = 
     if options.tls is None:
         return grpc.insecure_channel(target, options=arguments)
     return grpc.secure_channel(target, options.tls.credentials(), options=arguments)
+
+
+def seconds_until(end: float) -> float:
+    """Return the seconds until a time of `time.monotonic()`; 0 if it has passed."""
+    return max(end - time.monotonic(), 0.0)
 
 
 @contextmanager

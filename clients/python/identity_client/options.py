@@ -11,7 +11,7 @@ import grpc
 
 from identity_client.backoff import LONGEST_PAUSE
 from identity_client.errors import InvalidArgumentError
-from identity_client.retry import may_repeat
+from identity_client.retry import TokenSource, may_repeat
 from identity_client.tls import TlsOptions
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
@@ -90,21 +90,21 @@ class ClientOptions:
             ("grpc.max_receive_message_length", self.max_message_bytes),
         ]
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Return the metadata of a call.
+    def metadata(self, timeout: float | None = None) -> tuple[tuple[str, str], ...]:
+        """Return the metadata of a call that has so many seconds; a source of tokens waits no longer.
 
         Raises InvalidArgumentError if the bearer is not a token, TypeError if it returns an awaitable.
         """
-        token = self.bearer() if callable(self.bearer) else self.bearer
+        token = self._token(timeout)
         if token is not None and not isinstance(token, str):
             if isinstance(token, Coroutine):
                 token.close()  # or Python would warn that it was never awaited
             raise TypeError("bearer: a function that returns an awaitable is for the asyncio clients only")
         return _authorization(token)
 
-    async def async_metadata(self) -> tuple[tuple[str, str], ...]:
+    async def async_metadata(self, timeout: float | None = None) -> tuple[tuple[str, str], ...]:
         """Return the metadata of a call of an asyncio client. Raises InvalidArgumentError, see `metadata`."""
-        token = self.bearer() if callable(self.bearer) else self.bearer
+        token = self._token(timeout)
         return _authorization(token if token is None or isinstance(token, str) else await token)
 
     def may_repeat(self, metadata: tuple[tuple[str, str], ...], token_id_sha256: str) -> bool:
@@ -115,6 +115,12 @@ class ClientOptions:
             token_id_sha256: the hash in the error.
         """
         return bool(metadata) and may_repeat(self.bearer, metadata[0][1][len(_BEARER) :], token_id_sha256)
+
+    def _token(self, timeout: float | None) -> str | Awaitable[str] | None:
+        bearer: Any = self.bearer
+        arguments = (timeout,) if isinstance(bearer, TokenSource) else ()
+        found: str | Awaitable[str] | None = bearer(*arguments) if callable(bearer) else bearer
+        return found
 
     def _service_config(self) -> dict[str, Any]:
         # Not for streams: a watcher resumes at the last revision that it received.

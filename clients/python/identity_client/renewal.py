@@ -66,7 +66,8 @@ def wait_for_tokens(renewer: TokenRenewer, timeout: float | None, wait: float) -
     Args:
         renewer: renews the tokens.
         timeout: the seconds that the call has; None = it waits until the renewal ends.
-        wait: the seconds for which a failed renewal is repeated if the call has no `timeout`.
+        wait: the seconds for which a failed renewal is repeated if the call has no `timeout`; 0 = none is
+            repeated, whatever the call's time.
 
     Raises UnavailableError if there are none in time, and the error of the renewal.
     """
@@ -83,12 +84,17 @@ def wait_for_tokens(renewer: TokenRenewer, timeout: float | None, wait: float) -
                         raise late(timeout or 0.0) from None
                     raise
                 except UnavailableError:
-                    if time.monotonic() >= end:
+                    if not wait or time.monotonic() >= end:
                         raise
             case Paused(seconds, error):
-                if not isinstance(error, UnavailableError) or time.monotonic() + seconds >= end:
-                    raise error
+                if gives_up(error, wait, end - seconds):
+                    raise error.with_traceback(None)  # each raise adds to it
                 time.sleep(seconds)
+
+
+def gives_up(error: BaseException, wait: float, end: float) -> bool:
+    """Return whether a call ends with the error of a renewal, instead of waiting for the next renewal."""
+    return not isinstance(error, UnavailableError) or not wait or time.monotonic() >= end
 
 
 def late(timeout: float) -> UnavailableError:

@@ -59,7 +59,7 @@ class RenewedTokens:
                 used throughout and closed with this object.
             sign_in: issues tokens with the credential.
             credential: returns the credential, which token exchange needs; None = no exchange.
-            wait: the seconds for which a call that names no time repeats a failed renewal.
+            wait: the seconds for which a call that names no time repeats a failed renewal; 0 = no call does.
             store: shared with other processes; None = none.
         """
         self._credential = credential

@@ -69,7 +69,7 @@ class Paused:
     """The last renewal has failed, and the next one may not begin yet."""
 
     seconds: float
-    error: Exception
+    error: BaseException
 
 
 class TokenRenewer:
@@ -162,7 +162,7 @@ class TokenRenewer:
                 sent, before, present = self._clock(), self._state.invalidations, self._state.tokens
             try:
                 obtained = self._obtain(present)
-            except Exception as error:  # noqa: BLE001  # it is raised where a caller waits
+            except BaseException as error:  # noqa: BLE001  # it is raised where a caller waits
                 self._fail(renewal, error)
                 return
             with self._lock:
@@ -182,7 +182,7 @@ class TokenRenewer:
             renewable=obtained.renewable,
         )
 
-    def _fail(self, renewal: "Future[TokenSet]", error: Exception) -> None:
+    def _fail(self, renewal: "Future[TokenSet]", error: BaseException) -> None:
         with self._lock:
             now = self._clock()
             self._state.fail(error, now)

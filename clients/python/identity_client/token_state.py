@@ -49,7 +49,7 @@ class TokenState:
         self._backoff = Backoff(longest=timedelta(seconds=LONGEST_PAUSE), uniform=uniform)
         self.tokens: TokenSet | None = None
         """The latest tokens; those that are EXPIRED serve only to get the next ones."""
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         """The error of the last renewal; None if it succeeded."""
         self.invalidations = 0
         """The count of calls of `invalidate` and `forget` that had an effect: tokens that were requested
@@ -98,7 +98,7 @@ class TokenState:
         if not requested:
             self._last_invalidation = -math.inf
 
-    def fail(self, error: Exception, now: float) -> None:
+    def fail(self, error: BaseException, now: float) -> None:
         """Note that a renewal has failed: the next one begins after a random pause."""
         self.error = error
         self._retry_at = now + self._backoff.next_pause(error)
