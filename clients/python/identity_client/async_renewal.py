@@ -3,9 +3,9 @@
 from identity_client import AsyncAccessTokens
 from identity_client.grpc.aio import secure_channel
 
-async with AsyncAccessTokens.from_env(audience="reports") as tokens, secure_channel("reports:443", tokens) as
-channel:
-    await ReportsStub(channel).Get(request)
+async with AsyncAccessTokens.from_env(audience="reports") as tokens:
+    async with secure_channel("reports:443", tokens) as channel:
+        await ReportsStub(channel).Get(request)
 """
 
 import asyncio

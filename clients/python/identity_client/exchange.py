@@ -23,8 +23,8 @@ from typing import Final, Protocol
 from identity_client import async_renewal, renewal
 from identity_client.renewed_tokens import RenewedTokens
 from identity_client.token_renewer import Obtained, TokenRenewer
-from identity_client.trust import Revocation, TokenDenied
-from identity_client.values import Rejected
+from identity_client.trust import GenerationRaised, Revocation, SessionEnded, TokenDenied
+from identity_client.verifier_core import NotFreshError, TokenNames
 from identity_shared.strict import decode_base64url, parse_object
 from identity_shared.token_ids import unverified_token_id
 
@@ -46,8 +46,12 @@ class Verifier(Protocol):
     def on_revoked(self, listener: Callable[[tuple[Revocation, ...]], None]) -> Callable[[], None]:
         """Have a function called after revocations; return a function that removes it."""
 
-    def why_ended(self, token: str) -> Rejected | None:
-        """Return why the token is refused by now, or None."""
+    def names(self, token: str) -> TokenNames:
+        """Return the names by which the token can be revoked. Raises ValueError, NotFreshError."""
+
+
+_Name = tuple[type[Revocation], str]
+"""A kind of revocation, and the token id, session id or principal that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class _Entry:
     """The tokens for one subject token."""
 
     subject: str
+    names: frozenset[_Name]
+    """The revocations that end the subject token; empty without a verifier."""
     renewer: TokenRenewer
 
 
@@ -125,7 +131,7 @@ class ExchangedTokens:
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
-                entry = _Entry(text, TokenRenewer(lambda _: self._exchange(text)))
+                entry = _Entry(text, self._names(text), TokenRenewer(lambda _: self._exchange(text)))
                 self._entries[key] = entry
                 self._evict()
             self._entries.move_to_end(key)
@@ -145,16 +151,22 @@ class ExchangedTokens:
         # No exchanged token lives longer than its subject token.
         return Obtained(tokens=tokens, renewable=tokens.expire_time.timestamp() < _expiry(subject))
 
+    def _names(self, subject: str) -> frozenset[_Name]:
+        if self._verifier is None:
+            return frozenset()
+        try:
+            names = self._verifier.names(subject)
+        except (ValueError, NotFreshError):  # no token that was verified here; the service decides
+            return frozenset()
+        principals = [(GenerationRaised, principal) for principal in names.principals]
+        return frozenset([(TokenDenied, names.token_id), (SessionEnded, names.session_id), *principals])
+
     def _drop_revoked(self, revocations: tuple[Revocation, ...]) -> None:
-        denied = {each.token_id for each in revocations if isinstance(each, TokenDenied)}
-        others = any(not isinstance(each, TokenDenied) for each in revocations)
+        revoked = {_name(each) for each in revocations}
         with self._lock:
             for key, entry in list(self._entries.items()):
-                if unverified_token_id(entry.subject) in denied or (others and self._has_ended(entry)):
+                if not entry.names.isdisjoint(revoked):
                     del self._entries[key]
-
-    def _has_ended(self, entry: _Entry) -> bool:
-        return self._verifier is not None and self._verifier.why_ended(entry.subject) is not None
 
     def close(self) -> None:
         """Forget all tokens, and listen to the verifier no more."""
@@ -196,6 +208,16 @@ class AsyncTokenExchange(ExchangedTokens):
     async def __call__(self, timeout: float | None = None) -> str:
         """Return an access token for the caller of the present task; see `for_`."""
         return await self.for_(self._current(), timeout)
+
+
+def _name(revocation: Revocation) -> _Name:
+    match revocation:
+        case TokenDenied():
+            return TokenDenied, revocation.token_id
+        case SessionEnded():
+            return SessionEnded, revocation.session_id
+        case GenerationRaised():
+            return GenerationRaised, revocation.principal
 
 
 def _expiry(token: str) -> float:
