@@ -9,6 +9,7 @@ import asyncio
 import inspect
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any, Final
 
 import grpc.aio
@@ -33,6 +34,20 @@ class Loop:
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
+
+
+class BlockingClass:
+    """A class of asyncio whose objects are made in the loop; so are those of its class methods."""
+
+    def __init__(self, loop: Loop, kind: Callable[..., Any]) -> None:
+        self._loop = loop
+        self._kind = kind
+
+    def __call__(self, *args: Any, **kwargs: Any) -> "Blocking":
+        return Blocking(self._loop, self._kind, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(Blocking, self._loop, getattr(self._kind, name))
 
 
 class Blocking:

@@ -4,14 +4,13 @@ The service is imported by the fixtures that need it: `make test-oldest` runs te
 """
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from identity_client import AccessTokens
-from tests.clients.both_kinds import TWINS, Blocking, Loop
+from tests.clients.both_kinds import TWINS, BlockingClass, Loop
 from tests.clients.echo import Echo
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def both_kinds(
     if kind == "asyncio":
         for name, twin in TWINS.items():
             if hasattr(request.module, name):
-                monkeypatch.setattr(request.module, name, partial(Blocking, event_loop_of_tests, twin))
+                monkeypatch.setattr(request.module, name, BlockingClass(event_loop_of_tests, twin))
     return kind
 
 

@@ -9,6 +9,8 @@ from identity_client.testing import ServiceUnderTest, service_process
 from identityapi.v1.trust_service_pb2 import KEY_STATE_SIGNING
 from tests.patience import until
 
+pytestmark = pytest.mark.usefixtures("both_kinds")
+
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[ServiceUnderTest]:

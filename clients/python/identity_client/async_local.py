@@ -12,15 +12,18 @@ A task follows `TrustService.Watch`. `verify` is no coroutine, since it only rea
 """
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from identity_client.async_renewal import AsyncAccessTokens
 from identity_client.async_trust import AsyncTrustClient
 from identity_client.backoff import Backoff
 from identity_client.decryption import DecryptionKey
+from identity_client.environment import VERIFY, Environment
 from identity_client.errors import SilentError
 from identity_client.options import ClientOptions
 from identity_client.verifier_core import VerifierCore
@@ -58,9 +61,27 @@ class AsyncLocalVerifier(VerifierCore):
         )
         loop = asyncio.get_running_loop()
         self._client = AsyncTrustClient(target, options=options)
+        self._tokens: AsyncAccessTokens | None = None
+        """The source of the verifier's own token, which is closed with it."""
         self._max_silence = max_staleness / 2
         self._heartbeat = asyncio.Event()
         self._task = loop.create_task(self._follow(), name="identity-watch")
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, *, allow_plaintext: bool = False, **options: Any
+    ) -> Self:
+        """Start to follow the service that environment variables name; see `LocalVerifier.from_env`."""
+        found = Environment.read(environ)
+        connection, tokens = found.options(allow_plaintext=allow_plaintext), None
+        if found.has_sign_in:
+            tokens = AsyncAccessTokens.from_env(
+                scopes=[VERIFY], environment=found, allow_plaintext=allow_plaintext
+            )
+            connection = replace(connection, bearer=tokens)
+        verifier = cls(found.target, issuer=found.issuers, options=connection, **options)
+        verifier._tokens = tokens
+        return verifier
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,6 +98,8 @@ class AsyncLocalVerifier(VerifierCore):
         with suppress(asyncio.CancelledError):
             await self._task
         await self._client.close()
+        if self._tokens is not None:
+            await self._tokens.close()
 
     async def wait_ready(self, timeout: timedelta = timedelta(seconds=10)) -> None:
         """Wait until tokens can be verified. Raises NotFreshError after `timeout`."""
