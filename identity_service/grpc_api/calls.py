@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import grpc
+import structlog
 
 from identity_service.domain.audit import AuditType
 from identity_service.domain.dpop import DpopProof
@@ -31,6 +32,7 @@ from identity_service.services.audit import record_refusal
 from identity_service.services.directory import Directory
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.verify import StoreReadRequiredError, Verifier, VerifyRequest
+from identity_service.telemetry.trace_context import trace_fields
 from identity_service.transport.client_certificates import has_expired, peer_certificate
 from identity_service.transport.peers import Peers
 from identity_service.transport.request_ids import REQUEST_ID, request_id
@@ -195,6 +197,8 @@ class CallerGate:
         try:
             return self._admit(method, rule, context, may_wait=may_wait)
         except (CallerUnauthenticatedError, CallerScopeMissingError, DpopProofRefusedError) as error:
+            # A response may be cached, so calls of Verify bind nothing before they fail.
+            structlog.contextvars.bind_contextvars(**trace_fields(context.invocation_metadata()))
             certificate = client_certificate_of(context, self._peers)
             origin = Origin(peer=client_of(context, self._peers), certificate=certificate)
             record_refusal(self._audit, AuditType.CALL_REFUSED, error, origin, target=method)

@@ -38,6 +38,7 @@ from identity_service.grpc_api.errors import status_code, to_status
 from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSpec, Pool, Rule, Stream, Unary
 from identity_service.grpc_api.threads import Pools
 from identity_service.services.verify import StoreReadRequiredError
+from identity_service.telemetry.trace_context import trace_fields
 from identity_service.transport.limits import Limits
 from identity_service.transport.request_ids import REQUEST_ID
 
@@ -114,6 +115,7 @@ class Pipeline:
                 admitted = self._admit(method, spec, data, context) if caller_required else None
                 response = lookup(data)
                 if response is None:
+                    _bind_trace(context)
                     request, _ = admitted or self._admit(method, spec, data, context)
                     response = serve(request, data)
             except Exception as error:  # noqa: BLE001  # the table has a status for each
@@ -141,9 +143,8 @@ class Pipeline:
         serve, quiet = spec.serve, spec.rule.quiet and not self._verbose
 
         def answer(data: bytes, context: Context) -> bytes:
-            started, id_ = time.perf_counter(), request_id_of(context)
-            if not quiet:  # a cached answer, which binds none, may be the next call of this thread
-                structlog.contextvars.bind_contextvars(request_id=id_)
+            started = time.perf_counter()
+            id_ = request_id_of(context) if quiet else _bound_id(context)
             try:
                 request, caller = self._admit(method, spec, data, context)
                 call = self._call(method, context, id_, caller)
@@ -161,7 +162,7 @@ class Pipeline:
 
     def _stream(self, method: str, spec: Stream[Any]) -> Callable[[bytes, Context, ResponseStream], None]:
         def open_(data: bytes, context: Context, stream: ResponseStream) -> None:
-            started, id_ = time.perf_counter(), request_id_of(context)
+            started, id_ = time.perf_counter(), _bound_id(context)
             try:
                 request, caller = self._admit(method, spec, data, context)
                 self._count_stream(spec.rule, context)
@@ -179,7 +180,7 @@ class Pipeline:
         self, method: str, spec: Conversation[Any]
     ) -> Callable[[Context], Callable[[bytes], bytes]]:
         def open_(context: Context) -> Callable[[bytes], bytes]:
-            started, id_ = time.perf_counter(), request_id_of(context)
+            started, id_ = time.perf_counter(), _bound_id(context)
             failed = False
 
             def answer(data: bytes) -> bytes:
@@ -256,6 +257,7 @@ class Pipeline:
         started: float,
     ) -> NoReturn:
         """Log and count the failure, and abort the call with the status of the error."""
+        _bind_trace(context)
         if self._is_of_stop(error):
             error = ShuttingDownError("this process is stopping; reconnect")
         code = status_code(error)
@@ -292,6 +294,19 @@ class Pipeline:
     def _log_call(self, method: str, code: str, id_: str, started: float, **more: object) -> None:
         milliseconds = round((time.perf_counter() - started) * 1000, 3)
         self._log.info("rpc", method=method, code=code, request_id=id_, **more, ms=milliseconds)
+
+
+def _bind_trace(context: Context) -> None:
+    """Show the trace id in the log lines of a call from now on, if its client has sent one."""
+    structlog.contextvars.bind_contextvars(**trace_fields(context.invocation_metadata()))
+
+
+def _bound_id(context: Context) -> str:
+    """Return the id of a call, which its log lines show from now on, and its trace id if it has one."""
+    id_ = request_id_of(context)
+    structlog.contextvars.bind_contextvars(request_id=id_)
+    _bind_trace(context)
+    return id_
 
 
 def _parsed(spec: MethodSpec, data: bytes) -> Any:

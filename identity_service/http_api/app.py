@@ -30,6 +30,7 @@ from identity_service.http_api.exchange import Event, Exchange, Send, to_message
 from identity_service.http_api.messages import Endpoint, HttpRequest, HttpResponse
 from identity_service.http_api.refusals import refusal, refusal_of
 from identity_service.telemetry.counters import DurationsByLabels
+from identity_service.telemetry.trace_context import trace_fields
 from identity_service.transport.limits import Limits
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -94,6 +95,13 @@ class HttpApp:
         self, scope: Mapping[str, Any], receive: Callable[[], Awaitable[Event]], send: Send
     ) -> None:
         """Serve one request."""
+        headers = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+        with structlog.contextvars.bound_contextvars(**trace_fields(headers)):
+            await self._serve(scope, receive, send)
+
+    async def _serve(
+        self, scope: Mapping[str, Any], receive: Callable[[], Awaitable[Event]], send: Send
+    ) -> None:
         exchange = Exchange(scope, send, self._limits.peers)
         try:
             self._limits.calls.acquire(exchange.address)

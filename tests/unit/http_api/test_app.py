@@ -287,6 +287,22 @@ def test_log_lines_of_an_endpoint_name_the_request() -> None:
     assert structlog.contextvars.get_contextvars() == before
 
 
+@pytest.mark.parametrize("status", [204, 500])
+def test_every_line_of_a_request_names_its_trace(status: int) -> None:
+    def endpoint(_: HttpRequest) -> HttpResponse:
+        structlog.get_logger().info("an event within the request")
+        return HttpResponse(status=status)
+
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    headers = [(b"traceparent", f"00-{trace}-00f067aa0ba902b7-00".encode())]
+    merged = structlog.contextvars.merge_contextvars
+    with structlog.testing.capture_logs(processors=[merged]) as lines, serving(endpoint) as app:
+        asyncio.run(ask(app, headers=headers))
+        asyncio.run(ask(app))
+
+    assert [line.get("trace_id") for line in lines] == [trace, trace, None, None]
+
+
 def test_a_request_counts_by_method_route_and_status() -> None:
     with serving(nothing) as app:
         asyncio.run(ask(app))
