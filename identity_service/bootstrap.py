@@ -28,6 +28,7 @@ from identity_service.composition.opening import (
     open_vault,
     replica_config,
 )
+from identity_service.composition.tracing import open_tracing
 from identity_service.composition.wiring import Parts, UseCases
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
@@ -99,8 +100,11 @@ class Service:
         self._samples = samples
         self._metrics = metrics = Metrics()
         self._event_log = event_log = logs.StructuredEventLog(metrics.counted)
-        vault = open_vault(settings)
-        self._store = store = MeasuredStore(store or open_store(settings, clock, event_log))
+        self._tracing = tracing = open_tracing(settings, event_log, clock)
+        vault = tracing.vault(open_vault(settings))
+        self._store = store = MeasuredStore(
+            store or open_store(settings, clock, event_log), tracing.operation
+        )
         self._hasher = open_hasher(settings)
         self._issuer_keys = open_issuer_keys(settings, clock, event_log)
         self._replica = replica = Replica(store.log, clock, event_log, replica_config(settings))
@@ -110,13 +114,13 @@ class Service:
             store=store,
             replica=replica,
             vault=vault,
-            hasher=self._hasher,
+            hasher=tracing.hasher(self._hasher),
             event_log=event_log,
             key_policy=key_policy(settings),
             issuer_keys=self._issuer_keys,
         )
         self._use = use = UseCases(parts)
-        self._apis = Apis(parts, use, metrics, share_port=share_port, behind_asgi=behind_asgi)
+        self._apis = Apis(parts, use, metrics, tracing, share_port=share_port, behind_asgi=behind_asgi)
         metrics.watch(replica)
         metrics.show_store(store.durations)
         metrics.show(KeysCollector(use.keys, clock), LoadCollector(self._apis.pools, self._hasher))
@@ -127,7 +131,8 @@ class Service:
         self._closing = ExitStack()
         """The closing of the parts that are open, in the reverse order of their opening."""
         # The threads are awaited after the store is closed, which ends their waits for it.
-        for close in (metrics.close, self._issuer_keys.close, self._join_threads, store.close):
+        close_keys = self._issuer_keys.close
+        for close in (metrics.close, tracing.close, close_keys, self._join_threads, store.close):
             self._closing.callback(close)
 
     @property
@@ -160,6 +165,7 @@ class Service:
         replica, follower, use = self._replica, self._follower, self._use
         apis, server = self._apis, self._apis.server
         try:
+            self._tracing.start()
             port = apis.listen()
             if not self._shares_port:
                 apis.listen_for_http(self._closing, _JOIN_TIMEOUT)

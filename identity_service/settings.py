@@ -15,11 +15,12 @@ from identity_service.config.limits import LimitSettings
 from identity_service.config.listeners import ListenerSettings
 from identity_service.config.store import StoreSettings
 from identity_service.config.tokens import TokenSettings
+from identity_service.config.traces import TraceSettings
 from identity_service.config.values import mask
 from identity_service.config.work import WorkSettings
 
 
-class Settings(WorkSettings, KeySettings, TokenSettings, ListenerSettings, StoreSettings):
+class Settings(TraceSettings, WorkSettings, KeySettings, TokenSettings, ListenerSettings, StoreSettings):
     """The settings of a server process; immutable and valid as a whole. Each base class is one subject."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -6,6 +6,7 @@ from identity_service.cli.options import ConfigOption, StoreOption, load
 from identity_service.cli.output import JsonFlag, failures, say, show, show_table
 from identity_service.composition import opening
 from identity_service.composition.files import check_all_files
+from identity_service.composition.tracing import check_tracing
 
 app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
 
@@ -33,6 +34,7 @@ def check(config: ConfigOption = None, store: StoreOption = None, as_json: JsonF
     with failures(as_json=as_json):
         settings = load(config, store=store).settings
         opening.check_issuer(settings)
+        check_tracing(settings)
         check_all_files(settings)
         if as_json:
             show({"valid": True}, as_json=True)

@@ -16,6 +16,7 @@ from identity_service.cli.store_check import check_store
 from identity_service.cli.tls_check import warn_of_dates
 from identity_service.composition import opening
 from identity_service.composition.store_admin import open_store_admin
+from identity_service.composition.tracing import check_tracing
 from identity_service.domain.errors import ConfigurationError
 from identity_service.process import last_resort, thread_limit
 from identity_service.process.addresses import port_of, with_port
@@ -79,6 +80,7 @@ def serve(
             settings = load(config, **flags).settings
             # Each worker would refuse as well. Checked here, it is said once, and before anything is created.
             opening.check_issuer(settings, dev=dev_mode)
+            check_tracing(settings)
             return settings
 
         settings = read()

@@ -38,6 +38,7 @@ from identity_service.services.key_set import max_age
 from identity_service.services.watch import WatchHub
 from identity_service.telemetry.metrics import Metrics
 from identity_service.telemetry.service_collectors import TokensCollector
+from identity_service.telemetry.tracing.parts import Tracing
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
 
@@ -51,7 +52,14 @@ class Apis:
     """The APIs of a process, with their ports, threads, limits and certificates."""
 
     def __init__(
-        self, parts: Parts, use: UseCases, metrics: Metrics, *, share_port: bool, behind_asgi: bool
+        self,
+        parts: Parts,
+        use: UseCases,
+        metrics: Metrics,
+        tracing: Tracing,
+        *,
+        share_port: bool,
+        behind_asgi: bool,
     ) -> None:
         """Wire the APIs; they do not listen yet.
 
@@ -59,6 +67,7 @@ class Apis:
             parts: the parts of the process.
             use: the use cases, which all APIs share.
             metrics: shows the APIs' metrics.
+            tracing: traces their calls and requests, if it is on.
             share_port: see `bootstrap.Service`, like `behind_asgi`.
             behind_asgi: whether an ASGI server passes calls to `app`.
 
@@ -87,11 +96,11 @@ class Apis:
                 size = settings.max_message_bytes
                 self._web = AsgiEngine(self.limits, max_message_bytes=size, server_bounds_requests=False)
                 engine = TwoEngines(engine, self._web)
-        self.server = self._server(engine, parts, use, metrics)
+        self.server = self._server(tracing.engine(engine), parts, use, metrics)
         self._http_app: HttpApp | None = None
         self._http: Sequence[HttpListener] = ()
         if settings.http_listen:
-            self._wire_http(parts, use, metrics, share_port=share_port)
+            self._wire_http(parts, use, metrics, tracing, share_port=share_port)
         metrics.show_limits(self.limits)
         if self.certificates is not None:
             metrics.show_expiry(self.certificates)
@@ -153,7 +162,9 @@ class Apis:
         metrics.show_queues(use.trail, use.guard, hub)
         return server
 
-    def _wire_http(self, parts: Parts, use: UseCases, metrics: Metrics, *, share_port: bool) -> None:
+    def _wire_http(
+        self, parts: Parts, use: UseCases, metrics: Metrics, tracing: Tracing, *, share_port: bool
+    ) -> None:
         """Create the application of the HTTP API, and its listeners unless an ASGI server listens."""
         # Imported here, since the libraries take megabytes that most processes do not need.
         from identity_service.composition.http import GrpcOrHttp, http_app, http_listeners
@@ -164,11 +175,12 @@ class Apis:
         text = metrics.text if shows_metrics else None
         self._http_app = app = http_app(parts, use, self.pools.work, limits, self.server.is_serving, text)
         metrics.show_requests(app.durations)
+        traced = tracing.http(app, app.paths)
         if self.app is not None:
-            self.app = GrpcOrHttp(self.app, app, settings)
+            self.app = GrpcOrHttp(self.app, traced, settings)
         else:
             self._http = http_listeners(
-                app, self._web, settings, limits, self.certificates, share_port=share_port
+                traced, self._web, settings, limits, self.certificates, share_port=share_port
             )
 
     def listen(self) -> int:

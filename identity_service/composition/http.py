@@ -95,7 +95,7 @@ def oauth_endpoints(settings: Settings, use: UseCases, replica: ReplicaView) -> 
 
 
 def http_listeners(
-    app: HttpApp,
+    app: AsgiApp,
     web: AsgiApp | None,
     settings: Settings,
     limits: Limits,

@@ -15,7 +15,15 @@ from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.keys import KeyPolicy
-from identity_service.domain.ports import AuditTrail, Clock, EventLog, IssuerKeys, PasswordHasher, ReplicaView
+from identity_service.domain.ports import (
+    AuditTrail,
+    Clock,
+    EventLog,
+    IssuerKeys,
+    KeyVault,
+    PasswordHasher,
+    ReplicaView,
+)
 from identity_service.domain.store import RecordStore, Store
 from identity_service.grpc_api.identity import render
 from identity_service.jose.access_tokens import AccessTokenCodec
@@ -24,7 +32,6 @@ from identity_service.jose.dpop import StrictDpopProofs
 from identity_service.jose.encryption_keys import read_encryption_key
 from identity_service.jose.keys import ALGORITHMS
 from identity_service.jose.public_keys import StrictKeyChecker
-from identity_service.jose.vault import Vault
 from identity_service.replication.replica import Replica
 from identity_service.services.admin.administration import Administration
 from identity_service.services.admin.clients import Clients
@@ -67,7 +74,7 @@ class Parts:
     clock: Clock
     store: Store
     replica: Replica
-    vault: Vault
+    vault: KeyVault
     hasher: PasswordHasher
     event_log: EventLog
     key_policy: KeyPolicy

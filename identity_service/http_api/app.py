@@ -41,7 +41,8 @@ _METHOD_NOT_ALLOWED: Final = 405
 _TOO_LARGE: Final = 413
 _LONGEST_METHOD: Final = 16
 """Characters of a method that are logged, since a client may invent one."""
-_COUNTED_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+KNOWN_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+"""The methods that have a label of their own; any other may be invented by a client."""
 _OTHER: Final = "other"
 """The label of what a client may invent: a method or a path that the API does not have."""
 _EXCHANGE: Final = "identity.exchange"
@@ -80,6 +81,8 @@ class HttpApp:
             exception_handlers={HTTPException: _refuse_unrouted},
         )
         self._app.router.redirect_slashes = False  # it would redirect to the host that the client names
+        self.paths = frozenset(route.path for route in routes)
+        """The paths of the routes."""
         self._pool = pool
         self._limits = limits
         self._request_timeout = limits.config.request_timeout.total_seconds()
@@ -233,7 +236,7 @@ class HttpApp:
 
     def _count(self, method: str, exchange: Exchange) -> None:
         """Count a request; the status "none" stands for a client that has left before the answer."""
-        counted = method if method in _COUNTED_METHODS else _OTHER
+        counted = method if method in KNOWN_METHODS else _OTHER
         status = "none" if exchange.status is None else str(exchange.status)
         self.durations.of(counted, exchange.path or _OTHER, status).add(exchange.milliseconds / 1000)
 

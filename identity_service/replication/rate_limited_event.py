@@ -1,4 +1,4 @@
-"""An event that any client can cause as often as it likes, recorded at most once a minute."""
+"""An event that may happen as often as a client or another server likes, recorded at most once a minute."""
 
 import threading
 from typing import Final
@@ -12,8 +12,10 @@ _PAUSE: Final = 60.0
 class RateLimitedEvent:
     """A counter that records an event at most once a minute. Any thread may call it."""
 
-    def __init__(self, event: str, event_log: EventLog, clock: Clock) -> None:
+    def __init__(self, event: str, event_log: EventLog, clock: Clock, **fields: object) -> None:
+        """Record this event with these fields, and `count`."""
         self._event = event
+        self._fields = fields
         self._event_log = event_log
         self._clock = clock
         self._lock = threading.Lock()
@@ -28,4 +30,4 @@ class RateLimitedEvent:
             if now - self._recorded < _PAUSE:
                 return
             count, self._count, self._recorded = self._count, 0, now
-        self._event_log.record(self._event, count=count)
+        self._event_log.record(self._event, **self._fields, count=count)

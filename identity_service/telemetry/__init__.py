@@ -1,1 +1,1 @@
-"""The log and the metrics, with which operators observe a running process."""
+"""The log, the metrics and the traces, with which operators observe a running process."""

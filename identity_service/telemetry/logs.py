@@ -242,6 +242,7 @@ WARNINGS: Final = frozenset(
         "store_warning",
         "tls_key_exposed",
         "tls_refused",
+        "traces_not_exported",
         "worker_cut_off",
         "worker_ended",
         "worker_not_started",

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from identity_service.domain.attempts import AttemptCounter
 from identity_service.domain.audit import AuditEvent
@@ -16,8 +16,14 @@ from identity_service.domain.log import Head
 from identity_service.domain.store import AuditStore, FactStore, RecordStore, SessionStore, SingleUse, Store
 from identity_service.telemetry.counters import DurationsByLabels
 
+Wrap: TypeAlias = Callable[[Callable[..., Any], str], Callable[..., Any]]
+"""A function that returns a method of a store, wrapped; it also gets the name of the operation."""
 _WAITING: Final = "log.wait"
 """The operation that waits for the next change, and is therefore not measured."""
+
+
+def _unwrapped(method: Callable[..., Any], _: str) -> Callable[..., Any]:
+    return method
 
 
 class MeasuredStore:
@@ -27,16 +33,17 @@ class MeasuredStore:
     write; `refused` if it answered otherwise than hoped, such as "not found"; `bug` for any other exception.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, wrap: Wrap = _unwrapped) -> None:
+        """Measure the operations of this store; `wrap` may wrap each, except waiting."""
         self._store = store
         self.durations = durations = DurationsByLabels("operation", "outcome")
-        self.log = cast("ChangeLog", _Part(store, "log", durations))
-        self.facts = cast("FactStore", _Part(store, "facts", durations))
-        self.records = cast("RecordStore", _Part(store, "records", durations))
-        self.sessions = cast("SessionStore", _Part(store, "sessions", durations))
-        self.single_use = cast("SingleUse", _Part(store, "single_use", durations))
-        self.audit = cast("AuditStore", _Part(store, "audit", durations))
-        self.attempts = cast("AttemptCounter", _Part(store, "attempts", durations))
+        self.log = cast("ChangeLog", _Part(store, "log", durations, wrap))
+        self.facts = cast("FactStore", _Part(store, "facts", durations, wrap))
+        self.records = cast("RecordStore", _Part(store, "records", durations, wrap))
+        self.sessions = cast("SessionStore", _Part(store, "sessions", durations, wrap))
+        self.single_use = cast("SingleUse", _Part(store, "single_use", durations, wrap))
+        self.audit = cast("AuditStore", _Part(store, "audit", durations, wrap))
+        self.attempts = cast("AttemptCounter", _Part(store, "attempts", durations, wrap))
 
     @property
     def copying(self) -> Copying:
@@ -59,8 +66,9 @@ class MeasuredStore:
 class _Part:
     """One part of a store. Every method is looked up when it is called."""
 
-    def __init__(self, store: Store, name: str, durations: DurationsByLabels) -> None:
+    def __init__(self, store: Store, name: str, durations: DurationsByLabels, wrap: Wrap) -> None:
         self._store = store
+        self._wrap = wrap
         self._name = name
         self._durations = durations
 
@@ -68,7 +76,7 @@ class _Part:
         found, operation = getattr(getattr(self._store, self._name), name), f"{self._name}.{name}"
         if not callable(found) or operation == _WAITING:
             return found
-        return partial(self._measure, found, operation)
+        return partial(self._measure, self._wrap(found, operation), operation)
 
     def _measure(self, method: Callable[..., Any], operation: str, /, *args: Any, **kwargs: Any) -> Any:
         started, outcome = time.perf_counter(), "bug"

@@ -482,3 +482,35 @@ def test_dpop_proofs_name_the_authority_of_the_issuer_by_default(
     issuer: str, authorities: tuple[str, ...]
 ) -> None:
     assert load_settings({"issuer": issuer}, environ={}).settings.proof_authorities == authorities
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://127.0.0.1:4317", "https://collector.example:4317", "http://[::1]:4317"]
+)
+def test_a_collector_is_a_scheme_a_host_and_a_port(url: str) -> None:
+    assert load_settings({"traces_endpoint": url}, environ={}).settings.traces_endpoint == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "127.0.0.1:4317",
+            "http://127.0.0.1",
+            "http://:4317",
+            "http://collector:4317/v1/traces",
+            "grpc://a:1",
+        ),
+        *(
+            "http://user:hunter2@collector:4317",
+            "http://collector:99999",
+            "http://collector:4317?a",
+            "http://[:1",
+        ),
+    ],
+)
+def test_a_text_that_names_no_collector_is_refused_and_not_shown(url: str) -> None:
+    message = refused(traces_endpoint=url)
+
+    assert "traces_endpoint: must be http://host:port" in message
+    assert "hunter2" not in message
