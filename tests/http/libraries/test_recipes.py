@@ -36,4 +36,4 @@ def test_the_recipes_for_python_work_in_their_order(
 
 
 def test_each_section_is_run_by_a_module_of_this_folder() -> None:
-    assert set(RECIPES) == {"Python", "Node.js", "Go", "Java", "Spring Security"}
+    assert set(RECIPES) == {"Python", "Node.js", "Go", "Java", "Spring Security", "OpenTelemetry"}
