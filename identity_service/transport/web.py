@@ -16,6 +16,8 @@ REQUEST_HEADERS: Final = (
     "dpop",
     "x-request-id",
     "grpc-timeout",
+    "traceparent",
+    "tracestate",
 )
 """The headers that a page of an allowed origin may send."""
 RESPONSE_HEADERS: Final = (

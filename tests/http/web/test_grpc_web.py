@@ -20,6 +20,8 @@ ALLOWED_HEADERS = {
     "dpop",
     "x-request-id",
     "grpc-timeout",
+    "traceparent",
+    "tracestate",
 }
 EXPOSED_HEADERS = {"grpc-status", "grpc-message", "grpc-status-details-bin", "x-request-id", "dpop-nonce"}
 VERIFY = framed(pb.VerifyRequest(token="no token", audiences=[API]))
