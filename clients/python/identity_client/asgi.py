@@ -20,8 +20,9 @@ from identity_client.async_calls import AsyncCalls, AsyncOpenCall
 from identity_client.caller import Caller, caller, caller_or_none, current
 from identity_client.http_policy import WEBSOCKET, HttpPolicy, Row, find, routes_of
 from identity_client.policy import ALLOW_FOR, ASK, REFUSE, PolicyError, public
-from identity_client.refusal import REJECTION_REASON, RETRY_AFTER, TOKEN_ID_SHA256, RefusedError, failed
+from identity_client.refusal import REJECTION_REASON, RETRY_AFTER, RefusedError, failed
 from identity_client.verifier_core import VerifierCore
+from identity_shared.token_ids import ID_SHA256
 
 __all__ = [
     "ALLOW_FOR",
@@ -328,7 +329,7 @@ def _challenge(refusal: RefusedError) -> str:
         items = {"error": "invalid_token"}
     if items:
         items["error_description"] = _NOT_IN_DESCRIPTION.sub("?", str(refusal))
-    if TOKEN_ID_SHA256 in refusal.metadata:
-        items[TOKEN_ID_SHA256] = refusal.metadata[TOKEN_ID_SHA256]
+    if ID_SHA256 in refusal.metadata:
+        items[ID_SHA256] = refusal.metadata[ID_SHA256]
     values = ", ".join(f'{name}="{value}"' for name, value in items.items())
     return f"Bearer {values}".strip()

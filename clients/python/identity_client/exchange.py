@@ -1,9 +1,9 @@
 """Tokens with which a service acts for the caller of the call that it is handling (token exchange, RFC 8693).
 
 from identity_client import AccessTokens, TokenExchange
-from identity_client.grpc import caller, secure_channel
+from identity_client.grpc import secure_channel
 
-stock = TokenExchange(AccessTokens.from_env(), audience="stock", caller=caller)
+stock = TokenExchange(AccessTokens.from_env(), audience="stock")
 channel = secure_channel("stock:443", stock)      # each call carries a token for the caller of its own thread
 
 def Order(self, request, context):
@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Final, Protocol
 
 from identity_client import async_renewal, renewal
+from identity_client.caller import caller
 from identity_client.renewed_tokens import RenewedTokens
 from identity_client.token_renewer import Obtained, TokenRenewer
 from identity_client.trust import GenerationRaised, Revocation, SessionEnded, TokenDenied
@@ -77,7 +78,7 @@ class ExchangedTokens:
         *,
         audience: str,
         scopes: Iterable[str] = (),
-        caller: Callable[[], Subject] | None = None,
+        caller: Callable[[], Subject] = caller,
         verifier: Verifier | None = None,
         size: int = DEFAULT_SIZE,
     ) -> None:
@@ -87,7 +88,8 @@ class ExchangedTokens:
             tokens: the source with whose credential this service exchanges; of either kind. It stays open.
             audience: the service to call.
             scopes: of the new tokens; empty = those of the subject token that this service may have.
-            caller: returns the caller of the present thread or task, for calls without `for_`.
+            caller: returns the caller of the present thread or task, for calls without `for_`; by default the
+                caller that a guard of this SDK has admitted.
             verifier: tells of revocations: the tokens for a revoked subject token are dropped at once.
             size: the number of subject tokens for which tokens are kept.
         """
@@ -118,11 +120,6 @@ class ExchangedTokens:
             if current is not None and current.access_token == token:
                 return renewer.invalidate(token)
         return True
-
-    def _current(self) -> Subject:
-        if self._caller is None:
-            raise TypeError("this exchange does not know the caller: use for_(), or make it with caller=")
-        return self._caller()
 
     def _renewer(self, subject: Subject | str) -> TokenRenewer:
         """Return the renewer of the tokens for this subject, a new one if there is none."""
@@ -194,7 +191,7 @@ class TokenExchange(ExchangedTokens):
 
     def __call__(self, timeout: float | None = None) -> str:
         """Return an access token for the caller of the present thread; see `for_`."""
-        return self.for_(self._current(), timeout)
+        return self.for_(self._caller(), timeout)
 
 
 class AsyncTokenExchange(ExchangedTokens):
@@ -207,7 +204,7 @@ class AsyncTokenExchange(ExchangedTokens):
 
     async def __call__(self, timeout: float | None = None) -> str:
         """Return an access token for the caller of the present task; see `for_`."""
-        return await self.for_(self._current(), timeout)
+        return await self.for_(self._caller(), timeout)
 
 
 def _name(revocation: Revocation) -> _Name:

@@ -1,7 +1,5 @@
 """The refusal of a call by a guard, and the form in which it is sent: google.rpc.Status (AIP-193)."""
 
-import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
@@ -11,13 +9,11 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from identity_client.access_tokens import MAX_TOKEN_CHARS
-from identity_shared.strict import decode_base64url, parse_object
+from identity_client.errors import DOMAIN
+from identity_shared.token_ids import ID_SHA256, hash_token_id, unverified_token_id
 
-DOMAIN: Final = "identityapi.v1"
 DETAILS: Final = "grpc-status-details-bin"
 """The trailing metadata with the details of a status."""
-TOKEN_ID_SHA256: Final = "token_id_sha256"  # noqa: S105  # the name of an item
 REJECTION_REASON: Final = "rejection_reason"
 RETRY_AFTER: Final = timedelta(seconds=1)
 """The time after which a client may repeat a call that was UNAVAILABLE."""
@@ -62,19 +58,12 @@ class RefusedError(Exception):
 
 
 def naming(token: str) -> dict[str, str]:
-    """Return the metadata that names a token to its holder: the base64url of the SHA-256 of its `jti`.
+    """Return the metadata that names a token to its holder, see `retry.py`; the signature is not verified.
 
-    The signature is not verified. The metadata is empty for a token that cannot be read, such as one that is
-    encrypted.
+    It is empty for a token that cannot be read, such as one that is encrypted.
     """
-    if len(token) > MAX_TOKEN_CHARS or token.count(".") != 2:
-        return {}
-    try:
-        token_id = parse_object(decode_base64url(token.split(".")[1])).get("jti")
-        digest = hashlib.sha256(token_id.encode()).digest() if isinstance(token_id, str) else b""
-    except ValueError:
-        return {}
-    return {TOKEN_ID_SHA256: urlsafe_b64encode(digest).rstrip(b"=").decode()} if digest else {}
+    digest = hash_token_id(unverified_token_id(token))
+    return {ID_SHA256: digest} if digest else {}
 
 
 def unavailable() -> RefusedError:
