@@ -7,19 +7,24 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from identity_client import (
     AccessTokens,
+    AsyncAccessTokens,
     AsyncLocalVerifier,
     AsyncTokenExchange,
     LocalVerifier,
+    Rejected,
     TokenExchange,
 )
+from identity_client.asgi import GuardMiddleware, HttpPolicy
 from identity_client.grpc import Guard, Policy, aio, caller, secure_channel
+from identity_client.http import HttpxAuth
 from identity_service.domain.ids import KeyId
 from tests.clients.echo import ONE, SERVICE, stub
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 from tests.rpc.keys import signed_with
 from tests.rpc.shop import ORDERS_API, STOCK_API, Shop
 from tests.rpc.world import World
@@ -167,3 +172,38 @@ def test_after_a_key_was_retired_no_call_of_a_guarded_service_fails(
         while own() == first:
             assert reserve() == "orders by "
         assert reserve() == "orders by "
+
+
+def test_after_a_revocation_a_request_to_a_guarded_application_is_repeated_with_another_token(
+    shop: Shop, verifier: LocalVerifier
+) -> None:
+    named = shop.orders.credential.client_secret
+
+    async def report(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": caller().token_id.encode()})
+
+    guarded: Any = GuardMiddleware(
+        report, verifier=verifier, policy=HttpPolicy(STOCK_API, {"GET /report": ["read"]})
+    )
+
+    async def work() -> None:
+        async with (
+            AsyncAccessTokens.by_secret(
+                named.client_id, named.client_secret, target=shop.world.target, audience=STOCK_API
+            ) as tokens,
+            httpx.AsyncClient(
+                auth=HttpxAuth(tokens), transport=httpx.ASGITransport(guarded), base_url="http://stock"
+            ) as client,
+        ):
+            token = await tokens()
+            first = (await client.get("/report")).text
+            shop.world.revoke(shop.world.admin_token(), token_id=first)
+            await asyncio.to_thread(until, lambda: isinstance(verifier.why_ended(token), Rejected))
+
+            answer = await client.get("/report")
+
+            assert answer.status_code == 200
+            assert answer.text not in ("", first)
+
+    asyncio.run(work())
