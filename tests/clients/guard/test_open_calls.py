@@ -275,10 +275,11 @@ def test_a_function_that_is_added_after_the_end_is_called_at_once(
         lambda: b"",
     )
     reasons: list[str] = []
-    caller.on_ended(reasons.append)
     call = OpenCall(caller, lambda: None)
+    caller.on_ended(reasons.append)
     call.refuse(failed())
 
     caller.on_ended(reasons.append)
+    call.refuse(failed())
 
-    assert reasons == ["INTERNAL"]
+    assert reasons == ["INTERNAL", "INTERNAL"]
