@@ -11,12 +11,14 @@ def main() -> None:
     # gRPC would log each failed handshake, also of strangers, in lines that are no JSON.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # Imported here: the processes that hash passwords load this module too, and do not need the command line.
-    from typer import rich_utils
-
     from identity_service.cli.app import app
     from identity_service.cli.output import color_system
 
-    rich_utils.COLOR_SYSTEM = color_system()  # of help and usage errors
+    if color_system() is None:
+        # Typer imports this module only for help and usage errors, whose colors it sets.
+        from typer import rich_utils
+
+        rich_utils.COLOR_SYSTEM = None
     app()
 
 

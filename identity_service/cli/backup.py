@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from identity_service.cli.options import ConfigOption, StoreOption, settings_for_store_admin
+from identity_service.cli.local_settings import ConfigOption, StoreOption, settings_for_store_admin
 from identity_service.cli.output import JsonFlag, say, show
 from identity_service.cli.stopping import stoppable
 from identity_service.composition import copies

@@ -17,7 +17,7 @@ import typer
 from identity_client import AccessTokens, ClientOptions, IdentityClient, PermissionDeniedError, TokenSet
 from identity_service.cli.demo import DEMO_FILE, read_demo_secrets
 from identity_service.cli.output import Exit, fail, say, say_trimmed
-from identity_service.config.values import is_loopback
+from identity_service.domain.urls import is_loopback
 from identity_shared.strict import decode_base64url, parse_object
 
 DEVICE: Final = "identity command line"

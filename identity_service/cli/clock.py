@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_store_admin
+from identity_service.cli.local_settings import ConfigOption, StoreOption, settings_for_store_admin
+from identity_service.cli.options import YesOption
 from identity_service.cli.output import JsonFlag, failures, show
 from identity_service.cli.records import confirm
 from identity_service.composition.store_admin import open_store_admin

@@ -2,7 +2,7 @@
 
 import typer
 
-from identity_service.cli.options import ConfigOption, StoreOption, load
+from identity_service.cli.local_settings import ConfigOption, StoreOption, load
 from identity_service.cli.output import JsonFlag, failures, say, show, show_table
 from identity_service.composition import opening
 from identity_service.composition.files import check_all_files

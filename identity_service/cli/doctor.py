@@ -9,7 +9,7 @@ import typer
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.cli.doctor_issuers import issuer_findings
-from identity_service.cli.options import (
+from identity_service.cli.local_settings import (
     ConfigOption,
     StoreOption,
     settings_for_store_admin,

@@ -14,9 +14,10 @@ from identity_service.cli.caller import read_client_secret
 from identity_service.cli.options import AudienceOption, EncryptOption, ScopeOption
 from identity_service.cli.output import Exit, JsonFlag, fail
 from identity_service.cli.remote import Service, connected
-from identity_service.cli.token import ClientId, Print, read_token, show_tokens
+from identity_service.cli.token import ClientId, Print, app, read_token, show_tokens
 
 
+@app.command("exchange")
 @connected
 def exchange(
     service: Service,

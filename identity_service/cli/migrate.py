@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from identity_service.cli.options import ConfigOption, load
+from identity_service.cli.local_settings import ConfigOption, load
 from identity_service.cli.output import JsonFlag, say, show
 from identity_service.cli.stopping import stoppable
 from identity_service.cli.store_check import check_store

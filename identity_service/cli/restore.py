@@ -7,7 +7,8 @@ from typing import Annotated, Final
 import typer
 
 from identity_service.cli.backup import held_counts
-from identity_service.cli.options import ConfigOption, StoreOption, YesOption, settings_for_store_admin
+from identity_service.cli.local_settings import ConfigOption, StoreOption, settings_for_store_admin
+from identity_service.cli.options import YesOption
 from identity_service.cli.output import JsonFlag, put, put_json, show
 from identity_service.cli.records import confirm
 from identity_service.cli.stopping import stoppable

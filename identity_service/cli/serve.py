@@ -10,7 +10,7 @@ import typer
 
 from identity_service.cli import dev
 from identity_service.cli.demo import TRIAL_DEFAULTS
-from identity_service.cli.options import ConfigOption, StoreOption, load, settings_for_store_admin
+from identity_service.cli.local_settings import ConfigOption, StoreOption, load, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
 from identity_service.cli.tls_check import warn_of_dates

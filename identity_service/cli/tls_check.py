@@ -9,8 +9,8 @@ from identity_service.adapters.clock import SystemClock
 from identity_service.cli.output import say
 from identity_service.cli.tls_files import expiry
 from identity_service.composition import opening
-from identity_service.config.values import is_loopback
 from identity_service.domain.errors import IdentityError
+from identity_service.domain.urls import is_loopback
 from identity_service.jose.certificates import CertificateFacts
 from identity_service.settings import Settings
 from identity_service.transport.tls import TlsFacts, TlsFiles, check_files, key_warning

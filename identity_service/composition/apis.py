@@ -17,7 +17,7 @@ from identity_service.composition.opening import (
     tls_files,
 )
 from identity_service.composition.wiring import Parts, UseCases
-from identity_service.config.values import is_loopback
+from identity_service.domain.urls import is_loopback
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.audit import AuditHandlers

@@ -5,7 +5,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from identity_service.adapters.clock import SystemClock
 from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
 from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
@@ -27,8 +26,6 @@ from identity_service.replication.maintenance import retention_for
 from identity_service.replication.replica import ReplicaConfig
 from identity_service.services.admin.administration import Administration
 from identity_service.settings import Settings
-from identity_service.storage.redis import RedisStore
-from identity_service.storage.redis.client.server_checks import Demands, Finding
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.sqlite.database import MEMORY
 from identity_service.transport.forwarded_certificates import ForwardedCertificates
@@ -37,6 +34,7 @@ from identity_service.transport.tls import Certificates, TlsFiles
 
 if TYPE_CHECKING:
     from identity_service.principals.keeper import PrincipalsKeeper
+    from identity_service.storage.redis.client.server_checks import Finding
 
 
 def check_issuer(settings: Settings, *, dev: bool = False) -> None:
@@ -78,28 +76,12 @@ def open_store(
             may_be_damaged=may_be_damaged,
         )
     if scheme.startswith("redis"):
+        # Imported here, since a process on SQLite would start a sixth later with the Redis client.
+        from identity_service.composition.redis_opening import open_redis
+
         with _named_if_away(settings):
-            return RedisStore.connect(
-                settings.store,
-                demands=_demands(settings, insist=event_log is not None),
-                wall_clock=clock,
-                event_log=event_log,
-                audit_entries=settings.audit_entries,
-                audit_traffic_entries=settings.audit_traffic_entries,
-                may_be_damaged=may_be_damaged,
-            )
+            return open_redis(settings, clock, event_log, may_be_damaged=may_be_damaged)
     raise ConfigurationError(f"store: the scheme {scheme!r} is not supported; use sqlite:/// or redis://")
-
-
-def _demands(settings: Settings, *, insist: bool) -> Demands:
-    return Demands(
-        durability=settings.durability,
-        allow_unsafe=settings.allow_unsafe_redis,
-        config_unchecked=settings.redis_config_unchecked,
-        max_staleness=settings.max_staleness,
-        leeway=settings.leeway,
-        insist=insist,
-    )
 
 
 def open_sealer(settings: Settings) -> Sealer:
@@ -116,20 +98,17 @@ def open_vault(settings: Settings) -> Vault:
     return Vault(open_sealer(settings))
 
 
-def check_store(settings: Settings) -> Sequence[Finding]:
+def check_store(settings: Settings) -> "Sequence[Finding]":
     """Return the conflicts of the Redis servers' configuration with the settings; empty for other stores.
 
     Raises StoreUnavailableError, ConfigurationError.
     """
     if not settings.store.startswith("redis"):
         return ()
-    demands, clock = _demands(settings, insist=False), SystemClock()
+    from identity_service.composition.redis_opening import check_redis
+
     with _named_if_away(settings):
-        store = RedisStore.connect(settings.store, demands=demands, wall_clock=clock, may_be_damaged=True)
-        try:
-            return store.check(demands)
-        finally:
-            store.close()
+        return check_redis(settings)
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from identity_service.config.values import (
     OptionalAddress,
     Split,
     WebOrigin,
-    is_loopback,
     within,
 )
+from identity_service.domain.urls import is_loopback
 
 
 class ListenerSettings(LimitSettings):

@@ -13,7 +13,6 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from identity_service.config.issuer_url import why_not_issuer_url
 from identity_service.domain.dpop import normalised_uri
-from identity_service.domain.urls import is_loopback_host
 
 _REDIS_SCHEMES: Final = tuple(
     f"{s}{kind}" for s in ("redis", "rediss") for kind in ("", "+sentinel", "+cluster")
@@ -149,11 +148,6 @@ def authority_of(url: str) -> tuple[str, ...]:
         return (_check_authority(authority),) if scheme == "https" else ()
     except ValueError:
         return ()
-
-
-def is_loopback(listen: str) -> bool:
-    """Return whether host:port is reachable from this machine only."""
-    return is_loopback_host(listen.rpartition(":")[0].strip("[]"))
 
 
 def mask(name: str, value: object) -> str:

@@ -1,4 +1,4 @@
-"""Checks of the URLs that this service fetches from."""
+"""Checks of the URLs that this service fetches from, and of loopback addresses."""
 
 from ipaddress import ip_address
 from typing import Final
@@ -40,3 +40,8 @@ def is_loopback_host(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_loopback(listen: str) -> bool:
+    """Return whether host:port is reachable from this machine only."""
+    return is_loopback_host(listen.rpartition(":")[0].strip("[]"))

@@ -4,7 +4,7 @@ import pytest
 
 from identity_service.cli import dev
 from identity_service.cli.demo import TRIAL_DEFAULTS
-from identity_service.cli.options import load
+from identity_service.cli.local_settings import load
 from tests.cli.conftest import Run, RunJson
 
 

@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from identity_service.config.sources import CLIENT_VARIABLES, load_settings
-from identity_service.config.values import is_loopback
 from identity_service.domain.errors import ConfigurationError
+from identity_service.domain.urls import is_loopback
 from identity_service.settings import Settings
 
 SECRET = "a secret that no message may show, ever"
