@@ -20,9 +20,10 @@ from tests.patience import until
 from tests.redis_server import RedisServer
 from tests.rpc.administrator import Administrator
 from tests.rpc.conftest import running, settings_for_tests
+from tests.rpc.heartbeats import Heartbeats
 from tests.rpc.keys import signed_with
 from tests.rpc.shop import Shop
-from tests.rpc.world import API, World, staleness_of
+from tests.rpc.world import API, World
 
 pytestmark = pytest.mark.usefixtures("both_kinds")
 
@@ -47,9 +48,10 @@ def following(target: str, world: World) -> Iterator[LocalVerifier]:
 def another_process(world: World, redis_server: RedisServer) -> Iterator[str]:
     store = RedisStore.connect(redis_server.url, clock=world.clock)
     service = Service(world.settings, clock=world.clock, store=store)
+    heartbeats = Heartbeats(service)
     port = service.start()
     try:
-        with world.clock.followed_by(staleness_of(service)):
+        with world.clock.followed_by(heartbeats.met):
             yield f"127.0.0.1:{port}"
     finally:
         service.stop()

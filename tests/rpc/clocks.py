@@ -7,7 +7,7 @@ import mmap
 import struct
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,8 @@ from typing import Final
 from identity_service.adapters.clock import SystemClock
 from tests.patience import PATIENCE
 
+Meeting = Callable[[], AbstractContextManager[None]]
+"""Gives a block that moves a clock. It ends once a service on the clock has met the move in a heartbeat."""
 Staleness = Callable[[], float | None]
 """Returns the seconds since a service sent the last heartbeat that was confirmed; None = it has stopped."""
 _POLL: Final = 0.002
@@ -43,7 +45,7 @@ class ShiftedClock:
         self._offset = timedelta(0)
         self._aged = 0.0
         self._passed_seconds = 0.0
-        self._services: list[Staleness] = []
+        self._services: list[Meeting] = []
 
     def now(self) -> datetime:
         return (self._still_at or datetime.now(UTC)) + self._read()[0]
@@ -65,18 +67,18 @@ class ShiftedClock:
         A heartbeat that is under way meanwhile sees two times and takes them for a difference between the
         clocks of service and store: until the next one, every call is UNAVAILABLE.
         """
-        offset, aged = self._read()
         by_how_much = timedelta(**by)
-        self._write(offset + by_how_much, aged)
-        if by_how_much > timedelta(0):
-            self._pass(by_how_much.total_seconds())
-        self._await_services()
+        with self._met_by_services():
+            offset, aged = self._read()
+            self._write(offset + by_how_much, aged)
+            if by_how_much > timedelta(0):
+                self._pass(by_how_much.total_seconds())
 
     def step(self, **by: float) -> None:
         """Set the clock: no time passes; return once every service has met that in a heartbeat."""
-        offset, aged = self._read()
-        self._write(offset + timedelta(**by), aged)
-        self._await_services()
+        with self._met_by_services():
+            offset, aged = self._read()
+            self._write(offset + timedelta(**by), aged)
 
     def tick(self) -> None:
         """Let a second pass if it stands still, so that later records are newer than the earlier ones."""
@@ -89,27 +91,32 @@ class ShiftedClock:
         self._write(offset, aged + seconds)
 
     @contextmanager
-    def followed_by(self, staleness: Staleness) -> Iterator[None]:
+    def followed_by(self, meeting: Meeting) -> Iterator[None]:
         """Wait for this service, too, whenever the clock is moved."""
-        self._services.append(staleness)
+        self._services.append(meeting)
         try:
             yield
         finally:
-            self._services.remove(staleness)
+            self._services.remove(meeting)
 
-    def _await_services(self) -> None:
-        moved = self.monotonic()
-        for staleness in self._services:
-            self._await_heartbeat_after(moved, staleness)
-
-    def _await_heartbeat_after(self, moment: float, staleness: Staleness) -> None:
-        deadline = time.monotonic() + PATIENCE
+    @contextmanager
+    def awaiting(self, staleness: Staleness) -> Iterator[None]:
+        """Let the block move the clock; then wait until a service in another process has met that."""
+        yield
+        moved, deadline = self.monotonic(), time.monotonic() + PATIENCE
         while True:
             asked, age = self.monotonic(), staleness()
-            if age is None or asked - age > moment:
+            if age is None or asked - age > moved:
                 return
             assert time.monotonic() < deadline, "the service confirms no heartbeat after its clock was moved"
             time.sleep(_POLL)
+
+    @contextmanager
+    def _met_by_services(self) -> Iterator[None]:
+        with ExitStack() as services:
+            for meeting in self._services:
+                services.enter_context(meeting())
+            yield
 
     def _read(self) -> tuple[timedelta, float]:
         return self._offset, self._aged

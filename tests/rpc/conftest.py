@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from tests.rpc.administrator import Administrator
 from tests.rpc.clocks import SharedClock, ShiftedClock
 from tests.rpc.engines import EnvoyHost
 from tests.rpc.envoy_inside import StoreAddress
-from tests.rpc.world import Principal, World, client_secret, staleness_of
+from tests.rpc.heartbeats import Heartbeats
+from tests.rpc.world import Principal, World, client_secret
 from tests.tls import Certifier
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
@@ -64,9 +66,10 @@ def running(
         store_admin, admin = new_store_admin(settings, store, clock)
         clock.tick()
         service = Service(settings, clock=clock, store=store)
+        heartbeats = Heartbeats(service)
         target = f"127.0.0.1:{service.start()}"
         cleanup.callback(service.stop)
-        cleanup.enter_context(clock.followed_by(staleness_of(service)))
+        cleanup.enter_context(clock.followed_by(heartbeats.met))
         channel = cleanup.enter_context(grpc.insecure_channel(target))
         yield World(
             settings=settings,
@@ -125,7 +128,7 @@ def running_in_envoy(
         clock.tick()
         service: Any = host.start_service(settings, store, path)
         cleanup.callback(service.stop)
-        cleanup.enter_context(clock.followed_by(service.staleness))
+        cleanup.enter_context(clock.followed_by(partial(clock.awaiting, service.staleness)))
         yield World(
             settings=settings,
             clock=clock,

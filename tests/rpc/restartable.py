@@ -3,7 +3,6 @@
 It can break the connection to the store. It does not know the content of the store or the calls.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -18,7 +17,8 @@ from identity_service.composition.wiring import store_administration
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.store import Store
 from identity_service.settings import Settings
-from tests.rpc.world import Principal, ShiftedClock, World, client_secret, staleness_of
+from tests.rpc.heartbeats import Heartbeats
+from tests.rpc.world import Principal, ShiftedClock, World, client_secret
 
 PARTS: Final = ("log", "facts", "records", "sessions", "single_use", "audit", "attempts", "copying")
 LOCAL: Final = ("close", "log.adopt", "log.wait")
@@ -31,8 +31,6 @@ WRITES: Final = (
     "sessions.replace",
 )
 """Methods that write for a call of a client."""
-HEARTBEAT: Final = "log.heartbeat"
-"""The method that writes a heartbeat."""
 
 
 class CuttableStore:
@@ -42,8 +40,6 @@ class CuttableStore:
         self._store = store
         self.is_cut = False
         self._loses_replies = False
-        self._heartbeat = threading.Lock()
-        """Held while a heartbeat is written, and while none may be."""
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
@@ -53,8 +49,6 @@ class CuttableStore:
         """A method of the store or of a part, as it is for now."""
         if self.is_cut and name not in LOCAL:
             raise StoreUnavailableError("the store is cut off")
-        if name == HEARTBEAT:
-            return self._one_at_a_time(found)
         if not (self._loses_replies and name in WRITES):
             return found
 
@@ -63,19 +57,6 @@ class CuttableStore:
             raise StoreUnavailableError("the reply of the store was lost")
 
         return lose_the_reply
-
-    def _one_at_a_time(self, heartbeat: Callable[..., Any]) -> Callable[..., Any]:
-        def write(*words: Any, **more: Any) -> Any:
-            with self._heartbeat:
-                return heartbeat(*words, **more)
-
-        return write
-
-    @contextmanager
-    def without_heartbeats(self) -> Iterator[None]:
-        """The process writes no heartbeat until the block ends; the one that is under way is awaited."""
-        with self._heartbeat:
-            yield
 
     @contextmanager
     def losing_replies(self, lost: bool = True) -> Iterator[None]:
@@ -98,10 +79,11 @@ class CuttablePart:
 
 
 class Restartable:
-    """One process after another on the same store; `world` and `store` are those of the latest."""
+    """One process after another on one store; `world`, `store` and `heartbeats` are those of the latest."""
 
     world: World
     store: CuttableStore
+    heartbeats: Heartbeats
     clock: ShiftedClock
 
     def __init__(
@@ -135,8 +117,9 @@ class Restartable:
             self._admin = self._admin or _initialise(store_admin)
             service = Service(settings, clock=self.clock, store=store)
             cleanup.callback(service.stop)
+            self.heartbeats = Heartbeats(service)
             target = f"127.0.0.1:{service.start()}"
-            cleanup.enter_context(self.clock.followed_by(staleness_of(service)))
+            cleanup.enter_context(self.clock.followed_by(self.heartbeats.met))
             channel = cleanup.enter_context(grpc.insecure_channel(target))
             self.world = World(
                 settings=settings,

@@ -21,10 +21,11 @@ from identityapi.v1 import trust_service_pb2_grpc as trust_rpc
 from tests.patience import until
 from tests.rpc.administrator import Administrator, events, fails
 from tests.rpc.conftest import StartWorld
+from tests.rpc.heartbeats import Heartbeats
 from tests.rpc.keys import keys, look_after, published, signed_with
 from tests.rpc.shop import Shop
 from tests.rpc.watching import knows, watching
-from tests.rpc.world import API, World, staleness_of
+from tests.rpc.world import API, World
 
 HOUR = timedelta(hours=1)
 
@@ -38,12 +39,10 @@ def twin(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
     else:
         store = SqliteStore.open(str(tmp_path / "identity.db"), clock=world.clock)
     service = Service(world.settings, clock=world.clock, store=store)
+    heartbeats = Heartbeats(service)
     target = f"127.0.0.1:{service.start()}"
     try:
-        with (
-            grpc.insecure_channel(target) as channel,
-            world.clock.followed_by(staleness_of(service)),
-        ):
+        with grpc.insecure_channel(target) as channel, world.clock.followed_by(heartbeats.met):
             yield World(
                 settings=world.settings,
                 clock=world.clock,

@@ -139,7 +139,7 @@ def test_a_process_knows_the_longer_settings_of_one_that_began_a_moment_ago(star
     """It has not had a heartbeat since; the store says so when it is asked for the end of a revocation."""
     shorter = start(SHORT)
     client = shorter.world.new_client()
-    with shorter.store.without_heartbeats():
+    with shorter.heartbeats.held():
         longer = start(LONG, like=shorter)
         revoked, control = (longer.world.issue(client, lifetime=timedelta(hours=24)) for _ in range(2))
         revision = shorter.world.revoke(shorter.world.admin_token(), token_id=revoked.token_id)

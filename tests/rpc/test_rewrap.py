@@ -20,8 +20,9 @@ from identityapi.v1 import admin_service_pb2 as pb
 from tests.patience import until
 from tests.rpc.administrator import Administrator, events
 from tests.rpc.conftest import MASTER_KEY, StartWorld
+from tests.rpc.heartbeats import Heartbeats
 from tests.rpc.outages import reason_of
-from tests.rpc.world import World, staleness_of
+from tests.rpc.world import World
 
 NEW = "the master key of tomorrow, 32 characters or more"
 
@@ -47,8 +48,9 @@ def beside(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
             settings = world.settings.model_copy(update=secrets)
             service = Service(settings, clock=world.clock, store=store)
             cleanup.callback(service.stop)
+            heartbeats = Heartbeats(service)
             target = f"127.0.0.1:{service.start()}"
-            cleanup.enter_context(world.clock.followed_by(staleness_of(service)))
+            cleanup.enter_context(world.clock.followed_by(heartbeats.met))
             channel = cleanup.enter_context(grpc.insecure_channel(target))
             return replace(
                 world, settings=settings, service=service, target=target, channel=channel, store=store

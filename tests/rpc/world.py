@@ -24,7 +24,6 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
 from tests.rpc.clocks import ShiftedClock as ShiftedClock
-from tests.rpc.clocks import Staleness
 
 API = "api"
 PASSWORD = "correct horse battery staple"
@@ -119,12 +118,6 @@ class World:
 
     def admin_token(self, scopes: Sequence[str] = ADMIN_SCOPES) -> str:
         return self.issue(self.admin, scopes=scopes).access_token
-
-
-def staleness_of(service: Service) -> Staleness:
-    """Return the staleness of a service in this process, for its clock."""
-    (heartbeats,) = (each for each in service._threads if each.name == "identity-heartbeat")
-    return lambda: None if heartbeats.stopping.is_set() else service._replica.staleness
 
 
 @dataclass(frozen=True, kw_only=True)
