@@ -4,13 +4,18 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
 import pytest
 from hypothesis import settings
 
 from identity_service import bootstrap
 from tests import leaks
+from tests.distribution import (
+    pytest_collection_modifyitems as pytest_collection_modifyitems,
+)
+from tests.distribution import (
+    pytest_xdist_make_scheduler as pytest_xdist_make_scheduler,
+)
 from tests.fakes.event_logs import RecordingEventLog
 from tests.leaks import (
     pytest_sessionfinish as pytest_sessionfinish,
@@ -35,41 +40,8 @@ settings.load_profile("any machine")
 def pytest_configure(config: pytest.Config) -> None:
     """Prepare each process of the run, those of xdist among them."""
     leaks.pytest_configure(config)
-    config.pluginmanager.register(CoverageMarks())
     give_default_signals_to_children()
     choose_server()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the modules with slow tests first: begun last, one would keep a single process of the run busy.
-
-    This needs `--no-loadscope-reorder`: else pytest-xdist begins with the modules that have the most tests.
-    """
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
-_MEASURED: Final = tuple(Path(__file__).parent / name for name in ("unit/domain", "unit/services", "rpc"))
-_MEASURED_ON: Final = {"world": "sqlite", "start_world": "grpcio"}
-
-
-class CoverageMarks:
-    """Marks the tests that the coverage is measured with: of `tests/rpc` those on one store and engine.
-
-    To measure slows a test down by a third to a half, and the others add nothing to it.
-    """
-
-    def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Mark one test."""
-        callspec = getattr(item, "callspec", None)
-        params = {} if callspec is None else callspec.params
-        if (
-            any(item.path.is_relative_to(folder) for folder in _MEASURED)
-            and all(params.get(name, kind) == kind for name, kind in _MEASURED_ON.items())
-            and not item.get_closest_marker("no_cover")
-        ):
-            item.add_marker("covered")
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ ON_EACH_STORE: Final = {
     "verified",
 }
 
-MARKS: Final = [pytest.mark.slow, pytest.mark.no_cover, pytest.mark.timeout(600 + 60 * EXAMPLES)]
-"""Those of a module that runs the machine; to measure coverage takes half as long again as the run itself."""
+MARKS: Final = [pytest.mark.slow, pytest.mark.timeout(600 + 60 * EXAMPLES)]
+"""Those of a module that runs the machine."""
 
 
 def run(open_target: OpenTarget, to_be_seen: set[str]) -> None:

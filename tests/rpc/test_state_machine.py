@@ -27,8 +27,7 @@ STEPS: Final = 50
 TO_BE_SEEN: Final = {*Event, "", "REVOKED", "EXPIRED", STALE}
 """Events of Refresh, and words of Verify, of which the empty one means that the token is good."""
 
-# To measure coverage takes half as long again as the run itself.
-pytestmark = [pytest.mark.slow, pytest.mark.no_cover, pytest.mark.timeout(600 + 10 * EXAMPLES)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 10 * EXAMPLES)]
 
 
 def run(open_store: OpenStore) -> Counter[str]:
