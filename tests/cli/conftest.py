@@ -83,7 +83,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One process for the tests of a file, which distinguish their records by name."""
     folder = tmp_path_factory.mktemp("served")
     installation = Installation(folder=folder, store=f"sqlite:///{folder}/identity.db")
-    admin = installation.json("init")
+    admin = installation.init()
     with installation.serve() as running:
         yield Served(running=running, client_id=admin["client_id"], client_secret=admin["client_secret"])
 

@@ -18,7 +18,7 @@ def installation(tmp_path: Path) -> Installation:
 
 
 def test_it_prints_changes_and_resumes_after_the_service_was_stopped(installation: Installation) -> None:
-    admin = installation.json("init")
+    admin = installation.init()
     secret = (admin["client_id"], admin["client_secret"])
     port = reserve_port()
     with installation.serve(port=port) as service, watching(service.target, "watch", "--json") as watch:
@@ -45,7 +45,7 @@ def test_it_prints_changes_and_resumes_after_the_service_was_stopped(installatio
 def test_human_output_has_a_line_for_each_change_and_heartbeats_with_verbose(
     installation: Installation,
 ) -> None:
-    installation.json("init")
+    installation.init()
     with installation.serve() as service, watching(service.target, "watch", "--verbose") as watch:
         printed = watch.until("heartbeat")
         assert any("keys" in line and "ES256 signing" in line for line in printed)

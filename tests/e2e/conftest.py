@@ -1,7 +1,6 @@
 """An installation on each store: a test that takes `installation` runs on both."""
 
-import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,25 +20,6 @@ def pytest_runtest_makereport(
     if report.failed and isinstance(installation, Installation) and installation.has_log:
         report.sections.append(("service.log", installation.log))
     return report
-
-
-Initialise = Callable[[Installation], None]
-
-
-@pytest.fixture(scope="session")
-def initialise(tmp_path_factory: pytest.TempPathFactory) -> Initialise:
-    """Return a function that copies a store, initialised by `identity init`, into an installation on SQLite.
-
-    For tests of something else: the command takes more than a second, most of it to start Python.
-    """
-    first = Installation(tmp_path_factory.mktemp("initialised"), "sqlite:///identity.db")
-    first.init()
-
-    def initialise(installation: Installation) -> None:
-        shutil.copy(first.folder / "identity.db", installation.folder)
-        installation.environment |= first.environment
-
-    return initialise
 
 
 @pytest.fixture(params=["sqlite", "redis"])

@@ -1,6 +1,6 @@
 """The real service as a process, on a store of its own: started, killed, started again.
 
-It uses the command line only, as an operator does, and ends each process by its own pid.
+It uses the command line, as an operator does, and ends each process by its own pid.
 """
 
 import json
@@ -20,6 +20,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from identity_client import ClientOptions, IdentityClient
+from identity_service.composition.store_admin import open_store_admin
+from identity_service.config.sources import load_settings
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 
@@ -89,14 +91,18 @@ class Installation:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    def init(self) -> Any:
-        """Initialise the store; commands are called as its first administrator from then on."""
-        admin = self.json("init")
-        self.environment |= {
-            "IDENTITY_CLIENT_ID": admin["client_id"],
-            "IDENTITY_CLIENT_SECRET": admin["client_secret"],
-        }
-        return admin
+    def init(self) -> dict[str, str]:
+        """Initialise the store; commands are called as its first administrator from then on.
+
+        It is done in this process, as `identity init` does it: to start Python would take most of the time.
+        """
+        scheme, _, path = self.store.partition(":///")
+        store = f"sqlite:///{self.folder / path}" if scheme == "sqlite" else self.store
+        with open_store_admin(load_settings({"store": store}, environ=self.environ).settings) as store_admin:
+            admin = store_admin.initialise()
+        made = {"client_id": str(admin.client_id), "client_secret": admin.client_secret.reveal()}
+        self.environment |= {f"IDENTITY_{name.upper()}": value for name, value in made.items()}
+        return made
 
     def serve(self, *words: str, port: int | None = None) -> "Running":
         """Start the service; returns once it says that it serves."""

@@ -13,7 +13,6 @@ import pytest
 
 from identity_client import Verified
 from tests.e2e.calls import calling, token_of
-from tests.e2e.conftest import Initialise
 from tests.e2e.descendants import children
 from tests.e2e.process import Installation, Running, open_calls
 from tests.patience import PATIENCE, until
@@ -38,8 +37,8 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def service(installation: Installation, initialise: Initialise) -> Iterator[Running]:
-    initialise(installation)
+def service(installation: Installation) -> Iterator[Running]:
+    installation.init()
     with installation.serve() as running:
         until(lambda: "serving on" in installation.log)
         yield running
@@ -61,11 +60,11 @@ def test_it_serves_and_sigterm_ends_it_with_0(installation: Installation, servic
     until(lambda: not Path(f"/proc/{envoy}").exists())
 
 
-def test_calls_in_progress_end_before_it_does(installation: Installation, initialise: Initialise) -> None:
+def test_calls_in_progress_end_before_it_does(installation: Installation) -> None:
     """A password takes a while: argon2 in a process that must be started first."""
     metrics = reserve_address()
     installation.environment |= {"IDENTITY_METRICS_LISTEN": metrics, "IDENTITY_DRAIN_GRACE": f"{PATIENCE}s"}
-    initialise(installation)
+    installation.init()
     outcome: list[object] = []
 
     def sign_in() -> None:
@@ -86,13 +85,11 @@ def test_calls_in_progress_end_before_it_does(installation: Installation, initia
     assert len(outcome) == 4
 
 
-def test_only_its_own_user_may_read_the_files_for_envoy(
-    installation: Installation, initialise: Initialise, tmp_path: Path
-) -> None:
+def test_only_its_own_user_may_read_the_files_for_envoy(installation: Installation, tmp_path: Path) -> None:
     """The master key is nowhere; the key of TLS lies where only this user can look, until the end."""
     holder = Certifier(tmp_path / "tls").server()
     names = {f"IDENTITY_{name.upper()}": str(path) for name, path in holder.settings().items()}
-    initialise(installation)
+    installation.init()
     installation.environment |= names
     process = installation.start((), reserve_port())
     try:
@@ -145,10 +142,8 @@ def test_a_port_in_use_is_refused_with_a_fix(installation: Installation, service
     assert "stop the process that listens there" in other.stderr
 
 
-def test_workers_are_renewed_without_a_failed_call(
-    installation: Installation, initialise: Initialise
-) -> None:
-    initialise(installation)
+def test_workers_are_renewed_without_a_failed_call(installation: Installation) -> None:
+    installation.init()
     with installation.serve("--workers", "2") as service:
         until(lambda: "serving on" in installation.log)
         token = token_of(installation, service)

@@ -112,7 +112,7 @@ def test_without_a_master_key_the_first_run_makes_a_private_one(tmp_path: Path) 
 
 
 def test_a_token_that_one_process_revokes_is_refused_by_the_other(installation: Installation) -> None:
-    admin = installation.json("init")
+    admin = installation.init()
     with (
         installation.serve() as one,
         installation.serve() as two,
@@ -131,7 +131,7 @@ def test_a_token_that_one_process_revokes_is_refused_by_the_other(installation: 
 
 def test_a_revocation_reaches_the_other_process_by_itself(installation: Installation) -> None:
     """Without asking for it: the follower of the other process is woken."""
-    admin = installation.json("init")
+    admin = installation.init()
     with (
         installation.serve() as one,
         installation.serve() as two,
@@ -175,7 +175,7 @@ def test_500_refreshes_through_two_processes_give_one_successor(installation: In
 
 
 def test_sigterm_ends_it_with_0_and_closes_the_port(installation: Installation) -> None:
-    installation.json("init")
+    installation.init()
     with installation.serve() as service, service.client(max_attempts=1) as client:
         assert service.terminate() == 0
         with pytest.raises(UnavailableError):
@@ -191,7 +191,7 @@ def test_an_uninitialised_store_is_refused_with_a_fix(installation: Installation
 
 
 def test_another_master_key_is_refused_with_a_fix(installation: Installation) -> None:
-    installation.json("init")
+    installation.init()
     done = installation.run(
         "serve", "--listen", "127.0.0.1:0", IDENTITY_MASTER_KEY="another master key, which is long enough"
     )
@@ -201,7 +201,7 @@ def test_another_master_key_is_refused_with_a_fix(installation: Installation) ->
 
 
 def test_a_port_in_use_is_refused_with_a_fix(installation: Installation) -> None:
-    installation.json("init")
+    installation.init()
     with installation.serve() as service:
         done = installation.run("serve", "--listen", service.target)
 
@@ -216,7 +216,7 @@ def test_a_redis_that_is_not_durable_is_refused_but_for_development(tmp_path: Pa
     try:
         server.configure("appendfsync", "no")
         installation = Installation(tmp_path, server.url)
-        installation.json("init")
+        installation.init()
 
         refused = installation.run("serve", "--listen", "127.0.0.1:0")
         assert refused.returncode == 1

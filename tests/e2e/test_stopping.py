@@ -19,7 +19,6 @@ from h2.settings import SettingCodes
 
 from identity_client import IdentityError, UnauthenticatedError, UnavailableError
 from identity_service.process.exit_codes import Exit
-from tests.e2e.conftest import Initialise
 from tests.e2e.descendants import Descendants
 from tests.e2e.hanging import HANGS, HANGS_INSIDE, HANGS_SERVING, NEVER_FORCED, hang_at
 from tests.e2e.process import Installation, Running, open_calls
@@ -46,9 +45,7 @@ on_envoy = pytest.mark.parametrize("installation", ["envoy"], indirect=True)
 
 
 @pytest.fixture
-def installation(
-    request: pytest.FixtureRequest, tmp_path: Path, initialise: Initialise
-) -> Iterator[Installation]:
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     """Yield an installation with a TLS key and its own temporary files, none of which is left afterwards."""
     temporary = Path(tempfile.mkdtemp(prefix="s"))  # short: a socket's path has 108 characters
     installation = Installation(
@@ -60,7 +57,7 @@ def installation(
             "TMPDIR": str(temporary),
         },
     )
-    initialise(installation)
+    installation.init()
     yield installation
     assert list(temporary.iterdir()) == []
     temporary.rmdir()

@@ -1,13 +1,12 @@
 """A service that the system gives too few threads ends at start with one line that says what to raise."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY
+from tests.e2e.process import Installation
 from tests.patience import PATIENCE
 
 _WITHOUT = """
@@ -25,12 +24,11 @@ main()
 """
 
 
-def identity(tmp_path: Path, refused: str, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that the system gives no thread whose name begins so."""
-    store = f"sqlite:///{tmp_path}/identity.db"
+def serve(installation: Installation, refused: str) -> subprocess.CompletedProcess[str]:
+    """Start the service, to which the system gives no thread whose name begins so."""
     return subprocess.run(
-        [sys.executable, "-c", _WITHOUT, refused, *words],
-        env={**os.environ, "IDENTITY_STORE": store, "IDENTITY_MASTER_KEY": MASTER_KEY, **CHEAP_PASSWORDS},
+        [sys.executable, "-c", _WITHOUT, refused, "serve", "--listen", "127.0.0.1:0"],
+        env=installation.environ,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -54,9 +52,10 @@ def identity(tmp_path: Path, refused: str, *words: str) -> subprocess.CompletedP
     ],
 )
 def test_a_thread_that_is_refused_at_start_is_one_line(tmp_path: Path, refused: str) -> None:
-    assert identity(tmp_path, "none of these", "init").returncode == 0
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
+    installation.init()
 
-    served = identity(tmp_path, refused, "serve", "--listen", "127.0.0.1:0")
+    served = serve(installation, refused)
 
     assert served.returncode == 1, served.stderr
     (line,) = served.stderr.splitlines()

@@ -133,7 +133,11 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
                 store = server.url
             quick = {"IDENTITY_HEARTBEAT_INTERVAL": "100ms", "IDENTITY_WATCH_HEARTBEAT": "100ms"}
             installation = Installation(tmp_path, store, {**clock.environment, **quick})
-            installation.init()
+            admin = installation.json("init")  # a process of its own, whose clock is that of the machine
+            installation.environment |= {
+                "IDENTITY_CLIENT_ID": admin["client_id"],
+                "IDENTITY_CLIENT_SECRET": admin["client_secret"],
+            }
             machine = Machine(clock=clock, installation=installation)
             machine.tally.scenario = f"{scenario}, {request.param}"
             stack.callback(machine.tally.publish)

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from joserfc.jwk import RSAKey
@@ -16,6 +16,12 @@ from tests.rpc.world import API, PASSWORD, World, bearer
 from tests.tls import Certifier, Holder
 
 
+@cache
+def _platform_key() -> PartyKey:
+    """Return one key for all tests: an RSA key takes a tenth of a second."""
+    return PartyKey.make("RS256", "ci")
+
+
 @dataclass(frozen=True, kw_only=True)
 class FederatedClient:
     """A client without a credential: a workload whose platform signs assertions for it."""
@@ -26,7 +32,7 @@ class FederatedClient:
     issuer: str = "https://ci.example"
     subject: str = "pipeline"
     client_id: str = "builder"
-    key: PartyKey = field(default_factory=lambda: PartyKey.make("RS256", "ci"), repr=False)
+    key: PartyKey = field(default_factory=_platform_key, repr=False)
 
     @property
     def private_pem(self) -> str:
