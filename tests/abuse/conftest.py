@@ -25,6 +25,15 @@ def engine(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def shared(engine: str, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A service that tests of a module abuse in turn; it ends in an orderly way after all of them."""
+    settings = {"reflection": "true"}
+    with site(engine, prepared, tmp_path_factory.mktemp(engine), settings) as made:
+        yield made
+        made.terminate()
+
+
 @pytest.fixture
 def start_site(engine: str, prepared: Prepared, tmp_path: Path) -> Iterator[StartSite]:
     """Start a service on the engine, with these settings beside the usual ones."""

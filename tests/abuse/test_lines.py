@@ -21,21 +21,13 @@ def assert_others_are_answered(site: Site, abuse: str, count: int = 0) -> None:
 
 
 @pytest.mark.parametrize("count", [32, 1_000])
-def test_open_reflection_streams_delay_no_other_client(start_site: StartSite, count: int) -> None:
-    site = start_site(reflection="true")
-
-    assert_others_are_answered(site, "reflection", count)
-
-    site.terminate()
+def test_open_reflection_streams_delay_no_other_client(shared: Site, count: int) -> None:
+    assert_others_are_answered(shared, "reflection", count)
 
 
 @pytest.mark.parametrize("count", [1, 4, 200])
-def test_watches_of_health_that_are_not_read_delay_no_other_client(start_site: StartSite, count: int) -> None:
-    site = start_site()
-
-    assert_others_are_answered(site, "health-watch", count)
-
-    site.terminate()
+def test_watches_of_health_that_are_not_read_delay_no_other_client(shared: Site, count: int) -> None:
+    assert_others_are_answered(shared, "health-watch", count)
 
 
 def test_sigterm_ends_the_service_while_watches_of_health_are_not_read(start_site: StartSite) -> None:
@@ -46,12 +38,8 @@ def test_sigterm_ends_the_service_while_watches_of_health_are_not_read(start_sit
 
 
 @pytest.mark.parametrize("abuse", ["headers-verify", "headers-issue", "headers"])
-def test_calls_without_a_message_delay_no_other_client(start_site: StartSite, abuse: str) -> None:
-    site = start_site()
-
-    assert_others_are_answered(site, abuse)
-
-    site.terminate()
+def test_calls_without_a_message_delay_no_other_client(shared: Site, abuse: str) -> None:
+    assert_others_are_answered(shared, abuse)
 
 
 def test_sigterm_ends_the_service_while_calls_wait_for_their_message(start_site: StartSite) -> None:
@@ -61,12 +49,8 @@ def test_sigterm_ends_the_service_while_calls_wait_for_their_message(start_site:
         site.terminate()
 
 
-def test_unfinished_bodies_delay_no_other_client(start_site: StartSite) -> None:
-    site = start_site()
-
-    assert_others_are_answered(site, "bodies")
-
-    site.terminate()
+def test_unfinished_bodies_delay_no_other_client(shared: Site) -> None:
+    assert_others_are_answered(shared, "bodies")
 
 
 def test_the_memory_of_unfinished_bodies_is_returned_while_their_connections_stay(
@@ -92,20 +76,12 @@ def test_the_memory_of_unfinished_bodies_is_returned_once_their_client_has_left(
     until(lambda: site.resident_bytes < before + 64 * MB)
 
 
-def test_streams_that_are_reset_at_once_delay_no_other_client(start_site: StartSite) -> None:
-    site = start_site()
-
-    assert_others_are_answered(site, "resets")
-
-    site.terminate()
+def test_streams_that_are_reset_at_once_delay_no_other_client(shared: Site) -> None:
+    assert_others_are_answered(shared, "resets")
 
 
-def test_watches_that_are_not_read_delay_no_other_client(start_site: StartSite) -> None:
-    site = start_site()
-
-    assert_others_are_answered(site, "watch")
-
-    site.terminate()
+def test_watches_that_are_not_read_delay_no_other_client(shared: Site) -> None:
+    assert_others_are_answered(shared, "watch")
 
 
 def test_watches_that_are_not_read_take_no_threads(start_site: StartSite) -> None:

@@ -1,11 +1,9 @@
 """Further attacks of strangers, one after the other on one service: other clients still get their answers."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.abuse.abuser import abusing
-from tests.abuse.site import Prepared, Site, site
+from tests.abuse.site import Site
 
 MB = 2**20
 ANSWERS = [
@@ -30,15 +28,6 @@ FRAMES = [
     "empty-data-flood",
     "continuation-flood",
 ]
-
-
-@pytest.fixture(scope="module")
-def shared(engine: str, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A service that every test of the module abuses in turn."""
-    settings = {"reflection": "true"}
-    with site(engine, prepared, tmp_path_factory.mktemp(engine), settings) as made:
-        yield made
-        made.terminate()
 
 
 @pytest.mark.parametrize("abuse", [*ANSWERS, *REQUESTS, *CONNECTIONS, *FRAMES])
