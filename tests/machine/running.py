@@ -10,12 +10,12 @@ from collections import Counter
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis import Phase
 
 from tests.machine.clients import OpenTarget
 from tests.machine.facts import Kind
 from tests.machine.faults import CLOCKS, Machine
+from tests.state_machines import run_until
 
 ROUNDS: Final = int(os.environ.get("CRASH_ROUNDS", "0"))
 EXAMPLES: Final = ROUNDS or 18
@@ -49,16 +49,13 @@ def run(open_target: OpenTarget, to_be_seen: set[str]) -> None:
     took: Counter[str] = Counter()
     machine = type("OnStore", (Machine,), {"open_target": staticmethod(open_target), "took": took})
     try:
-        run_state_machine_as_test(
+        run_until(
+            lambda: to_be_seen <= took.keys(),
             machine,
-            settings=settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=STEPS,
-                deadline=None,
-                derandomize=not ROUNDS,
-                phases=(Phase.generate,),  # to shrink takes hours; the steps are printed as they were taken
-                suppress_health_check=list(HealthCheck),
-            ),
+            examples=EXAMPLES,
+            steps=STEPS,
+            phases=(Phase.generate,),  # to shrink takes hours; the steps are printed as they were taken
+            by_chance=bool(ROUNDS),
         )
     finally:
         sys.stdout.write(f"\n{table(took)}\n")

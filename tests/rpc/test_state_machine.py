@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from identity_service.domain.store import Store
 from identity_service.storage.redis import RedisStore
@@ -21,6 +19,7 @@ from tests.rpc.machine import Machine
 from tests.rpc.model import Event
 from tests.rpc.sides import STALE, OpenStore
 from tests.rpc.world import ShiftedClock
+from tests.state_machines import run_until
 
 EXAMPLES: Final = max(20, int(os.environ.get("CRASH_ROUNDS", "0")))
 STEPS: Final = 50
@@ -34,16 +33,7 @@ def run(open_store: OpenStore) -> Counter[str]:
     """Run the machine, and return how often each answer came."""
     seen: Counter[str] = Counter()
     machine = type("OnStore", (Machine,), {"open_store": staticmethod(open_store), "seen": seen})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_until(lambda: seen.keys() >= TO_BE_SEEN, machine, examples=EXAMPLES, steps=STEPS)
     return seen
 
 
