@@ -18,8 +18,9 @@ from identity_service.domain.secret import Secret
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import Principal, World, client_secret, failure, password
 
-# The time of the use case is measured; an engine adds only noise to it.
-pytestmark = pytest.mark.in_process
+# The time of the use case is measured; an engine adds only noise to it. The process that hashes has the
+# lowest priority: on a busy machine, a thousand hashes take minutes.
+pytestmark = [pytest.mark.in_process, pytest.mark.slow]
 
 ROUNDS = 250
 FREE_ATTEMPTS = 5
