@@ -13,7 +13,6 @@ import pytest
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1.identity_service_pb2_grpc import IdentityServiceStub
 from tests.e2e.calls import token_of
-from tests.e2e.conftest import Initialise
 from tests.e2e.process import Installation
 from tests.otlp import Collector, collecting
 from tests.patience import PATIENCE, until
@@ -31,9 +30,9 @@ main()
 
 
 @pytest.fixture
-def installation(tmp_path: Path, initialise: Initialise) -> Installation:
+def installation(tmp_path: Path) -> Installation:
     found = Installation(tmp_path, "sqlite:///identity.db")
-    initialise(found)
+    found.init()
     return found
 
 
