@@ -13,6 +13,7 @@ import jwt
 import pytest
 
 from identity_service import bootstrap
+from identity_service.composition import store_admin
 from identity_service.domain.errors import SignerUnavailableError
 from identity_service.domain.ids import KeyId
 from identity_service.domain.keys import KeyPurpose, StoredKey
@@ -121,7 +122,8 @@ def world(start_world: StartWorld, device: Device, monkeypatch: pytest.MonkeyPat
     def open_vault(settings: Settings) -> Vault:
         return DeviceVault(Sealer(settings.read_master_key()), device)
 
-    monkeypatch.setattr(bootstrap, "open_vault", open_vault)
+    for module in (bootstrap, store_admin):
+        monkeypatch.setattr(module, "open_vault", open_vault)
     return start_world()
 
 
