@@ -1,5 +1,6 @@
 """docs/python-protecting.md: its services run, are protected, and take few lines for it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from tests.tls import Certifier
 
 __all__ = ["certifier", "start_world"]
 
-PAGE = sections("python-protecting.md", ("python", "proto"))
+PAGE = sections("python-protecting.md", ("python", "proto", "sh"))
 GRPC = ("gRPC with threads", "gRPC with asyncio")
 WEB = ("FastAPI", "Starlette", "Django")
 TLS = "If the identity service has TLS"
@@ -65,20 +66,15 @@ def run(world: World, tmp_path: Path) -> Callable[[str], Any]:
     @contextmanager
     def run(section: str) -> Iterator[str]:
         address = reserve_address()
-        places = {
-            "127.0.0.1:50051": world.target,
-            '"http://127.0.0.1:8080"': repr(world.settings.issuer),
-            "127.0.0.1:50061": address,
-        }
-        code = code_of(section)
-        for place, here in places.items():
-            code = code.replace(place, here)
-        (tmp_path / "service.py").write_text(code)
+        (tmp_path / "service.py").write_text(code_of(section).replace("127.0.0.1:50061", address))
+        variables = {"IDENTITY_TARGET": world.target, "IDENTITY_ISSUER": world.settings.issuer}
         host, _, port = address.rpartition(":")
         web = ["-m", "uvicorn", "service:app", "--host", host, "--port", port, "--log-level", "error"]
         command = [sys.executable, *(web if section in WEB else ["service.py"])]
         with (tmp_path / "log").open("wb") as log:
-            process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                command, cwd=tmp_path, env=os.environ | variables, stdout=log, stderr=log
+            )
             try:
                 yield address
             finally:
@@ -166,7 +162,9 @@ def test_a_verifier_authenticates_itself_to_a_service_with_tls(
     (tmp_path / "secret").write_text(client.credential.client_secret.client_secret)
     (block,) = PAGE[TLS]
 
-    block.run(tmp_path, {}, {"identity:50051": world.target})
+    path = {name: value for name, value in os.environ.items() if name == "PYTHONPATH"}
+
+    block.run(tmp_path, path, {"identity:50051": world.target})
 
 
 def test_all_code_of_the_page_was_run() -> None:

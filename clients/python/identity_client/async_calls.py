@@ -1,7 +1,9 @@
 """The open streaming calls of a server in an event loop; the loop ends them, without a thread."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from identity_client.caller import Caller
 from identity_client.freshness import wall
@@ -13,7 +15,7 @@ from identity_client.verifier_core import VerifierCore
 class AsyncOpenCall(OpenCall):
     """One streaming call, which the current task handles."""
 
-    __slots__ = ("loop", "task")
+    __slots__ = ("loop", "sending", "task")
 
     def __init__(self, caller: Caller) -> None:
         """Create it for the current task; if its token ends the call, the task is cancelled."""
@@ -23,6 +25,8 @@ class AsyncOpenCall(OpenCall):
         super().__init__(caller, task.cancel)
         self.task = task
         self.loop = asyncio.get_running_loop()
+        self.sending = 0
+        """The number of messages that are being sent now."""
 
     def has_ended(self) -> bool:
         """Return whether the token has ended the call, in the handler of its CancelledError.
@@ -32,10 +36,28 @@ class AsyncOpenCall(OpenCall):
         return self.refusal is not None and self.task.uncancel() == 0
 
     def end(self, refusal: RefusedError) -> None:
-        """End the call, in its event loop."""
-        if not self.done:
-            self.refuse(refusal)
+        """End the call, in its event loop.
+
+        A message that is being sent is not interrupted: gRPC could send no status afterwards, because it
+        would send the initial metadata twice.
+        """
+        if self.done:
+            return
+        self.refuse(refusal)
+        if not self.sending:
             self.cancel()
+
+    async def send(self, sending: Callable[..., Awaitable[None]], *messages: Any) -> None:
+        """Send something. Raises RefusedError if the token has ended the call, also meanwhile."""
+        self.check()
+        self.sending += 1
+        try:
+            await sending(*messages)
+        finally:
+            self.sending -= 1
+            if self.refusal is not None and not self.sending and asyncio.current_task() is not self.task:
+                self.cancel()
+        self.check()
 
 
 class AsyncCalls(OpenCalls):

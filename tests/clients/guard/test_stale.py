@@ -60,7 +60,7 @@ def test_a_token_is_accepted_for_the_time_that_the_policy_allows(
         assert client.call("Get", bearer(token))
         assert client.call("Chat", bearer(token), b"?")
         assert client.guard.stale_calls == {"allowed": 2}
-    with start(own, stale_policy(ALLOW_FOR(MINUTE / 3))) as client:
+    with start(own, stale_policy(ALLOW_FOR(0.9 * MINUTE))) as client:
         assert refusal(client.call, "Get", bearer(token)) == STALE
 
 

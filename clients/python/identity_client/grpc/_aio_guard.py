@@ -135,6 +135,10 @@ class Guard(grpc.aio.ServerInterceptor):
             if not call.has_ended() or call.refusal is None:
                 raise
             refusal = call.refusal
+        except Exception:
+            if call.refusal is None:
+                raise
+            refusal = call.refusal  # the handler has met the end of its call in its own way
         else:
             return response
         finally:
@@ -160,8 +164,10 @@ class _CheckedContext:
         return request
 
     async def write(self, message: Any) -> None:
-        self._call.check()
-        await self._context.write(message)
+        await self._call.send(self._context.write, message)
+
+    async def send_initial_metadata(self, metadata: Any) -> None:
+        await self._call.send(self._context.send_initial_metadata, metadata)
 
 
 async def _checked(requests: AsyncIterator[Any], call: AsyncOpenCall) -> AsyncIterator[Any]:
