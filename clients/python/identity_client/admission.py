@@ -4,7 +4,9 @@ It knows no transport. Whatever fails, the call is refused.
 """
 
 import logging
+import math
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,8 @@ _NOTHING: Final = timedelta(0)
 _NO_TOKEN: Final = "this method needs `authorization: Bearer <access token>`"  # noqa: S105  # a message
 _NO_PROOFS: Final = "this service takes no DPoP proofs, so it cannot accept a token that is bound to a key"
 _REASONS: Final = {"REVOKED": "TOKEN_REVOKED", "EXPIRED": "TOKEN_EXPIRED"}
+_STALE_LOG_INTERVAL: Final = 60.0
+"""Seconds between two messages about a verifier that is stale, since each call finds it so."""
 _MAX_LOGGED: Final = 1000
 """The number of methods without an entry that are remembered, since clients choose their names."""
 
@@ -58,6 +62,8 @@ class Admission:
         self._lock = threading.Lock()
         self._logged: set[str] = set()
         self._stale_calls: Counter[str] = Counter()
+        self._stale_logged = -math.inf
+        """The time of the last message about a stale verifier, in seconds by the monotonic clock."""
 
     @property
     def stale_calls(self) -> Mapping[str, int]:
@@ -123,7 +129,8 @@ class Admission:
     def _verify(self, token: str, requirement: Requirement, certificate: Callable[[], bytes]) -> Verified:
         try:
             return self._verify_within(token, requirement, certificate, _NOTHING)
-        except NotFreshError:
+        except NotFreshError as error:
+            self._log_stale(error)
             on_stale = requirement.on_stale
         if on_stale is ASK:
             self._count("asked")
@@ -158,6 +165,15 @@ class Admission:
         if isinstance(outcome, Rejected):
             refuse(outcome, token, requirement.scopes)
         return outcome
+
+    def _log_stale(self, error: NotFreshError) -> None:
+        now = time.monotonic()
+        with self._lock:
+            is_due = now >= self._stale_logged + _STALE_LOG_INTERVAL
+            if is_due:
+                self._stale_logged = now
+        if is_due:
+            _log.warning("the verifier cannot verify tokens now: %s", error)
 
     def _count(self, answer: str) -> None:
         with self._lock:

@@ -50,6 +50,21 @@ def test_calls_are_unavailable_and_never_unauthenticated_unless_the_policy_says_
         assert refusal(client.call, method, ()).code == "UNAUTHENTICATED"
 
 
+def test_the_log_says_once_why_the_calls_are_refused(
+    start: Start, site: Site, own: LocalVerifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = site.token()
+    make_stale(own, MINUTE)
+    own._trouble = ConnectionError("no route to the service")
+
+    with start(own, stale_policy(REFUSE)) as client:
+        assert [refusal(client.call, "Get", bearer(token)) for _ in range(2)] == [STALE] * 2
+
+    (message,) = [record.message for record in caplog.records if record.name == "identity_client.guard"]
+    assert "no route to the service" in message
+    assert token not in message
+
+
 def test_a_token_is_accepted_for_the_time_that_the_policy_allows(
     start: Start, site: Site, own: LocalVerifier
 ) -> None:
