@@ -173,6 +173,23 @@ def test_it_may_accept_former_issuers_of_the_service(start: Callable[..., Any]) 
             assert found == wanted
 
 
+def test_it_logs_once_which_issuer_the_service_uses_if_it_accepts_another(
+    start: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with start(issuer="https://id.example") as world:
+        client = world.new_client()
+        tokens = [world.issue(client).access_token for _ in range(2)]
+        with LocalVerifier(world.target, issuer="https://other.example") as verifier:
+            verifier.wait_ready()
+            found = [said(verifier.verify(text, any_audience=True)) for text in tokens]
+
+    assert found == ["UNTRUSTED_ISSUER"] * 2
+    (message,) = [record.message for record in caplog.records if record.name == "identity_client.verifier"]
+    assert "'https://id.example'" in message
+    assert "'https://other.example'" in message
+    assert "IDENTITY_ISSUER" in message
+
+
 def test_it_needs_an_issuer() -> None:
     with pytest.raises(ValueError, match="issuer must name"):
         LocalVerifier(issuer=())

@@ -217,7 +217,8 @@ def read(
         issuers: the values of `iss` that are accepted.
         revision: the revision to put into `Verified.revision`.
 
-    Raises RejectedError if the token is not valid, and its subclass UnknownKeyError if no key has its `kid`.
+    Raises RejectedError if the token is not valid, and its subclasses UnknownKeyError if no key has its
+    `kid`, and UntrustedIssuerError if a key has signed it for another issuer.
     """
     parts = text.split(".") if len(text) <= MAX_TOKEN_CHARS else ()
     if len(parts) == 5:
@@ -243,7 +244,7 @@ def read(
     except ValueError as error:
         raise RejectedError("MALFORMED", f"claims: {error}") from None
     if token.claims.issuer not in issuers:
-        raise RejectedError("UNTRUSTED_ISSUER", "the token's issuer is not trusted here")
+        raise UntrustedIssuerError(token.claims.issuer)
     return token
 
 
@@ -253,6 +254,14 @@ class UnknownKeyError(RejectedError):
     def __init__(self, key_id: str) -> None:
         super().__init__("UNKNOWN_KEY", "the token names a key that is not published")
         self.key_id = key_id
+
+
+class UntrustedIssuerError(RejectedError):
+    """A published key has signed the token, but its `iss` is not accepted."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__("UNTRUSTED_ISSUER", "the token's issuer is not trusted here")
+        self.issuer = issuer
 
 
 @lru_cache(maxsize=64)

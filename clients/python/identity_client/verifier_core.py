@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
@@ -11,7 +12,14 @@ from datetime import timedelta
 from hashlib import blake2b
 from typing import Final
 
-from identity_client.access_tokens import RejectedError, SignedToken, UnknownKeyError, key_principal, read
+from identity_client.access_tokens import (
+    RejectedError,
+    SignedToken,
+    UnknownKeyError,
+    UntrustedIssuerError,
+    key_principal,
+    read,
+)
 from identity_client.decryption import DecryptionKey, NotOpenableError
 from identity_client.errors import IdentityError
 from identity_client.events import Listeners
@@ -29,6 +37,7 @@ from identity_client.trust_state import LOST, RETIRED, TrustState
 from identity_client.values import Outcome, Rejected, Verified
 from identity_shared.lru_cache import LruCache
 
+_log: Final = logging.getLogger("identity_client.verifier")
 _TOKEN_BYTES: Final = 4000
 """The approximate memory of one cache entry in bytes, without the text of the token."""
 
@@ -83,6 +92,8 @@ class VerifierCore:
         self._issuers = frozenset((issuer,) if isinstance(issuer, str) else issuer)
         if not self._issuers:
             raise ValueError("issuer must name the service's issuer, or several")
+        self._issuer_warned = False
+        """True if the log has named an issuer that the service uses, and this verifier does not accept."""
         self._decryption_keys = tuple(decryption_keys)
         self._leeway = leeway.total_seconds()
         self._fresh = Freshness(max_staleness=max_staleness, leeway=leeway)
@@ -265,6 +276,20 @@ class VerifierCore:
             if key_principal(error.key_id) in self._state.generations:
                 raise RejectedError("REVOKED", RETIRED) from None
             raise
+        except UntrustedIssuerError as error:
+            self._warn_of_issuer(error.issuer)
+            raise
+
+    def _warn_of_issuer(self, issuer: str) -> None:
+        # Only the service's own keys lead here, so the setting of the verifier is wrong, and no stranger
+        # writes to the log.
+        if not self._issuer_warned:
+            self._issuer_warned = True
+            _log.warning(
+                "the service issues tokens as %r, but this verifier accepts only %s: set IDENTITY_ISSUER or "
+                "the argument issuer to the service's setting `issuer`",
+                *(issuer, ", ".join(sorted(map(repr, self._issuers)))),
+            )
 
     def _reject_unknown_key(self, key_id: str) -> Rejected:
         if key_principal(key_id) in self._state.generations:
