@@ -53,6 +53,13 @@ def test_without_a_credential_it_says_what_the_service_refuses(service: ServiceU
         until(lambda: "authorization" in said(verifier))
 
 
+def test_the_log_names_the_service_for_which_its_client_may_have_no_token(
+    service: ServiceUnderTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LocalVerifier.from_env(service.environment("reports")):
+        until(lambda: "for identity-service: the principal may not" in caplog.text)
+
+
 def said(verifier: LocalVerifier) -> str:
     try:
         verifier.verify("a.b.c", any_audience=True)

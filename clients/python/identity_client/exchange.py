@@ -128,7 +128,8 @@ class ExchangedTokens:
         with self._lock:
             entry = self._entries.get(key)
             if entry is None:
-                entry = _Entry(text, self._names(text), TokenRenewer(lambda _: self._exchange(text)))
+                renewer = TokenRenewer(lambda _: self._exchange(text), audience=self._audience)
+                entry = _Entry(text, self._names(text), renewer)
                 self._entries[key] = entry
                 self._evict()
             self._entries.move_to_end(key)

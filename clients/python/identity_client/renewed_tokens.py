@@ -48,6 +48,7 @@ class RenewedTokens:
         sign_in: Callable[[IdentityClient], TokenSet],
         *,
         credential: Callable[[], token_pb2.Credential] | None = None,
+        audience: str = "",
         wait: float = 0.0,
         store: TokenStore | None = None,
     ) -> None:
@@ -59,6 +60,7 @@ class RenewedTokens:
                 used throughout and closed with this object.
             sign_in: issues tokens with the credential.
             credential: returns the credential, which token exchange needs; None = no exchange.
+            audience: the service that the tokens are for, which the log names; empty = unknown.
             wait: the seconds for which a call that names no time repeats a failed renewal; 0 = no call does.
             store: shared with other processes; None = none.
         """
@@ -66,7 +68,7 @@ class RenewedTokens:
         self.wait = wait
         """The seconds for which a call that names no time repeats a failed renewal."""
         self._requests = TokenRequests(identity, sign_in, store)
-        self._renewer = TokenRenewer(self._requests.obtain)
+        self._renewer = TokenRenewer(self._requests.obtain, audience=audience)
 
     @classmethod
     def from_env(
@@ -261,7 +263,7 @@ class RenewedTokens:
 
         connect().close()  # a file that cannot be read is an error here, and not at the first call
         wait = options.timeout.total_seconds()
-        return cls(connect, sign_in, credential=credential, wait=wait, store=store)
+        return cls(connect, sign_in, credential=credential, audience=audience, wait=wait, store=store)
 
     def token_id(self, token: str) -> str:
         """Return the `jti` of a token that this source has returned; "" if it is not known any more."""

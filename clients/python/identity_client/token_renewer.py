@@ -79,6 +79,7 @@ class TokenRenewer:
         self,
         obtain: Callable[[TokenSet | None], Obtained],
         *,
+        audience: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin without tokens.
@@ -86,9 +87,11 @@ class TokenRenewer:
         Args:
             obtain: returns new tokens; takes the present ones, None = there are none. It is called by one
                 thread at a time, without any lock.
+            audience: the service that the tokens are for, which the log names; empty = unknown.
             clock: a steady clock, in seconds.
         """
         self._obtain = obtain
+        self._audience = audience
         self._clock = clock
         self._state = TokenState()
         self._reset_threads()
@@ -191,8 +194,8 @@ class TokenRenewer:
         # Errors of the client contain no token or secret; the text of any other exception might.
         shown = error if isinstance(error, IdentityError | OSError) else type(error).__name__
         _LOG.warning(
-            "cannot renew the access token: %s. It is valid for %.0f s more; the next attempt is in %.1f s",
-            *(shown, remaining, pause),
+            "cannot renew the access token%s: %s. It is valid for %.0f s more; the next attempt is in %.1f s",
+            *(f" for {self._audience}" if self._audience else "", shown, remaining, pause),
         )
         renewal.set_exception(error)
 
