@@ -116,7 +116,10 @@ class HttpPolicy:
                 used |= {key for key in self._entries if key[1] == route.path and key[0] != WEBSOCKET}
         unused = [f"{method} {path}".strip() for method, path in self._entries if (method, path) not in used]
         if without:
-            raise PolicyError(f"the access policy has no entry for {', '.join(without)}")
+            names = ", ".join(without)
+            raise PolicyError(
+                f"the access policy has no entry for {names}: name the scopes of each, or public()"
+            )
         if unused:
             raise PolicyError(f"no route of the application matches {', '.join(unused)}")
 

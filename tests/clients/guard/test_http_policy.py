@@ -123,9 +123,9 @@ def respond(_: Any) -> PlainTextResponse:
     [
         (["GET /a", "/b"], ""),
         (["/a", "POST /b", "PUT /b", "/b", "HEAD /a"], ""),
-        (["/b"], "no entry for GET /a$"),
-        (["GET /a"], "no entry for /b$"),
-        (["GET /a", "POST /b"], "no entry for /b$"),
+        (["/b"], "no entry for GET /a: name the scopes"),
+        (["GET /a"], "no entry for /b: name the scopes"),
+        (["GET /a", "POST /b"], "no entry for /b: name the scopes"),
         (["GET /a", "/b", "/c", "PUT /a"], "no route of the application matches /c, PUT /a$"),
         (["GET /a", "/b", "WEBSOCKET /b"], "matches WEBSOCKET /b$"),
     ],
