@@ -59,6 +59,14 @@ def sections(page: str, languages: Collection[str] = ("sh", "python")) -> dict[s
     }
 
 
+def compile_reports(folder: Path) -> None:
+    """Generate the modules of the service that the pages about Python use."""
+    (proto,) = sections("python-protecting.md", ["proto"])["gRPC with threads"]
+    (folder / "reports.proto").write_text(proto.code)
+    words = ["grpc_tools.protoc", "-I", ".", "--python_out=.", "--grpc_python_out=.", "reports.proto"]
+    subprocess.run([sys.executable, "-m", *words], cwd=folder, check=True, timeout=PATIENCE)
+
+
 def put_program(folder: Path, name: str, prints: str) -> None:
     """A stand-in for a program from elsewhere, first in the path."""
     (folder / "bin").mkdir(exist_ok=True)

@@ -11,15 +11,10 @@ import pytest
 
 import identity_client
 from identity_client.testing import ServiceUnderTest, service_process
-from tests.docs.recipes import DOCS, sections
+from tests.docs.recipes import DOCS, compile_reports, sections
 from tests.patience import PATIENCE
 
 PAGE = sections("python.md", languages=["python"])
-PROGRAM = """
-class ReportsStub:
-    def __init__(self, channel):
-        self.Get = channel.unary_unary("/reports.v1.Reports/Get")
-"""
 SERVER = """
 import grpc
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +43,7 @@ def test_the_caller_of_the_page_is_admitted_by_its_guard(service: ServiceUnderTe
     (calling,), (protecting,) = PAGE["Call a service"], PAGE["Protect a service"]
     service.create_client("reports", audiences=["identity-service"], scopes=["identity.verify"])
     service.create_client("caller", audiences=["reports"], scopes=["reports.read"])
-    (tmp_path / "reports_pb2_grpc.py").write_text(PROGRAM)
+    compile_reports(tmp_path)
 
     with subprocess.Popen(
         [sys.executable, "-c", protecting.code + SERVER],
@@ -66,7 +61,25 @@ def test_the_caller_of_the_page_is_admitted_by_its_guard(service: ServiceUnderTe
         )
         server.communicate("\n", timeout=PATIENCE)
 
-    assert printed == "b'today'\n"
+    assert printed == "today\n"
+
+
+def test_every_message_of_the_page_is_one_of_the_sources() -> None:
+    rows = re.search(r"\| text \|.*?\n\n", (DOCS / "python.md").read_text(), re.DOTALL)
+    assert rows is not None
+    messages = {
+        text for row in rows[0].strip().splitlines()[2:] for text in re.findall("`(.+?)`", row.split("|")[1])
+    }
+    of_grpc = {"Socket closed", "CERTIFICATE_VERIFY_FAILED"}
+    of_values = {"identity-service", "authorization"}
+    sources = "".join(
+        path.read_text()
+        for folder in ("clients/python/identity_client", "identity_service")
+        for path in (DOCS.parent / folder).rglob("*.py")
+    ).replace("%s", "")
+
+    assert len(messages) > len(of_grpc | of_values)
+    assert {text for text in messages - of_grpc - of_values if text not in sources} == set()
 
 
 def test_every_class_of_the_page_exists() -> None:

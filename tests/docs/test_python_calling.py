@@ -12,7 +12,7 @@ from identity_client import AccessTokens, ClientOptions, IdentityClient, Rejecte
 from identity_service.storage.sqlite import SqliteStore
 from identity_shared.strict import decode_base64url, parse_object
 from tests.clients.echo import ONE, Echo
-from tests.docs.recipes import DOCS, sections
+from tests.docs.recipes import DOCS, compile_reports, sections
 from tests.rpc.conftest import running, settings_for_tests
 from tests.rpc.shop import ORDERS_API, STOCK_API, Shop
 from tests.rpc.world import World
@@ -20,9 +20,11 @@ from tests.tls import Certifier
 
 PAGE = sections("python-calling.md", languages=["python"])
 STUB = f"""
+from reports_pb2 import Report
+
 class ReportsStub:
     def __init__(self, channel):
-        self.Get = channel.unary_unary("{ONE}")
+        self.Get = channel.unary_unary("{ONE}", Report.SerializeToString, Report.FromString)
 """
 
 
@@ -84,13 +86,14 @@ def test_a_channel_of_either_kind_calls_a_service_with_a_valid_token(
         outcome = checker.verify(token, audiences=["reports"])
         return outcome.reason if isinstance(outcome, Rejected) else ""
 
+    compile_reports(tmp_path)
     (tmp_path / "reports_pb2_grpc.py").write_text(STUB)
     with Echo(reason).serving(certifier) as target:
         printed = [
             block.run(tmp_path, variables, {"reports:443": target}) for block in PAGE["A gRPC service"]
         ]
 
-    assert printed == ["b'today'\n"] * 2
+    assert printed == ["today\n"] * 2
 
 
 def test_requests_over_http_carry_a_valid_token(

@@ -12,7 +12,7 @@ import grpc
 import pytest
 import requests
 
-from tests.docs.recipes import sections
+from tests.docs.recipes import compile_reports, sections
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld, certifier, start_world
@@ -56,10 +56,7 @@ def world(start_world: StartWorld) -> World:
 @pytest.fixture
 def run(world: World, tmp_path: Path) -> Callable[[str], Any]:
     """Runs the service of a section in a process."""
-    proto = next(block.code for block in PAGE[GRPC[0]] if block.language == "proto")
-    (tmp_path / "reports.proto").write_text(proto)
-    words = ["grpc_tools.protoc", "-I", ".", "--python_out=.", "--grpc_python_out=.", "reports.proto"]
-    subprocess.run([sys.executable, "-m", *words], cwd=tmp_path, check=True, timeout=PATIENCE)
+    compile_reports(tmp_path)
     (tmp_path / "django" / "core").mkdir(parents=True)
     (tmp_path / "django" / "core" / "asgi.py").write_text(DJANGO)
 
