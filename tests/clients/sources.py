@@ -4,10 +4,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from identity_client import AccessTokens, AsyncAccessTokens, IdentityClient, TokenSet
+from identity_client.renewed_tokens import RenewedTokens
 from tests.patience import PATIENCE
 from tests.rpc.world import API, World
+
+S = TypeVar("S", bound=RenewedTokens)
 
 LIFETIME = 900.0
 """Seconds: the lifetime of the service's tokens."""
@@ -67,4 +71,10 @@ def async_source(sign_ins: SignIns, clock: Clock) -> AsyncAccessTokens:
     """The same for asyncio."""
     tokens = AsyncAccessTokens(sign_ins.connect, sign_ins, wait=PATIENCE)
     tokens._renewer._clock = clock
+    return tokens
+
+
+def standing_still(tokens: S) -> S:
+    """Have no time pass for a source, so that the intervals that it keeps never end."""
+    tokens._renewer._clock = lambda: 0.0
     return tokens

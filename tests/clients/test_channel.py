@@ -11,6 +11,7 @@ import pytest
 from identity_client import AccessTokens, UnauthenticatedError, UnavailableError
 from identity_client.grpc import NoTokenError, secure_channel
 from identity_client.grpc._channel import BearerInterceptor
+from identity_client.token_state import INVALIDATIONS
 from identity_service.domain.ids import KeyId
 from identity_shared.token_ids import unverified_token_id
 from tests.clients.echo import CHAT, MANY, ONE, SUM, Echo, stub
@@ -92,17 +93,17 @@ def test_no_call_fails_after_the_key_of_its_token_was_retired(
 
 
 def test_if_the_next_token_is_refused_as_well_the_call_fails(
-    channel: grpc.Channel, echo: Echo, service: World, tokens: AccessTokens
+    tokens: AccessTokens,
 ) -> None:
-    revoke(service, tokens())
-    call(channel, ONE)
-    revoke(service, tokens())
+    echo = Echo(lambda _: "REVOKED")
+    with echo.serving() as target, secure_channel(target, tokens) as channel:
+        for _ in range(INVALIDATIONS + 2):
+            with pytest.raises(grpc.RpcError) as error:
+                call(channel, ONE)
+            assert _code(error) is grpc.StatusCode.UNAUTHENTICATED
 
-    for _ in range(2):
-        with pytest.raises(grpc.RpcError) as error:
-            call(channel, ONE)
-        assert _code(error) is grpc.StatusCode.UNAUTHENTICATED
-    assert len(echo.seen) == 4
+    assert len(echo.seen) == 2 * INVALIDATIONS + 2
+    assert len(set(echo.seen)) == 1 + INVALIDATIONS
 
 
 def test_an_error_from_further_down_names_another_token_and_is_not_repeated(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_client import TokenSet
-from identity_client.token_state import INVALIDATION_INTERVAL, LONGEST_PAUSE, Phase, TokenState
+from identity_client.token_state import INVALIDATION_INTERVAL, INVALIDATIONS, LONGEST_PAUSE, Phase, TokenState
 
 HOUR = 3600.0
 
@@ -82,14 +82,17 @@ def test_only_the_current_token_is_invalidated(state: TokenState) -> None:
     assert state.phase(1.0) is Phase.FRESH
 
 
-def test_a_second_token_is_invalidated_a_minute_later_at_the_earliest(state: TokenState) -> None:
-    state.accept(tokens("one"), issued=0.0, lifetime=HOUR)
-    assert state.invalidate("one", 10.0)
-    state.accept(tokens("two"), issued=10.0, lifetime=HOUR)
+def test_few_tokens_are_invalidated_at_once_and_another_one_only_after_the_interval(
+    state: TokenState,
+) -> None:
+    for number in range(INVALIDATIONS):
+        state.accept(tokens(f"token-{number}"), issued=10.0, lifetime=HOUR)
+        assert state.invalidate(f"token-{number}", 10.0)
+    state.accept(tokens("last"), issued=10.0, lifetime=HOUR)
 
-    assert not state.invalidate("two", 9.9 + INVALIDATION_INTERVAL)
+    assert not state.invalidate("last", 9.9 + INVALIDATION_INTERVAL)
     assert state.phase(9.9 + INVALIDATION_INTERVAL) is Phase.FRESH
-    assert state.invalidate("two", 10.0 + INVALIDATION_INTERVAL)
+    assert state.invalidate("last", 10.0 + INVALIDATION_INTERVAL)
     assert state.phase(10.0 + INVALIDATION_INTERVAL) is Phase.EXPIRED
 
 
@@ -109,7 +112,7 @@ STEPS = st.lists(
 def test_whatever_happens_no_token_is_used_after_its_end_or_its_invalidation(
     steps: list[tuple[str, float]],
 ) -> None:
-    state, now, end, name, refused = TokenState(), 0.0, 0.0, "", [-INVALIDATION_INTERVAL]
+    state, now, end, name, refused = TokenState(), 0.0, 0.0, "", [-INVALIDATION_INTERVAL] * INVALIDATIONS
     for number, (step, value) in enumerate(steps):
         match step:
             case "pass":
@@ -121,7 +124,7 @@ def test_whatever_happens_no_token_is_used_after_its_end_or_its_invalidation(
                 state.fail(ValueError(), now)
                 assert 0.0 <= state.pause(now) <= LONGEST_PAUSE
             case "invalidate" if state.phase(now) is not Phase.EXPIRED:
-                due = now >= refused[-1] + INVALIDATION_INTERVAL
+                due = now >= refused[-INVALIDATIONS] + INVALIDATION_INTERVAL
                 assert state.invalidate(name, now) is due
                 if due:
                     refused.append(now)

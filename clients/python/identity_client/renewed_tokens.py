@@ -275,8 +275,8 @@ class RenewedTokens:
     def invalidate(self, token: str) -> bool:
         """Stop using this token because a service refuses it; the next call waits for another one.
 
-        It has no effect if the token is not the current one any more, and at most once a minute. Returns
-        whether another token is to be had, so that a second attempt makes sense.
+        It has no effect if the token is not the current one any more, and at most three times in three
+        minutes. Returns whether another token is to be had, so that a second attempt makes sense.
         """
         return self._renewer.invalidate(token)
 

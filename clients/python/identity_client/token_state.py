@@ -6,6 +6,7 @@ one is requested. Once it has EXPIRED, or was invalidated, calls wait for the ne
 
 import math
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -21,9 +22,11 @@ LATEST: Final = 0.80
 do not renew together."""
 LONGEST_PAUSE: Final = 10.0
 """Seconds. The longest random pause after a failed renewal; the first is at most 0.1 s."""
-INVALIDATION_INTERVAL: Final = 60.0
-"""Seconds between two invalidations. A service that refuses every token, for example since its clock is
-wrong, must not make its clients request one for each call."""
+INVALIDATIONS: Final = 3
+INVALIDATION_INTERVAL: Final = 180.0
+"""Seconds in which at most so many tokens are given up. A service that refuses every token, for example since
+its clock is wrong, must not make its clients request one for each call; but after a leak, an administrator
+may retire several keys within seconds, and each ends the tokens of its own."""
 
 
 class Phase(Enum):
@@ -54,7 +57,9 @@ class TokenState:
         self.invalidations = 0
         """The count of calls of `invalidate` and `forget` that had an effect: tokens that were requested
         before one of them are void."""
-        self._renew_at = self._expire_at = self._retry_at = self._last_invalidation = -math.inf
+        self._renew_at = self._expire_at = self._retry_at = -math.inf
+        self._given_up: deque[float] = deque(maxlen=INVALIDATIONS)
+        """The times of the last invalidations, the oldest first."""
 
     def phase(self, now: float) -> Phase:
         """Return what the current token is good for."""
@@ -96,7 +101,7 @@ class TokenState:
         self._retry_at = -math.inf
         self._backoff.reset()
         if not requested:
-            self._last_invalidation = -math.inf
+            self._given_up.clear()
 
     def fail(self, error: BaseException, now: float) -> None:
         """Note that a renewal has failed: the next one begins after a random pause."""
@@ -107,14 +112,14 @@ class TokenState:
         """Stop using the token because a service refuses it; return whether another one is to be had.
 
         A token that is not the current one changes nothing: the next is there, or under way. The current one
-        is given up at most once a minute.
+        is given up, but at most `INVALIDATIONS` of them in `INVALIDATION_INTERVAL`.
         """
         if self.tokens is None or self.tokens.access_token != token or now >= self._expire_at:
             return True
-        if now < self._last_invalidation + INVALIDATION_INTERVAL:
+        if len(self._given_up) == INVALIDATIONS and now < self._given_up[0] + INVALIDATION_INTERVAL:
             return False
         self.invalidations += 1
-        self._last_invalidation = now
+        self._given_up.append(now)
         self.expire()
         return True
 
