@@ -100,6 +100,10 @@ proto: .venv/.dev .venv-oldest/.installed  ## Generate the Python stubs from pro
 	$(BIN)/python -m grpc_tools.protoc -I protos --pyi_out=clients/python \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:clients/python $(PROTOS)
 	$(BIN)/python -m grpc_tools.protoc -I . -I .venv/lib/python*/site-packages --python_out=. --pyi_out=. $(WIRE)
+	$(BIN)/python -m grpc_tools.protoc -I protos -I examples/services --python_out=examples/services \
+	  --grpc_python_out=examples/services --pyi_out=examples/services \
+	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:examples/services \
+	  examples/services/*.proto
 
 baseline: .venv/.dev  ## At a release only: renew protos/baseline.yaml, with which `make check` compares the protos
 	$(BIN)/buf build protos --type identityapi.v1 --exclude-source-info --output protos/baseline.yaml

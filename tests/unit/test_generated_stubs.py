@@ -94,3 +94,18 @@ def test_the_stubs_of_ext_authz_are_generated_from_the_protos_beside_them(tmp_pa
     )
     assert len(made) == 2 * len(sources)
     assert made == committed, "run `make proto`"
+
+
+def test_the_stubs_of_the_example_are_generated_from_the_protos_beside_them(tmp_path: Path) -> None:
+    folder = ROOT / "examples" / "services"
+    plugin = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", "protos", "-I", str(folder)]
+    command += [f"--{kind}_out={tmp_path}" for kind in ("python", "grpc_python", "pyi")]
+    command += [f"--plugin=protoc-gen-mypy_grpc={plugin}", f"--mypy_grpc_out=quiet:{tmp_path}"]
+
+    subprocess.run([*command, *map(str, folder.glob("*.proto"))], cwd=ROOT, timeout=PATIENCE, check=True)
+
+    made, committed = (
+        {path.name: path.read_text() for path in place.glob("*_pb2*")} for place in (tmp_path, folder)
+    )
+    assert made == committed, "run `make proto`"
