@@ -14,7 +14,7 @@ from pathlib import Path
 import grpc
 import reports_pb2
 import reports_pb2_grpc
-from accounts import Accounts, accounts
+from principals import Principals, principals
 
 from identity_client.grpc import secure_channel
 
@@ -24,7 +24,7 @@ ITEMS = ["apples", "pears"]
 
 def main() -> int:
     """Run every step, and return the exit code."""
-    with accounts() as made:
+    with principals() as made:
         stock = made.service("stock")
         reports = made.service("reports", scopes=("stock.read",), calls=("stock",))
         with (
@@ -35,7 +35,7 @@ def main() -> int:
     return 0
 
 
-def show(made: Accounts, target: str) -> None:
+def show(made: Principals, target: str) -> None:
     """Call the reports without a token, as ana, and as bo, who may not read the stock."""
     ana, bo = made.user("ana", "reports.read", "stock.read"), made.user("bo", "reports.read")
     with grpc.insecure_channel(target) as plain:

@@ -10,7 +10,7 @@ from tests.examples.conftest import EXAMPLES, environment
 from tests.patience import PATIENCE
 
 
-def test_every_step_has_the_expected_result_and_no_account_is_left(
+def test_every_step_has_the_expected_result_and_no_principal_is_left(
     identity: ServiceUnderTest, tmp_path: Path
 ) -> None:
     clients = {client.client_id for client in identity.admin.list_clients()}

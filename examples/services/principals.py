@@ -17,7 +17,7 @@ DEMO_FILE = Path("var/demo.json")
 
 
 @dataclass(kw_only=True)
-class Accounts:
+class Principals:
     """Creates clients and users with names that no other run has, and deletes them."""
 
     admin: AdminClient
@@ -71,7 +71,7 @@ class Accounts:
 
 
 @contextmanager
-def accounts() -> Iterator[Accounts]:
+def principals() -> Iterator[Principals]:
     """Act as the administrator that the environment names, or else as that of `make run` in this folder."""
     environment = Environment.read()
     if not environment.has_sign_in:
@@ -86,7 +86,7 @@ def accounts() -> Iterator[Accounts]:
         AccessTokens.from_env(scopes=["identity.admin"], environment=environment) as tokens,
         AdminClient(environment.target, options=ClientOptions(tls=options.tls, bearer=tokens)) as admin,
     ):
-        made = Accounts(admin=admin, environment=environment)
+        made = Principals(admin=admin, environment=environment)
         try:
             yield made
         finally:
