@@ -19,7 +19,7 @@ from identity_client.asking import Asked, AsyncAsked, AsyncAsking, check_ask
 from identity_client.async_calls import AsyncCalls, AsyncOpenCall
 from identity_client.caller import Caller, caller, caller_or_none, current
 from identity_client.http_policy import WEBSOCKET, HttpPolicy, Row, find, routes_of
-from identity_client.policy import ALLOW_FOR, ASK, REFUSE, PolicyError, public
+from identity_client.policy import ALLOW_FOR, ASK, REFUSE, PolicyError, Requirement, public
 from identity_client.refusal import REJECTION_REASON, RETRY_AFTER, RefusedError, failed
 from identity_client.verifier_core import VerifierCore
 from identity_shared.token_ids import ID_SHA256
@@ -172,9 +172,9 @@ class GuardMiddleware:
 
     async def _admit(self, scope: Scope, method: str) -> Caller | None:
         """Return the caller; None for a public route. Raises RefusedError."""
-        path = _route_path(scope)
+        path = _route_path(scope, getattr(self._app, "root_path", ""))
         requirement = self._admission.require(
-            lambda _: find(self._rows(scope), method, path), f"{method} {path}"
+            lambda _: self._requirement(scope, method, path), f"{method} {path}"
         )
         if requirement.public:
             return None
@@ -183,6 +183,13 @@ class GuardMiddleware:
             return self._admission.admit(requirement, values, bytes)
         except AskError as error:
             return await self._asking.ask(error.question)
+
+    def _requirement(self, scope: Scope, method: str, path: str) -> Requirement | None:
+        # Some frameworks take `delete` for DELETE, whose entry may ask for more than that of the path. A
+        # request with the method WEBSOCKET is no websocket.
+        if scope["type"] == "http" and (method != method.upper() or method == WEBSOCKET):
+            return None
+        return find(self._rows(scope), method, path)
 
     def _rows(self, scope: Scope) -> list[Row]:
         if self._table is None:
@@ -298,9 +305,12 @@ class _Websocket(_Exchange):
         await self.send_to_client(close)
 
 
-def _route_path(scope: Scope) -> str:
-    """Return the path that the routes are compared with, without the prefix of a proxy or a mount."""
-    path, root = str(scope["path"]), str(scope.get("root_path") or "")
+def _route_path(scope: Scope, own_root: object) -> str:
+    """Return the path that the routes are compared with, without the prefix of a proxy or a mount.
+
+    `own_root` is the prefix that the application sets itself, as FastAPI does; "" = none.
+    """
+    path, root = str(scope["path"]), str(own_root or scope.get("root_path") or "")
     is_below = root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/")
     return path[len(root) :] if is_below else path
 

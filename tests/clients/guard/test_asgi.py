@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from identity_client import LocalVerifier, TokenSet
-from identity_client.asgi import GuardMiddleware, HttpPolicy
+from identity_client.asgi import GuardMiddleware, HttpPolicy, public
 from tests.clients.guard import web
 from tests.clients.guard.refusals import sha256_of
 from tests.clients.guard.site import ADMIN, AUDIENCE, READ, Site, make_stale
@@ -248,7 +249,7 @@ def test_an_application_that_was_not_started_refuses_the_route_without_an_entry(
     assert asyncio.run(get(app, "/health")) == 200
 
 
-async def get(app: Any, path: str, token: str = "", root_path: str = "") -> int:
+async def get(app: Any, path: str, token: str = "", root_path: str = "", method: str = "GET") -> int:
     """Return the status of a request to an application without a server."""
     said: list[dict[str, Any]] = []
 
@@ -259,7 +260,7 @@ async def get(app: Any, path: str, token: str = "", root_path: str = "") -> int:
         said.append(message)
 
     headers = [(b"authorization", f"Bearer {token}".encode())] if token else []
-    scope = {"type": "http", "method": "GET", "path": path, "root_path": root_path, "headers": headers}
+    scope = {"type": "http", "method": method, "path": path, "root_path": root_path, "headers": headers}
     await app(scope | {"query_string": b""}, receive, send)
     return int(said[0]["status"])
 
@@ -277,6 +278,42 @@ def test_an_application_whose_routes_are_unknown_is_protected_by_the_entries_alo
     assert asyncio.run(get(protected, "/reports/7")) == 401
     assert asyncio.run(get(protected, "/other", site.token())) == 403
     assert asyncio.run(get(protected, "/api/reports/7", site.token(), "/api")) == 200
+
+
+@pytest.mark.parametrize("method", ["delete", "Delete", "WEBSOCKET"])
+def test_a_method_that_another_entry_names_in_another_way_is_forbidden(
+    verifier: LocalVerifier, site: Site, method: str
+) -> None:
+    """Django takes `delete` for DELETE."""
+    entries = HttpPolicy(AUDIENCE, {"DELETE /x": [ADMIN], "/x": [READ], "WEBSOCKET /x": public()})
+    protected: Any = GuardMiddleware(PlainTextResponse(""), verifier=verifier, policy=entries)
+
+    assert asyncio.run(get(protected, "/x", site.token(), method=method)) == 403
+    assert asyncio.run(get(protected, "/x", site.token())) == 200
+
+
+def test_a_path_with_a_line_break_has_not_the_entry_of_the_path_without_it(
+    verifier: LocalVerifier,
+) -> None:
+    """Django passes it to `<str:name>`; the routes of Starlette do not tell the two apart."""
+    entries = HttpPolicy(AUDIENCE, {"GET /health": public(), "GET /{name}": [READ]})
+    protected: Any = GuardMiddleware(PlainTextResponse(""), verifier=verifier, policy=entries)
+
+    assert asyncio.run(get(protected, "/health")) == 200
+    assert asyncio.run(get(protected, "/health\n")) == 401
+
+
+def test_the_prefix_that_an_application_has_by_itself_is_no_part_of_its_routes(
+    verifier: LocalVerifier,
+) -> None:
+    app = FastAPI(openapi_url=None)
+    app.root_path = "/v1"
+    app.add_api_route("/admin", web.health)
+    app.add_api_route("/{page:path}", web.health)
+    entries = HttpPolicy(AUDIENCE, {"/admin": [ADMIN], "/{page:path}": public()})
+    protected = GuardMiddleware(app, verifier=verifier, policy=entries)
+
+    assert asyncio.run(get(protected, "/v1/admin")) == 401
 
 
 def test_an_application_that_swallows_the_end_sends_nothing_more(verifier: LocalVerifier, site: Site) -> None:
