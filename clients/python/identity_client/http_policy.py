@@ -39,6 +39,8 @@ class Route:
     """The path with its parameters, as `/reports/{id}`."""
     methods: frozenset[str] | None
     """The methods, among them `WEBSOCKET` if it takes websockets; None = all methods of HTTP."""
+    is_rest: bool = False
+    """True for what no route of a mount matches: no entry holds for it, not even that of a later route."""
 
 
 Row = tuple[re.Pattern[str], frozenset[str] | None, Requirement | None]
@@ -92,6 +94,9 @@ class HttpPolicy:
         rows: list[Row] = []
         for route in routes:
             pattern = expression(route.path, end)
+            if route.is_rest:
+                rows += [(pattern, None, None), (pattern, frozenset((WEBSOCKET,)), None)]
+                continue
             named = {method for method, path in self._entries if path == route.path} - {"", WEBSOCKET}
             if "GET" in named:
                 named.add("HEAD")
@@ -107,7 +112,7 @@ class HttpPolicy:
         """Raise PolicyError, which names each route without an entry and each entry without a route."""
         without: list[str] = []
         used: set[tuple[str, str]] = set()
-        for route in routes:
+        for route in (each for each in routes if not each.is_rest):
             methods = {""} if route.methods is None else route.methods
             for method in sorted(methods):
                 used |= {(method, route.path), ("", route.path)}
@@ -186,7 +191,10 @@ def _flat(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
                 f"the path of {type(route).__name__} among the routes is not known to the guard"
             )
         if inner:
+            if ":path}" in path:
+                raise PolicyError(f"the paths of the mount {path} are not known to the guard")
             yield from _flat(inner, prefix + path)
+            yield Route(path=f"{prefix}{path}/{{path:path}}", methods=None, is_rest=True)
         elif hasattr(route, "methods"):
             methods = route.methods
             yield Route(path=prefix + path, methods=None if methods is None else frozenset(methods))

@@ -93,6 +93,8 @@ def test_the_routes_of_mounts_and_of_included_routers_have_their_whole_paths() -
         ("/static/{path:path}", None),
         ("/static/{path:path}", frozenset({WEBSOCKET})),
         ("/sub/more/y", get),
+        ("/sub/more/{path:path}", None),
+        ("/sub/{path:path}", None),
     }
 
 
@@ -160,3 +162,24 @@ def test_without_known_routes_the_first_entry_that_matches_counts() -> None:
     ]
     assert [each.scopes[0] for each in found if each is not None] == ["1", "1", "2", "2", "3", "4"]
     assert find(HttpPolicy("shop", {"GET /a": []}).table(None), "POST", "/a") is None
+
+
+def test_what_no_route_of_a_mount_matches_has_no_entry_of_a_later_route() -> None:
+    """Starlette gives it to the mounted application, which may answer it in its middleware."""
+    inner = Starlette(routes=[Route("/a", respond)])
+    app = Starlette(routes=[Mount("/api", inner), Route("/{page:path}", respond)])
+    policy = HttpPolicy("shop", {"/api/a": ["1"], "/{page:path}": ["2"]})
+    policy.check(routes_of(app) or ())
+    table = policy.table(routes_of(app))
+
+    found = [find(table, "GET", path) for path in ("/api/a", "/apia", "/api", "/api/b", "/api/")]
+    assert [each and each.scopes for each in found] == [("1",), ("2",), ("2",), None, None]
+    assert find(table, WEBSOCKET, "/api/a") is None
+
+
+def test_a_mount_whose_prefix_may_have_any_number_of_parts_is_refused() -> None:
+    """The routes inside are compared with what its parameter leaves, which the guard does not know."""
+    mount = Mount("/{p:path}", routes=[Route("/x/y", respond), Route("/y", respond)])
+
+    with pytest.raises(PolicyError, match=r"of the mount /\{p:path}"):
+        routes_of(Starlette(routes=[mount]))
