@@ -117,6 +117,9 @@ class Admission:
 
     def conclude(self, question: Question, outcome: Outcome) -> Caller:
         """Return the caller by the service's answer to a question. Raises RefusedError."""
+        known = self._verifier.why_ended(question.token)
+        if isinstance(outcome, Verified) and known is not None and known.reason == "REVOKED":
+            outcome = known  # the replica that answered has not read the revocation yet
         if isinstance(outcome, Rejected):
             refuse(outcome, question.token, question.requirement.scopes)
         return Caller(outcome, question.token)

@@ -144,6 +144,25 @@ def test_the_service_is_asked_if_the_policy_says_so(
         assert client.guard.stale_calls == {"asked": 3}
 
 
+def test_a_token_that_is_known_to_be_revoked_is_refused_whatever_the_service_would_answer(
+    start: Start, site: Site, own: LocalVerifier
+) -> None:
+    """The answer may come from a replica of the service that has not read the revocation yet."""
+    tokens = site.sign_in()
+    late = own.verify(tokens.access_token, audiences=[AUDIENCE])
+    assert isinstance(late, Verified)
+    site.revoke(lambda to: to.revoke_token_id(tokens.token_id))
+    until(lambda: own.why_ended(tokens.access_token) is not None)
+    make_stale(own, MINUTE)
+    service = Counting(late)
+    service.go.set()
+
+    with start(own, stale_policy(ASK), ask=service) as client:
+        found = refusal(client.call, "Get", bearer(tokens.access_token))
+
+    assert found == Refused("UNAUTHENTICATED", "TOKEN_REVOKED", "REVOKED")
+
+
 def test_a_service_that_does_not_answer_makes_the_call_unavailable(
     start: Start, site: Site, own: LocalVerifier, asking: IdentityClient
 ) -> None:
