@@ -262,3 +262,4 @@ def test_no_repr_shows_a_token(shop: Shop, own: AccessTokens) -> None:
 
     assert token not in repr(exchange)
     assert found not in repr(exchange)
+    assert token not in repr(exchange._entries)

@@ -16,7 +16,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
@@ -59,7 +59,7 @@ _Name = tuple[type[Revocation], str]
 class _Entry:
     """The tokens for one subject token."""
 
-    subject: str
+    subject: str = field(repr=False)
     names: frozenset[_Name]
     """The revocations that end the subject token; empty without a verifier."""
     renewer: TokenRenewer
