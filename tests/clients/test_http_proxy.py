@@ -7,10 +7,13 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import grpc
 import pytest
 
 from identity_client import ClientOptions, IdentityClient, Rejected, UnavailableError
 from identity_client.connection import open_channel
+from identity_client.grpc import secure_channel
+from tests.clients.echo import ONE, stub
 from tests.e2e.process import Installation
 from tests.patience import PATIENCE
 
@@ -63,6 +66,27 @@ def test_the_proxy_of_the_environment_is_left_alone_by_clients_and_commands(
             assert isinstance(client.verify("no token", any_audience=True), Rejected)
         assert service.json("client", "list")
     assert proxy.asked == []
+
+
+@pytest.mark.parametrize("target", ["reports.example:443", "127.0.0.1:1"])
+def test_no_token_goes_through_the_proxy_without_tls(proxy: RefusingProxy, target: str) -> None:
+    channel = secure_channel(target, FixedToken(), allow_plaintext=True)
+    with channel, pytest.raises(grpc.RpcError):
+        stub(channel, ONE)(b"", timeout=PATIENCE)
+    assert proxy.asked == []
+
+
+class FixedToken:
+    """A source with one token."""
+
+    def __call__(self, timeout: float | None = None) -> str:
+        return "token"
+
+    def token_id(self, token: str) -> str:
+        return ""
+
+    def invalidate(self, token: str) -> bool:
+        return False
 
 
 def test_a_client_that_asks_for_the_proxy_connects_through_it(proxy: RefusingProxy) -> None:

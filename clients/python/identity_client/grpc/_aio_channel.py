@@ -33,7 +33,8 @@ def secure_channel(
     A call for which there is no token ends with `grpc.aio.AioRpcError`.
     """
     credentials = channel_credentials(target, tls, allow_plaintext=allow_plaintext)
-    given, interceptors = arguments(tls, options), _interceptors(tokens)
+    given = arguments(target, tls, options, allow_plaintext=allow_plaintext)
+    interceptors = _interceptors(tokens)
     if credentials is None:
         return grpc.aio.insecure_channel(target, given, interceptors=interceptors)
     return grpc.aio.secure_channel(target, credentials, given, interceptors=interceptors)

@@ -28,9 +28,16 @@ def channel_credentials(
     return grpc.local_channel_credentials(grpc.LocalConnectionType[kind])
 
 
-def arguments(tls: TlsOptions | None, options: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
+def arguments(
+    target: str, tls: TlsOptions | None, options: Sequence[tuple[str, Any]], *, allow_plaintext: bool
+) -> list[tuple[str, Any]]:
     """Return the channel arguments: those of TLS, and then the caller's."""
-    return [*(tls.channel_arguments() if tls is not None else ()), *options]
+    used = transport(target, tls=tls, allow_plaintext=allow_plaintext)
+    # A proxy of the environment would see the tokens of a connection without TLS.
+    own: Sequence[tuple[str, Any]] = (
+        used.channel_arguments() if used is not None else (("grpc.enable_http_proxy", 0),)
+    )
+    return [*own, *options]
 
 
 def is_authorized(metadata: Iterable[Any] | None) -> bool:

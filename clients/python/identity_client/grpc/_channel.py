@@ -51,7 +51,7 @@ def secure_channel(
     `tls` cannot be read.
     """
     credentials = channel_credentials(target, tls, allow_plaintext=allow_plaintext)
-    given = arguments(tls, options)
+    given = arguments(target, tls, options, allow_plaintext=allow_plaintext)
     channel = (
         grpc.insecure_channel(target, given)
         if credentials is None
