@@ -14,7 +14,7 @@ from tests.clients.guard import reports as services
 from tests.clients.guard.reports import Client, name
 from tests.clients.guard.site import ADMIN, AUDIENCE, READ, Site, running_site
 
-_READING = ("Get", "Total", "Follow", "Chat", "Blocked", "Stubborn", "Slow", "Written")
+_READING = ("Get", "Total", "Follow", "Chat", "Blocked", "Stubborn", "Slow", "Written", "Endless")
 ENTRIES: dict[str, Access] = {
     **{name(method): [READ] for method in _READING},
     name("Delete"): [],

@@ -30,6 +30,7 @@ KINDS = {
     "Stubborn": (False, True),
     "Slow": (False, False),
     "Written": (False, True),
+    "Endless": (False, True),
 }
 """Whether the requests and the responses of each method are streams."""
 
@@ -48,6 +49,8 @@ class Reports:
         """The name of each method whose handler was reached."""
         self.release = threading.Event()
         """Set by the test to let `Slow` answer."""
+        self.left: queue.Queue[str] = queue.Queue()
+        """The caller that `Endless` has when it is left, by its `repr`."""
 
     def note_end(self) -> None:
         subject = caller().subject
@@ -100,6 +103,14 @@ class ThreadedReports(Reports):
         """Send another message after the call has ended."""
         yield from self.blocked(request, context)
         yield b"too late"
+
+    def endless(self, request: bytes, context: Any) -> Iterator[bytes]:
+        """Send messages until the call ends."""
+        try:
+            while True:
+                yield caller().subject.encode()
+        finally:
+            self.left.put(repr(caller_or_none()))
 
     def slow(self, request: bytes, context: Any) -> bytes:
         self.entered.put("Slow")
@@ -155,6 +166,13 @@ class AsyncReports(Reports):
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
         yield b"too late"
+
+    async def endless(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield caller().subject.encode()
+        finally:
+            self.left.put(repr(caller_or_none()))
 
     async def slow(self, request: bytes, context: Any) -> bytes:
         self.entered.put("Slow")

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import grpc
 import pytest
 
 from identity_client import LocalVerifier
@@ -11,11 +12,26 @@ from tests.clients.guard.conftest import ENTRIES, Start
 from tests.clients.guard.refusals import Refused, bearer, refusal, sha256_of
 from tests.clients.guard.reports import Client, name
 from tests.clients.guard.site import ADMIN, AUDIENCE, READ, Site
-from tests.patience import until
+from tests.patience import PATIENCE, until
 from tests.rpc.forging import forger_of
 
 UNAUTHENTICATED = Refused("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED")
 NOT_ALLOWED = Refused("PERMISSION_DENIED", "METHOD_NOT_ALLOWED")
+
+
+@pytest.mark.parametrize("end", ["revoked", "cancelled"])
+def test_a_handler_has_its_caller_also_when_its_stream_ends(client: Client, site: Site, end: str) -> None:
+    tokens = site.sign_in("bo")
+    stream = client.stub("Endless")(b"", metadata=bearer(tokens.access_token), timeout=PATIENCE)
+    subject = next(stream).decode()
+    if end == "revoked":
+        site.revoke(lambda to: to.revoke_token_id(tokens.token_id))
+        with pytest.raises(grpc.RpcError):
+            list(stream)
+    else:
+        stream.cancel()
+
+    assert subject in client.reports.left.get(timeout=PATIENCE)
 
 
 def test_a_handler_of_each_kind_knows_its_caller(client: Client, site: Site) -> None:

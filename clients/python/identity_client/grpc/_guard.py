@@ -1,6 +1,6 @@
 """The guard of a gRPC server with threads (`grpc.server`)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
@@ -186,19 +186,28 @@ def _checked(
     responses: Iterator[Any], caller: Caller, call: OpenCall, context: grpc.ServicerContext
 ) -> Iterator[Any]:
     """Return the responses, until the token ends the call. Each may be asked for by another thread."""
-    while True:
+    try:
+        while True:
+            restore = current.set(caller)
+            try:
+                call.check()
+                response = next(responses, _END)
+                call.check()
+            except RefusedError as refusal:
+                _abort(context, refusal)
+            finally:
+                current.reset(restore)
+            if response is _END:
+                return
+            yield response
+    finally:
+        # Otherwise the handler would clean up when it is collected: late, in any thread, without its caller.
         restore = current.set(caller)
         try:
-            call.check()
-            response = next(responses, _END)
-            call.check()
-        except RefusedError as refusal:
-            _abort(context, refusal)
+            if isinstance(responses, Generator):
+                responses.close()
         finally:
             current.reset(restore)
-        if response is _END:
-            return
-        yield response
 
 
 def _refusing(refusal: RefusedError) -> "Handler":
