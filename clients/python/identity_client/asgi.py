@@ -253,6 +253,8 @@ class _Request(_Exchange):
                 self.call.refuse(refusal)
                 raise
         await self.send_to_client(message)
+        if self._is_open and self.call is not None and not message.get("more_body"):
+            self.call.done = True  # what the application does now is not part of the call
 
     async def refuse(self, refusal: RefusedError) -> None:
         if self._has_started:

@@ -340,6 +340,28 @@ def test_an_application_that_swallows_the_end_sends_nothing_more(verifier: Local
     assert protected._calls.sizes()[:2] == (0, 0)
 
 
+def test_what_an_application_does_after_its_response_is_not_ended(
+    verifier: LocalVerifier, site: Site
+) -> None:
+    """Such as the background tasks of Starlette."""
+    tokens = site.sign_in()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"1", "more_body": True})
+        await send({"type": "http.response.body", "body": b"2"})
+        await asyncio.to_thread(revoke, site, tokens)
+        await asyncio.to_thread(until, lambda: verifier.why_ended(tokens.access_token) is not None)
+        await asyncio.sleep(0)
+        done.append(True)
+
+    done: list[bool] = []
+    protected: Any = GuardMiddleware(app, verifier=verifier, policy=HttpPolicy(AUDIENCE, {"/x": [READ]}))
+
+    assert asyncio.run(get(protected, "/x", tokens.access_token)) == 200
+    assert done
+
+
 def test_an_unknown_protocol_is_refused(verifier: LocalVerifier) -> None:
     protected: Any = GuardMiddleware(None, verifier=verifier, policy=HttpPolicy(AUDIENCE, {}))  # type: ignore[arg-type]
 
