@@ -65,7 +65,7 @@ class OpenCall:
         for callback in self._callbacks:
             try:
                 callback(refusal.reason)
-            except Exception:  # noqa: BLE001  # the call ends, whatever its handler does
+            except BaseException:  # noqa: BLE001  # this call and the others end, whatever a handler does
                 _log.exception("A function that was to be called at the end of a call has failed")
 
     def check(self) -> None:

@@ -1,5 +1,6 @@
 """Calls with a stream end when their token is revoked or expires: exactly those, on each kind of server."""
 
+import asyncio
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -267,6 +268,27 @@ def test_expiry_times_of_many_tokens_are_removed_with_their_calls(
 
     assert calls.sizes()[:2] == (0, 0)
     assert calls.sizes()[2] <= 64
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, asyncio.CancelledError])
+def test_whatever_a_function_raises_the_other_calls_are_ended(
+    site: Site, verifier: LocalVerifier, error: type[BaseException]
+) -> None:
+    tokens = site.sign_in()
+    calls, ended = ThreadedCalls(verifier), threading.Semaphore(0)
+    requirement = complete([READ], AUDIENCE, REFUSE)
+
+    def fail(_: str) -> None:
+        raise error("in a handler")
+
+    for _ in range(3):
+        caller = Admission(verifier).admit(requirement, [f"Bearer {tokens.access_token}"], bytes)
+        calls.add(OpenCall(caller, ended.release))
+        caller.on_ended(fail)
+    WAYS["token id"](site, tokens)
+
+    for _ in range(3):
+        assert ended.acquire(timeout=PATIENCE)
 
 
 def test_a_function_that_is_added_after_the_end_is_called_at_once(
