@@ -18,6 +18,7 @@ from identity_client import (
     UnavailableError,
 )
 from identity_client.grpc.aio import secure_channel
+from identity_client.token_state import INVALIDATIONS
 from identity_shared.token_ids import unverified_token_id
 from tests.clients.echo import CHAT, MANY, ONE, SUM, Echo, stub
 from tests.clients.sources import LIFETIME, Clock, SignIns, async_source
@@ -96,13 +97,24 @@ def test_a_unary_call_is_repeated_once_with_another_token_after_a_revocation(
         assert await call(channel, ONE) == [b"x"]
         assert echo.seen == [first, await own()]
 
-        revoke(service, await own())
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await call(channel, ONE)
-        assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
-
     run(work)
     assert echo.runs == 1
+
+
+def test_if_the_next_token_is_refused_as_well_the_call_fails(own: AsyncAccessTokens) -> None:
+    echo = Echo(lambda _: "REVOKED")
+
+    async def work(target: str) -> None:
+        async with own, secure_channel(target, own) as channel:
+            for _ in range(INVALIDATIONS + 2):
+                with pytest.raises(grpc.aio.AioRpcError) as error:
+                    await call(channel, ONE)
+                assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+    with echo.serving() as target:
+        asyncio.run(work(target))
+    assert len(echo.seen) == 2 * INVALIDATIONS + 2
+    assert len(set(echo.seen)) == 1 + INVALIDATIONS
 
 
 def test_an_error_from_further_down_names_another_token_and_is_not_repeated(
