@@ -86,6 +86,17 @@ def test_no_call_fails_while_two_signing_keys_are_retired_within_a_minute(
     assert calls.failures == []
 
 
+def test_no_call_fails_while_everything_is_revoked(kind: str, identity: ServiceUnderTest) -> None:
+    with users(kind, identity.environment("verifier"), identity.environment("caller")) as calls:
+        revoked = calls.token
+        identity.revoker.revoke_everything(reason="leaked")
+        until(lambda: bool(calls.failures) or calls.token != revoked)
+        calls.await_answers()
+
+    calls.log()
+    assert calls.failures == []
+
+
 def await_token_of(calls: Calls, key: str) -> None:
     """Return when calls with a token that this key has signed were answered, or a call has failed."""
     until(lambda: bool(calls.failures) or signed_with(calls.token) == key)
