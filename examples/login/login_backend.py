@@ -8,6 +8,7 @@ import argparse
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,9 +126,11 @@ def without_cookie(response: Response) -> Response:
 
 
 async def explain(_: Request, error: Exception) -> Response:
-    """Answer with the status of an error of the service."""
+    """Answer with the status and the reason of an error of the service; its text may name addresses."""
+    assert isinstance(error, IdentityError)  # noqa: S101  # no other one is passed to this handler
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 403)
-    return JSONResponse({"error": str(error)}, status)
+    wait = {"retry-after": str(ceil(error.retry_after.total_seconds()))} if error.retry_after else None
+    return JSONResponse({"error": error.reason or error.code.name}, status, headers=wait)
 
 
 async def me(_: Request) -> Response:

@@ -163,6 +163,21 @@ def test_a_wrong_password_and_a_malformed_body_are_told_apart(browser: httpx.Cli
     assert browser.post("/login", json=[]).status_code == 400
 
 
+def test_too_many_wrong_passwords_are_answered_with_the_time_to_wait(
+    browser: httpx.Client, identity: ServiceUnderTest
+) -> None:
+    identity.create_user("bo", PASSWORD, audiences=[AUDIENCE], scopes=["read"])
+    wrong = {"username": "bo", "password": "not the password"}
+    for _ in range(5):
+        assert browser.post("/login", json=wrong).status_code == 401
+
+    refused = browser.post("/login", json=wrong)
+
+    assert refused.status_code == 429
+    assert refused.json() == {"error": "TOO_MANY_ATTEMPTS"}
+    assert int(refused.headers["retry-after"]) > 0
+
+
 def test_a_cookie_is_kept_if_its_session_could_not_be_ended(
     certifier: Certifier, variables: dict[str, str]
 ) -> None:
@@ -174,4 +189,5 @@ def test_a_cookie_is_kept_if_its_session_could_not_be_ended(
         answer = browser.post("/logout", headers={"cookie": f"{COOKIE}=anything"})
 
     assert answer.status_code == 503
+    assert answer.json() == {"error": "UNAVAILABLE"}
     assert "set-cookie" not in answer.headers
