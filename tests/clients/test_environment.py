@@ -80,9 +80,12 @@ def test_a_file_that_is_no_text_is_named_and_its_content_is_not(tmp_path: Path) 
             "IDENTITY_CA and IDENTITY_CA_FILE are the same setting",
         ),
         ({"IDENTITY_TLS": "maybe"}, "IDENTITY_TLS=maybe"),
+        ({"IDENTITY_TARGET": "https://id.example:443"}, "IDENTITY_TARGET is a URL: set it to host:port"),
     ],
 )
-def test_variables_that_contradict_each_other_are_named(variables: dict[str, str], message: str) -> None:
+def test_variables_that_are_malformed_or_contradict_each_other_are_named(
+    variables: dict[str, str], message: str
+) -> None:
     with pytest.raises(ValueError, match=message) as error:
         Environment.read(variables)
     assert "s3cret" not in str(error.value)

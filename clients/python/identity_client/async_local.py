@@ -59,7 +59,13 @@ class AsyncLocalVerifier(VerifierCore):
             leeway=leeway,
             cache_bytes=cache_bytes,
         )
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "no event loop runs: make an AsyncLocalVerifier in a coroutine, or at the level of a module "
+                "a LocalVerifier, which asyncio may use too"
+            ) from None
         self._client = AsyncTrustClient(target, options=options)
         self._tokens: AsyncAccessTokens | None = None
         """The source of the verifier's own token, which is closed with it."""

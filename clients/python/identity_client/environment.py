@@ -90,7 +90,7 @@ class Environment:
         Args:
             environ: the variables; None = those of this process.
 
-        Raises ValueError, with the name of the variable, if two of them contradict each other.
+        Raises ValueError, with the name of the variable, if it is malformed or contradicts another one.
         """
         values = _Variables(os.environ if environ is None else environ)
         certificate = values.path("IDENTITY_CERT", "IDENTITY_CERTIFICATE_FILE")
@@ -112,6 +112,8 @@ class Environment:
             private_key_file=values.path("IDENTITY_PRIVATE_KEY_FILE"),
             federated_token_file=values.path("IDENTITY_FEDERATED_TOKEN_FILE"),
         )
+        if found.target.startswith(("http://", "https://")):
+            raise ValueError("IDENTITY_TARGET is a URL: set it to host:port of the gRPC service")
         if len(found._named()) > 1:
             raise ValueError(f"set only one of {' and '.join(found._named())}")
         if found._needs_client_id() and not found.client_id:
