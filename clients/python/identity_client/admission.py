@@ -18,7 +18,7 @@ import grpc
 from identity_client.caller import Caller
 from identity_client.policy import ASK, AllowFor, Requirement
 from identity_client.refusal import REJECTION_REASON, RefusedError, failed, naming, unavailable
-from identity_client.values import Outcome, Rejected, Verified
+from identity_client.values import Rejected, Verified
 from identity_client.verifier_core import NotFreshError, VerifierCore
 
 _log: Final = logging.getLogger("identity_client.guard")
@@ -115,13 +115,16 @@ class Admission:
             _log.exception("a token could not be verified")
             raise failed() from None
 
-    def conclude(self, question: Question, outcome: Outcome) -> Caller:
+    def conclude(self, question: Question, outcome: object) -> Caller:
         """Return the caller by the service's answer to a question. Raises RefusedError."""
         known = self._verifier.why_ended(question.token)
         if isinstance(outcome, Verified) and known is not None and known.reason == "REVOKED":
             outcome = known  # the replica that answered has not read the revocation yet
         if isinstance(outcome, Rejected):
             refuse(outcome, question.token, question.requirement.scopes)
+        if not isinstance(outcome, Verified):
+            _log.error("the guard needs a client of its own kind: this one answers with %s", type(outcome))
+            raise failed()
         return Caller(outcome, question.token)
 
     def unavailable(self) -> RefusedError:

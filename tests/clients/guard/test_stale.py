@@ -163,6 +163,25 @@ def test_a_token_that_is_known_to_be_revoked_is_refused_whatever_the_service_wou
     assert found == Refused("UNAUTHENTICATED", "TOKEN_REVOKED", "REVOKED")
 
 
+class Awaitable:
+    """A client of the other kind, whose answers must be awaited."""
+
+    def verify(self, token: str, **_: Any) -> object:
+        return object()
+
+
+def test_what_is_no_answer_of_the_service_admits_no_call(
+    start: Start, own: LocalVerifier, site: Site
+) -> None:
+    """Such as the coroutine that an `AsyncIdentityClient` returns to a guard with threads."""
+    make_stale(own, MINUTE)
+
+    with start(own, stale_policy(ASK), ask=Awaitable()) as client:
+        for method in ("Get", "Chat"):
+            assert refusal(client.call, method, bearer(site.token())).code == "INTERNAL"
+        assert client.reports.entered.empty()
+
+
 def test_a_service_that_does_not_answer_makes_the_call_unavailable(
     start: Start, site: Site, own: LocalVerifier, asking: IdentityClient
 ) -> None:
