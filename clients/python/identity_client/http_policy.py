@@ -87,13 +87,11 @@ class HttpPolicy:
 
         They are those of the application's routes, or, if these are not known (None), of the entries.
         """
-        # Starlette's `$` matches before a final line break as well; other frameworks tell the paths apart.
-        end = r"\Z" if routes is None else "$"
         if routes is None:
             routes = [route for method, path in self._entries for route in _routes_of_entry(method, path)]
         rows: list[Row] = []
         for route in routes:
-            pattern = expression(route.path, end)
+            pattern = expression(route.path)
             if route.is_rest:
                 rows += [(pattern, None, None), (pattern, frozenset((WEBSOCKET,)), None)]
                 continue
@@ -145,11 +143,8 @@ def find(table: Iterable[Row], method: str, path: str) -> Requirement | None:
     return None
 
 
-def expression(path: str, after: str = "$") -> re.Pattern[str]:
-    """Return the expression that matches the same paths as Starlette's. Raises PolicyError.
-
-    `after` is the expression of the end of the path.
-    """
+def expression(path: str) -> re.Pattern[str]:
+    """Return the expression that matches the same paths as Starlette's. Raises PolicyError."""
     text, end = "^", 0
     for match in _PARAMETER.finditer(path):
         kind = match[2] or "str"
@@ -157,7 +152,7 @@ def expression(path: str, after: str = "$") -> re.Pattern[str]:
             raise PolicyError(f"{path} has a parameter of an unknown kind, {kind}")
         text += re.escape(path[end : match.start()]) + _CONVERTORS[kind]
         end = match.end()
-    return re.compile(f"{text}{re.escape(path[end:])}{after}")
+    return re.compile(f"{text}{re.escape(path[end:])}$")
 
 
 def _routes_of_entry(method: str, path: str) -> Iterator[Route]:
