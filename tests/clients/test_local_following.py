@@ -353,3 +353,30 @@ def test_a_token_has_the_names_of_all_that_can_revoke_it(script: Script, verifie
     assert names.token_id
     with pytest.raises(ValueError, match="three parts"):
         verifier.names("no token")
+
+
+def test_a_program_learns_when_tokens_can_be_verified_no_more_and_again(
+    script: Script, verifier: LocalVerifier
+) -> None:
+    states: queue.Queue[bool] = queue.Queue()
+    verifier.on_state(states.put)
+    script.put(KEYS, heartbeat("e.1"), heartbeat("e.1"))
+    assert states.get(timeout=PATIENCE) is True
+    script.put(RESTARTED)
+    assert states.get(timeout=PATIENCE) is False
+    script.put(WatchEvent(revision="e.1"), heartbeat("e.1"))
+    assert states.get(timeout=PATIENCE) is True
+    verifier.close()
+    assert states.get(timeout=PATIENCE) is False
+    assert states.empty()
+
+
+def test_a_state_that_grew_old_is_noticed_when_its_stream_ends(script: Script) -> None:
+    states: queue.Queue[bool] = queue.Queue()
+    with LocalVerifier(issuer="i", max_staleness=timedelta(milliseconds=200)) as verifier:
+        verifier.on_state(states.put)
+        script.put(KEYS, heartbeat("e.1"))
+        assert states.get(timeout=PATIENCE) is True
+        until(lambda: not verifier._is_fresh(), PATIENCE)
+        script.put(None)
+        assert states.get(timeout=PATIENCE) is False

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 import grpc
 
@@ -53,12 +53,23 @@ class AskError(Exception):
         self.question = question
 
 
+Observe: TypeAlias = Callable[[str, str], object]
+"""A function of the program that counts what a guard does. It is called for each call with `admitted` and "",
+with `refused` and the reason, or, when a token ends an open call, with `ended` and the reason."""
+
+
 class Admission:
     """Decides on calls; guards of all transports have one. Any thread may use it."""
 
-    def __init__(self, verifier: VerifierCore) -> None:
-        """Create it; the verifier verifies the tokens."""
+    def __init__(self, verifier: VerifierCore, observe: Observe | None = None) -> None:
+        """Create it.
+
+        Args:
+            verifier: verifies the tokens.
+            observe: is called with what is decided; None = nothing is called.
+        """
         self._verifier = verifier
+        self._observe = observe
         self._lock = threading.Lock()
         self._logged: set[str] = set()
         self._stale_calls: Counter[str] = Counter()
@@ -77,7 +88,7 @@ class Admission:
             found = find(method)
         except Exception:  # noqa: BLE001  # whatever failed, the call is refused
             _log.exception("the policy failed")
-            raise failed() from None
+            raise self._noted(failed()) from None
         if found is not None:
             return found
         with self._lock:
@@ -86,10 +97,12 @@ class Admission:
                 self._logged.add(method)
         if is_new:
             _log.warning("calls of %r are refused: the access policy has no entry for it", method)
-        raise RefusedError(
-            grpc.StatusCode.PERMISSION_DENIED,
-            "METHOD_NOT_ALLOWED",
-            "the access policy of this service has no entry for this method",
+        raise self._noted(
+            RefusedError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                "METHOD_NOT_ALLOWED",
+                "the access policy of this service has no entry for this method",
+            )
         )
 
     def admit(
@@ -108,15 +121,44 @@ class Admission:
         token = ""
         try:
             token = _bearer(values)
-            return Caller(self._verify(token, requirement, certificate), token)
-        except (RefusedError, AskError):
+            caller = Caller(self._verify(token, requirement, certificate), token)
+        except AskError:
             raise
+        except RefusedError as refusal:
+            raise self._noted(refusal) from None
         except Exception:  # noqa: BLE001  # whatever failed, the call is refused
             _log.exception("a token could not be verified")
-            raise failed() from None
+            raise self._noted(failed()) from None
+        self.note("admitted")
+        return caller
 
     def conclude(self, question: Question, outcome: object) -> Caller:
         """Return the caller by the service's answer to a question. Raises RefusedError."""
+        try:
+            caller = self._concluded(question, outcome)
+        except RefusedError as refusal:
+            raise self._noted(refusal) from None
+        self.note("admitted")
+        return caller
+
+    def unanswered(self) -> RefusedError:
+        """Count and return the refusal of a call about which the service was asked, and has not answered."""
+        return self._noted(self._unavailable())
+
+    def note(self, event: str, reason: str = "") -> None:
+        """Tell the program's `observe`. What it raises is logged, and changes no decision."""
+        if self._observe is None:
+            return
+        try:
+            self._observe(event, reason)
+        except Exception:  # noqa: BLE001  # a program that cannot count still serves
+            _log.exception("the function `observe` of a guard has failed")
+
+    def _noted(self, refusal: RefusedError) -> RefusedError:
+        self.note("refused", refusal.reason)
+        return refusal
+
+    def _concluded(self, question: Question, outcome: object) -> Caller:
         known = self._verifier.why_ended(question.token)
         if isinstance(outcome, Verified) and known is not None and known.reason == "REVOKED":
             outcome = known  # the replica that answered has not read the revocation yet
@@ -127,8 +169,7 @@ class Admission:
             raise failed()
         return Caller(outcome, question.token)
 
-    def unavailable(self) -> RefusedError:
-        """Count and return the refusal of a call about which nothing can be decided now."""
+    def _unavailable(self) -> RefusedError:
         self._count("refused")
         return unavailable()
 
@@ -142,11 +183,11 @@ class Admission:
             self._count("asked")
             raise AskError(Question(token, requirement, certificate()))
         if not isinstance(on_stale, AllowFor):
-            raise self.unavailable()
+            raise self._unavailable()
         try:
             verified = self._verify_within(token, requirement, certificate, on_stale.duration)
         except NotFreshError:
-            raise self.unavailable() from None
+            raise self._unavailable() from None
         self._count("allowed")
         return verified
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import grpc
 
-from identity_client.admission import Admission, AskError
+from identity_client.admission import Admission, AskError, Observe
 from identity_client.asking import Asked, AsyncAsked, AsyncAsking, check_ask
 from identity_client.async_calls import AsyncCalls, AsyncOpenCall
 from identity_client.caller import Caller, caller, caller_or_none, current
@@ -89,6 +89,7 @@ class GuardMiddleware:
         verifier: VerifierCore,
         policy: HttpPolicy,
         ask: Asked | AsyncAsked | None = None,
+        observe: Observe | None = None,
     ) -> None:
         """Create the middleware.
 
@@ -97,6 +98,9 @@ class GuardMiddleware:
             verifier: verifies the tokens, an `AsyncLocalVerifier` or a `LocalVerifier`; the caller closes it.
             policy: the token that each route needs.
             ask: the client that asks the service while the verifier is stale, for routes with `ASK`.
+            observe: a function that counts what the guard does: it is called with `admitted` and "", with
+                `refused` and the reason, and, when a token ends an open call, with `ended` and the reason. It
+                runs in the thread or task of the call, so it must not block.
 
         Raises PolicyError if the policy says `ASK`, and there is no client for it.
         """
@@ -104,9 +108,9 @@ class GuardMiddleware:
         self._app = app
         self._policy = policy
         self._table: list[Row] | None = None
-        self._admission = Admission(verifier)
+        self._admission = Admission(verifier, observe)
         self._asking = AsyncAsking(self._admission, ask)
-        self._calls = AsyncCalls(verifier)
+        self._calls = AsyncCalls(verifier, self._admission.note)
 
     @property
     def stale_calls(self) -> Mapping[str, int]:

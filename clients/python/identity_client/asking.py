@@ -81,7 +81,7 @@ class Asking:
             outcome = answer.result()
         except Exception as error:  # noqa: BLE001  # whatever failed, the token is not verified
             _log.warning("the service could not be asked about a token: %s", error)
-            raise self._admission.unavailable() from None
+            raise self._admission.unanswered() from None
         return self._admission.conclude(question, outcome)
 
 
@@ -107,7 +107,7 @@ class AsyncAsking:
             outcome = await asyncio.shield(task)
         except Exception as error:  # noqa: BLE001  # whatever failed, the token is not verified
             _log.warning("the service could not be asked about a token: %s", error)
-            raise self._admission.unavailable() from None
+            raise self._admission.unanswered() from None
         return self._admission.conclude(question, outcome)
 
     async def _answer(self, question: Question) -> Outcome:

@@ -7,7 +7,7 @@ from typing import Any
 
 from identity_client.caller import Caller
 from identity_client.freshness import wall
-from identity_client.open_calls import LONGEST_WAIT, OpenCall, OpenCalls
+from identity_client.open_calls import LONGEST_WAIT, Note, OpenCall, OpenCalls, ignore
 from identity_client.refusal import RefusedError
 from identity_client.verifier_core import VerifierCore
 
@@ -63,9 +63,9 @@ class AsyncOpenCall(OpenCall):
 class AsyncCalls(OpenCalls):
     """A set of open calls whose tasks are cancelled when their token is refused."""
 
-    def __init__(self, verifier: VerifierCore) -> None:
-        """Create an empty set; it listens to the verifier from the first call on."""
-        super().__init__(verifier)
+    def __init__(self, verifier: VerifierCore, note: Note = ignore) -> None:
+        """Create an empty set; it listens to the verifier from the first call on. See `OpenCalls`."""
+        super().__init__(verifier, note)
         self._listens = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None

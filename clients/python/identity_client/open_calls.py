@@ -8,7 +8,7 @@ import heapq
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, TypeAlias
 
 from identity_client.admission import ended
 from identity_client.caller import Caller
@@ -23,6 +23,13 @@ LONGEST_WAIT: Final = 5.0
 _SHORTEST_WAIT: Final = 0.05
 _SPARE_EXPIRIES: Final = 64
 """The number of expiry times of ended calls that are kept until they are removed together."""
+
+
+Note: TypeAlias = Callable[[str, str], object]
+
+
+def ignore(event: str, reason: str) -> None:
+    """Do nothing with an event."""
 
 
 class OpenCall:
@@ -87,9 +94,15 @@ class _Token:
 class OpenCalls:
     """The base class of the sets of open calls; a subclass says when to look, and how to end a call."""
 
-    def __init__(self, verifier: VerifierCore) -> None:
-        """Create an empty set; the subclass passes the verifier's events to `apply` and `check_all`."""
+    def __init__(self, verifier: VerifierCore, note: Note = ignore) -> None:
+        """Create an empty set; the subclass passes the verifier's events to `apply` and `check_all`.
+
+        Args:
+            verifier: the verifier whose revocations end the calls.
+            note: is called with `ended` and the reason for each call that its token ends.
+        """
         self._verifier = verifier
+        self._note = note
         self._mutex = threading.Lock()
         self._tokens: dict[str, _Token] = {}
         self._named: dict[str, set[str]] = {}
@@ -185,6 +198,7 @@ class OpenCalls:
                 if token is not None:
                     self._forget(text, token.names)
             for call in calls:
+                self._note("ended", refusal.reason)
                 self._end(call, refusal)
 
     def _judge(self, token: str) -> RefusedError | None:

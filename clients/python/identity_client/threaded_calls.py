@@ -7,7 +7,7 @@ from collections import deque
 from typing import Final
 
 from identity_client.freshness import wall
-from identity_client.open_calls import LONGEST_WAIT, OpenCall, OpenCalls
+from identity_client.open_calls import LONGEST_WAIT, Note, OpenCall, OpenCalls, ignore
 from identity_client.refusal import RefusedError
 from identity_client.trust import Revocation
 from identity_client.verifier_core import VerifierCore
@@ -21,14 +21,15 @@ Afterwards the call is cancelled, since a thread that is blocked cannot be given
 class ThreadedCalls(OpenCalls):
     """A set of open calls with a background thread, which starts with the first call."""
 
-    def __init__(self, verifier: VerifierCore, grace: float = _GRACE) -> None:
+    def __init__(self, verifier: VerifierCore, note: Note = ignore, *, grace: float = _GRACE) -> None:
         """Create an empty set.
 
         Args:
-            verifier: the verifier whose revocations end the calls.
+            verifier: see `OpenCalls`.
+            note: see `OpenCalls`.
             grace: the seconds between refusing the messages of a call and cancelling it.
         """
-        super().__init__(verifier)
+        super().__init__(verifier, note)
         self._grace = grace
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None

@@ -107,6 +107,8 @@ class VerifierCore:
         self._closed = False
         self._revoked: Listeners[[tuple[Revocation, ...]]] = Listeners()
         self._keys_changed: Listeners[[]] = Listeners()
+        self._fresh_changed: Listeners[[bool]] = Listeners()
+        self._was_fresh = False
 
     def on_revoked(self, listener: Callable[[tuple[Revocation, ...]], None]) -> Callable[[], None]:
         """Have a function called after revocations have taken effect here; return a function that removes it.
@@ -122,6 +124,14 @@ class VerifierCore:
         It is called as the function of `on_revoked` is.
         """
         return self._keys_changed.add(listener)
+
+    def on_state(self, listener: Callable[[bool], object]) -> Callable[[], None]:
+        """Have a function called when tokens can be verified again, or no more; return one that removes it.
+
+        It is called with True or False, as the function of `on_revoked` is. That tokens can be verified no
+        more is noticed late, by at most half of `max_staleness`.
+        """
+        return self._fresh_changed.add(listener)
 
     def verify(
         self,
@@ -340,6 +350,7 @@ class VerifierCore:
             self._state.start_over()
             self._skewed = False
         self._fresh.begin()
+        self._tell_state()
         return self._state.revision
 
     def _note(self, error: Exception) -> Exception | None:
@@ -350,6 +361,7 @@ class VerifierCore:
             return None
         if not isinstance(error, IdentityError | LateError):  # a newer service or a bug
             self._fresh.end()  # the state is incomplete: an ignored message could have been a revocation
+        self._tell_state()
         return error
 
     def _end(self) -> None:
@@ -357,12 +369,24 @@ class VerifierCore:
         with self._lock:
             self._closed = True
             self._fresh.end()
+        self._tell_state()
+
+    def _tell_state(self) -> None:
+        """Call the functions of `on_state` if the state has changed."""
+        is_fresh = self._is_fresh()
+        if is_fresh != self._was_fresh:
+            self._was_fresh = is_fresh
+            self._fresh_changed.call(is_fresh)
 
     def _confirmed(self) -> None:
         """Do what the subclass does after each confirmed heartbeat; the caller holds the lock."""
 
     def _apply(self, event: WatchEvent) -> None:
         """Fold an event into the state; a heartbeat then moves the time until which the state is trusted."""
+        self._fold(event)
+        self._tell_state()
+
+    def _fold(self, event: WatchEvent) -> None:
         if event.restarted:
             self._fresh.start_over()
         self._state.fold(event)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
 
-from identity_client.admission import Admission, AskError
+from identity_client.admission import Admission, AskError, Observe
 from identity_client.asking import Asked, AsyncAsked, AsyncAsking, check_ask
 from identity_client.async_calls import AsyncCalls, AsyncOpenCall
 from identity_client.caller import Caller, current
@@ -40,7 +40,12 @@ class Guard(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self, verifier: VerifierCore, policy: Policy, *, ask: Asked | AsyncAsked | None = None
+        self,
+        verifier: VerifierCore,
+        policy: Policy,
+        *,
+        ask: Asked | AsyncAsked | None = None,
+        observe: Observe | None = None,
     ) -> None:
         """Create a guard.
 
@@ -49,14 +54,17 @@ class Guard(grpc.aio.ServerInterceptor):
                 after the server has stopped.
             policy: the token that each method needs.
             ask: the client that asks the service while the verifier is stale, for methods with `ASK`.
+            observe: a function that counts what the guard does: it is called with `admitted` and "", with
+                `refused` and the reason, and, when a token ends an open call, with `ended` and the reason. It
+                runs in the thread or task of the call, so it must not block.
 
         Raises PolicyError if the policy says `ASK`, and there is no client for it.
         """
         check_ask(asks=policy.asks, given=ask is not None)
         self._policy = policy
-        self._admission = Admission(verifier)
+        self._admission = Admission(verifier, observe)
         self._asking = AsyncAsking(self._admission, ask)
-        self._calls = AsyncCalls(verifier)
+        self._calls = AsyncCalls(verifier, self._admission.note)
 
     @property
     def stale_calls(self) -> Mapping[str, int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
 
-from identity_client.admission import Admission, AskError
+from identity_client.admission import Admission, AskError, Observe
 from identity_client.asking import Asked, Asking, check_ask
 from identity_client.caller import Caller, current
 from identity_client.grpc._certificates import certificate_sha256
@@ -33,21 +33,31 @@ class Guard(grpc.ServerInterceptor):
     otherwise they are cancelled after 100 ms, since a blocked thread cannot be given a status.
     """
 
-    def __init__(self, verifier: VerifierCore, policy: Policy, *, ask: Asked | None = None) -> None:
+    def __init__(
+        self,
+        verifier: VerifierCore,
+        policy: Policy,
+        *,
+        ask: Asked | None = None,
+        observe: Observe | None = None,
+    ) -> None:
         """Create a guard.
 
         Args:
             verifier: verifies the tokens; the caller closes it, after the server has stopped.
             policy: the token that each method needs.
             ask: the client that asks the service while the verifier is stale, for methods with `ASK`.
+            observe: a function that counts what the guard does: it is called with `admitted` and "", with
+                `refused` and the reason, and, when a token ends an open call, with `ended` and the reason. It
+                runs in the thread or task of the call, so it must not block.
 
         Raises PolicyError if the policy says `ASK`, and there is no client for it.
         """
         check_ask(asks=policy.asks, given=ask is not None)
         self._policy = policy
-        self._admission = Admission(verifier)
+        self._admission = Admission(verifier, observe)
         self._asking = Asking(self._admission, ask)
-        self._calls = ThreadedCalls(verifier)
+        self._calls = ThreadedCalls(verifier, self._admission.note)
 
     @property
     def stale_calls(self) -> Mapping[str, int]:
