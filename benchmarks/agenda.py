@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from benchmarks import denylist, h2load, latency, local, logins, memory, names, spread
+from benchmarks import denylist, h2load, latency, local, logins, memory, names, spread, streams
 from benchmarks.lineup import Lineup
 from benchmarks.measure import FAILURES, Bench, Findings, alternate, reason_of
 
@@ -25,6 +25,7 @@ _TRIALS: Final[tuple[tuple[frozenset[str], Trial], ...]] = (
         spread.trial,
     ),
     (frozenset({names.ALONE_P99, names.BESIDE_P99}), logins.trial),
+    (frozenset({names.STREAM_ENDS}), streams.trial),
 )
 """A map from the names of the figures that a trial measures to the trial."""
 _DENYLIST: Final = frozenset(

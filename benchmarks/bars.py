@@ -175,6 +175,12 @@ BARS: Final = (
         ),
         also=(names.GO_EMPTY, names.GO_BATCH),
     ),
+    Bar(
+        name="B14",
+        conditions=(
+            _at_most("Revoke → open stream ended, 1,000 streams, p99", names.STREAM_ENDS, 250, "ms"),
+        ),
+    ),
 )
 
 

@@ -69,16 +69,22 @@ class Launcher:
         return answer
 
     def serve(
-        self, name: str, *, settings: Mapping[str, str] | None = None, options: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        target: str = "",
+        settings: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> Running:
         """Start `identity serve`, and wait until it is healthy.
 
         Args:
             name: the name of its log.
+            target: host:port to listen on; "" = a free port of this machine.
             settings: further settings, as environment variables.
             options: options of the command line.
         """
-        target, begun = reserve_address(), time.monotonic()
+        target, begun = target or reserve_address(), time.monotonic()
         process = self._stack.enter_context(
             Process(
                 name,

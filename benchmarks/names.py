@@ -43,6 +43,8 @@ def spread(watchers: int, quantile: str) -> str:
     return f"spread-{watchers}-watchers-{quantile}"
 
 
+STREAM_ENDS: Final = "guarded-stream-ends-p99"
+
 # One process.
 WORKER_MEMORY: Final = "idle-worker-mb"
 ALONE_MEMORY: Final = "idle-alone-mb"

@@ -113,6 +113,11 @@ class Service:
         return self.running.target
 
     @property
+    def client_credential(self) -> tuple[str, str]:
+        """The id and the secret of the client."""
+        return self._client["client_id"], self._client["client_secret"]
+
+    @property
     def process(self) -> Process:
         return self.running.process
 

@@ -55,7 +55,7 @@ def test_json_has_every_round_and_every_verdict() -> None:
     answer = report.as_json(found, judge(BARS, found), rounds=3, seconds=2.0)
     assert json.loads(json.dumps(answer)) == answer
     assert answer["figures"]["verify"]["rounds"] == [4_500, 9_000, 18_000]
-    assert [bar["verdict"] for bar in answer["bars"]] == ["pass"] * 13
+    assert [bar["verdict"] for bar in answer["bars"]] == ["pass"] * 14
     [condition] = answer["bars"][1]["conditions"]
     assert (condition["value"], condition["at_least"]) == (0.8, 0.8)
     assert answer["details"] == found.details
