@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from identity_client import LocalVerifier
+from identity_client import IdentityClient, LocalVerifier
 from identity_client.grpc import Guard, Policy, public
 from identity_client.grpc.aio import Guard as AioGuard
 from identity_client.policy import Access, OnStale
@@ -56,6 +56,19 @@ def start(request: pytest.FixtureRequest) -> Start:
 @pytest.fixture
 def client(start: Start, verifier: LocalVerifier) -> Iterator[Client]:
     with start(verifier) as client:
+        yield client
+
+
+@pytest.fixture
+def own(site: Site) -> Iterator[LocalVerifier]:
+    """A verifier that the test may make stale."""
+    with site.verifier() as verifier:
+        yield verifier
+
+
+@pytest.fixture
+def asking(site: Site) -> Iterator[IdentityClient]:
+    with IdentityClient(site.world.target, options=site.options("identity.verify")) as client:
         yield client
 
 

@@ -1,6 +1,7 @@
 """What a program can count of its guard: calls that are admitted, refused, and ended by their token."""
 
 import queue
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,10 +11,9 @@ from identity_client.policy import ASK
 from tests.clients.guard.conftest import Start, stale_policy
 from tests.clients.guard.refusals import bearer, refusal
 from tests.clients.guard.site import Site, make_stale
-from tests.clients.guard.test_stale import MINUTE, asking, own
 from tests.patience import PATIENCE
 
-__all__ = ["asking", "own"]
+MINUTE = timedelta(minutes=1)
 
 
 class Counted:

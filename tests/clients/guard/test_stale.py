@@ -1,7 +1,6 @@
 """What a guard does while its verifier has no recent confirmation of the identity service."""
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -19,19 +18,6 @@ from tests.ports import reserve_port
 STALE = Refused("UNAVAILABLE", "REPLICA_STALE")
 MINUTE = timedelta(minutes=1)
 HOUR = ALLOW_FOR(60 * MINUTE)
-
-
-@pytest.fixture
-def own(site: Site) -> Iterator[LocalVerifier]:
-    """A verifier that the test may make stale."""
-    with site.verifier() as verifier:
-        yield verifier
-
-
-@pytest.fixture
-def asking(site: Site) -> Iterator[IdentityClient]:
-    with IdentityClient(site.world.target, options=site.options("identity.verify")) as client:
-        yield client
 
 
 @pytest.mark.parametrize("method", ["Get", "Total", "Follow", "Chat"])
