@@ -103,9 +103,7 @@ def open_async_channel(
     target: str, options: ClientOptions, *, own_connection: bool = False
 ) -> grpc.aio.Channel:
     """Open a channel as `open_channel` does. Raises OSError if a file of `options.tls` cannot be read."""
-    arguments = options.channel_arguments()
-    if own_connection:
-        arguments.append(("grpc.use_local_subchannel_pool", 1))
+    arguments = options.channel_arguments(own_connection=own_connection)
     if options.tls is None:
         return grpc.aio.insecure_channel(target, options=arguments)
     return grpc.aio.secure_channel(target, options.tls.credentials(), options=arguments)

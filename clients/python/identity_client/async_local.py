@@ -14,7 +14,6 @@ A task follows `TrustService.Watch`. `verify` is no coroutine, since it only rea
 import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -23,8 +22,9 @@ from identity_client.async_renewal import AsyncAccessTokens
 from identity_client.async_trust import AsyncTrustClient
 from identity_client.backoff import Backoff
 from identity_client.decryption import DecryptionKey
-from identity_client.environment import VERIFY, Environment
+from identity_client.environment import Environment
 from identity_client.errors import SilentError
+from identity_client.local import verifying_options
 from identity_client.options import ClientOptions
 from identity_client.verifier_core import VerifierCore
 
@@ -79,12 +79,7 @@ class AsyncLocalVerifier(VerifierCore):
     ) -> Self:
         """Start to follow the service that environment variables name; see `LocalVerifier.from_env`."""
         found = Environment.read(environ)
-        connection, tokens = found.options(allow_plaintext=allow_plaintext), None
-        if found.has_sign_in:
-            tokens = AsyncAccessTokens.from_env(
-                scopes=[VERIFY], environment=found, allow_plaintext=allow_plaintext
-            )
-            connection = replace(connection, bearer=tokens)
+        connection, tokens = verifying_options(found, AsyncAccessTokens, allow_plaintext=allow_plaintext)
         verifier = cls(found.target, issuer=found.issuers, options=connection, **options)
         verifier._tokens = tokens
         return verifier

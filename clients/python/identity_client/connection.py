@@ -109,9 +109,7 @@ def open_channel(target: str, options: ClientOptions, *, own_connection: bool = 
         own_connection: whether the channel has a connection of its own; otherwise gRPC may share one between
             the channels of this process to the same target.
     """
-    arguments = options.channel_arguments()
-    if own_connection:
-        arguments.append(("grpc.use_local_subchannel_pool", 1))
+    arguments = options.channel_arguments(own_connection=own_connection)
     if options.tls is None:
         return grpc.insecure_channel(target, options=arguments)
     return grpc.secure_channel(target, options.tls.credentials(), options=arguments)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from identity_client.backoff import Backoff
 from identity_client.decryption import DecryptionKey
@@ -24,8 +24,11 @@ from identity_client.environment import VERIFY, Environment
 from identity_client.errors import SilentError
 from identity_client.options import ClientOptions
 from identity_client.renewal import AccessTokens
+from identity_client.renewed_tokens import RenewedTokens
 from identity_client.trust import TrustClient
 from identity_client.verifier_core import VerifierCore
+
+S = TypeVar("S", bound=RenewedTokens)
 
 
 class LocalVerifier(VerifierCore):
@@ -98,12 +101,7 @@ class LocalVerifier(VerifierCore):
         constructor raises.
         """
         found = Environment.read(environ)
-        connection, tokens = found.options(allow_plaintext=allow_plaintext), None
-        if found.has_sign_in:
-            tokens = AccessTokens.from_env(
-                scopes=[VERIFY], environment=found, allow_plaintext=allow_plaintext
-            )
-            connection = replace(connection, bearer=tokens)
+        connection, tokens = verifying_options(found, AccessTokens, allow_plaintext=allow_plaintext)
         verifier = cls(found.target, issuer=found.issuers, options=connection, **options)
         verifier._tokens = tokens
         return verifier
@@ -149,3 +147,18 @@ class LocalVerifier(VerifierCore):
             # More time for a service that sends few heartbeats, or sends a snapshot to many watchers.
             max_silence = self._max_silence * (2 if isinstance(failure, SilentError) else 1)
             self._closing.wait(backoff.next_pause(failure))
+
+
+def verifying_options(
+    found: Environment, kind: type[S], *, allow_plaintext: bool
+) -> tuple[ClientOptions, S | None]:
+    """Return the options with which a verifier connects to the service that the environment names.
+
+    Returns also the source of the verifier's own token, of the given class, which the caller closes; None if
+    the environment names no credential other than a certificate.
+    """
+    options = found.options(allow_plaintext=allow_plaintext)
+    if not found.has_sign_in:
+        return options, None
+    tokens: Any = kind.from_env(scopes=[VERIFY], environment=found, allow_plaintext=allow_plaintext)
+    return replace(options, bearer=tokens), tokens

@@ -68,9 +68,13 @@ class ClientOptions:
     tls: TlsOptions | None = None
     """The TLS options of the connection; None = no encryption, for a service on the same machine."""
 
-    def channel_arguments(self) -> list[tuple[str, Any]]:
-        """Return the arguments for `grpc.insecure_channel` or `grpc.secure_channel`."""
+    def channel_arguments(self, *, own_connection: bool = False) -> list[tuple[str, Any]]:
+        """Return the arguments for `grpc.insecure_channel` or `grpc.secure_channel`.
+
+        With `own_connection`, gRPC shares the connection with no other channel of this process.
+        """
         return [
+            *((("grpc.use_local_subchannel_pool", 1),) if own_connection else ()),
             *(self.tls.channel_arguments() if self.tls is not None else ()),
             ("grpc.service_config", json.dumps(self._service_config())),
             ("grpc.enable_retries", 1),

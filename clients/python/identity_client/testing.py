@@ -21,7 +21,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -190,7 +190,8 @@ def service_process(
         text=True,
     )
     try:
-        yield from _used(_started(process))
+        with closing(_started(process)) as service:
+            yield service
     finally:
         _end(process)
 
@@ -206,13 +207,6 @@ def _started(process: "subprocess.Popen[str]") -> ServiceUnderTest:
     found = json.loads(line)
     ca_file = found.pop("ca_file")
     return ServiceUnderTest(ca_file=Path(ca_file) if ca_file else None, **found)
-
-
-def _used(service: ServiceUnderTest) -> Iterator[ServiceUnderTest]:
-    try:
-        yield service
-    finally:
-        service.close()
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
