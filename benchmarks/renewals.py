@@ -33,7 +33,7 @@ _PATIENCE: Final = 120.0
 
 @dataclass(slots=True)
 class _Calls:
-    """What the threads saw that ask for tokens."""
+    """The state that the asking threads share: the sources, and the counts of their calls."""
 
     sources: list[AccessTokens]
     count: int = 0

@@ -37,9 +37,9 @@ class TraceContext:
     span_id: str
     """16 hexadecimal digits in lower case, not all 0."""
     is_sampled: bool
-    """Whether the client says that it records the trace."""
+    """True if the client says that it records the trace."""
     state: tuple[tuple[str, str], ...] = ()
-    """What tracing systems have attached to the trace: each one's key, with its value."""
+    """The values that tracing systems have attached to the trace, by their keys."""
 
 
 def read_context(metadata: Collection[tuple[str, str | bytes]]) -> TraceContext | None:

@@ -27,7 +27,7 @@ _PAUSE = 0.005
 
 
 class Calls:
-    """What has become of the calls of one client. One thread writes it."""
+    """The outcome of the calls of one client. One thread writes it."""
 
     def __init__(self) -> None:
         self.tokens: AccessTokens | AsyncAccessTokens | None = None

@@ -1,4 +1,4 @@
-"""What only the asyncio clients do: cancellation, tokens that are awaited, and their event loop."""
+"""Only the asyncio clients have these: cancellation, tokens that are awaited, and their event loop."""
 
 import asyncio
 import inspect

@@ -122,7 +122,7 @@ class Environment:
 
     @property
     def has_sign_in(self) -> bool:
-        """Whether the environment names a credential other than a certificate."""
+        """Return whether the environment names a credential other than a certificate."""
         return bool(self._named())
 
     def credential(self) -> NamedCredential:
@@ -179,7 +179,7 @@ class Environment:
 def transport(
     target: str, *, tls: TlsOptions | None = None, allow_plaintext: bool = False
 ) -> TlsOptions | None:
-    """Return the TLS options of a connection; None = none, for an address of this machine.
+    """Return the TLS options of a connection; None = no TLS, as for an address of this machine.
 
     Args:
         target: host:port.

@@ -66,7 +66,7 @@ class _Entry:
 
 
 class ExchangedTokens:
-    """What `TokenExchange` and `AsyncTokenExchange` share: the tokens for at most `size` subjects.
+    """The base class of `TokenExchange` and `AsyncTokenExchange`: the tokens for at most `size` subjects.
 
     They are found by the exact text of the subject token, so that no forged token with the id of another one
     gets the tokens of its subject.

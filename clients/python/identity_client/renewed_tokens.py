@@ -1,4 +1,4 @@
-"""What `AccessTokens` and `AsyncAccessTokens` share: the credentials, the renewal and its files."""
+"""The base class of `AccessTokens` and `AsyncAccessTokens`: the credentials, the renewal and its files."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace

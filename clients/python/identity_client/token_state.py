@@ -30,7 +30,7 @@ may retire several keys within seconds, and each ends the tokens of its own."""
 
 
 class Phase(Enum):
-    """What the current token is good for."""
+    """The phase in the life of the current token."""
 
     FRESH = auto()
     """It is used."""

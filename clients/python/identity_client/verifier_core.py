@@ -1,4 +1,4 @@
-"""What all local verifiers share, without a thread or an event loop: state, cache and checks.
+"""The base class of the local verifiers: state, cache and checks, without a thread or an event loop.
 
 `LocalVerifier` follows the service in a thread, and passes each message of the watch to `_apply`.
 """

@@ -40,7 +40,7 @@ def name(method: str) -> str:
 
 
 class Reports:
-    """What the handlers share with the tests."""
+    """The state that the handlers share with the tests."""
 
     def __init__(self) -> None:
         self.ended: queue.Queue[tuple[str, str]] = queue.Queue()

@@ -1,4 +1,4 @@
-"""What a program can count of its guard: calls that are admitted, refused, and ended by their token."""
+"""A program counts what its guard decides: calls admitted, refused, and ended by their token."""
 
 import queue
 from datetime import timedelta

@@ -31,7 +31,7 @@ WAYS: dict[str, Callable[[Site, TokenSet], None]] = {
     "token": lambda site, tokens: site.revoke(lambda to: to.revoke_token(tokens.access_token)),
     "session": lambda site, tokens: site.revoke(lambda to: to.revoke_session(tokens.session_id)),
 }
-"""What a revocation may name that one sign-in alone has."""
+"""The ways to revoke the tokens of one sign-in alone."""
 ALL: dict[str, Callable[[Site], None]] = {
     "everything": lambda site: site.revoke(lambda to: to.revoke_everything()),
     "key": Site.retire_key,

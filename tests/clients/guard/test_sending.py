@@ -17,7 +17,7 @@ METHOD = name("Follow")
 
 
 class AbortError(Exception):
-    """What gRPC raises in a handler that aborts its call."""
+    """The error that gRPC raises in a handler that aborts its call."""
 
 
 class Context:

@@ -1,4 +1,4 @@
-"""What a guard does while its verifier has no recent confirmation of the identity service."""
+"""A guard whose verifier has no recent confirmation of the identity service refuses, asks or allows."""
 
 import threading
 from datetime import timedelta

@@ -33,7 +33,7 @@ ENTRIES: dict[str, Access] = {
 
 
 class Notes:
-    """What the handlers tell the tests."""
+    """The events that the handlers report to the tests."""
 
     def __init__(self) -> None:
         self.ended: queue.Queue[str] = queue.Queue()

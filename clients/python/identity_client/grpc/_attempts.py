@@ -1,4 +1,4 @@
-"""What the channels of both kinds share: the credentials of a connection, and the metadata of a call."""
+"""The credentials of a connection, and the metadata of a call, for channels of both kinds."""
 
 import time
 from collections.abc import Iterable, Sequence
