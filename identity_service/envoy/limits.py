@@ -4,11 +4,13 @@ Envoy has no limits per address; those are enforced in Python (`identity_service
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+
+from identity_service.envoy.paths import busy_route
 
 TYPES: Final = "type.googleapis.com/envoy.extensions."
 
@@ -23,6 +25,12 @@ call."""
 _QUIET_STREAM_IDLE: Final = timedelta(hours=1)
 _QUIET_STREAMS: Final = ("/grpc.health.v1.Health/Watch", "/identityapi.v1.AdminService/TailAuditEvents")
 """Methods whose streams may send no message for a long time, until an event occurs."""
+_BUSY: Final = (
+    "/identityapi.v1.IdentityService/Verify",
+    "/identityapi.v1.IdentityService/VerifyBatch",
+    "/envoy.service.auth.v3.Authorization/Check",
+)
+"""Methods that are called so often that a filter which they do not need would show in their rate."""
 _AFTER_PYTHON: Final = timedelta(seconds=2)
 """The time after `request_timeout` at which Envoy ends an unfinished request; Python should have ended it by
 then."""
@@ -183,10 +191,11 @@ def _deadline_exceeded() -> Mapping[str, Any]:
 
 
 def _routes() -> Mapping[str, Any]:
-    """Return the routes, which only set idle timeouts: the filter answers every call before routing."""
+    """Return the routes, which set idle timeouts and skip a filter: Python answers before routing."""
     quiet = {"cluster": "unused", "idle_timeout": duration(_QUIET_STREAM_IDLE)}
-    routes: Sequence[Mapping[str, Any]] = [
-        {"match": {"path": path}, "route": quiet} for path in _QUIET_STREAMS
+    routes = [
+        *map(busy_route, _BUSY),
+        *({"match": {"path": path}, "route": quiet} for path in _QUIET_STREAMS),
     ]
     return {
         "validate_clusters": False,

@@ -10,6 +10,7 @@ from identity_service.config.sources import load_settings
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.limits import EnvoyLimits, connection_manager, default_memory
 from identity_service.envoy.service import envoy_config
+from identity_service.grpc_api.methods import METHODS
 from identity_service.settings import Settings
 
 MIB = 2**20
@@ -62,12 +63,24 @@ def test_envoy_ends_no_request_while_a_method_has_requests_without_end() -> None
     assert "request_timeout" not in connection_manager(replace(LIMITS, open_ended=True), AGE)
 
 
+def test_only_methods_that_exist_skip_the_check_of_paths() -> None:
+    (host,) = connection_manager(LIMITS, AGE)["route_config"]["virtual_hosts"]
+    skipping = {route["match"]["path"] for route in host["routes"] if "typed_per_filter_config" in route}
+
+    assert "/identityapi.v1.IdentityService/Verify" in skipping
+    assert skipping <= METHODS
+
+
 def test_streams_that_are_rightly_silent_may_be_so_for_an_hour_and_others_for_longer_than_a_heartbeat() -> (
     None
 ):
     manager = connection_manager(LIMITS, AGE)
     (host,) = manager["route_config"]["virtual_hosts"]
-    quiet = {route["match"]["path"]: route["route"]["idle_timeout"] for route in host["routes"]}
+    quiet = {
+        route["match"]["path"]: route["route"]["idle_timeout"]
+        for route in host["routes"]
+        if "idle_timeout" in route["route"]
+    }
 
     assert set(quiet) == {"/grpc.health.v1.Health/Watch", "/identityapi.v1.AdminService/TailAuditEvents"}
     assert set(quiet.values()) == {"3600.000s"}
