@@ -1,6 +1,6 @@
 """Redis is reconfigured at run time: no write that it would not keep is acknowledged."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,6 +46,15 @@ def verifies(client: IdentityClient, token: str) -> bool:
         return isinstance(client.verify(token, any_audience=True), Verified)
     except UnavailableError:
         return False
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """Return the text with which a call was UNAVAILABLE; the empty string if it succeeded."""
+    try:
+        call()
+    except UnavailableError as error:
+        return str(error)
+    return ""
 
 
 def serves(client: IdentityClient, installation: Installation) -> bool:
@@ -107,13 +116,11 @@ def test_an_unsafe_setting_is_named_until_it_is_corrected_and_then_calls_succeed
         tokens = issue(client, installation, 3)
         assert acknowledges(client, tokens[0])
         server.configure(name, value)
-        until(lambda: not acknowledges(client, tokens[1]))
+        # A busy machine may be stale, or out of time, before it reads the configuration again.
+        until(lambda: name in refusal(lambda: client.revoke_token(tokens[1])))
         # No heartbeat counts meanwhile, so that it goes stale.
-        until(lambda: not verifies(client, tokens[2]))
-        with pytest.raises(UnavailableError, match=name):
-            client.revoke_token(tokens[2])
-        with pytest.raises(UnavailableError, match=name):
-            client.verify(tokens[2], any_audience=True)
+        until(lambda: name in refusal(lambda: client.verify(tokens[2], any_audience=True)))
+        assert name in refusal(lambda: client.revoke_token(tokens[2]))
 
         tally = Tally(scenario="Redis set up otherwise and right again, Redis")
         server.configure(name, MENDED[name])
