@@ -40,3 +40,5 @@ def check(config: ConfigOption = None, store: StoreOption = None, as_json: JsonF
             show({"valid": True}, as_json=True)
         else:
             say("The settings are valid.")
+            if settings.master_key is None and settings.master_key_file is None:
+                say("No master key is set here; `identity serve` needs one (IDENTITY_MASTER_KEY_FILE).")

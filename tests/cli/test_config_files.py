@@ -120,3 +120,12 @@ def test_doctor_reports_them_as_well(run_json: RunJson, tmp_path: Path, setting:
     (found,) = (line for line in report if line["check"] == setting)
     assert found["result"] == "FAIL"
     assert found["advice"].startswith(f"{setting}: cannot read {tmp_path / 'missing'}")
+
+
+def test_settings_without_a_master_key_are_valid_and_the_check_says_that_the_service_needs_one(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "No master key" not in run("config", "check").stderr
+
+    monkeypatch.delenv("IDENTITY_MASTER_KEY")
+    assert "IDENTITY_MASTER_KEY_FILE" in run("config", "check").stderr
