@@ -13,7 +13,7 @@ from identity_client.environment import Environment
 from identityapi.v1.principal_pb2 import GRANT_CLIENT_CREDENTIALS, GRANT_TOKEN_EXCHANGE, Client, User
 
 DEMO_FILE = Path("var/demo.json")
-"""Where `make run` keeps the secret of its administrator."""
+"""The file in which `make run` keeps the secret of its administrator."""
 
 
 @dataclass(kw_only=True)

@@ -130,7 +130,7 @@ class GrpcOrHttp:
         self._grpc = grpc
         self._http = http
         self._shares_port = settings.shares_port
-        """Whether the content type decides on ports that do not serve HTTP alone."""
+        """True if the content type decides on ports that do not serve HTTP alone."""
         web = settings.http_listen if settings.web_origins else ""
         self._web_ports = _ports(web)
         """The port on which the content type decides, since Envoy turns gRPC-Web into gRPC."""

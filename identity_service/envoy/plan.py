@@ -21,4 +21,4 @@ class Plan:
     python: str
     """The Python interpreter for processes that the service starts; inside Envoy its path is not known."""
     dev: bool = False
-    """Whether the service runs with `--dev` (see `bootstrap.Service`)."""
+    """True if the service runs with `--dev` (see `bootstrap.Service`)."""

@@ -41,7 +41,7 @@ class Compressed:
 
     data: bytes
     window: int
-    """How it is compressed: GZIP, DEFLATE, or 0 if the client did not say."""
+    """The compression: GZIP, DEFLATE, or 0 if the client did not name it."""
     max_bytes: int
     """The longest message, decompressed."""
 

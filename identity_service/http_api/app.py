@@ -58,7 +58,7 @@ class HttpRoute:
     """GET includes HEAD."""
     endpoint: Endpoint
     is_instant: bool = False
-    """Whether the endpoint never waits, so that it runs on the event loop.
+    """True if the endpoint never waits, so that it runs on the event loop.
 
     It then answers while all threads are busy, and while the process stops. Requests that succeed are logged
     at level debug only.

@@ -37,8 +37,8 @@ class Exchange:
         self.header_bytes = sum(len(name) + len(value) + 4 for name, value in headers)
         names = {name for name, _ in headers}
         self.has_two_lengths = b"transfer-encoding" in names and b"content-length" in names
-        """Whether the length of the body is given twice: a proxy in front may have gone by the other one, and
-        then takes a request of one client for a part of another's (RFC 9112 section 6.1)."""
+        """True if the request gives the length of its body twice. A proxy in front may have gone by the other
+        length; it would then take a request of one client for a part of another's (RFC 9112 section 6.1)."""
         self.request_id = request_id(
             value.decode("latin-1") for name, value in headers if name == REQUEST_ID.encode()
         )
@@ -61,13 +61,13 @@ class Exchange:
         self.reason = ""
         """The reason of the error by which the request ended; empty if an endpoint has answered."""
         self.is_quiet = False
-        """Whether the request is logged at level debug only, unless it fails."""
+        """True if the request is logged at level debug only, unless it fails."""
         self.refused: ServerBusyError | None = None
-        """Why the request is to be refused although it has not arrived; None unless it is."""
+        """The error with which the request is refused before its body has arrived; None unless it is."""
         # A client that is refused before it was asked for its body may send its next request instead, of
         # which the beginning would be read as the body (RFC 9110 section 10.1.1).
         self.closes = b"expect" in names
-        """Whether the connection is to end with the answer, since the request has not been read."""
+        """True if the connection ends with the answer, since the request has not been read."""
         self._started_at = time.perf_counter()
         self._gone = False
 

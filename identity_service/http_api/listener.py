@@ -50,9 +50,9 @@ class HttpListenerConfig:
     setting: str = "http_listen"
     """The setting that has the address, for errors."""
     ask: bool = False
-    """Whether every client must present a certificate of the client authorities; needs certificates."""
+    """True if every client must present a certificate of the client authorities; needs certificates."""
     share_port: bool = False
-    """Whether other processes of this service listen on the same port (SO_REUSEPORT)."""
+    """True if other processes of this service listen on the same port (SO_REUSEPORT)."""
 
 
 class HttpListener:

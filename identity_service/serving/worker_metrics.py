@@ -59,7 +59,7 @@ class WorkerMetrics(Collector):
         self._lock = threading.Lock()
         self._workers: set[_Worker] = set()
         self._ended: dict[str, _Total] = {}
-        """What workers had counted that have ended."""
+        """The counts of the workers that have ended."""
         self._ends = 0
         """The number of workers that have ended."""
 

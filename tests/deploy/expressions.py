@@ -11,7 +11,7 @@ import yaml
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 _VARIABLES: Final = {"$__rate_interval": "5m", "$job": ".*", "$instance": ".*"}
-"""What Grafana replaces in an expression, and a value that it may have."""
+"""The variables that Grafana replaces in an expression, each with a value that it may have."""
 
 
 @dataclass(frozen=True, slots=True)

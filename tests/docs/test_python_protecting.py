@@ -41,7 +41,7 @@ def get_asgi_application():
         await django(scope, receive, send)
     return app
 """
-"""What stands for Django, which is not installed: an application whose routes the guard cannot see."""
+"""A substitute for Django, which is not installed: an application whose routes the guard cannot see."""
 
 
 def code_of(section: str) -> str:

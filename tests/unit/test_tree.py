@@ -130,6 +130,38 @@ def test_every_package_has_a_docstring() -> None:
     assert silent == []
 
 
+def _clauses(text: str) -> list[str]:
+    """The docstrings that begin as a clause does, those of attributes among them."""
+    strings = [
+        node.value.value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+    begins = re.compile(r"(?:Whether|How|What|Whatever|Which|Who|Whoever|Whose|Where|Why)\b")
+    return [string for string in strings if begins.match(string)]
+
+
+def test_no_docstring_begins_as_a_clause() -> None:
+    """Ruff does not check the docstrings of attributes, nor that those of modules are sentences."""
+    found = {
+        str(path.relative_to(ROOT)): clauses
+        for path in _tracked()
+        if path.suffix == ".py" and (clauses := _clauses(_text(path)))
+    }
+
+    assert found == {}
+
+
+def test_a_docstring_that_begins_as_a_clause_is_found() -> None:
+    text = (
+        '"""Who may call."""\nclass A:\n    b: bool\n    """Whether b."""\n    c: int\n    """However."""\n'
+    )
+
+    assert _clauses(text) == ["Who may call.", "Whether b."]
+
+
 def _imported(text: str) -> set[str]:
     """The modules that a source file imports, in functions as well."""
     nodes = list(ast.walk(ast.parse(text)))

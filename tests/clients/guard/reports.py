@@ -32,7 +32,7 @@ KINDS = {
     "Written": (False, True),
     "Endless": (False, True),
 }
-"""Whether the requests and the responses of each method are streams."""
+"""For each method, True if its requests are a stream, and True if its responses are."""
 
 
 def name(method: str) -> str:

@@ -77,7 +77,7 @@ class Program:
     cwd: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     more: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What it is given beside the issuer and the credentials of every kind of client."""
+    """The variables that it is given beside the issuer and the credentials of every kind of client."""
 
     def run(self, provider: Provider, *flow: str) -> Any:
         """Return what a flow prints; it is given the issuer and the credentials of every kind of client."""

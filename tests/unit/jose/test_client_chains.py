@@ -1,4 +1,4 @@
-"""Which certificates a client authority has issued for clients, by the rules of a handshake."""
+"""The certificates that a client authority has issued for clients, by the rules of a handshake."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Which calls are recorded: by the decision of their caller, by chance, and never more than the budget."""
+"""The choice of the calls that are recorded: by their caller, by chance, and never more than the budget."""
 
 import pytest
 
