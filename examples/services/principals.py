@@ -5,10 +5,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from identity_client import AccessTokens, AdminClient, ClientOptions
+from identity_client import AccessTokens, AdminClient
 from identity_client.environment import Environment
 from identityapi.v1.principal_pb2 import GRANT_CLIENT_CREDENTIALS, GRANT_TOKEN_EXCHANGE, Client, User
 
@@ -84,7 +84,7 @@ def principals() -> Iterator[Principals]:
     options = environment.options()
     with (
         AccessTokens.from_env(scopes=["identity.admin"], environment=environment) as tokens,
-        AdminClient(environment.target, options=ClientOptions(tls=options.tls, bearer=tokens)) as admin,
+        AdminClient(environment.target, options=replace(options, bearer=tokens)) as admin,
     ):
         made = Principals(admin=admin, environment=environment)
         try:

@@ -41,6 +41,7 @@ class Service:
 
     target: str
     tls: TlsOptions | None
+    allow_plaintext: bool
     http_proxy: bool
     caller: Caller
 
@@ -81,7 +82,13 @@ class Service:
             yield client, subject_of(token or "")
 
     def _options(self, bearer: str | Callable[[], str] | None = None) -> ClientOptions:
-        return ClientOptions(tls=self.tls, bearer=bearer, http_proxy=self.http_proxy, timeout=_PATIENCE)
+        return ClientOptions(
+            tls=self.tls,
+            allow_plaintext=self.allow_plaintext,
+            bearer=bearer,
+            http_proxy=self.http_proxy,
+            timeout=_PATIENCE,
+        )
 
 
 def bearer_of_environment() -> str | None:
@@ -141,6 +148,14 @@ def _service(
     key: Annotated[
         Path | None, typer.Option("--key", envvar="IDENTITY_KEY", help="Private key of --cert (PEM).")
     ] = None,
+    allow_plaintext: Annotated[
+        bool,
+        typer.Option(
+            "--allow-plaintext",
+            envvar="IDENTITY_ALLOW_PLAINTEXT",
+            help="Do without TLS to another machine: everything between can read secrets and tokens.",
+        ),
+    ] = False,
     caller_username: Annotated[
         str | None,
         typer.Option("--username", help="Call as this user. Password: IDENTITY_PASSWORD, or a prompt."),
@@ -167,9 +182,11 @@ def _service(
     ] = SERVICE_AUDIENCE,
 ) -> Service:
     """Return the service that the shared options name; `remote` and `connected` read this signature."""
-    options = tls_options(tls=tls, ca=ca, cert=cert, key=key)
+    options = tls_options(target, tls=tls, ca=ca, cert=cert, key=key, allow_plaintext=allow_plaintext)
     caller = Caller(username=caller_username, client_id=caller_client_id, audience=service_audience)
-    return Service(target=target, tls=options, http_proxy=http_proxy, caller=caller)
+    return Service(
+        target=target, tls=options, allow_plaintext=allow_plaintext, http_proxy=http_proxy, caller=caller
+    )
 
 
 _OPTIONS: Final = tuple(inspect.signature(_service).parameters.values())

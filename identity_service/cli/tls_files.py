@@ -1,17 +1,21 @@
-"""Checks the files of --ca, --cert and --key before a call, since gRPC's own errors name no file."""
+"""Checks the TLS options of a command before its call: gRPC's own errors name no file and no option."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
 from identity_client import TlsOptions
+from identity_client.transport import may_be_plaintext
 from identity_service.cli.output import Exit, fail, say
 from identity_service.jose.certificates import CertificateFacts, certificates_in, check_pair
 
 
-def tls_options(*, tls: bool, ca: Path | None, cert: Path | None, key: Path | None) -> TlsOptions | None:
+def tls_options(
+    target: str, *, tls: bool, ca: Path | None, cert: Path | None, key: Path | None, allow_plaintext: bool
+) -> TlsOptions | None:
     """Return the TLS options of a connection, or None without TLS.
 
-    Ends the command with Exit.USAGE if a file cannot be used. Warns if a certificate has expired.
+    Ends the command with Exit.USAGE if a file cannot be used, or there is no TLS to another machine and
+    `allow_plaintext` does not permit that. Warns if a certificate has expired.
     """
     if ca is not None:
         try:
@@ -26,7 +30,16 @@ def tls_options(*, tls: bool, ca: Path | None, cert: Path | None, key: Path | No
             _warn_if_expired(cert, check_pair(*pair))
         except ValueError as error:
             fail(f"--cert, --key (IDENTITY_CERT, IDENTITY_KEY): {cert}, {key}: {error}", Exit.USAGE)
-    return TlsOptions(ca_file=ca, certificate_file=cert, key_file=key) if tls or ca or cert else None
+    if tls or ca or cert:
+        return TlsOptions(ca_file=ca, certificate_file=cert, key_file=key)
+    if not may_be_plaintext(target, allow_plaintext=allow_plaintext):
+        fail(
+            f"{target} is not an address of this machine, and without TLS everything between could read the "
+            "secrets and tokens: give --tls (IDENTITY_TLS=1), or the service's own authority with --ca "
+            "(IDENTITY_CA); for a service without TLS, give --allow-plaintext (IDENTITY_ALLOW_PLAINTEXT=1)",
+            Exit.USAGE,
+        )
+    return None
 
 
 def expiry(file: Path | None, certificate: CertificateFacts) -> str:

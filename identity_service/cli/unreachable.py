@@ -51,7 +51,8 @@ def _explain(said: str, target: str, tls: TlsOptions | None) -> str:
     if "WRONG_VERSION_NUMBER" in said:
         return (
             f"{service} does not use TLS: leave out --tls, --ca and --cert (IDENTITY_TLS, IDENTITY_CA, "
-            "IDENTITY_CERT), or set tls_certificate and tls_key of the service"
+            "IDENTITY_CERT), and give --allow-plaintext if it is on another machine, or set tls_certificate "
+            "and tls_key of the service"
         )
     if "CERTIFICATE_VERIFY_FAILED" in said or "Hostname Verification" in said:
         return _explain_certificate(said, service, tls)

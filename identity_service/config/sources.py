@@ -33,6 +33,7 @@ CLIENT_VARIABLES: Final = frozenset(
         "CA",
         "CERT",
         "KEY",
+        "ALLOW_PLAINTEXT",
         "USERNAME",
         "PASSWORD",
         "TOKEN",

@@ -86,7 +86,7 @@ def test_the_demo_administrator_is_used_if_no_credential_is_given(
     (tmp_path / "var" / "demo.json").write_text(json.dumps(demo))
 
     assert "calling as the administrator in var/demo.json" in call(*WORDS).stderr
-    elsewhere = call(*WORDS, "--target", "identity.example:50051", code=2)
+    elsewhere = call(*WORDS, "--target", "identity.example:50051", "--tls", code=2)
     assert "name the caller" in elsewhere.stderr
     named = call(*WORDS, "--client-id", "admin", IDENTITY_CLIENT_SECRET=served.client_secret)
     assert "demo.json" not in named.stderr

@@ -57,7 +57,24 @@ def test_no_process_listens_there(said: Said) -> None:
 
 
 def test_the_host_is_not_known(said: Said) -> None:
-    assert "the host in nothing.invalid:50051 is not known" in said("nothing.invalid:50051")
+    assert "the host in nothing.invalid:50051 is not known" in said("nothing.invalid:50051", "--tls")
+
+
+def test_a_service_on_another_machine_is_not_called_without_tls(run: Run) -> None:
+    words = ("token", "issue", "--client-id", "demo", "--target", "identity.example:50051")
+
+    error = run(*words, code=Exit.USAGE, IDENTITY_CLIENT_SECRET="s3cret").stderr
+
+    assert "identity.example:50051 is not an address of this machine" in error
+    for option in ("--tls", "--ca", "--allow-plaintext"):
+        assert option in error
+    assert "s3cret" not in error
+
+
+def test_a_service_on_another_machine_is_called_without_tls_if_that_is_permitted(said: Said) -> None:
+    assert "the host in nothing.invalid:50051 is not known" in said(
+        "nothing.invalid:50051", "--allow-plaintext"
+    )
 
 
 def test_the_service_has_no_tls(said: Said, served: Served, certifier: Certifier) -> None:

@@ -1,11 +1,11 @@
-"""The settings of a client in environment variables, and the rule when a connection uses TLS."""
+"""The settings of a client in environment variables."""
 
 from pathlib import Path
 
 import pytest
 
 from identity_client import TlsOptions
-from identity_client.environment import Environment, is_loopback, transport
+from identity_client.environment import Environment
 
 SECRET = {"IDENTITY_CLIENT_ID": "reports", "IDENTITY_CLIENT_SECRET": "s3cret"}
 
@@ -101,35 +101,29 @@ def test_the_authorities_and_the_certificate_make_the_options_of_tls(ca: str) ->
     assert found.credential().make().HasField("client_certificate")
 
 
-def test_a_connection_to_another_machine_uses_tls_unless_plaintext_is_allowed() -> None:
-    own = TlsOptions(ca_file=Path("ca.pem"))
-
-    assert transport("reports:443") == TlsOptions()
-    assert transport("reports:443", tls=own, allow_plaintext=True) is own
-    assert transport("reports:443", allow_plaintext=True) is None
-    assert transport("127.0.0.1:50051") is None
-    assert transport("127.0.0.1:50051", tls=own) is own
-    assert Environment.read({"IDENTITY_TLS": "1"}).options().tls == TlsOptions()
-
-
 @pytest.mark.parametrize(
-    ("target", "local"),
+    ("variables", "tls", "plaintext"),
     [
-        ("127.0.0.1:1", True),
-        ("127.9.9.9:1", True),
-        ("[::1]:1", True),
-        ("localhost:1", True),
-        ("dns:///localhost:1", True),
-        ("unix:/run/reports.sock", True),
-        ("localhost.example.com:1", False),
-        ("127.0.0.1.example.com:1", False),
-        ("10.0.0.1:1", False),
-        ("[2001:db8::1]:1", False),
-        ("reports:443", False),
-        ("ipv4:10.0.0.1:1,127.0.0.1:1", False),
-        ("dns://10.0.0.1/localhost:1", False),
-        ("", False),
+        ({"IDENTITY_TARGET": "reports:443"}, TlsOptions(), False),
+        ({"IDENTITY_TARGET": "reports:443", "IDENTITY_ALLOW_PLAINTEXT": "1"}, None, True),
+        ({"IDENTITY_TARGET": "reports:443", "IDENTITY_ALLOW_PLAINTEXT": "0"}, TlsOptions(), False),
+        (
+            {"IDENTITY_TARGET": "reports:443", "IDENTITY_ALLOW_PLAINTEXT": "1", "IDENTITY_CA": "ca.pem"},
+            TlsOptions(ca_file=Path("ca.pem")),
+            True,
+        ),
+        ({"IDENTITY_TLS": "1"}, TlsOptions(), False),
     ],
 )
-def test_loopback_is_told_from_other_addresses(target: str, *, local: bool) -> None:
-    assert is_loopback(target) is local
+def test_a_connection_to_another_machine_uses_tls_unless_plaintext_is_allowed(
+    variables: dict[str, str], tls: TlsOptions | None, *, plaintext: bool
+) -> None:
+    found = Environment.read(variables).options()
+
+    assert (found.tls, found.allow_plaintext) == (tls, plaintext)
+
+
+def test_a_program_may_allow_plaintext_itself() -> None:
+    found = Environment.read({"IDENTITY_TARGET": "reports:443"}).options(allow_plaintext=True)
+
+    assert (found.tls, found.allow_plaintext) == (None, True)

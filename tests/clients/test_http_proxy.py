@@ -92,7 +92,7 @@ class FixedToken:
 def test_a_client_that_asks_for_the_proxy_connects_through_it(proxy: RefusingProxy) -> None:
     """It refuses, which shows that the connection would have gone through it."""
     target = "identity.example:50051"
-    options = ClientOptions(http_proxy=True, max_attempts=1)
+    options = ClientOptions(http_proxy=True, max_attempts=1, allow_plaintext=True)
     with open_channel(target, options, own_connection=True) as channel:
         client = IdentityClient(options=options, channel=channel)
         with pytest.raises(UnavailableError):
@@ -103,7 +103,11 @@ def test_a_client_that_asks_for_the_proxy_connects_through_it(proxy: RefusingPro
 
 def test_a_command_that_asks_for_the_proxy_connects_through_it(tmp_path: Path, proxy: RefusingProxy) -> None:
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
-    environ = {"IDENTITY_HTTP_PROXY": "1", "IDENTITY_TARGET": "identity.example:50051"}
+    environ = {
+        "IDENTITY_HTTP_PROXY": "1",
+        "IDENTITY_TARGET": "identity.example:50051",
+        "IDENTITY_ALLOW_PLAINTEXT": "1",
+    }
     done = installation.run("token", "verify", "no token", "--any-audience", **environ)
     assert done.returncode != 0
     assert set(proxy.asked) == {"CONNECT identity.example:50051 HTTP/1.1"}

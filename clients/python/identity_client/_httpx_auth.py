@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from identity_client.retry import AsyncTokens, Tokens, may_repeat, token_in_challenge
+from identity_client.transport import check_url
 
 _UNAUTHORIZED = 401
 
@@ -15,18 +16,26 @@ class HttpxAuth(httpx.Auth):
     """Sends an access token with each request of a client (`auth=`); see `identity_client.http`.
 
     A request raises the errors of the source if there is no token. It waits for the token no longer than its
-    read timeout.
+    read timeout. A request by http to another machine raises ValueError, and is not sent.
     """
 
-    def __init__(self, tokens: Tokens | AsyncTokens) -> None:
-        """Take the source of tokens: AccessTokens for `httpx.Client`, AsyncAccessTokens for `AsyncClient`."""
+    def __init__(self, tokens: Tokens | AsyncTokens, *, allow_plaintext: bool = False) -> None:
+        """Take the source of tokens.
+
+        Args:
+            tokens: AccessTokens for `httpx.Client`, AsyncAccessTokens for `httpx.AsyncClient`.
+            allow_plaintext: whether to send tokens by http to other machines. Everything between can read and
+                use them.
+        """
         self._tokens: Any = tokens
+        self._allow_plaintext = allow_plaintext
         self._is_async = inspect.iscoroutinefunction(type(tokens).__call__)
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Send the request with a token, once more if that is refused."""
         if self._is_async:
             raise TypeError("httpx.Client needs AccessTokens; AsyncAccessTokens are for httpx.AsyncClient")
+        check_url(str(request.url), allow_plaintext=self._allow_plaintext)
         token = self._tokens(_timeout(request))
         response = yield _authorized(request, token)
         if self._should_repeat(request, response, token):
@@ -38,6 +47,7 @@ class HttpxAuth(httpx.Auth):
             raise TypeError(
                 "httpx.AsyncClient needs AsyncAccessTokens; AccessTokens would block its event loop"
             )
+        check_url(str(request.url), allow_plaintext=self._allow_plaintext)
         token = await self._tokens(_timeout(request))
         response = yield _authorized(request, token)
         if self._should_repeat(request, response, token):

@@ -7,6 +7,7 @@ import requests
 from requests.auth import AuthBase
 
 from identity_client.retry import Tokens, may_repeat, token_in_challenge
+from identity_client.transport import check_url
 
 _UNAUTHORIZED = 401
 
@@ -14,15 +15,24 @@ _UNAUTHORIZED = 401
 class RequestsAuth(AuthBase):
     """Sends an access token with each request (`auth=`); see `identity_client.http`.
 
-    A request raises the errors of the source if there is no token.
+    A request raises the errors of the source if there is no token. A request by http to another machine
+    raises ValueError, and is not sent.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
-        """Take the source of tokens, such as AccessTokens."""
+    def __init__(self, tokens: Tokens, *, allow_plaintext: bool = False) -> None:
+        """Take the source of tokens.
+
+        Args:
+            tokens: the source, such as AccessTokens.
+            allow_plaintext: whether to send tokens by http to other machines. Everything between can read and
+                use them.
+        """
         self._tokens = tokens
+        self._allow_plaintext = allow_plaintext
 
     def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Add a token to the request."""
+        """Add a token to the request. Raises ValueError if it would go to another machine in plaintext."""
+        check_url(r.url or "", allow_plaintext=self._allow_plaintext)
         token = self._tokens()
         r.headers["Authorization"] = _bearer(token)
         r.register_hook("response", partial(self._repeat, token))  # type: ignore[no-untyped-call]

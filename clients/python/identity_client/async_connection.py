@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from identity_client.connection import seconds_until, translated
 from identity_client.options import ClientOptions
 from identity_client.retry import refused_token
+from identity_client.transport import check_plaintext
 
 R = TypeVar("R", bound=Message)
 
@@ -38,12 +39,13 @@ class AsyncServiceClient:
         """Create a client; it connects with the first call.
 
         Args:
-            target: host:port of the service. For a service on another machine set `options.tls`.
+            target: host:port of the service. A service on another machine needs `options.tls`.
             options: deadline, retries, TLS, the caller's own token; None = the defaults.
             channel: a channel to use instead of a new one to `target`; the caller closes it. Make it with
                 `options.channel_arguments()`, or it neither retries calls nor accepts large messages.
 
-        Raises OSError if a file of `options.tls` cannot be read.
+        Raises ValueError if there is no TLS to another machine, and `options.allow_plaintext` does not permit
+        that; OSError if a file of `options.tls` cannot be read.
         """
         self._target = target
         self._options = options or ClientOptions()
@@ -102,8 +104,9 @@ class AsyncServiceClient:
 def open_async_channel(
     target: str, options: ClientOptions, *, own_connection: bool = False
 ) -> grpc.aio.Channel:
-    """Open a channel as `open_channel` does. Raises OSError if a file of `options.tls` cannot be read."""
+    """Open a channel as `open_channel` does, with the same errors."""
     arguments = options.channel_arguments(own_connection=own_connection)
     if options.tls is None:
+        check_plaintext(target, allow_plaintext=options.allow_plaintext)
         return grpc.aio.insecure_channel(target, options=arguments)
     return grpc.aio.secure_channel(target, options.tls.credentials(), options=arguments)

@@ -49,8 +49,7 @@ class AsyncLocalVerifier(VerifierCore):
     ) -> None:
         """Start to follow the service in a task; the arguments are those of `LocalVerifier`.
 
-        Raises RuntimeError if no event loop runs, ValueError if no issuer is given, OSError if a file of
-        `options.tls` cannot be read.
+        Raises RuntimeError if no event loop runs, and the errors of `LocalVerifier`.
         """
         super().__init__(
             issuer=issuer,

@@ -6,6 +6,7 @@
 | `IDENTITY_ISSUER` | the issuer of the tokens; several are separated by commas. Default: identity-service |
 | `IDENTITY_CA` | a PEM file with the authorities that issue the service's certificate |
 | `IDENTITY_TLS` | 1 = TLS with the root certificates of gRPC, also on loopback |
+| `IDENTITY_ALLOW_PLAINTEXT` | 1 = no TLS to another machine either, if no other variable asks for it |
 | `IDENTITY_CERT`, `IDENTITY_KEY` | the client's certificate and its private key, PEM files |
 | `IDENTITY_CLIENT_ID` | the client |
 | `IDENTITY_CLIENT_SECRET` or `IDENTITY_CLIENT_SECRET_FILE` | its secret, or the file that holds it |
@@ -18,7 +19,6 @@ They are those of the command line `identity`, where that has the same setting. 
 `IDENTITY_KEY`.
 """
 
-import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from identity_client import credentials
 from identity_client.assertions import SERVICE_ISSUER, AssertionSigner
 from identity_client.options import ClientOptions
 from identity_client.tls import TlsOptions
+from identity_client.transport import tls_by_default
 from identityapi.v1 import token_pb2
 
 SERVICE_AUDIENCE: Final = "identity-service"
@@ -68,6 +69,8 @@ class Environment:
     """The authorities that issue the service's certificate; None = the roots of gRPC."""
     tls: bool = False
     """True = TLS also on loopback and without `ca_file`."""
+    allow_plaintext: bool = False
+    """True = no TLS to another machine either, if nothing else asks for it."""
     certificate_file: Path | None = None
     """The client's certificate."""
     key_file: Path | None = None
@@ -104,6 +107,7 @@ class Environment:
             service_audience=values.text("IDENTITY_SERVICE_AUDIENCE") or SERVICE_AUDIENCE,
             ca_file=values.path("IDENTITY_CA", "IDENTITY_CA_FILE"),
             tls=values.flag("IDENTITY_TLS"),
+            allow_plaintext=values.flag("IDENTITY_ALLOW_PLAINTEXT"),
             certificate_file=certificate,
             key_file=key,
             client_id=values.text("IDENTITY_CLIENT_ID"),
@@ -152,8 +156,13 @@ class Environment:
         raise ValueError(f"the environment names no credential: set one of {_CREDENTIALS}")
 
     def options(self, *, allow_plaintext: bool = False) -> ClientOptions:
-        """Return the options of a connection to `target`; see `transport` for the argument."""
-        return ClientOptions(tls=transport(self.target, tls=self._tls(), allow_plaintext=allow_plaintext))
+        """Return the options of a connection to `target`: with TLS, unless that is this machine.
+
+        `allow_plaintext`: whether to do without TLS to another machine, if no variable asks for TLS.
+        """
+        allowed = allow_plaintext or self.allow_plaintext
+        tls = tls_by_default(self.target, self._tls(), allow_plaintext=allowed)
+        return ClientOptions(tls=tls, allow_plaintext=allowed)
 
     def _tls(self) -> TlsOptions | None:
         if not self.tls and self.ca_file is None and self.certificate_file is None:
@@ -174,36 +183,6 @@ class Environment:
 
     def _needs_client_id(self) -> bool:
         return bool(self._named()) and self.federated_token_file is None
-
-
-def transport(
-    target: str, *, tls: TlsOptions | None = None, allow_plaintext: bool = False
-) -> TlsOptions | None:
-    """Return the TLS options of a connection; None = no TLS, as for an address of this machine.
-
-    Args:
-        target: host:port.
-        tls: the options to use in any case.
-        allow_plaintext: whether to do without TLS to another machine. Whoever reads the connection reads
-            tokens.
-    """
-    if tls is not None:
-        return tls
-    return None if allow_plaintext or is_loopback(target) else TlsOptions()
-
-
-def is_loopback(target: str) -> bool:
-    """Return whether a target of gRPC is on this machine: 127.0.0.0/8, ::1, localhost, or a Unix socket.
-
-    Other forms, such as a list of addresses, count as another machine.
-    """
-    if target.startswith(("unix:", "unix-abstract:")):
-        return True
-    host = target.removeprefix("dns:///").rpartition(":")[0].removeprefix("[").removesuffix("]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 class _Variables:

@@ -9,7 +9,8 @@ with AccessTokens.from_env(audience="reports") as tokens, httpx.Client(auth=Http
 
 A request is repeated once with another token if the answer is 401 and its `WWW-Authenticate` names the very
 token of the request (parameter `token_id_sha256`), as the guards of this SDK do. A body that can be read only
-once is not sent again.
+once is not sent again. Tokens are sent by https only, unless the server is on this machine (127.0.0.0/8, ::1,
+localhost), or `allow_plaintext=True` is given.
 """
 
 from typing import TYPE_CHECKING, Any

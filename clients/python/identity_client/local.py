@@ -65,7 +65,8 @@ class LocalVerifier(VerifierCore):
                 most the service's.
             cache_bytes: the memory for verified tokens, about 5 KiB each.
 
-        Raises ValueError if no issuer is given, OSError if a file of `options.tls` cannot be read.
+        Raises ValueError if no issuer is given, or the connection would have no TLS (see
+        `ClientOptions.allow_plaintext`); OSError if a file of `options.tls` cannot be read.
         """
         super().__init__(
             issuer=issuer,

@@ -67,6 +67,10 @@ class ClientOptions:
     all tokens of a connection without TLS."""
     tls: TlsOptions | None = None
     """The TLS options of the connection; None = no encryption, for a service on the same machine."""
+    allow_plaintext: bool = False
+    """True = permit a connection without TLS to another machine. Everything between the two machines can then
+    read the secrets and tokens. A client whose connection is not permitted raises ValueError when it is
+    made."""
 
     def channel_arguments(self, *, own_connection: bool = False) -> list[tuple[str, Any]]:
         """Return the arguments for `grpc.insecure_channel` or `grpc.secure_channel`.

@@ -38,8 +38,9 @@ class RenewedTokens:
       with
       a store ends no session, since other processes may use it.
 
-    They raise OSError if a file of `options.tls` cannot be read. Each renewal makes a connection of its own,
-    so that it also uses new certificates.
+    They raise ValueError if the connection would have no TLS (see `ClientOptions.allow_plaintext`), and
+    OSError if a file of `options.tls` cannot be read. Each renewal makes a connection of its own, so that it
+    also uses new certificates.
     """
 
     def __init__(

@@ -193,7 +193,7 @@ def test_after_a_revocation_a_request_to_a_guarded_application_is_repeated_with_
                 named.client_id, named.client_secret, target=shop.world.target, audience=STOCK_API
             ) as tokens,
             httpx.AsyncClient(
-                auth=HttpxAuth(tokens), transport=httpx.ASGITransport(guarded), base_url="http://stock"
+                auth=HttpxAuth(tokens), transport=httpx.ASGITransport(guarded), base_url="https://stock"
             ) as client,
         ):
             token = await tokens()

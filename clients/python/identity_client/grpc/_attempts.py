@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import grpc
 
-from identity_client.environment import is_loopback, transport
 from identity_client.errors import IdentityError
 from identity_client.retry import may_repeat, refused_token
 from identity_client.tls import TlsOptions
+from identity_client.transport import is_loopback, tls_by_default
 
 AUTHORIZATION: Final = "authorization"
 
@@ -17,8 +17,8 @@ AUTHORIZATION: Final = "authorization"
 def channel_credentials(
     target: str, tls: TlsOptions | None, *, allow_plaintext: bool
 ) -> grpc.ChannelCredentials | None:
-    """Return the credentials of a connection, see `transport`; None = plaintext to another machine."""
-    options = transport(target, tls=tls, allow_plaintext=allow_plaintext)
+    """Return the credentials of a connection, see `tls_by_default`; None = plaintext to another machine."""
+    options = tls_by_default(target, tls, allow_plaintext=allow_plaintext)
     if options is not None:
         return options.credentials()
     if not is_loopback(target):
@@ -32,7 +32,7 @@ def arguments(
     target: str, tls: TlsOptions | None, options: Sequence[tuple[str, Any]], *, allow_plaintext: bool
 ) -> list[tuple[str, Any]]:
     """Return the channel arguments: those of TLS, and then the caller's."""
-    used = transport(target, tls=tls, allow_plaintext=allow_plaintext)
+    used = tls_by_default(target, tls, allow_plaintext=allow_plaintext)
     # A proxy of the environment would see the tokens of a connection without TLS.
     own: Sequence[tuple[str, Any]] = (
         used.channel_arguments() if used is not None else (("grpc.enable_http_proxy", 0),)
