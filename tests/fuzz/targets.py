@@ -112,7 +112,7 @@ def _facts(token: local_tokens.SignedToken) -> tuple[object, ...]:
         says.scopes,
         actors,
         times,
-        token.principals,
+        frozenset(token.principals),
         generations,
         bound,
         says.claims,

@@ -6,9 +6,10 @@ module makes no decision that depends on the time or on a revocation.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import jwt
@@ -62,6 +63,7 @@ _MAPPED_CLAIMS: Final = frozenset(
     }
 )
 """The claims that have a field in `Verified` or `SignedToken`; all others go into `Verified.claims`."""
+_NO_GENERATIONS: Final[Mapping[str, tuple[int, str]]] = MappingProxyType({})
 
 
 class VerifyingKey(Protocol):
@@ -85,12 +87,12 @@ class RejectedError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class SignedToken:
     """A token whose signature was verified; whether it has expired or was revoked is not yet decided."""
 
     claims: Verified
-    """The claims, as `verify` returns them."""
+    """The claims, as `verify` returns them; replaced by equal ones with a newer revision."""
     key_id: str
     """The `kid` of the key that signed the token."""
     valid_from: float
@@ -99,22 +101,25 @@ class SignedToken:
     """The `exp`, in Unix seconds by the service's clock."""
     generations: Mapping[str, tuple[int, str]]
     """The claim `gen`: a map from principals to the number and link of their generation."""
+    principals: tuple[str, ...] = field(init=False)
+    """The principals whose raised generation revokes this token: `*`, the subject, the client, the signing
+    key, the actors, and the principals in `gen`; some may occur twice."""
+    first_seen: float = 0.0
+    """The time at which the signature was verified, in seconds by the boot clock."""
 
-    @property
-    def principals(self) -> frozenset[str]:
-        """The principals whose raised generation revokes this token.
-
-        They are `*`, the subject, the client, the actors, the principals in `gen`, and the signing key.
-        """
-        acting = {name for actor in self.claims.actors for name in (actor.subject, actor.client_id) if name}
-        named = {"*", self.claims.subject, self.claims.client_id, key_principal(self.key_id)}
-        return frozenset(named | acting | self.generations.keys())
+    def __post_init__(self) -> None:
+        claims = self.claims
+        self.principals = ("*", claims.subject, claims.client_id, key_principal(self.key_id))
+        if claims.actors or self.generations:
+            acting = (name for actor in claims.actors for name in (actor.subject, actor.client_id) if name)
+            self.principals = (*self.principals, *acting, *self.generations)
 
 
 KEY: Final = "*key:"
 """The prefix of a principal that stands for a key; the `kid` follows."""
 
 
+@lru_cache(maxsize=64)
 def key_principal(key_id: str) -> str:
     """Return the principal whose generation is raised when the key with this `kid` is retired."""
     return f"{KEY}{key_id}"
@@ -281,7 +286,6 @@ def _read_header(part: str) -> tuple[str, str]:
 
 
 def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
-    scope = _text(claims, "scope") if "scope" in claims else ""
     issued, expires = _seconds(claims, "iat"), _seconds(claims, "exp")
     bound = _confirmations(claims["cnf"]) if "cnf" in claims else {}
     verified = Verified(
@@ -289,7 +293,7 @@ def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
         subject=_text(claims, "sub"),
         audiences=_audiences(claims.get("aud")),
         client_id=_text(claims, "client_id"),
-        scopes=tuple(scope.split(" ")) if scope else (),
+        scopes=_scopes(_text(claims, "scope")) if "scope" in claims else (),
         token_id=_text(claims, "jti"),
         session_id=_text(claims, "sid") if "sid" in claims else "",
         issue_time=datetime.fromtimestamp(issued, UTC),
@@ -311,7 +315,7 @@ def _from_claims(claims: JsonObject, key_id: str, revision: str) -> SignedToken:
         key_id=key_id,
         valid_from=max(issued, _seconds(claims, "nbf")) if "nbf" in claims else issued,
         valid_until=expires,
-        generations=_generations(claims["gen"]) if "gen" in claims else {},
+        generations=_generations(claims["gen"]) if "gen" in claims else _NO_GENERATIONS,
     )
 
 
@@ -328,6 +332,12 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float:
     if (type(value) is int or type(value) is float) and 0 <= value <= _MAX_TIME:
         return value
     raise ValueError(f"{name} must be a date in seconds")
+
+
+@lru_cache(maxsize=256)
+def _scopes(text: str) -> tuple[str, ...]:
+    """Split a list of scopes. Many tokens have the same one, so the result is cached."""
+    return tuple(text.split(" "))
 
 
 def _audiences(value: object) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ class TrustState:
                 if self.denied.get(id_) == minute:  # unless the denial was extended
                     del self.denied[id_]
 
-    def why_revoked(self, token: SignedToken, principals: frozenset[str]) -> str | None:
+    def why_revoked(self, token: SignedToken) -> str | None:
         """Return a sentence that names the revocation of the token, or None if it is not revoked."""
         claims = token.claims
         if claims.token_id in self.denied:
@@ -80,8 +80,8 @@ class TrustState:
         if claims.session_id in self.denied:
             return "the token's session has ended"
         # Look the token's few principals up: generations are never forgotten and may be many.
-        if self.generations and not self.generations.keys().isdisjoint(principals):
-            for principal in principals:
+        if self.generations and not self.generations.keys().isdisjoint(token.principals):
+            for principal in token.principals:
                 if self._is_raised_over(principal, token.generations.get(principal)):
                     return RETIRED if principal.startswith(KEY) else _RAISED
         return None

@@ -46,21 +46,6 @@ class NotFreshError(Exception):
     """No token can be verified, because the state from the service is incomplete or too old."""
 
 
-@dataclass(slots=True)
-class _Known:
-    """A cache entry: a token whose signature was verified, prepared for the checks of each call."""
-
-    token: SignedToken
-    verified: Verified
-    valid_from: float
-    valid_until: float
-    audiences: frozenset[str]
-    scopes: frozenset[str]
-    principals: frozenset[str]
-    first_seen: float
-    """The time at which the signature was verified, in seconds by the boot clock."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenNames:
     """The names by which a token can be revoked, and the time at which it expires."""
@@ -98,7 +83,7 @@ class VerifierCore:
         self._leeway = leeway.total_seconds()
         self._fresh = Freshness(max_staleness=max_staleness, leeway=leeway)
         self._state = TrustState()
-        self._cache: LruCache[bytes, _Known] = LruCache(cache_bytes)
+        self._cache: LruCache[bytes, SignedToken] = LruCache(cache_bytes)
         self._trouble: Exception | None = None
         self._skewed = False
         """True if a heartbeat came from a service whose clock differs by more than the leeway."""
@@ -178,13 +163,13 @@ class VerifierCore:
         if ended is not None:
             return ended
         refused = self._check_requirements(
-            known, audiences, any_audience, required_scopes, certificate_sha256, dpop_key_sha256
+            known.claims, audiences, any_audience, required_scopes, certificate_sha256, dpop_key_sha256
         )
         if refused is not None:
             return refused
-        verified = known.verified
+        verified = known.claims
         if verified.revision is not revision:
-            verified = known.verified = replace(verified, revision=revision)
+            verified = known.claims = replace(verified, revision=revision)
         return verified
 
     def names(self, token: str) -> TokenNames:
@@ -193,12 +178,11 @@ class VerifierCore:
         Raises ValueError if the token's signature does not verify.
         """
         known = self._find(token)
-        claims = known.verified
         return TokenNames(
-            token_id=claims.token_id,
-            session_id=claims.session_id,
-            principals=known.principals,
-            valid_until=known.valid_until,
+            token_id=known.claims.token_id,
+            session_id=known.claims.session_id,
+            principals=frozenset(known.principals),
+            valid_until=known.valid_until + self._leeway,
         )
 
     def why_ended(self, token: str) -> Rejected | None:
@@ -215,20 +199,19 @@ class VerifierCore:
         except NotFreshError:
             return None
 
-    def _why_ended(self, known: _Known, now: float) -> Rejected | None:
-        key_id = known.token.key_id
-        if key_id not in self._state.keys:
-            return self._reject_unknown_key(key_id)
-        if not known.valid_from <= now < known.valid_until:
-            return self._reject_by_time(known, now)
-        why = self._state.why_revoked(known.token, known.principals)
-        if why is None and known.token.generations:
-            why = self._why_lost(known)
+    def _why_ended(self, token: SignedToken, now: float) -> Rejected | None:
+        if token.key_id not in self._state.keys:
+            return self._reject_unknown_key(token.key_id)
+        if not token.valid_from - self._leeway <= now < token.valid_until + self._leeway:
+            return self._reject_by_time(token, now)
+        why = self._state.why_revoked(token)
+        if why is None and token.generations:
+            why = self._why_lost(token)
         return self._rejected("REVOKED", why) if why is not None else None
 
     def _check_requirements(
         self,
-        known: _Known,
+        claims: Verified,
         audiences: Collection[str],
         any_audience: bool,
         required_scopes: Collection[str],
@@ -238,44 +221,38 @@ class VerifierCore:
         """Return a Rejected if the token lacks an audience, scope or binding that the caller requires."""
         if isinstance(audiences, str) or isinstance(required_scopes, str):
             raise TypeError("audiences and required_scopes must be lists of texts, not one text")
-        if not any_audience and known.audiences.isdisjoint(audiences):
-            if not audiences:
-                raise ValueError("audiences must name this verifier's audience, or any_audience must be true")
-            return self._rejected("WRONG_AUDIENCE", "the token is for another audience")
-        if required_scopes and not known.scopes.issuperset(required_scopes):
-            return self._rejected("INSUFFICIENT_SCOPE", "the token lacks a required scope")
-        bound = known.verified.certificate_sha256
+        if not any_audience:
+            for audience in audiences:
+                if audience in claims.audiences:
+                    break
+            else:
+                if not audiences:
+                    raise ValueError(
+                        "audiences must name this verifier's audience, or any_audience must be true"
+                    )
+                return self._rejected("WRONG_AUDIENCE", "the token is for another audience")
+        for scope in required_scopes:
+            if scope not in claims.scopes:
+                return self._rejected("INSUFFICIENT_SCOPE", "the token lacks a required scope")
+        bound = claims.certificate_sha256
         if bound and bound != certificate_sha256:
             return self._rejected("BINDING_MISMATCH", "the token is bound to another certificate")
-        if known.verified.dpop_key_sha256 != dpop_key_sha256:
+        if claims.dpop_key_sha256 != dpop_key_sha256:
             return self._rejected("BINDING_MISMATCH", "the token is bound to another key, or to none")
         return None
 
-    def _find(self, text: str) -> _Known:
+    def _find(self, text: str) -> SignedToken:
         """Return the token from the cache, or verify its signature. Raises RejectedError."""
         digest = blake2b(text.encode("utf-8", "surrogatepass")).digest()
-        known = self._cache.get(digest)
-        if known is None:
-            known = self._read(text)
-            self._cache.put(digest, known, _TOKEN_BYTES + len(text))
-        return known
+        token = self._cache.get(digest)
+        if token is None:
+            token = self._read(text)
+            token.first_seen = _steady()
+            self._cache.put(digest, token, _TOKEN_BYTES + len(text))
+        return token
 
-    def _read(self, text: str) -> _Known:
-        token = self._read_signed(text)
-        claims = token.claims
-        return _Known(
-            token=token,
-            verified=claims,
-            valid_from=token.valid_from - self._leeway,
-            valid_until=token.valid_until + self._leeway,
-            audiences=frozenset(claims.audiences),
-            scopes=frozenset(claims.scopes),
-            principals=token.principals,
-            first_seen=_steady(),
-        )
-
-    def _read_signed(self, text: str) -> SignedToken:
-        if text.count(".") == 4:
+    def _read(self, text: str) -> SignedToken:
+        if self._decryption_keys and text.count(".") == 4:
             for key in self._decryption_keys:
                 with contextlib.suppress(NotOpenableError):
                     text = key.decrypt(text)  # a token inside that is encrypted again is not decrypted
@@ -306,22 +283,22 @@ class VerifierCore:
             return self._rejected("REVOKED", RETIRED)
         return self._rejected("UNKNOWN_KEY", "the token's key is no longer in use")
 
-    def _reject_by_time(self, known: _Known, now: float) -> Rejected:
-        if now < known.valid_from:
+    def _reject_by_time(self, token: SignedToken, now: float) -> Rejected:
+        if now < token.valid_from - self._leeway:
             return self._rejected("NOT_YET_VALID", "the token is not valid yet")
         return self._rejected("EXPIRED", "the token has expired")
 
-    def _why_lost(self, known: _Known) -> str | None:
+    def _why_lost(self, token: SignedToken) -> str | None:
         """Return a sentence if the token names a generation that the service does not have.
 
         Raises NotFreshError until the service's store has confirmed a heartbeat after the token was first
         seen: until then the generation may still be on its way.
         """
-        if not self._state.is_ahead(known.token):
+        if not self._state.is_ahead(token):
             return None
-        if self._fresh.confirmed <= known.first_seen:
+        if self._fresh.confirmed <= token.first_seen:
             raise NotFreshError("the token names a generation that is not known here yet; try again")
-        return LOST if self._state.is_ahead(known.token) else None
+        return LOST if self._state.is_ahead(token) else None
 
     def _rejected(self, reason: str, detail: str) -> Rejected:
         return Rejected(reason=reason, detail=detail, revision=self._state.revision)

@@ -12,10 +12,15 @@ from typing import Any, Final
 
 MAX_DEPTH: Final = 16
 _MAX_DIGITS: Final = 32
+_WHITE_SPACE: Final = " \t\n\r"
+"""The characters that JSON permits before and after a value."""
 _ALPHABET: Final = f"{string.ascii_letters}{string.digits}-_".encode()
-_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_STANDARD: Final = bytes(byte if byte in _ALPHABET else 0 for byte in range(256)).translate(
+    bytes.maketrans(b"-_", b"+/")
+)
+"""A table that maps base64url to base64, and every other character to one that base64 does not have."""
 _PADDING: Final = (b"", b"", b"==", b"=")
-_LAST_CHARACTERS: Final = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
+_LAST_CHARACTERS: Final = {1: frozenset[str](), 2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 """The permitted last characters of a text, by its length modulo 4: those whose unused bits are 0."""
 
 JsonObject = dict[str, Any]
@@ -29,11 +34,14 @@ def decode_base64url(text: str) -> bytes:
 
     Raises ValueError for any other spelling.
     """
-    data, tail = text.encode(), len(text) % 4
-    if tail == 1 or data.translate(None, _ALPHABET) or (tail and text[-1] not in _LAST_CHARACTERS[tail]):
+    tail = len(text) % 4
+    if tail and text[-1] not in _LAST_CHARACTERS[tail]:
         raise ValueError("not canonical base64url")
-    # The same as `base64.urlsafe_b64decode`, which takes longer to check its arguments than to decode.
-    return binascii.a2b_base64(data.translate(_STANDARD) + _PADDING[tail])
+    try:
+        # `base64.urlsafe_b64decode` takes longer to check its arguments than to decode.
+        return binascii.a2b_base64(text.encode().translate(_STANDARD) + _PADDING[tail], strict_mode=True)
+    except ValueError:
+        raise ValueError("not canonical base64url") from None
 
 
 def parse_object(data: bytes) -> JsonObject:
@@ -44,13 +52,15 @@ def parse_object(data: bytes) -> JsonObject:
     """
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
         _check_depth(data)
+    text = data.decode("utf-8").strip(_WHITE_SPACE)
     try:
-        value = _DECODER.decode(data.decode("utf-8"))
+        # `decode` strips the text as well, with regular expressions.
+        value, end = _DECODER.raw_decode(text)
     except RecursionError as error:  # pragma: no cover  # the depth was checked
         raise ValueError("nested too deeply") from error
-    if type(value) is not dict:
+    if type(value) is not dict or end != len(text):
         raise ValueError("not a JSON object")
-    if b"\\u" in data:
+    if "\\" in text:
         # Half of a surrogate pair is not text (RFC 7493 section 2.1), and cannot be encoded in UTF-8 again.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
