@@ -226,10 +226,12 @@ class Client:
 
 
 @contextmanager
-def threaded(make: Callable[[], Any], credentials: grpc.ServerCredentials | None = None) -> Iterator[Client]:
-    """The service on `grpc.server`, behind a guard that is made here."""
+def threaded(
+    make: Callable[[], Any], credentials: grpc.ServerCredentials | None = None, before: Sequence[Any] = ()
+) -> Iterator[Client]:
+    """The service on `grpc.server`, behind other interceptors and a guard that is made here."""
     reports, guard = ThreadedReports(), make()
-    server = grpc.server(ThreadPoolExecutor(16), interceptors=[guard])
+    server = grpc.server(ThreadPoolExecutor(16), interceptors=[*before, guard])
     server.add_generic_rpc_handlers((handlers(reports),))
     place = "127.0.0.1:0"
     port = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)
@@ -242,7 +244,9 @@ def threaded(make: Callable[[], Any], credentials: grpc.ServerCredentials | None
 
 
 @contextmanager
-def in_loop(make: Callable[[], Any], credentials: grpc.ServerCredentials | None = None) -> Iterator[Client]:
+def in_loop(
+    make: Callable[[], Any], credentials: grpc.ServerCredentials | None = None, before: Sequence[Any] = ()
+) -> Iterator[Client]:
     """The service on `grpc.aio.server`, in the event loop of a thread."""
     reports, started = AsyncReports(), queue.Queue[tuple[int, Any]]()
     loop = asyncio.new_event_loop()
@@ -250,7 +254,7 @@ def in_loop(make: Callable[[], Any], credentials: grpc.ServerCredentials | None 
 
     async def serve() -> None:
         guard = make()
-        server = grpc.aio.server(interceptors=[guard])
+        server = grpc.aio.server(interceptors=[*before, guard])
         server.add_generic_rpc_handlers((handlers(reports),))
         place = "127.0.0.1:0"
         port = server.add_secure_port(place, credentials) if credentials else server.add_insecure_port(place)

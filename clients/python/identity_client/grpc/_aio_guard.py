@@ -3,10 +3,11 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from contextvars import ContextVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
 
@@ -14,19 +15,19 @@ from identity_client.admission import Admission, AskError, Observe
 from identity_client.asking import Asked, AsyncAsked, AsyncAsking, check_ask
 from identity_client.async_calls import AsyncCalls, AsyncOpenCall
 from identity_client.caller import Caller, current
+from identity_client.grpc import _guard
 from identity_client.grpc._certificates import certificate_sha256
+from identity_client.grpc._handlers import GuardedHandlers
 from identity_client.policy import Policy, Requirement
 from identity_client.refusal import DETAILS, RefusedError, failed
 from identity_client.verifier_core import VerifierCore
 
 _log: Final = logging.getLogger("identity_client.guard")
-_AUTHORIZATION: Final = "authorization"
 
 if TYPE_CHECKING:
-    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]  # no generic class when the program runs
+    from identity_client.grpc._handlers import Handler
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Admit = Callable[[Context], Awaitable[Caller]]
 
 
 class Guard(grpc.aio.ServerInterceptor):
@@ -65,29 +66,55 @@ class Guard(grpc.aio.ServerInterceptor):
         self._admission = Admission(verifier, observe)
         self._asking = AsyncAsking(self._admission, ask)
         self._calls = AsyncCalls(verifier, self._admission.note)
+        self._handlers = GuardedHandlers(self._behind_check)
+        # gRPC runs the interceptors and the handler of a call in one context. Each guard has a variable for
+        # itself: an interceptor between two guards may change the metadata.
+        self._values: ContextVar[Sequence[str | bytes]] = ContextVar("identity_client.guard", default=())
+        """The values of `authorization` of the call that is being handled."""
 
     @property
     def stale_calls(self) -> Mapping[str, int]:
         """Return how many calls found the verifier stale: `refused`, `asked` and `allowed`."""
         return self._admission.stale_calls
 
-    async def intercept_service(
+    def intercept_service(
         self,
         continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
+    ) -> "Coroutine[Any, Any, Handler | None]":
         """Return the handler of a call, behind the check of its caller."""
         try:
-            requirement = self._admission.require(self._policy.requirement, handler_call_details.method)
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._handler_for_threads  # type: ignore[no-any-return]
+        return self._intercept(continuation, handler_call_details)
+
+    @cached_property
+    def _handler_for_threads(self) -> Any:
+        """The handler that refuses each call of a `grpc.server`, which would hang with a coroutine."""
+        _log.error(
+            "every call is refused: this Guard is for grpc.aio.server; give grpc.server the Guard of "
+            "identity_client.grpc"
+        )
+        return _guard.refusing(failed())
+
+    async def _intercept(
+        self,
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
+        details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        try:
+            requirement = self._admission.require(self._policy.requirement, details.method)
         except RefusedError as refusal:
             return _refusing(refusal)
-        handler = await continuation(handler_call_details)
+        handler = await continuation(details)
         if handler is None or requirement.public:
             return handler
-        values = [value for key, value in handler_call_details.invocation_metadata if key == _AUTHORIZATION]
-        return self._behind_check(handler, partial(self._admit, requirement, values))
+        metadata = details.invocation_metadata
+        self._values.set([value for key, value in metadata if key == _guard.AUTHORIZATION])
+        return self._handlers.behind_check(details.method, handler, requirement)
 
-    def _behind_check(self, handler: "Handler", admit: Admit) -> "Handler":
+    def _behind_check(self, handler: "Handler", requirement: Requirement) -> "Handler":
         inner: Any
         behavior: Any
         if handler.response_streaming:
@@ -97,38 +124,57 @@ class Guard(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            behavior = partial(self._stream, partial(_respond, inner), admit, handler.request_streaming)
+            behavior = partial(self._stream, partial(_respond, inner), requirement, handler.request_streaming)
         elif handler.request_streaming:
             inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
-            behavior = partial(self._stream, inner, admit, handler.request_streaming)
+            behavior = partial(self._stream, inner, requirement, handler.request_streaming)
         else:
             inner, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
-            behavior = partial(_answer, inner, admit)
+            behavior = partial(self._answer, inner, requirement)
         if not (inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)):
             _log.error("calls of %r are refused: a guard of grpc.aio needs a coroutine function", inner)
             return _refusing(failed())
         return make(behavior, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
 
-    async def _admit(self, requirement: Requirement, values: list[str | bytes], context: Context) -> Caller:
+    async def _admit(self, requirement: Requirement, context: Context) -> Caller:
         """Return the caller, or abort the call."""
         try:
             try:
-                return self._admission.admit(requirement, values, partial(certificate_sha256, context))
+                return self._admission.admit(
+                    requirement, self._values.get(), partial(certificate_sha256, context)
+                )
             except AskError as error:
                 return await self._asking.ask(error.question)
         except RefusedError as refusal:
             await _abort(context, refusal)
 
+    async def _answer(
+        self,
+        inner: Callable[[Any, Context], Awaitable[Any]],
+        requirement: Requirement,
+        request: Any,
+        context: Context,
+    ) -> Any:
+        """Handle a call with one request and one response."""
+        restore = current.set(await self._admit(requirement, context))
+        try:
+            return await inner(request, context)
+        except RefusedError as error:
+            refusal = error
+        finally:
+            current.reset(restore)
+        return await _abort(context, refusal)
+
     async def _stream(
         self,
         handle: Callable[[Any, Context], Awaitable[Any]],
-        admit: Admit,
+        requirement: Requirement,
         streams_requests: bool,
         request: Any,
         context: Context,
     ) -> Any:
         """Handle a call with a stream, until its token ends it."""
-        caller = await admit(context)
+        caller = await self._admit(requirement, context)
         call = AsyncOpenCall(caller)
         checked: Any = _CheckedContext(context, call)
         requests = _checked(request, call) if streams_requests else request
@@ -193,20 +239,6 @@ async def _respond(inner: Callable[[Any, Context], Any], request: Any, context: 
     async with aclosing(inner(request, context)) as responses:
         async for response in responses:
             await context.write(response)
-
-
-async def _answer(
-    inner: Callable[[Any, Context], Awaitable[Any]], admit: Admit, request: Any, context: Context
-) -> Any:
-    """Handle a call with one request and one response."""
-    restore = current.set(await admit(context))
-    try:
-        return await inner(request, context)
-    except RefusedError as error:
-        refusal = error
-    finally:
-        current.reset(restore)
-    return await _abort(context, refusal)
 
 
 def _refusing(refusal: RefusedError) -> "Handler":

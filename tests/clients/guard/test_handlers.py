@@ -1,0 +1,132 @@
+"""A guard keeps the wrapped handlers of methods, but nothing of a call; the wrong kind of guard is named."""
+
+import asyncio
+import logging
+from typing import Any
+
+import grpc
+import pytest
+
+from identity_client import LocalVerifier
+from identity_client.grpc import Guard, Policy
+from identity_client.grpc._handlers import GuardedHandlers
+from identity_client.grpc.aio import Guard as AioGuard
+from identity_client.policy import Requirement
+from tests.clients.guard import reports as services
+from tests.clients.guard.conftest import ENTRIES
+from tests.clients.guard.refusals import Refused, bearer, refusal
+from tests.clients.guard.reports import name
+from tests.clients.guard.site import AUDIENCE, Site
+
+NEEDED = Requirement(scopes=("a",))
+
+
+class Wrapping:
+    """Wraps a handler in a new one, and counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, handler: Any, requirement: Requirement) -> Any:
+        self.count += 1
+        return new_handler()
+
+
+def new_handler() -> Any:
+    return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+
+
+def test_the_handler_of_a_method_is_wrapped_once() -> None:
+    handlers, handler = GuardedHandlers(wrap := Wrapping()), new_handler()
+
+    first = handlers.behind_check("/a.A/Get", handler, NEEDED)
+
+    assert handlers.behind_check("/a.A/Get", handler, NEEDED) is first
+    assert handlers.behind_check("/a.A/Set", handler, NEEDED) is not first
+    assert wrap.count == 2
+
+
+def test_another_handler_or_another_requirement_of_a_method_is_wrapped_anew() -> None:
+    handlers, handler = GuardedHandlers(wrap := Wrapping()), new_handler()
+
+    first = handlers.behind_check("/a.A/Get", handler, NEEDED)
+
+    assert handlers.behind_check("/a.A/Get", new_handler(), NEEDED) is not first
+    assert handlers.behind_check("/a.A/Get", handler, Requirement(scopes=("b",))) is not first
+    assert wrap.count == 3
+
+
+def test_names_that_clients_invent_take_a_bounded_memory() -> None:
+    handlers, handler = GuardedHandlers(Wrapping()), new_handler()
+
+    for at in range(2000):
+        handlers.behind_check(f"/a.A/{at:08000}", handler, NEEDED)
+
+    kept = handlers._wrapped
+    assert 10 < len(kept._young) + len(kept._old) < 200
+
+
+class Adding(grpc.ServerInterceptor):
+    """An interceptor of a user's own, which finds the token of a call elsewhere."""
+
+    def __init__(self, token: str) -> None:
+        self._values = bearer(token)
+
+    def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        return continuation(self.changed(handler_call_details))
+
+    def changed(self, details: Any) -> Any:
+        return type(details)(details.method, tuple(self._values))
+
+
+class AddingInLoop(grpc.aio.ServerInterceptor):
+    """The same for asyncio."""
+
+    def __init__(self, token: str) -> None:
+        self._adding = Adding(token)
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        return await continuation(self._adding.changed(handler_call_details))
+
+
+@pytest.mark.parametrize(
+    ("serve", "guard", "adding"),
+    [(services.threaded, Guard, Adding), (services.in_loop, AioGuard, AddingInLoop)],
+)
+def test_the_metadata_that_an_interceptor_before_the_guard_passes_on_is_checked(
+    site: Site, verifier: LocalVerifier, serve: Any, guard: Any, adding: Any
+) -> None:
+    ana, before = site.users["ana"].id.encode(), [adding(site.token("ana"))]
+
+    with serve(lambda: guard(verifier, Policy(AUDIENCE, ENTRIES)), before=before) as client:
+        assert client.call("Get", ()) == [ana]
+        assert client.call("Follow", bearer(site.token("bo")), b"2") == [ana] * 2
+
+
+def test_a_server_with_threads_refuses_all_calls_if_its_guard_is_that_of_asyncio(
+    site: Site, verifier: LocalVerifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    metadata = bearer(site.token())
+
+    with (
+        services.threaded(lambda: AioGuard(verifier, Policy(AUDIENCE, ENTRIES))) as client,
+        caplog.at_level(logging.ERROR, "identity_client.guard"),
+    ):
+        for method in ("Get", "Total", "Follow", "Chat", "Hours", name("Unlisted")):
+            assert refusal(client.call, method, metadata) == Refused("INTERNAL", "INTERNAL")
+
+    assert [record.message for record in caplog.records] == [
+        "every call is refused: this Guard is for grpc.aio.server; give grpc.server the Guard of "
+        "identity_client.grpc"
+    ]
+
+
+def test_a_server_of_asyncio_cannot_be_made_with_the_guard_for_threads(verifier: LocalVerifier) -> None:
+    guard: Any = Guard(verifier, Policy(AUDIENCE, ENTRIES))
+
+    async def serve(*interceptors: Any) -> None:
+        grpc.aio.server(interceptors=interceptors)
+
+    with pytest.raises(TypeError, match="the Guard of identity_client"):
+        asyncio.run(serve(guard))
+    asyncio.run(serve(AddingInLoop("")))
