@@ -1,12 +1,11 @@
 """The open SQLite file: its connections, transactions and errors.
 
-The module knows no tables beyond the schema. One connection writes, one reads and one watches for commits of
-other processes. A lock guards each, so any thread may call. A private database (`:memory:`) has a single
-connection for all three. `guard.py` watches the files.
+The module knows no tables beyond the schema. One connection writes and one reads. A lock guards each, so any
+thread may call. A private database (`:memory:`) has a single connection for both. `guard.py` watches the
+files, and `appends.py` waits for entries of other processes.
 """
 
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +15,8 @@ from typing import Final
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
 from identity_service.domain.ports import EventLog
 from identity_service.storage.sqlite import schema
-from identity_service.storage.sqlite.connection import POLL, Connection, use_write_ahead_log
+from identity_service.storage.sqlite.appends import Appends
+from identity_service.storage.sqlite.connection import Connection, use_write_ahead_log
 from identity_service.storage.sqlite.content_check import is_damage
 from identity_service.storage.sqlite.files import (
     create_private,
@@ -48,9 +48,8 @@ class Database:
         """
         self._path = None if path == MEMORY else Path(path).absolute()
         self._timeout = timeout
-        self._commit_condition = threading.Condition()
-        self._commits = 0
         self._closed = False
+        self._appends = Appends()
         self._connections: list[Connection] = []
         self._guard: FileGuard | None = None
         try:
@@ -69,7 +68,8 @@ class Database:
             path = str(self._path)
             with directory_locked(self._path, self._timeout, alone=False):
                 self._prepare(path)
-                self._reader, self._watcher = self._connect(path), self._connect(path)
+                self._reader = self._connect(path)
+                self._appends.watch(self._path)
                 self._guard = FileGuard(self._path, self._connections, self._timeout, event_log)
         except sqlite3.OperationalError as error:
             why = why_not_opened(self._path) if self._path is not None else ""
@@ -87,7 +87,7 @@ class Database:
 
     def _prepare(self, path: str) -> None:
         """Open the writing connection, and create or migrate the tables."""
-        self._reader = self._watcher = self._writer = self._connect(path)
+        self._reader = self._writer = self._connect(path)
         with self._writer.held() as connection:
             schema.require_own(connection)
             if self._path is not None:
@@ -122,9 +122,6 @@ class Database:
             self._check_files()
             if self._losses != losses:
                 raise StoreUnavailableError("the store's files were replaced during the write; try again")
-        with self._commit_condition:
-            self._commits += 1
-            self._commit_condition.notify_all()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -161,47 +158,32 @@ class Database:
         finally:
             connection.close()
 
+    def announce(self) -> None:
+        """Notify the threads in `wait`, of this process and of all others, of a commit with new entries."""
+        self._appends.announce()
+
     def wait(self, happened: Callable[[], bool], timeout: float) -> None:
         """Return once `happened()` is true after a commit of any process, or after `timeout` seconds.
 
-        Commits of this process notify the caller. Commits of others show in `data_version`, which is polled.
+        It is asked at first, and then after each commit that its process has announced.
         """
         deadline = time.monotonic() + timeout
         if self._guard is not None:
             with self._translated("read"):
                 self._guard.check()
                 self._guard.examine()
-        # The mark is read before `happened`, so that it moves with every commit after that call.
-        mark = self._mark()
-        while not happened():
-            while (seen := self._mark()) == mark:
-                if not self._pause(mark[0], deadline):
-                    return
-            mark = seen
+        while True:
+            seen = self._appends.count  # read before `happened`, so that it moves with every later append
+            if happened():
+                return
+            self._appends.wait(seen, deadline - time.monotonic())
             if self._closed or time.monotonic() >= deadline:
                 return
-
-    def _mark(self) -> tuple[int, int]:
-        """Return two numbers: the commits of this object, and one that changes with commits of others."""
-        commits = self._commits
-        with self._translated("read"), self._watcher.held() as connection:
-            (version,) = connection.execute("PRAGMA data_version").fetchone()
-        return commits, version
-
-    def _pause(self, commits: int, deadline: float) -> bool:
-        """Wait for a commit of this object, at most until the next poll; returns False at the deadline."""
-        left = deadline - time.monotonic()
-        if self._closed or left <= 0:
-            return False
-        with self._commit_condition:
-            self._commit_condition.wait_for(lambda: self._closed or self._commits != commits, min(POLL, left))
-        return True
 
     def close(self) -> None:
         """Close all connections, and end every `wait` in progress."""
         self._closed = True
-        with self._commit_condition:
-            self._commit_condition.notify_all()
+        self._appends.close()
         if self._guard is not None:
             self._guard.close()
         for connection in self._connections:

@@ -121,10 +121,14 @@ class Transactions:
     def mutation(self, audit: AuditEvent | None = None, *, epoch: Epoch | None = None) -> Iterator[Mutation]:
         """Run a write transaction that changes the log, with its audit event in the same transaction.
 
-        Raises StoreReplacedError unless the log has `epoch`, or by default the adopted epoch.
+        Its entries are announced to all processes after the commit. Raises StoreReplacedError unless the log
+        has `epoch`, or by default the adopted epoch.
         """
         with self.writing([audit] if audit is not None else ()) as connection:
-            yield Mutation(connection, self.now(), epoch or self._epoch)
+            mutation = Mutation(connection, self.now(), epoch or self._epoch)
+            yield mutation
+        if mutation.count:
+            self._database.announce()
 
     def wait(self, happened: Callable[[], bool], timeout: float) -> None:
         """Wait as `Database.wait` does."""
