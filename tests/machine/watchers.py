@@ -159,8 +159,9 @@ def _copied(state: TrustState) -> TrustState:
 
 def _missing(process: Process, state: TrustState, told_at: float) -> Iterator[str]:
     revocations = process.replica.revocations
-    for id_, minute in revocations.denylist.until.items():
-        if state.denied.get(id_, -1) < minute and minute * 60 > told_at - process.leeway:
+    for id_, deny_until in revocations.denylist.items():
+        end = deny_until.timestamp()
+        if state.denied.get(id_, -1) * 60 < end and end > told_at - process.leeway:
             yield id_
     for fact in revocations.facts():
         if isinstance(fact, GenerationRaised):
