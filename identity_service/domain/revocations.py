@@ -7,9 +7,10 @@ every change is one assignment; the caller makes sure that only one thread at a 
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final
+from typing import Final, Self
 
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, is_key_principal
 from identity_service.domain.log import (
@@ -38,24 +39,24 @@ class Denylist:
     them share a few integers. So a full garbage collection has nothing to visit here.
     """
 
-    __slots__ = ("_minutes", "_until")
+    __slots__ = ("_minutes", "until")
 
     def __init__(self) -> None:
-        self._until: dict[int, int] = {}
-        """The number of an id → minute since the Unix epoch."""
+        self.until: dict[int, int] = {}
+        """The number of an id → minute since the Unix epoch. Public so that Verify can look here directly."""
         self._minutes: dict[int, int] = {}
-        """Each minute in `_until`, mapped to the integer that all its denials share."""
+        """Each minute in `until`, mapped to the integer that all its denials share."""
 
     def __contains__(self, id_: str | None) -> bool:
-        return id_ is not None and _number(id_) in self._until
+        return id_ is not None and number_of(id_) in self.until
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self.until)
 
     def items(self) -> Iterator[tuple[str, datetime]]:
         """Yield all current denials with their ends; others may come and go during the iteration."""
-        for number in list(self._until):  # `list` runs as one step of the interpreter: no lock
-            minute = self._until.get(number)
+        for number in list(self.until):  # `list` runs as one step of the interpreter: no lock
+            minute = self.until.get(number)
             if minute is not None:
                 yield _id(number), _moment(minute)
 
@@ -64,9 +65,9 @@ class Denylist:
 
         If the id is denied for longer already, nothing changes.
         """
-        number, minute = _number(id_), _minute(deny_until)
-        if minute > self._until.get(number, -1):
-            self._until[number] = self._minutes.setdefault(minute, minute)
+        number, minute = number_of(id_), _minute(deny_until)
+        if minute > self.until.get(number, -1):
+            self.until[number] = self._minutes.setdefault(minute, minute)
 
     def evict(self, now: datetime) -> int:
         """Remove the denials that ended before `now`, and return how many were removed.
@@ -78,21 +79,21 @@ class Denylist:
         past = [minute for minute in self._minutes if minute < current]
         if not past:
             return 0
-        ended = [number for number, minute in self._until.items() if minute < current]
+        ended = [number for number, minute in self.until.items() if minute < current]
         for number in ended:
-            del self._until[number]
+            del self.until[number]
         for minute in past:
             del self._minutes[minute]
         return len(ended)
 
 
-def _number(id_: str) -> int:
+def number_of(id_: str) -> int:
     """Return an id as an integer; different ids have different integers, since none ends with NUL."""
     return int.from_bytes(id_.encode(), "little")
 
 
 def _id(number: int) -> str:
-    """Return the id of an integer that `_number` returned."""
+    """Return the id of an integer that `number_of` returned."""
     return number.to_bytes((number.bit_length() + 7) // 8, "little").decode()
 
 
@@ -111,6 +112,24 @@ def _minute(time: datetime) -> int:
 
 def _moment(minute: int) -> datetime:
     return datetime.fromtimestamp(minute * _MINUTE, UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevocationKeys:
+    """The values of one token that are looked up for each of its checks, computed once."""
+
+    token: int
+    """The number of the token's id in the denylist."""
+    session: int | None
+    """The number of its session's id; None = it has no session."""
+    principals: frozenset[PrincipalId]
+    """The principals whose generations it holds."""
+
+    @classmethod
+    def of(cls, token: AccessToken) -> Self:
+        """Return the keys of this token."""
+        session = None if token.session_id is None else number_of(token.session_id)
+        return cls(token=number_of(token.token_id), session=session, principals=token.principals)
 
 
 class Revocations:
@@ -236,20 +255,21 @@ class Revocations:
         table = self._generations
         return {p: table[p] for p in principals if p in table} if table else {}
 
-    def why_revoked(self, token: AccessToken, principals: frozenset[PrincipalId] | None = None) -> str | None:
+    def why_revoked(self, token: AccessToken, keys: RevocationKeys | None = None) -> str | None:
         """Return a sentence that names the revocation of the token, or None if it is not revoked.
 
         The token is checked by its id, its session, and each principal by name or by the token's `gen`.
-        `principals` = those of the token, if the caller has them ready.
+        `keys` = those of the token, if the caller has them ready.
         """
-        denied = self.denylist
-        if token.token_id in denied:
+        if keys is None:
+            keys = RevocationKeys.of(token)
+        denied = self.denylist.until
+        if keys.token in denied:
             return "the token was revoked"
-        if token.session_id in denied:
+        if keys.session in denied:
             return "the token's session has ended"
         if self._generations:
-            named = token.principals if principals is None else principals
-            raised = first_raised(self._generations, named, token.generations)
+            raised = first_raised(self._generations, keys.principals, token.generations)
             if raised is not None:
                 return _RETIRED if is_key_principal(raised) else _RAISED
         return None

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
-from identity_service.domain.ids import PrincipalId
 from identity_service.domain.log import Revision
 from identity_service.domain.ports import Clock, KeySource, ReplicaView, TokenCodec
-from identity_service.domain.revocations import is_ahead
+from identity_service.domain.revocations import RevocationKeys, is_ahead
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Rejected, RejectionReason
 from identity_service.telemetry.counters import Counter
 from identity_shared.lru_cache import LruCache
@@ -74,7 +73,7 @@ class Verified(Generic[R]):
     """The end of its validity in Unix seconds, with the leeway added."""
     audiences: frozenset[str]
     scopes: frozenset[str]
-    principals: frozenset[PrincipalId]
+    revocation_keys: RevocationKeys
     first_seen: float
     """The monotonic time, in seconds, at which the first call with this token arrived at this process, or
     later."""
@@ -160,13 +159,13 @@ class Verifier(Generic[R]):
         return (
             verified.valid_from <= self._clock.unix() < verified.valid_until
             and self._keys.verifying(verified.key_id) is not None
-            and self._revocations.why_revoked(verified.token, verified.principals) is None
+            and self._revocations.why_revoked(verified.token, verified.revocation_keys) is None
             and not (verified.token.generations and self._is_ahead(verified))
         )
 
     def is_revoked(self, verified: Verified[R]) -> bool:
         """Return whether this process knows that a token that `verify` accepted has been revoked since."""
-        return self._revocations.why_revoked(verified.token, verified.principals) is not None
+        return self._revocations.why_revoked(verified.token, verified.revocation_keys) is not None
 
     def _recall(self, text: str, came: float | None) -> Verified[R] | Rejected:
         """Return the token with this exact text, from the cache or by verifying its signature."""
@@ -189,7 +188,7 @@ class Verifier(Generic[R]):
             valid_until=token.expire_time.timestamp() + self._leeway,
             audiences=frozenset(token.audiences),
             scopes=frozenset(token.scopes),
-            principals=token.principals,
+            revocation_keys=RevocationKeys.of(token),
             first_seen=self._clock.monotonic() if came is None else came,
         )
         self._cache.put(digest, known, _TOKEN_BYTES + 3 * len(text))
@@ -209,7 +208,7 @@ class Verifier(Generic[R]):
             and self._is_ahead(known)
             and self._is_of_lost_history(known, may_wait=may_wait)
         )
-        why = self._revocations.why_revoked(known.token, known.principals)
+        why = self._revocations.why_revoked(known.token, known.revocation_keys)
         if why is None and ahead:
             why = _LOST
         return None if why is None else _reject(RejectionReason.REVOKED, why)

@@ -120,7 +120,7 @@ def test_denials_of_one_minute_share_one_object_for_it() -> None:
     denylist = Denylist()
     for number in range(100):
         denylist.add(str(number), START + timedelta(seconds=number % 60))
-    assert len({id(minute) for minute in denylist._until.values()}) <= 2
+    assert len({id(minute) for minute in denylist.until.values()}) <= 2
 
 
 @given(st.sets(st.text(string.ascii_letters + string.digits + "-_", min_size=1, max_size=128)))
@@ -137,7 +137,7 @@ def test_an_id_of_this_service_takes_less_memory_than_its_text() -> None:
     denylist = Denylist()
     for _ in range(100):
         denylist.add(new_token_id(), START)
-    assert max(sys.getsizeof(number) for number in denylist._until) <= 48
+    assert max(sys.getsizeof(number) for number in denylist.until) <= 48
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 20)), max_size=30), st.integers(0, 25))
