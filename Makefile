@@ -12,7 +12,7 @@ PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 WIRE := $(wildcard identity_service/grpc_api/ext_authz/wire/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev-certs test test-fast test-newest test-faults fuzz mutants check format proto baseline lock bench soak clean
+.PHONY: help run dev-certs test test-fast test-newest test-faults fuzz mutants check format proto baseline lock bench bench-newest soak clean venv-newest .h2load
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,16 +50,18 @@ NEWEST := tests/e2e/test_bare_container.py tests/e2e/test_first_process.py tests
   tests/unit/config/test_settings.py tests/unit/config/test_settings_secrets.py tests/unit/process/test_signals.py \
   tests/unit/grpc_api/test_threads.py tests/clients/test_http_proxy.py tests/docs/test_platforms.py
 
-test-newest: .venv/.dev  ## Run the tests that depend on Python's version with the newest Python here, in .venv-newest
+# All that the newest Python here needs to run the service and the tests, unless .venv has that Python.
+venv-newest: .venv/.dev
 	@set -e; newest=$$($(BIN)/python -m tests.newest_python); \
-	if [ -z "$$newest" ]; then echo "There is no newer Python here; the tests ran with that of .venv alone."; exit 0; fi; \
+	if [ -z "$$newest" ]; then echo "There is no newer Python here than that of .venv."; rm -rf .venv-newest; exit 0; fi; \
 	echo "Installing into .venv-newest with $$newest ..."; \
 	[ "$$(.venv-newest/bin/python -V 2>&1)" = "$$($$newest -V)" ] || "$$newest" -m venv --clear .venv-newest; \
-	newest=".venv-newest/bin/python -m"; \
-	$$newest pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
-	  --requirement constraints-dev.txt; \
-	$$newest pip --disable-pip-version-check install --quiet $(PROJECTS); \
-	$$newest pytest -n 4 --dist worksteal $(NEWEST)
+	pip=".venv-newest/bin/python -m pip --disable-pip-version-check install --quiet"; \
+	$$pip --no-deps --require-hashes --requirement constraints-dev.txt; \
+	$$pip $(PROJECTS)
+
+test-newest: venv-newest  ## Run the tests that depend on Python's version with the newest Python here, in .venv-newest
+	@if [ -e .venv-newest ]; then .venv-newest/bin/python -m pytest -n 4 --dist worksteal $(NEWEST); fi
 
 # The tests of the client that need nothing of the server in their own process.
 OLDEST := $(addprefix tests/clients/test_,admin.py asyncio.py backoff.py bearer.py cancelled.py client.py connecting.py \
@@ -125,10 +127,15 @@ lock: .venv/.dev  ## Pin the newest allowed versions, with hashes, in constraint
 	$(LOCK) --no-config --resolution lowest-direct --extra encryption clients/python/pyproject.toml \
 	  --group pyproject.toml:oldest --output-file constraints-oldest.txt
 
-bench: .venv/.dev  ## Run the benchmark: about a quarter of an hour
+bench: .venv/.dev .h2load  ## Run the benchmark: about ten minutes
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-newest: venv-newest .h2load  ## Measure the service on the newest Python here beside that of .venv: about five minutes
+	@if [ -e .venv-newest ]; then $(BIN)/python -m benchmarks --python .venv-newest/bin/python $(ARGS); fi
+
+.h2load:
 	@command -v h2load >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nghttp2-client; } >/dev/null || true
-	@$(BIN)/python -m benchmarks $(ARGS)
 
 soak: .venv/.dev  ## Make a million calls and check that memory stays flat: about eight minutes
 	@$(BIN)/python -m benchmarks.soak $(ARGS)

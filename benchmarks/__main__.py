@@ -7,6 +7,7 @@ Exit codes: 0 every bar is met, 1 a bar is not met or could not be measured, 2 n
 
 import argparse
 import json
+import shutil
 import signal
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from benchmarks import report
+from benchmarks import pythons, report
 from benchmarks.agenda import measure
 from benchmarks.bars import BARS, chosen
 from benchmarks.measure import Bench
@@ -44,9 +45,11 @@ def main() -> int:
                 rounds=arguments.rounds,
                 seconds=arguments.seconds,
                 say=_say,
+                curves=arguments.curves,
             )
-            needed = frozenset[str]().union(*(bar.needs for bar in bars))
-            found = measure(needed, bench, curves=not arguments.bars or arguments.curves)
+            if arguments.python:
+                return _compare(bench, arguments)
+            found = measure(frozenset[str]().union(*(bar.needs for bar in bars)), bench)
     except (BenchmarkError, StoppedError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return _NOT_MEASURED
@@ -61,6 +64,17 @@ def main() -> int:
     return _MET if all(result.verdict is Verdict.PASS for result in results) else _SHORT
 
 
+def _compare(bench: Bench, arguments: argparse.Namespace) -> int:
+    """Measure the service on two Pythons side by side, and print their ratios. Judges no bar."""
+    compared = pythons.measure(bench, arguments.python)
+    answer = pythons.as_json(compared, rounds=arguments.rounds, seconds=arguments.seconds)
+    as_json = json.dumps(answer, indent=2)
+    if arguments.save is not None:
+        arguments.save.write_text(f"{as_json}\n")
+    print(as_json if arguments.json else pythons.table(compared))
+    return _MET if compared.ratios else _NOT_MEASURED
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure against the bars.")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
@@ -68,22 +82,29 @@ def _arguments() -> argparse.Namespace:
         "--save", type=Path, metavar="FILE", help="write the JSON to a file, whatever is printed"
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each side; default 5")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a round; default 2")
+    parser.add_argument("--seconds", type=float, default=0.8, help="length of a round; default 0.8")
     parser.add_argument(
         "--bars",
         nargs="+",
         default=[],
         type=str.upper,
         choices=[bar.name for bar in BARS],
-        metavar="B",
+        metavar="S",
         help=f"only these of {', '.join(bar.name for bar in BARS)}",
     )
     parser.add_argument(
         "--curves",
         action="store_true",
-        help="what only the plots show too, which a run of all bars measures anyway",
+        help="measure also what only the plots show: latency by load, short denylists, more peers",
+    )
+    parser.add_argument(
+        "--python",
+        metavar="PYTHON",
+        help="instead of the bars: measure the service on this Python beside the one that runs",
     )
     arguments = parser.parse_args()
+    if arguments.python and not shutil.which(arguments.python):
+        parser.error(f"--python: there is no program {arguments.python}")
     if arguments.rounds < 1 or arguments.seconds <= 0:
         parser.error("--rounds must be at least 1 and --seconds positive")
     return arguments

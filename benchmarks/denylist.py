@@ -1,4 +1,4 @@
-"""Measures the cost of a long denylist: bar B8, and the curve up to it.
+"""Measures the cost of a long denylist: bar S8, and the curve up to it.
 
 There are two services, one with live denials and one without; each is idle while the other is measured.
 """
@@ -6,7 +6,7 @@ There are two services, one with live denials and one without; each is idle whil
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -35,14 +35,16 @@ _NAMED: Final = {
     "cold": names.COLD_START,
 }
 """The names of the figures at a million denials, by the name of their side."""
+FIGURES: Final = frozenset(_NAMED.values())
 _CHUNK: Final = 500
 _REWRITE_SECONDS: Final = 120.0
 _LIFETIME: Final = timedelta(hours=1)
 
 
-def trial(bench: Bench, sizes: Sequence[int] = (MILLION,)) -> Findings:
-    """Measure at each size; the figures of the bar are those of a million denials."""
+def trial(bench: Bench) -> Findings:
+    """Measure at each size of the curve, or at a million denials alone, whose figures the bar needs."""
     found, rows = Findings(), list[dict[str, Any]]()
+    sizes = SIZES if bench.curves else (MILLION,)
     with _serving(bench.root / "denials-0", bench.cores) as empty:
         for size in sizes:
             try:
@@ -51,6 +53,7 @@ def trial(bench: Bench, sizes: Sequence[int] = (MILLION,)) -> Findings:
                 names_of = _NAMED.values() if size == MILLION else [f"Verify, {size:,} denials"]
                 found.absent |= dict.fromkeys(names_of, reason_of(error))
                 continue
+            found.pace += at.pace
             rates = {name: list(figures.values) for name, figures in at.figures.items()}
             rows.append({"denials": size, "verify": rates["full"], "verify_when_empty": rates["none"]})
             if size == MILLION:

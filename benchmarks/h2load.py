@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -41,6 +42,9 @@ class Shape:
 
 
 GRPC_SHAPE: Final = Shape(connections=4, streams=16)
+SHARED_SHAPE: Final = Shape(connections=16, streams=4)
+"""The shape of the load of each of two cores: the same number of calls in flight, on so many connections that
+the kernel spreads them over the workers of a port."""
 HTTP1_SHAPE: Final = Shape(connections=64, streams=1)
 """The same number of calls in flight; HTTP/1.1 has one on each connection."""
 
@@ -67,10 +71,19 @@ def frame(message: bytes) -> bytes:
     return struct.pack(">?I", False, len(message)) + message  # noqa: FBT003  # the flag "compressed"
 
 
-def run_grpc(target: str, path: str, body: Path, *, seconds: float, core: int) -> Outcome:
-    """Call the method at `path` with the framed request in the file `body`."""
+def run_grpc(
+    target: str, path: str, body: Path, *, seconds: float, cores: Sequence[int], shape: Shape = GRPC_SHAPE
+) -> Outcome:
+    """Call the method at `path` with the framed request in the file `body`, from all these cores."""
     headers = [text for header in _GRPC_HEADERS for text in ("-H", header)]
-    return _run([*headers, "-d", str(body), f"http://{target}{path}"], GRPC_SHAPE, seconds, core)
+    arguments = [*headers, "-d", str(body), f"http://{target}{path}"]
+    with ThreadPoolExecutor(len(cores)) as pool:
+        found = list(pool.map(lambda core: _run(arguments, shape, seconds, core), cores))
+    return Outcome(
+        calls=sum(one.calls for one in found),
+        bad=sum(one.bad for one in found),
+        data_bytes=sum(one.data_bytes for one in found),
+    )
 
 
 def run_http1(

@@ -1,12 +1,13 @@
 """Starts the servers that the chosen sides need, and builds the sides. The module knows no bar's limit."""
 
+import base64
 import contextlib
 import functools
 import json
 import os
 import sys
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,11 +16,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import Message
 
 from benchmarks import names, peers, redis_server, service
+from benchmarks.load import CHECK_PATH, SERVICE
 from benchmarks.measure import FAILURES, Bench, Side, reason_of
 from benchmarks.peers import build
 from benchmarks.processes import BenchmarkError, Process
-from benchmarks.service import BATCH, DENIALS, SESSIONS, Service
-from benchmarks.sides import GrpcSide, HttpSide, LoadSide, WorkSide
+from benchmarks.service import AUDIENCE, BATCH, DENIALS, SCOPE, SESSIONS, Service
+from benchmarks.sides import Check, GrpcSide, HalfLoadSide, HttpSide, LoadSide, WorkSide
 
 LOOPBACK: Final = "127.0.0.1"
 POOL: Final = 4_000
@@ -35,6 +37,7 @@ class Lineup:
     def __init__(self, stack: contextlib.ExitStack, bench: Bench) -> None:
         self._stack = stack
         self._cores = bench.cores
+        self._python = bench.python
         self._directory = bench.root / "lineup"
         self._directory.mkdir()
         self._say = bench.say
@@ -46,30 +49,9 @@ class Lineup:
 
     def sides(self, wanted: Iterable[str]) -> tuple[dict[str, Side], dict[str, str]]:
         """Return the sides of these names that can be measured, and the reasons why the others cannot."""
-        asked, ready, absent = frozenset(wanted), dict[str, Side](), dict[str, str]()
-        builders: Mapping[str, Callable[[], Side]] = {
-            names.EMPTY: self._empty,
-            names.VERIFY: self._verify,
-            names.VERIFY_NEW: self._verify_new,
-            names.RAW_VERIFY: self._raw_verify,
-            names.BATCH: lambda: self._batch(self._service.target, "VerifyBatch of 100 seen tokens"),
-            names.ISSUE: lambda: self._issue(self._service.target, "Issue, client secret, ES256, Redis"),
-            names.ENVOY_ISSUE: lambda: self._issue(self._envoy, "Issue, Envoy engine"),
-            names.REFRESH: self._refresh,
-            names.LOAD_CEILING: self._load_ceiling,
-            names.FASTAPI: self._fastapi,
-            names.NODE: self._node,
-            names.ENVOY_VERIFY: lambda: self._same_verify(self._envoy, "Verify, Envoy engine"),
-            names.ENVOY_BATCH: lambda: self._batch(self._envoy, "VerifyBatch of 100, Envoy engine"),
-            names.GO_EMPTY: lambda: self._empty_call(self._go(remember=True), "grpc-go, empty RPC"),
-            names.GO_VERIFY: lambda: self._same_verify(
-                self._go(remember=False), "grpc-go, ES256 + denylist map"
-            ),
-            names.GO_REMEMBERS: lambda: self._same_verify(
-                self._go(remember=True), "grpc-go, remembers tokens"
-            ),
-            names.GO_BATCH: lambda: self._batch(self._go(remember=True), "VerifyBatch of 100, grpc-go"),
-        }
+        asked, builders = frozenset(wanted), self.builders()
+        ready = dict[str, Side]()
+        absent = dict.fromkeys(sorted(asked - builders.keys()), "nothing measures it yet (agenda.py)")
         for name in builders:
             if name not in asked:
                 continue
@@ -80,7 +62,38 @@ class Lineup:
                 self._say(f"left out: {name}: {absent[name]}")
         return ready, absent
 
-    # What is called.
+    def builders(self) -> Mapping[str, Callable[[], Side]]:
+        """Return the function that builds each side, and starts the servers that it needs."""
+        return {
+            names.EMPTY: self._empty,
+            names.VERIFY: self._verify,
+            names.VERIFY_NEW: lambda: self._verify_new("grpcio"),
+            names.RAW_VERIFY: self._raw_verify,
+            names.BATCH: lambda: self._batch(self._service.target, "VerifyBatch of 100 seen tokens"),
+            names.ISSUE: lambda: self._issue(self._service.target, "Issue, client secret, ES256, Redis"),
+            names.OAUTH: self._oauth,
+            names.REFRESH: self._refresh,
+            names.LOAD_CEILING: self._load_ceiling,
+            names.FASTAPI: self._fastapi,
+            names.NODE: self._node_introspection,
+            names.NODE_ISSUE: self._node_issue,
+            names.ENVOY_VERIFY: lambda: self._same_verify(self._envoy, "Verify, Envoy engine"),
+            names.ENVOY_VERIFY_NEW: lambda: self._verify_new("envoy"),
+            names.ENVOY_ISSUE: lambda: self._issue(self._envoy, "Issue, Envoy engine"),
+            names.ENVOY_BATCH: lambda: self._batch(self._envoy, "VerifyBatch of 100, Envoy engine"),
+            names.GO_EMPTY: lambda: self._empty_call(self._go(remember=True), "grpc-go, empty RPC"),
+            names.GO_VERIFY: lambda: self._same_verify(
+                self._go(remember=False), "grpc-go, ES256 + denylist map"
+            ),
+            names.GO_REMEMBERS: lambda: self._same_verify(
+                self._go(remember=True), "grpc-go, remembers tokens"
+            ),
+            names.GO_BATCH: lambda: self._batch(self._go(remember=True), "VerifyBatch of 100, grpc-go"),
+            names.CHECK_P99: lambda: self._check(self._service.target, "ext_authz Check"),
+            names.ENVOY_CHECK_P99: lambda: self._check(self._envoy, "ext_authz Check, Envoy engine"),
+        }
+
+    # The sides.
 
     def _empty(self) -> Side:
         return self._empty_call(self._yardstick, "empty RPC")
@@ -89,17 +102,17 @@ class Lineup:
         return self._same_verify(self._service.target, f"Verify, {DENIALS:,} live denials")
 
     def _same_verify(self, target: str, title: str) -> Side:
-        return self._call(target, title, "Verify", self.seen)
+        return self._call(target, title, f"{SERVICE}Verify", self.seen)
 
-    def _verify_new(self) -> Side:
-        running = self._service.launcher.serve("few-remembered", settings=_FEW_REMEMBERED)
-        self._say(f"{POOL:,} tokens are issued")
+    def _verify_new(self, engine: str) -> Side:
+        settings = _FEW_REMEMBERED | {"IDENTITY_ENGINE": engine}
+        running = self._service.launcher.serve(f"few-remembered-{engine}", settings=settings)
         return LoadSide(
-            title=f"Verify, each of {POOL:,} tokens in turn",
+            title=f"Verify, {engine} engine, each of {POOL:,} tokens in turn",
             target=running.target,
             cores=self._cores,
             work="verify",
-            items=[request.SerializeToString().hex() for request in self._service.verify_requests(POOL)],
+            items=self._pool,
         )
 
     def _raw_verify(self) -> Side:
@@ -112,10 +125,26 @@ class Lineup:
         )
 
     def _batch(self, target: str, title: str) -> Side:
-        return self._call(target, title, "VerifyBatch", self._seen_batch, per_call=BATCH, unit="tokens/s")
+        path, unit = f"{SERVICE}VerifyBatch", "tokens/s"
+        return self._call(target, title, path, self._seen_batch, per_call=BATCH, unit=unit)
 
     def _issue(self, target: str, title: str) -> Side:
-        return self._call(target, title, "Issue", self._service.issue_request())
+        return self._call(target, title, f"{SERVICE}Issue", self._service.issue_request())
+
+    def _check(self, target: str, title: str) -> Side:
+        return HalfLoadSide(
+            closed=self._call(target, title, CHECK_PATH, self._service.check_request()), work="check"
+        )
+
+    def _oauth(self) -> Side:
+        form = {"grant_type": "client_credentials", "audience": AUDIENCE, "scope": SCOPE}
+        return self._post(
+            "OAuth token endpoint, client_credentials",
+            f"http://{self._service.running.http_target}/oauth2/token",
+            form,
+            authorization=_basic(*self._service.client_credential),
+            check=_good_token,
+        )
 
     def _refresh(self) -> Side:
         self._say(f"{SESSIONS:,} sign-ins")
@@ -144,16 +173,36 @@ class Lineup:
             cores=self._cores,
         )
 
-    def _node(self) -> Side:
-        command = build.node_oidc()
-        ready = json.loads(self._peer("node", *command, environment={"NODE_ENV": "production"}))
-        body = self._directory / "introspect.form"
-        body.write_text(urllib.parse.urlencode({"token": ready["token"]}))
-        return HttpSide(
-            title="node oidc-provider, introspection",
-            url=f"http://{LOOPBACK}:{ready['port']}{peers.NODE_PATH}",
-            headers={"authorization": ready["authorization"], "content-type": _FORM},
+    def _node_introspection(self) -> Side:
+        ready = self._node()
+        return self._post(
+            "node oidc-provider, introspection",
+            f"http://{LOOPBACK}:{ready['port']}{peers.NODE_INTROSPECTION_PATH}",
+            {"token": ready["token"]},
+            authorization=ready["authorization"],
             check=lambda answer: "" if json.loads(answer)["active"] is True else "the token is not active",
+        )
+
+    def _node_issue(self) -> Side:
+        ready = self._node()
+        return self._post(
+            "node oidc-provider, client credentials, ES256",
+            f"http://{LOOPBACK}:{ready['port']}{peers.NODE_TOKEN_PATH}",
+            {"grant_type": "client_credentials", "resource": ready["resource"], "scope": SCOPE},
+            authorization=ready["authorization"],
+            check=_good_token,
+        )
+
+    def _post(
+        self, title: str, url: str, form: Mapping[str, str], *, authorization: str, check: Check
+    ) -> Side:
+        body = self._directory / f"{title}.form"
+        body.write_text(urllib.parse.urlencode(form))
+        return HttpSide(
+            title=title,
+            url=url,
+            headers={"authorization": authorization, "content-type": _FORM},
+            check=check,
             cores=self._cores,
             body=body,
         )
@@ -173,25 +222,25 @@ class Lineup:
         self,
         target: str,
         title: str,
-        method: str,
+        path: str,
         request: Message,
         *,
         per_call: int = 1,
         unit: str = "calls/s",
-    ) -> Side:
+    ) -> GrpcSide:
         return GrpcSide(
             title=title,
             target=target,
-            path=f"/identityapi.v1.IdentityService/{method}",
+            path=path,
             request=request.SerializeToString(),
-            check=service.CHECKS[method],
-            body=self._directory / f"{method}.bin",
+            check=service.CHECKS[path],
+            body=self._directory / f"{path.rpartition('/')[2]}.bin",
             cores=self._cores,
             per_call=per_call,
             unit=unit,
         )
 
-    # Who is called. What could not be started once is not tried again for the next side.
+    # The servers. One that did not start is not tried again for the next side.
 
     @functools.cached_property
     def _redis_url(self) -> str:
@@ -199,12 +248,14 @@ class Lineup:
 
     @functools.cached_property
     def _yardstick(self) -> str:
-        return f"{LOOPBACK}:{self._peer('yardstick', sys.executable, '-m', peers.YARDSTICK)}"
+        return f"{LOOPBACK}:{self._peer('yardstick', self._python, '-m', peers.YARDSTICK)}"
 
     @functools.cached_property
     def _service(self) -> Service:
         self._say("the service starts")
-        running = self._stack.enter_context(service.serve(self._directory, self._redis_url, self._cores))
+        running = self._stack.enter_context(
+            service.serve(self._directory, self._redis_url, self._cores, http=True, python=self._python)
+        )
         self._say(f"{DENIALS:,} token ids are denied")
         running.deny(DENIALS)
         return running
@@ -217,6 +268,11 @@ class Lineup:
     @functools.cached_property
     def _seen_batch(self) -> Any:
         return self._service.verify_batch_request()
+
+    @functools.cached_property
+    def _pool(self) -> Sequence[str]:
+        self._say(f"{POOL:,} tokens are issued")
+        return [request.SerializeToString().hex() for request in self._service.verify_requests(POOL)]
 
     @property
     def _envoy(self) -> str:
@@ -243,6 +299,14 @@ class Lineup:
         name = "go-remembers" if remember else "go"
         return str(self._once(f"{name}-server", start))
 
+    def _node(self) -> Any:
+        def start() -> Any:
+            self._say("the oidc-provider peer is installed")
+            command = build.node_oidc()
+            return json.loads(self._peer("node", *command, environment={"NODE_ENV": "production"}))
+
+        return self._once("node", start)
+
     def _once(self, name: str, start: Callable[[], Any]) -> Any:
         """Return the result of the first call of `start`, or raise the error of that call."""
         if name not in self._started:
@@ -260,8 +324,19 @@ class Lineup:
         process = Process(
             name,
             command,
-            core=self._cores.server,
+            cores=[self._cores.server],
             directory=self._directory,
             env=os.environ | environment if environment else None,
         )
         return self._stack.enter_context(process).first_line()
+
+
+def _basic(client_id: str, secret: str) -> str:
+    """Return the header Authorization of a client (RFC 6749, section 2.3.1)."""
+    pair = ":".join(map(urllib.parse.quote_plus, (client_id, secret)))
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _good_token(answer: bytes) -> str:
+    """Check an answer of a token endpoint: it has a JWT."""
+    return "" if json.loads(answer)["access_token"].count(".") == 2 else "the token is not a JWT"

@@ -24,9 +24,11 @@ from benchmarks.h2load import GRPC_SHAPE
 from benchmarks.http2 import Connection
 from benchmarks.peers import YARDSTICK_PATH
 from benchmarks.processes import BenchmarkError, Stopwatch
+from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identityapi.v1 import identity_service_pb2 as pb
 
 SERVICE: Final = "/identityapi.v1.IdentityService/"
+CHECK_PATH: Final = "/envoy.service.auth.v3.Authorization/Check"
 _PATIENCE: Final = 10.0
 _STREAMS: Final = 100
 """The largest number of calls in flight on each connection if calls come at a rate: as many as servers
@@ -39,11 +41,11 @@ class Order:
     """The order that the program carries out, as JSON."""
 
     work: str
-    """The kind of calls: empty, verify or refresh."""
+    """The kind of calls: empty, verify, check (of ext_authz) or refresh."""
     seconds: float
     items: Sequence[str] = field(default=(), repr=False)
-    """The items of the calls. For verify: serialized requests in hexadecimal, used in turn. For refresh: the
-    token of each session."""
+    """The items of the calls. For verify and check: serialized requests in hexadecimal, used in turn. For
+    refresh: the token of each session."""
     rate: float = 0.0
     """The number of calls per second; 0 = a closed loop."""
 
@@ -115,6 +117,24 @@ class Verifications:
         except DecodeError:
             return "an answer that is no VerifyResponse"
         return "" if response.WhichOneof("outcome") == "verified" else f"not verified: {response.rejected}"
+
+
+class Checks(Verifications):
+    """Calls of ext_authz with the requests in turn; each must be allowed."""
+
+    path = CHECK_PATH
+
+    def accept(self, answer: bytes) -> str:
+        return good_check(answer)
+
+
+def good_check(answer: bytes) -> str:
+    """Check an answer of ext_authz: the request is allowed."""
+    try:
+        response = auth_pb2.CheckResponse.FromString(answer)
+    except DecodeError:
+        return "an answer that is no CheckResponse"
+    return "" if response.WhichOneof("http_response") == "ok_response" else f"refused: {response.status}"
 
 
 class Refreshes:
@@ -256,6 +276,8 @@ def run(target: str, order: Order) -> Report:
 def _work(order: Order) -> Work:
     if order.work == "verify":
         return Verifications([bytes.fromhex(item) for item in order.items])
+    if order.work == "check":
+        return Checks([bytes.fromhex(item) for item in order.items])
     return Refreshes(order.items) if order.work == "refresh" else EmptyCalls()
 
 

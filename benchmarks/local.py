@@ -1,4 +1,4 @@
-"""Measures bar B4: `LocalVerifier` of the Python client. Run it as `python -m benchmarks.local`.
+"""Measures bar S4: `LocalVerifier` of the Python client. Run it as `python -m benchmarks.local`.
 
 A service on an embedded store runs in this process; the client follows it over a real channel. Only calls of
 `LocalVerifier.verify` are measured, and each of them must verify its token.

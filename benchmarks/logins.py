@@ -1,8 +1,9 @@
-"""Measures the effect of password sign-ins on Verify: bar B12.
+"""Measures the effect of password sign-ins on Verify: bar S12.
 
 64 sign-ins are kept in flight, with argon2id at its default cost, while another process verifies one token
-after the other. Rounds with and without sign-ins take turns, in one run on one core. Run as a program
-(`python -m benchmarks.logins TARGET PASSWORD_FILE`), it keeps the sign-ins in flight.
+after the other. Rounds beside sign-ins, beside an idle-priority busy loop on the service's core, and beside
+nothing take turns: any program on that core makes some calls wait for the next tick of the kernel. Run as a
+program (`python -m benchmarks.logins TARGET PASSWORD_FILE`), it keeps the sign-ins in flight.
 """
 
 import contextlib
@@ -11,15 +12,17 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
 from benchmarks import names, service
-from benchmarks.measure import WARM_UP, Bench, Figures, Findings
-from benchmarks.processes import BenchmarkError, Cores, on_core
+from benchmarks.measure import Bench, Findings, Sample, alternate
+from benchmarks.processes import BenchmarkError, Cores, Process, Stopwatch, on_core
 from benchmarks.service import Service
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
@@ -29,38 +32,79 @@ IN_FLIGHT: Final = 64
 _LONGER: Final = 2
 """The factor by which a round is longer than other rounds, so that there are enough calls for a p99."""
 _AT_ONCE: Final = {
-    # Room for all of them, and for those of the round before that nobody waits for any more: else most
-    # would be told to come again, and there would be less to bear.
+    # Room for all of them, and for those of the round before, which the service may still hash: otherwise it
+    # would refuse most of them, and hash less.
     "IDENTITY_PASSWORD_QUEUE": str(3 * IN_FLIGHT),
     "IDENTITY_WORK_THREADS": "256",
 }
+_LOOP: Final = """
+import os
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+print("loops", flush=True)
+while True:
+    pass
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Side:
+    """Verify, one call after the other, while something else goes on."""
+
+    title: str
+    call: Callable[[float], Sequence[float]]
+    """A function that calls for so many seconds, and returns the seconds of each call."""
+    beside: Callable[[], AbstractContextManager[object]]
+    cores: Cores
+    unit: str = "ms"
+
+    def measure(self, seconds: float) -> Sample:
+        with self.beside():
+            stopwatch, times = Stopwatch(), self.call(seconds * _LONGER)
+            busy = stopwatch.busy()
+        return Sample(
+            value=p99(times) * 1000, server_busy=busy[self.cores.server], load_busy=busy[self.cores.load]
+        )
 
 
 def trial(bench: Bench) -> Findings:
-    """Measure rounds with and without sign-ins, in turn."""
-    root = bench.root / "logins"
+    """Measure rounds alone, beside sign-ins, and beside the loop, in turn."""
+    root, cores, signed_in = bench.root / "logins", bench.cores, list[int]()
+
+    @contextlib.contextmanager
+    def beside_sign_ins() -> Iterator[None]:
+        with signing_in(running, root, cores) as done:
+            yield
+        signed_in.append(done[0])
+        running.sign_in(1)  # behind all that were cancelled: the next round is without them
+
+    @contextlib.contextmanager
+    def beside_loop() -> Iterator[None]:
+        with Process("loop", [sys.executable, "-c", _LOOP], cores=[cores.server], directory=root) as loop:
+            loop.first_line()
+            yield
+            loop.require_running()
+
     with (
-        service.serve(root, f"sqlite:///{root}/identity.db", bench.cores, settings=_AT_ONCE) as running,
+        service.serve(root, f"sqlite:///{root}/identity.db", cores, settings=_AT_ONCE) as running,
         grpc.insecure_channel(running.target) as channel,
     ):
-        alone, beside, signed_in = list[float](), list[float](), list[float]()
         stub, request = pb_grpc.IdentityServiceStub(channel), running.verify_request()
-        latencies(stub, request, WARM_UP)
-        seconds = bench.seconds * _LONGER
-        for number in range(1, bench.rounds + 1):
-            bench.say(f"round {number} of {bench.rounds}: Verify beside {IN_FLIGHT} sign-ins, and without")
-            alone.append(p99(latencies(stub, request, seconds)) * 1000)
-            with signing_in(running, root, bench.cores) as done:
-                beside.append(p99(latencies(stub, request, seconds)) * 1000)
-            signed_in.append(done[0] / seconds)
-            running.sign_in(1)  # behind all that were given up: what is measured next is alone again
-    return Findings(
-        figures={
-            names.ALONE_P99: Figures(title="Verify p99, one by one", unit="ms", values=alone),
-            names.BESIDE_P99: Figures(title=f"… beside {IN_FLIGHT} sign-ins", unit="ms", values=beside),
-        },
-        details={"sign_ins_per_second": signed_in},
-    )
+
+        def call(seconds: float) -> Sequence[float]:
+            return latencies(stub, request, seconds)
+
+        ways: dict[str, tuple[str, Callable[[], AbstractContextManager[object]]]] = {
+            names.ALONE_P99: ("Verify p99, one by one", contextlib.nullcontext),
+            names.BESIDE_P99: (f"… beside {IN_FLIGHT} sign-ins", beside_sign_ins),
+            names.LOOP_P99: ("… beside an idle-priority loop", beside_loop),
+        }
+        sides = {
+            name: _Side(title=title, call=call, beside=beside, cores=cores)
+            for name, (title, beside) in ways.items()
+        }
+        found = alternate(sides, bench)
+    found.details["sign_ins_of_each_round"] = signed_in[1:]  # the first is the warm-up
+    return found
 
 
 def latencies(stub: pb_grpc.IdentityServiceStub, request: pb.VerifyRequest, seconds: float) -> list[float]:

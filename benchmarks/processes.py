@@ -77,10 +77,10 @@ def _core_seconds() -> dict[int, float]:
 
 
 @contextlib.contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Let the processes that this thread starts within the block run on that core only."""
+def on_core(*cores: int) -> Iterator[None]:
+    """Let this thread, and the processes that it starts within the block, run on these cores only."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
@@ -88,14 +88,14 @@ def on_core(core: int) -> Iterator[None]:
 
 
 class Process:
-    """A child process on one core, ended when the block ends."""
+    """A child process on one core or several, ended when the block ends."""
 
     def __init__(
         self,
         name: str,
         command: Sequence[str],
         *,
-        core: int,
+        cores: Sequence[int],
         directory: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
@@ -104,7 +104,7 @@ class Process:
         # Files, not pipes: a pipe that nobody reads stops a server that logs.
         self._output = directory / f"{name}.out"
         self._log = directory / f"{name}.log"
-        with self._output.open("wb") as stdout, self._log.open("wb") as stderr, on_core(core):
+        with self._output.open("wb") as stdout, self._log.open("wb") as stderr, on_core(*cores):
             self._child = subprocess.Popen(
                 [*_dies_with_us(), *command],
                 stdin=subprocess.DEVNULL,
@@ -134,9 +134,12 @@ class Process:
     @property
     def largest_child_bytes(self) -> int:
         """The resident memory now of the largest process that it started."""
-        pid = self._child.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return max((_resident_bytes(int(child)) for child in children), default=0)
+        return max(map(_resident_bytes, children(self.pid)), default=0)
+
+    @property
+    def children_seconds(self) -> float:
+        """The CPU time so far of the processes that it started."""
+        return sum(map(_cpu_seconds, children(self.pid)))
 
     def first_line(self) -> str:
         """Return the line that the child prints once it serves. Raises BenchmarkError if it ends before."""
@@ -171,6 +174,18 @@ class Process:
             except subprocess.TimeoutExpired:
                 self._child.kill()
                 self._child.wait(_PATIENCE)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that this one started and that have not ended (proc_tid_children(5))."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Return the CPU time of all threads: the first field of schedstat, in nanoseconds, counts no ticks."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def _resident_bytes(pid: int) -> int:

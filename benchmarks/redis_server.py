@@ -31,7 +31,7 @@ def serve(directory: Path, core: int) -> Iterator[str]:
     port = reserve_port()
     options = _OPTIONS | {"port": str(port), "dir": str(directory)}
     command = [binary, *(text for name, value in options.items() for text in (f"--{name}", value))]
-    with Process("redis", command, core=core, directory=directory) as process:
+    with Process("redis", command, cores=[core], directory=directory) as process:
         process.wait_until(lambda: _answers(port))
         yield f"redis://127.0.0.1:{port}/0"
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,9 @@ from benchmarks.verdicts import Outcome, Result, Verdict
 
 _NEARLY_ALL: Final = 0.9
 _IDLE: Final = 0.2
+_STEADY: Final = 0.1
+"""The part of its median by which the pace of a steady machine varies, from its tenth to its ninetieth
+percentile."""
 _PACKAGES: Final = ("grpcio", "protobuf", "cryptography", "pyjwt", "redis", "fastapi", "uvicorn")
 
 
@@ -24,7 +28,7 @@ def table(found: Findings, results: Sequence[Result]) -> str:
 
 
 def _bars(found: Findings, results: Sequence[Result]) -> str:
-    rows = [("bar", "meaning", "measured", "wanted", "", "from")]
+    rows = [("bar", "meaning", "measured", "rounds", "wanted", "", "from")]
     for result in results:
         for index, outcome in enumerate(result.outcomes):
             rows.append(
@@ -32,12 +36,13 @@ def _bars(found: Findings, results: Sequence[Result]) -> str:
                     "" if index else result.bar.name,
                     outcome.condition.meaning,
                     _value(outcome),
+                    spread(outcome.rounds),
                     _wanted(outcome.condition),
                     outcome.verdict.value,
                     _raw(found, outcome.condition),
                 )
             )
-    return _aligned(rows, left={0, 1, 4, 5})
+    return aligned(rows, left={0, 1, 5, 6})
 
 
 def _all_figures(found: Findings) -> str:
@@ -54,7 +59,7 @@ def _all_figures(found: Findings) -> str:
         )
         for one in found.figures.values()
     ]
-    return _aligned(rows, left={0, 4}) if found.figures else ""
+    return aligned(rows, left={0, 4}) if found.figures else ""
 
 
 def _missing(found: Findings, results: Sequence[Result]) -> list[str]:
@@ -71,12 +76,13 @@ def _missing(found: Findings, results: Sequence[Result]) -> list[str]:
 
 
 def limits(found: Findings) -> list[str]:
-    """Return notes about the sides that their server did not limit."""
-    lines = [
+    """Return notes about the machine, and about the sides that their server did not limit."""
+    lines = _noise(found.pace)
+    lines += [
         f"{side.title}: the server's core was only {side.server_busy:.0%} busy, so the server can do more "
         f"than this shows (load core: {side.load_busy:.0%})."
         for side in found.figures.values()
-        if side.server_busy is not None and side.server_busy < _NEARLY_ALL
+        if side.server_busy is not None and side.server_busy < _NEARLY_ALL and side.unit.endswith("/s")
     ]
     bare = found.figures.get(names.RAW_VERIFY)
     if bare is not None and bare.load_busy is not None and bare.load_busy > _IDLE:
@@ -85,6 +91,21 @@ def limits(found: Findings) -> list[str]:
             "was not idle, and absolute figures and bars of latency mean little."
         )
     return ["\n".join(lines)] if lines else []
+
+
+def _noise(pace: Sequence[float]) -> list[str]:
+    """Return the pace of the machine, and whether it was so unsteady that the verdicts mean little."""
+    if len(pace) < 2:
+        return []
+    deciles, usual = statistics.quantiles(pace, n=10, method="inclusive"), statistics.median(pace)
+    varied = (deciles[-1] - deciles[0]) / usual
+    said = (
+        f"Between the rounds, a core made {number(usual)} bare ES256 signatures per second (tenth to "
+        f"ninetieth percentile: {number(deciles[0])} to {number(deciles[-1])}); ratios are at that pace."
+    )
+    if varied <= _STEADY:
+        return [said]
+    return [f"{said} THE MACHINE WAS NOISY: this varied by {varied:.0%}. Repeat the run on an idle machine."]
 
 
 def as_json(found: Findings, results: Sequence[Result], *, rounds: int, seconds: float) -> dict[str, Any]:
@@ -101,6 +122,7 @@ def as_json(found: Findings, results: Sequence[Result], *, rounds: int, seconds:
             }
             for result in results
         ],
+        "pace": [round(rate, 1) for rate in found.pace],
         "figures": {name: _figures(one) for name, one in found.figures.items()},
         "not_measured": dict(found.absent),
         "notes": limits(found),
@@ -114,6 +136,7 @@ def _condition(outcome: Outcome) -> dict[str, Any]:
         "meaning": condition.meaning,
         "of": list(condition.needs),
         "value": None if outcome.value is None else round(outcome.value, 4),
+        "rounds": [round(value, 4) for value in outcome.rounds],
         "unit": condition.unit,
         "at_most" if condition.at_most else "at_least": condition.limit,
         "verdict": outcome.verdict.value,
@@ -128,6 +151,7 @@ def _figures(one: Figures) -> dict[str, Any]:
         "unit": one.unit,
         "median": round(one.median, 4),
         "rounds": [round(value, 4) for value in one.values],
+        "pace": [round(value, 4) for value in one.pace],
         **{name: round(share, 3) for name, share in busy.items() if share is not None},
     }
 
@@ -148,6 +172,11 @@ def _value(outcome: Outcome) -> str:
     if outcome.value is None:
         return "-"
     return f"{outcome.value:,.2f} {outcome.condition.unit}".strip()
+
+
+def spread(rounds: Sequence[float]) -> str:
+    """Return the lowest and the highest round; "" if there was one round only."""
+    return f"{min(rounds):,.2f}..{max(rounds):,.2f}" if len(rounds) > 1 else ""
 
 
 def _wanted(condition: Condition) -> str:
@@ -171,7 +200,8 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
 
 
-def _aligned(rows: Sequence[Sequence[str]], *, left: set[int]) -> str:
+def aligned(rows: Sequence[Sequence[str]], *, left: set[int]) -> str:
+    """Return a table whose first row is the header; the columns in `left` are not numbers."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(

@@ -1,7 +1,7 @@
 """The running service under test: prepares the requests, and checks the answers.
 
-It runs with its default settings, except for cheap password hashing: sign-ins only prepare the load. The bar
-that measures sign-ins uses the default cost.
+It runs with its default settings, except for an issuer that HTTP needs, and for cheap password hashing, since
+sign-ins only prepare the load. The bar that measures sign-ins uses the default cost.
 """
 
 from __future__ import annotations  # grpcio's classes are generic for the type checker only
@@ -9,6 +9,7 @@ from __future__ import annotations  # grpcio's classes are generic for the type 
 import base64
 import contextlib
 import secrets
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Final, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from benchmarks import load
 from benchmarks.launch import Launcher, Running
 from benchmarks.processes import BenchmarkError, Cores, Process
 from benchmarks.sides import Check
+from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
 from identityapi.v1 import token_pb2
@@ -34,7 +37,8 @@ BATCH: Final = 100
 """The number of tokens in one VerifyBatch."""
 USER: Final = "benchmark"
 AUDIENCE: Final = "orders"
-_SCOPE: Final = "orders.read"
+SCOPE: Final = "orders.read"
+_ISSUER: Final = "https://identity.example.org"
 _IN_FLIGHT: Final = 16
 _DEADLINE: Final = 30.0
 CHEAP_PASSWORDS: Final = {
@@ -54,6 +58,8 @@ def serve(
     *,
     fill: Callable[[], None] = lambda: None,
     settings: Mapping[str, str] = CHEAP_PASSWORDS,
+    http: bool = False,
+    python: str = sys.executable,
 ) -> Iterator[Service]:
     """Initialise the store, create a client and a user, and serve until the block ends.
 
@@ -63,16 +69,23 @@ def serve(
         cores: the core of the service, and that of the load.
         fill: adds more to the store before the service starts.
         settings: settings that differ from the defaults, as environment variables.
+        http: whether the service listens for HTTP, too.
+        python: the Python that runs the service.
     """
     directory.mkdir(parents=True, exist_ok=True)
     master_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
-    environment = dict(settings) | {"IDENTITY_MASTER_KEY": master_key, "IDENTITY_STORE": store_url}
-    allowed = ("--audience", AUDIENCE, "--scope", _SCOPE)
+    environment = {
+        **settings,
+        "IDENTITY_MASTER_KEY": master_key,
+        "IDENTITY_STORE": store_url,
+        "IDENTITY_ISSUER": _ISSUER,
+    }
+    allowed = ("--audience", AUDIENCE, "--scope", SCOPE)
     with contextlib.ExitStack() as stack:
-        launcher = Launcher(stack, directory, cores.server, environment)
+        launcher = Launcher(stack, directory, cores.server, environment, python)
         admin = launcher.command("init")
         fill()
-        running = launcher.serve("service")
+        running = launcher.serve("service", http=http)
         as_admin = {
             "IDENTITY_CLIENT_ID": admin["client_id"],
             "IDENTITY_CLIENT_SECRET": admin["client_secret"],
@@ -146,7 +159,7 @@ class Service:
 
     def access_token(self) -> str:
         """Return a good access token of the client."""
-        return self._issue(self._client, audience=AUDIENCE, scope=_SCOPE)
+        return self._issue(self._client, audience=AUDIENCE, scope=SCOPE)
 
     def sign_in(self, count: int) -> list[str]:
         """Sign in this many times; return the refresh token of each session."""
@@ -161,7 +174,7 @@ class Service:
 
     def verify_requests(self, count: int) -> list[pb.VerifyRequest]:
         """Return this many requests of Verify, each with a new token."""
-        request = self._issue_request(self._client, AUDIENCE, _SCOPE)
+        request = self._issue_request(self._client, AUDIENCE, SCOPE)
         answers = _all(lambda one: self._stub.Issue.future(one, timeout=_DEADLINE), [request] * count)
         return [_verify_request(answer.token_set.access_token) for answer in answers]
 
@@ -169,9 +182,27 @@ class Service:
         """Return a request of VerifyBatch with different good tokens."""
         return pb.VerifyBatchRequest(requests=self.verify_requests(BATCH))
 
+    def check_request(self) -> auth_pb2.CheckRequest:
+        """Return a request of ext_authz, as Envoy sends it for a call with a good token."""
+        request = auth_pb2.CheckRequest()
+        http = request.attributes.request.http
+        http.path = "/orders.v1.Orders/List"
+        http.headers.update(
+            {
+                ":method": "POST",
+                ":path": http.path,
+                ":authority": "orders.example.org",
+                "authorization": f"Bearer {self.access_token()}",
+                "content-type": "application/grpc",
+                "user-agent": "grpc-python/1.85.1 grpc-c/55.0.0 (linux; chttp2)",
+            }
+        )
+        request.attributes.context_extensions.update({"audience": AUDIENCE, "scopes": SCOPE})
+        return request
+
     def issue_request(self) -> pb.IssueRequest:
         """Return a request of Issue with the client secret."""
-        return self._issue_request(self._client, AUDIENCE, _SCOPE)
+        return self._issue_request(self._client, AUDIENCE, SCOPE)
 
     def _issue(self, client: Mapping[str, str], *, audience: str | None, scope: str) -> str:
         answer = self._stub.Issue(self._issue_request(client, audience, scope), timeout=_DEADLINE)
@@ -187,7 +218,7 @@ class Service:
 
 
 def _verify_request(token: str) -> pb.VerifyRequest:
-    return pb.VerifyRequest(token=token, audiences=[AUDIENCE], required_scopes=[_SCOPE])
+    return pb.VerifyRequest(token=token, audiences=[AUDIENCE], required_scopes=[SCOPE])
 
 
 def _all(call: Callable[[RequestT], grpc.Future[AnswerT]], requests: Sequence[RequestT]) -> list[AnswerT]:
@@ -240,5 +271,10 @@ def _verified(response: pb.VerifyResponse) -> str:
     return "" if response.verified.token_id else "an answer with gaps"
 
 
-CHECKS: Final[Mapping[str, Check]] = {"Verify": good_verify, "VerifyBatch": good_batch, "Issue": good_issue}
-"""The check of each method."""
+CHECKS: Final[Mapping[str, Check]] = {
+    f"{load.SERVICE}Verify": good_verify,
+    f"{load.SERVICE}VerifyBatch": good_batch,
+    f"{load.SERVICE}Issue": good_issue,
+    load.CHECK_PATH: load.good_check,
+}
+"""The check of the answers of each method, by its path."""

@@ -1,4 +1,4 @@
-"""The kinds of sides: gRPC and HTTP/1.1 by h2load, varied calls by the load process, and work without calls.
+"""The kinds of sides: calls by h2load or by the load process, at the highest rate or half, and work alone.
 
 Each side checks the content of one answer before and after every round, or of every answer. The module knows
 no bar.
@@ -17,6 +17,7 @@ from typing import Final
 import grpc
 
 from benchmarks import h2load, load
+from benchmarks.h2load import GRPC_SHAPE, Shape
 from benchmarks.measure import PER_SECOND, Sample
 from benchmarks.processes import BenchmarkError, Cores, Stopwatch, on_core
 
@@ -41,15 +42,21 @@ class GrpcSide:
     per_call: int = 1
     """The number of results in one answer, if results are counted and not calls."""
     unit: str = PER_SECOND
+    load_cores: Sequence[int] = ()
+    """The cores that each make a load of this shape; () = the core of the load."""
+    shape: Shape = GRPC_SHAPE
 
     def measure(self, seconds: float) -> Sample:
+        cores = self.load_cores or [self.cores.load]
         answer_bytes = self._checked_call()
         self.body.write_bytes(h2load.frame(self.request))
         stopwatch = Stopwatch()
-        outcome = h2load.run_grpc(self.target, self.path, self.body, seconds=seconds, core=self.cores.load)
+        outcome = h2load.run_grpc(
+            self.target, self.path, self.body, seconds=seconds, cores=cores, shape=self.shape
+        )
         busy = stopwatch.busy()
         self._checked_call()
-        h2load.require_good(outcome, answer_bytes=answer_bytes, in_flight=h2load.GRPC_SHAPE.in_flight)
+        h2load.require_good(outcome, answer_bytes=answer_bytes, in_flight=len(cores) * self.shape.in_flight)
         return _sample(self.per_call * outcome.calls / seconds, busy, self.cores)
 
     def _checked_call(self) -> int:
@@ -121,6 +128,27 @@ class LoadSide:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HalfLoadSide:
+    """A side whose value is the p99 of calls in milliseconds, at half the rate of a closed loop."""
+
+    closed: GrpcSide
+    """The same calls in a closed loop, measured just before in each round."""
+    work: str
+    """The kind of calls; see `load.Order`."""
+    unit: str = "ms"
+
+    @property
+    def title(self) -> str:
+        return f"{self.closed.title}: p99 at half load"
+
+    def measure(self, seconds: float) -> Sample:
+        highest, items = self.closed.measure(seconds).value, [self.closed.request.hex()]
+        order = load.Order(work=self.work, seconds=seconds, items=items, rate=highest / 2)
+        report = run_load(self.title, self.closed.target, order, self.closed.cores)
+        return _sample(report.p99 * 1000, report.busy, self.closed.cores)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkSide:
     """A side without a server: work in this process, on the server's core."""
 
@@ -160,5 +188,5 @@ def run_load(title: str, target: str, order: load.Order, cores: Cores) -> load.R
     return report
 
 
-def _sample(rate: float, busy: Mapping[int, float], cores: Cores) -> Sample:
-    return Sample(rate=rate, server_busy=busy[cores.server], load_busy=busy[cores.load])
+def _sample(value: float, busy: Mapping[int, float], cores: Cores) -> Sample:
+    return Sample(value=value, server_busy=busy[cores.server], load_busy=busy[cores.load])

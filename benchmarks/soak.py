@@ -21,8 +21,9 @@ from typing import Any, Final
 
 import grpc
 
-from benchmarks import redis_server, service, soak_verdict
+from benchmarks import names, redis_server, service, soak_verdict
 from benchmarks.h2load import GRPC_SHAPE
+from benchmarks.memory import RESULTS
 from benchmarks.plots import soak as soak_plot
 from benchmarks.processes import BenchmarkError, Cores, on_core
 from benchmarks.service import Service
@@ -60,7 +61,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--calls", type=int, default=_CALLS)
     parser.add_argument("--seconds", type=float, default=600.0, help="by then it must be through")
-    parser.add_argument("--engine", help="as of `identity serve`")
+    parser.add_argument("--engine", default="grpcio", choices=names.ENGINES)
+    parser.add_argument(
+        "--save", action="store_true", help="keep the result for bar S11 of `python -m benchmarks`"
+    )
     parser.add_argument("--svg", type=Path, help="a file for the plot")
     parser.add_argument("--samples", action="store_true", help="print every sample too")
     arguments = parser.parse_args()
@@ -74,6 +78,9 @@ def main() -> int:
         arguments.svg.write_text(soak_plot.draw(samples))
     if arguments.samples:
         found["samples"] = [asdict(sample) for sample in samples]
+    if arguments.save:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / f"soak-{arguments.engine}.json").write_text(json.dumps(found))
     print(json.dumps(found, indent=2))
     if not found["complete"]:
         print(f"soak: the time was up after {found['calls']} calls", file=sys.stderr)
@@ -81,13 +88,13 @@ def main() -> int:
     return 0 if found["good"] else 1
 
 
-def run(calls: int, seconds: float, *, engine: str | None = None) -> dict[str, Any]:
+def run(calls: int, seconds: float, *, engine: str = "grpcio") -> dict[str, Any]:
     """Make this many calls, or as many as fit into the time, and return the result.
 
     Raises BenchmarkError if nothing was measured.
     """
     cores = Cores.choose()
-    settings = _SETTINGS | ({"IDENTITY_ENGINE": engine} if engine else {})
+    settings = _SETTINGS | {"IDENTITY_ENGINE": engine}
     with tempfile.TemporaryDirectory(prefix="identity-bench-") as directory, ExitStack() as stack:
         root = Path(directory)
         stack.enter_context(on_core(cores.load))  # first: threads of gRPC stay where they are made
@@ -102,6 +109,7 @@ def run(calls: int, seconds: float, *, engine: str | None = None) -> dict[str, A
         verdict = soak_verdict.judge(samples)
         wrong = dict(load.wrong + watchers.wrong)
         return {
+            "engine": engine,
             "calls": load.done,
             "complete": load.done == calls,
             "calls_per_second": round(load.done / samples[-1].seconds),

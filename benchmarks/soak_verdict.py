@@ -14,6 +14,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Final
 
+from benchmarks.processes import children
+
 MOST_GROWTH: Final = 5.0
 """The largest growth in MB for a million calls; the samples of one run differ by as much."""
 _ENOUGH: Final = 200_000
@@ -84,12 +86,7 @@ def _slope(samples: Sequence[Sample]) -> float:
 
 
 def _family(pid: int) -> list[int]:
-    children = [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
-    return [pid, *(one for child in children for one in _family(child))]
+    return [pid, *(one for child in children(pid) for one in _family(child))]
 
 
 def _read(pid: int, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Measures how fast a revocation spreads: bar B9.
+"""Measures how fast a revocation spreads: bar S9.
 
 There are two processes on one store, and clients that watch both. The time counts from Revoke's return until
 the last recipient knows: until the other process rejects the token and every watcher has received the
@@ -25,6 +25,11 @@ from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_grpc
 
+FIGURES: Final = frozenset(
+    names.spread(watchers, quantile)
+    for watchers in (names.FEW_WATCHERS, names.MANY_WATCHERS)
+    for quantile in ("p50", "p99")
+)
 _REVOCATIONS: Final = 200
 _CONNECTIONS: Final = 20
 """The number of connections to each process, which the watchers share, as in a service mesh."""

@@ -2,12 +2,14 @@
 
 `python -m benchmarks.strangers --seconds 30`. Each abuse has a service of its own, on each engine, and comes
 once from an address of its own and once from the address of the client that is measured. The abuser runs on
-the load's core, with a lower priority than that client.
+the load's core, with a lower priority than that client. `python -m benchmarks` measures the short form: all
+abuses one after the other on one service of each engine, each from an address of its own, without the memory.
 
 Exit codes: 0 the bar is met, 1 it is not met or a row is missing, 2 nothing was measured.
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 import tempfile
@@ -16,9 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.measure import FAILURES, Bench, reason_of
+from benchmarks import names
+from benchmarks.measure import FAILURES, Bench, Figures, Findings, reason_of
+from benchmarks.names import ENGINES
 from benchmarks.processes import BenchmarkError, Cores, on_core
-from benchmarks.strangers_side import METHODS, Row, trial
+from benchmarks.strangers_side import METHODS, Abuse, Row, measure
 
 NONE: Final = "none"
 ABUSES: Final[Mapping[str, tuple[str, int]]] = {
@@ -38,9 +42,53 @@ ABUSES: Final[Mapping[str, tuple[str, int]]] = {
 size."""
 SOURCES: Final = ("127.0.0.2", "127.0.0.1")
 """The abuser's own address, for which the bar holds, and the address of the measured client."""
-ENGINES: Final = ("grpcio", "envoy")
+FIGURES: Final = frozenset(
+    names.strangers(engine, figure) for engine in ENGINES for figure in ("p99", "failed")
+)
 P99_MS: Final = 100.0
 GROWTH_MB: Final = 20.0
+_SHORT: Final = 3.0
+"""The number of seconds of each abuse in the short form: 120 calls of each method."""
+
+
+def trial(bench: Bench) -> Findings:
+    """Measure the short form on each engine."""
+    found, short = Findings(), dataclasses.replace(bench, seconds=_SHORT)
+    abuses = [
+        Abuse(name=name, count=count, source=f"127.0.1.{number}")
+        for number, (name, count) in enumerate(ABUSES.values(), start=1)
+    ]
+    for engine in ENGINES:
+        rows = list[Row]()
+        try:
+            for row in measure(short, engine, abuses, settle=False):
+                rows.append(row)
+                highest = max(times.p99_ms for times in row.methods.values())
+                bench.say(f"{engine} beside {row.abuse}: highest p99 {highest:.0f} ms")
+        except FAILURES as error:
+            figures = ("p99", "failed")
+            found.absent |= {names.strangers(engine, each): reason_of(error) for each in figures}
+        else:
+            found.add(summary(engine, rows))
+    return found
+
+
+def summary(engine: str, rows: Sequence[Row]) -> Findings:
+    """Return the highest p99 of all methods and abuses of an engine, and the number of calls that failed."""
+    every = [times for row in rows for times in row.methods.values()]
+    highest, failed = max(times.p99_ms for times in every), sum(sum(t.failures.values()) for t in every)
+    title = f"beside strangers, {engine}"
+    return Findings(
+        figures={
+            names.strangers(engine, "p99"): Figures(
+                title=f"{title}: highest p99", unit="ms", values=[highest]
+            ),
+            names.strangers(engine, "failed"): Figures(
+                title=f"{title}: calls that failed", unit="calls", values=[failed]
+            ),
+        },
+        details={f"strangers_{engine}": [{"line": _line_of(row), **asdict(row)} for row in rows]},
+    )
 
 
 def main() -> int:
@@ -55,7 +103,8 @@ def main() -> int:
             abuse, count = ABUSES[line]
             bench.say(f"{engine}: {abuse} from {source}")
             try:
-                rows.append(trial(bench, engine, abuse, count, source))
+                one = Abuse(name=abuse, count=count, source=source)
+                rows += measure(bench, engine, [one], settle=True)
                 bench.say(table(rows[-1:], {}).splitlines()[-1])
             except FAILURES as error:
                 absent[f"{engine} {line} {source}"] = reason_of(error)

@@ -5,7 +5,7 @@ from __future__ import annotations  # grpcio's classes are generic for the type 
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from benchmarks import service
 from benchmarks.logins import p99
 from benchmarks.measure import Bench
-from benchmarks.processes import on_core
+from benchmarks.processes import children, on_core
 from benchmarks.service import Service
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
@@ -91,51 +91,71 @@ class _Tally:
         )
 
 
-def trial(bench: Bench, engine: str, abuse: str, count: int, source: str) -> Row:
-    """Measure one abuse on a service of its own; "none" measures the service alone."""
-    root = bench.root / f"{engine}-{abuse}-{count}-{source}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abuse:
+    """One abuse (tests/abuse/abuses.py)."""
+
+    name: str
+    """The name of the abuse; "none" = the service alone."""
+    count: int
+    """The size of the abuse; 0 = its usual size."""
+    source: str
+    """The address that the abuse comes from."""
+
+
+def measure(bench: Bench, engine: str, abuses: Sequence[Abuse], *, settle: bool) -> Iterator[Row]:
+    """Measure one abuse after the other on one service; yield each as soon as it is measured.
+
+    With `settle` the service gets time to return memory after each abuse.
+    """
+    root = bench.root / f"{engine}-{abuses[0].name}-{abuses[0].count}-{abuses[0].source}"
     settings = _SETTINGS | {"IDENTITY_ENGINE": engine}
-    with contextlib.ExitStack() as stack:
-        store = f"sqlite:///{root}/identity.db"
-        running = stack.enter_context(service.serve(root, store, bench.cores, settings=settings))
-        channel = stack.enter_context(grpc.insecure_channel(running.target))
+    store = f"sqlite:///{root}/identity.db"
+    with (
+        service.serve(root, store, bench.cores, settings=settings) as running,
+        grpc.insecure_channel(running.target) as channel,
+    ):
         client = _Client(running, channel)
         client.call_for(_WARM_UP, lambda: None)
-        client.forget()
-        memory, threads = [_memory(running)], [_threads(running)]
+        for abuse in abuses:
+            yield _row(bench, engine, running, client, abuse, settle=settle)
 
-        def look() -> None:
-            memory.append(_memory(running))
-            threads.append(_threads(running))
 
-        with _abused(bench, abuse, count, running.target, source) as outcomes:
-            client.call_for(bench.seconds, look)
-        return Row(
-            engine=engine,
-            source=source,
-            abuse=abuse,
-            count=count,
-            methods=client.times(),
-            memory_before_mb=memory[0],
-            memory_most_mb=max(memory),
-            memory_after_mb=_settled(running, memory[0]),
-            threads_before=threads[0],
-            threads_most=max(threads),
-            outcomes=outcomes(),
-        )
+def _row(bench: Bench, engine: str, running: Service, client: _Client, abuse: Abuse, *, settle: bool) -> Row:
+    client.forget()
+    memory, threads = [_memory(running)], [_threads(running)]
+
+    def look() -> None:
+        memory.append(_memory(running))
+        threads.append(_threads(running))
+
+    with _abused(bench, abuse, running.target) as outcomes:
+        client.call_for(bench.seconds, look)
+    return Row(
+        engine=engine,
+        source=abuse.source,
+        abuse=abuse.name,
+        count=abuse.count,
+        methods=client.times(),
+        memory_before_mb=memory[0],
+        memory_most_mb=max(memory),
+        memory_after_mb=_settled(running, memory[0]) if settle else _memory(running),
+        threads_before=threads[0],
+        threads_most=max(threads),
+        outcomes=outcomes(),
+    )
 
 
 @contextlib.contextmanager
-def _abused(
-    bench: Bench, abuse: str, count: int, target: str, source: str
-) -> Iterator[Callable[[], Mapping[str, int]]]:
+def _abused(bench: Bench, abuse: Abuse, target: str) -> Iterator[Callable[[], Mapping[str, int]]]:
     """Run the abuser during the block; yield a function that returns the number of each event it saw."""
-    if abuse == "none":
+    if abuse.name == "none":
         yield dict
         return
+    options = ["--nice", _NICE]
     with (
         on_core(bench.cores.load),
-        abusing(abuse, target, source=source, count=count, options=["--nice", _NICE]) as outcomes,
+        abusing(abuse.name, target, source=abuse.source, count=abuse.count, options=options) as outcomes,
     ):
         yield lambda: outcomes.all
 
@@ -201,7 +221,7 @@ class _Client:
 
 def _processes(running: Service) -> list[int]:
     pid = running.process.pid
-    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    return [pid, *children(pid)]
 
 
 def _memory(running: Service) -> float:

@@ -1,4 +1,4 @@
-"""Measures how fast a guard ends open streams: bar B14. Run it as `python -m benchmarks.streams`.
+"""Measures how fast a guard ends open streams: bar S9. Run it as `python -m benchmarks.streams`.
 
 There are three processes: an identity service, a user's service (grpc.aio) with a Guard, and this one, whose
 clients hold 1,000 streams, each with a token of its own. The time counts from Revoke's return until the

@@ -1,6 +1,7 @@
 """Judges each bar: pass, short, or not measured, with the reason. The module measures and prints nothing."""
 
 import enum
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,9 +20,15 @@ class Outcome:
     """The result of one condition."""
 
     condition: Condition
-    value: float | None
+    rounds: Sequence[float] = ()
+    """The value in each round, at the same pace of the machine."""
     reason: str = ""
     """The reason why there is no value."""
+
+    @property
+    def value(self) -> float | None:
+        """Return the median of the rounds; None if there is none."""
+        return statistics.median(self.rounds) if self.rounds else None
 
     @property
     def verdict(self) -> Verdict:
@@ -56,6 +63,6 @@ def _judge(condition: Condition, found: Findings) -> Outcome:
     missing = [name for name in condition.needs if name not in found.figures]
     if missing:
         reasons = dict.fromkeys(found.absent.get(name, f"{name} was not measured") for name in missing)
-        return Outcome(condition=condition, value=None, reason="; ".join(reasons))
-    value = condition.value(*(found.figures[name].median for name in condition.needs))
-    return Outcome(condition=condition, value=value)
+        return Outcome(condition=condition, reason="; ".join(reasons))
+    rounds = zip(*(found.figures[name].steady for name in condition.needs), strict=True)
+    return Outcome(condition=condition, rounds=[condition.value(*values) for values in rounds])

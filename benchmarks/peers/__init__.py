@@ -14,4 +14,5 @@ FASTAPI: Final = "benchmarks.peers.fastapi_redis"
 FASTAPI_PATH: Final = "/verify"
 FASTAPI_SUBJECT: Final = "u_benchmark"
 
-NODE_PATH: Final = "/token/introspection"
+NODE_TOKEN_PATH: Final = "/token"
+NODE_INTROSPECTION_PATH: Final = "/token/introspection"

@@ -1,4 +1,4 @@
-"""The modules that a process loads: a worker keeps them in memory (bar B11), and a command waits for them."""
+"""The modules that a process loads: a worker keeps them in memory (bar S11), and a command waits for them."""
 
 import subprocess
 import sys

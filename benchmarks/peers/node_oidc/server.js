@@ -1,10 +1,12 @@
-// What the service is measured against: token introspection (RFC 7662) by oidc-provider, in memory. Prints its
-// port, a good token and the credential of a client as JSON once it serves.
+// A peer of the benchmark: oidc-provider with all data in memory. It introspects opaque tokens (RFC 7662), and
+// issues JWTs signed with ES256 for a resource. Prints its port, an opaque token, the resource and the credential
+// of a client as JSON once it serves.
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 
 import Provider from "oidc-provider";
 
 const CLIENT_ID = "benchmark-client";
+const RESOURCE = "https://orders.example.org";
 const secret = randomBytes(24).toString("base64url");
 const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
 
@@ -17,6 +19,7 @@ const provider = new Provider("http://127.0.0.1", {
       id_token_signed_response_alg: "ES256",
       redirect_uris: [],
       response_types: [],
+      scope: "orders.read",
     },
   ],
   clientAuthMethods: ["client_secret_basic"],
@@ -25,8 +28,18 @@ const provider = new Provider("http://127.0.0.1", {
     clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
     introspection: { enabled: true, allowedPolicy: () => true },
+    resourceIndicators: {
+      enabled: true,
+      getResourceServerInfo: () => ({
+        scope: "orders.read",
+        accessTokenFormat: "jwt",
+        accessTokenTTL: 900,
+        jwt: { sign: { alg: "ES256" } },
+      }),
+    },
   },
   jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), alg: "ES256", use: "sig" }] },
+  scopes: ["orders.read"],
   ttl: { ClientCredentials: 3600 },
 });
 
@@ -40,6 +53,6 @@ const server = provider.listen(0, "127.0.0.1", async () => {
   });
   if (!answer.ok) throw new Error(await answer.text());
   const { access_token: token } = await answer.json();
-  console.log(JSON.stringify({ port, token, authorization }));
+  console.log(JSON.stringify({ port, token, authorization, resource: RESOURCE }));
 });
 process.once("SIGTERM", () => process.exit(0));
