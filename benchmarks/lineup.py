@@ -250,15 +250,19 @@ class Lineup:
     def _yardstick(self) -> str:
         return f"{LOOPBACK}:{self._peer('yardstick', self._python, '-m', peers.YARDSTICK)}"
 
-    @functools.cached_property
+    @property
     def _service(self) -> Service:
-        self._say("the service starts")
-        running = self._stack.enter_context(
-            service.serve(self._directory, self._redis_url, self._cores, http=True, python=self._python)
-        )
-        self._say(f"{DENIALS:,} token ids are denied")
-        running.deny(DENIALS)
-        return running
+        def start() -> Service:
+            self._say("the service starts")
+            running = self._stack.enter_context(
+                service.serve(self._directory, self._redis_url, self._cores, http=True, python=self._python)
+            )
+            self._say(f"{DENIALS:,} token ids are denied")
+            running.deny(DENIALS)
+            return running
+
+        found: Service = self._once("service", start)
+        return found
 
     @functools.cached_property
     def seen(self) -> Any:

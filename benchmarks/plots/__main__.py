@@ -26,7 +26,7 @@ _FOLDER: Final = Path(__file__).parents[2] / "docs" / "benchmarks"
 def main() -> int:
     """Draw all plots."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plots", description=__doc__)
-    parser.add_argument("run", type=Path, help="what `python -m benchmarks --json` printed")
+    parser.add_argument("run", type=Path, help="what `python -m benchmarks --curves --json` printed")
     parser.add_argument("--folder", type=Path, default=_FOLDER, help="where to; default docs/benchmarks")
     arguments = parser.parse_args()
     run, missing = json.loads(arguments.run.read_text()), False

@@ -25,6 +25,7 @@ GROUPS: Final = (
         "A new token each time",
         (
             (names.VERIFY_NEW, "Verify", _OURS),
+            (names.ENVOY_VERIFY_NEW, "Verify, Envoy engine", _OURS),
             (names.LOCAL_NEW, "Python client, local", _OURS),
             (names.RAW_VERIFY, "bare ES256 signature check", _PEER),
         ),
@@ -42,6 +43,8 @@ GROUPS: Final = (
         (
             (names.ISSUE, "Issue", _OURS),
             (names.ENVOY_ISSUE, "Issue, Envoy engine", _OURS),
+            (names.OAUTH, "OAuth token endpoint", _OURS),
+            (names.NODE_ISSUE, "node oidc-provider", _PEER),
             (names.REFRESH, "Refresh", _OURS),
         ),
     ),

@@ -46,7 +46,7 @@ def sources() -> list[Path]:
     return [
         path
         for path in [*files, *(ROOT / page for page in PAGES)]
-        if path not in skipped and not path.is_relative_to(GENERATED)
+        if path not in skipped and not path.is_relative_to(GENERATED) and "node_modules" not in path.parts
     ]
 
 
