@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import http2, load
 from benchmarks.peers import YARDSTICK_METHOD, YARDSTICK_SERVICE
+from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identityapi.v1 import identity_service_pb2 as pb
 
 REQUESTS = [pb.VerifyRequest(token=name).SerializeToString() for name in ("a", "b", "c")]
@@ -105,6 +106,15 @@ def test_refreshing_wants_new_tokens() -> None:
     assert work.tokens == ["r2"]
     old = pb.RefreshResponse(token_set={"access_token": "a", "refresh_token": "r1"})
     assert work.accept(old.SerializeToString()) == "an answer without new tokens"
+
+
+def test_a_check_must_be_allowed() -> None:
+    allowed = auth_pb2.CheckResponse(ok_response=auth_pb2.OkHttpResponse())
+    refused = auth_pb2.CheckResponse(denied_response=auth_pb2.DeniedHttpResponse())
+    work = load.Checks([b""])
+    assert work.accept(allowed.SerializeToString()) == ""
+    assert "refused" in work.accept(refused.SerializeToString())
+    assert "no CheckResponse" in work.accept(b"\xff")
 
 
 def test_a_frame_begins_with_length_kind_flags_and_stream() -> None:
