@@ -12,6 +12,7 @@ from typing import Final
 from benchmarks import (
     denylist,
     h2load,
+    handlers,
     latency,
     local,
     logins,
@@ -29,6 +30,7 @@ Trial = Callable[[Bench], Findings]
 
 TRIALS: Final[tuple[tuple[frozenset[str], Trial], ...]] = (
     (frozenset({names.LOCAL_SEEN, names.LOCAL_NEW, names.LOCAL_RAW}), local.trial),
+    (frozenset({names.ISSUE_CPU, names.ISSUE_SIGNATURE}), handlers.trial),
     (denylist.FIGURES, denylist.trial),
     (spread.FIGURES, spread.trial),
     (frozenset({names.STREAM_ENDS}), streams.trial),

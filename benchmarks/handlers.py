@@ -10,9 +10,10 @@ import argparse
 import json
 import os
 import statistics
+import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,9 @@ from typing import Any, Final
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from benchmarks.processes import Cores, on_core
+from benchmarks import names
+from benchmarks.measure import Bench, Figures, Findings
+from benchmarks.processes import BenchmarkError, Cores, on_core
 from identity_service.bootstrap import Service
 from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.ids import PrincipalId
@@ -33,6 +36,10 @@ from identityapi.v1 import identity_service_pb2 as pb
 
 _CALLS: Final = 50
 """The number of calls of each kind in one round."""
+_SHORT_ROUNDS: Final = 20
+"""The number of such rounds in one round of the benchmark."""
+_SECONDS: Final = 300.0
+_PROGRAM: Final = ("-m", "benchmarks.handlers")
 _CLIENT: Final = Client(
     client_id=PrincipalId("reports"), audiences=frozenset({"api"}), scopes=frozenset({"read", "write"})
 )
@@ -47,14 +54,48 @@ _SCOPE: Final[Mapping[str, Any]] = {
 """The parts of an ASGI scope that a handler reads."""
 
 
+def trial(bench: Bench) -> Findings:
+    """Measure bar S6 in a separate process, which has the threads of a service alone."""
+    bench.say("Issue without a transport")
+    command = [bench.python, *_PROGRAM, "--rounds", str(bench.rounds * _SHORT_ROUNDS), "--all"]
+    run = subprocess.run(
+        [*command, "--core", str(bench.cores.server)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_SECONDS,
+    )
+    if run.returncode:
+        raise BenchmarkError(f"the handlers could not be measured:\n{run.stderr[-1000:]}")
+    titles = {
+        ("issue", names.ISSUE_CPU): "CPU of an Issue, without a transport",
+        ("sign", names.ISSUE_SIGNATURE): "ES256 signature alone, same process",
+    }
+    found = json.loads(run.stdout)
+    return Findings(
+        figures={
+            name: Figures(title=title, unit="µs", values=_rounds(found[kind]))
+            for (kind, name), title in titles.items()
+        }
+    )
+
+
+def _rounds(values: Sequence[float]) -> list[float]:
+    """Return the median of each group of short rounds."""
+    starts = range(0, len(values), _SHORT_ROUNDS)
+    return [statistics.median(values[at : at + _SHORT_ROUNDS]) for at in starts]
+
+
 def main() -> None:
     """Measure, and print the median of each kind of round, in µs, and the ratios with their quartiles."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.handlers")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--core", type=int, help="to run on; default the first")
+    parser.add_argument("--all", action="store_true", help="print every round instead")
     asked = parser.parse_args()
     with on_core(Cores.choose().server if asked.core is None else asked.core):
-        print(json.dumps(_summary(measure(asked.rounds)), indent=2))
+        found = measure(asked.rounds)
+        print(json.dumps(found if asked.all else _summary(found), indent=2))
 
 
 def measure(rounds: int) -> dict[str, list[float]]:
