@@ -4,7 +4,7 @@ Knows how to make the principals that tests need. Asserts nothing.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,6 +17,7 @@ from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.principals import Client, Grant
 from identity_service.domain.secret import Secret
+from identity_service.domain.store import Store
 from identity_service.jose.jwks import open_public_key
 from identity_service.replication.follower import Follower
 from identity_service.replication.replica import Replica
@@ -43,7 +44,7 @@ class ServiceSite:
 
     settings: Settings
     clock: FakeClock
-    store: SqliteStore
+    store: Store
     replica: Replica
     use: UseCases
     hasher: PlainHasher
@@ -109,7 +110,12 @@ class ServiceSite:
         return self.event_log.named(event)
 
 
-def start_process(settings: Settings, clock: FakeClock, store: SqliteStore) -> ServiceSite:
+def in_memory(clock: FakeClock) -> Store:
+    """Open a store in memory."""
+    return SqliteStore.open(":memory:", clock=clock)
+
+
+def start_process(settings: Settings, clock: FakeClock, store: Store) -> ServiceSite:
     """Return the use cases of a process that has read the log of this store, and sent one heartbeat."""
     event_log, hasher = RecordingEventLog(), PlainHasher()
     replica = Replica(store.log, clock, event_log, replica_config(settings))
@@ -140,10 +146,12 @@ def start_process(settings: Settings, clock: FakeClock, store: SqliteStore) -> S
 
 
 @contextmanager
-def open_service_site(**settings: Any) -> Iterator[ServiceSite]:
-    """The use cases on a store as `identity init` leaves it, with these settings."""
+def open_service_site(
+    open_store: Callable[[FakeClock], Store] = in_memory, **settings: Any
+) -> Iterator[ServiceSite]:
+    """The use cases on an empty store that `identity init` has initialised, with these settings."""
     clock, configured = FakeClock(), Settings(**({"master_key": MASTER_KEY} | settings))
-    store = SqliteStore.open(":memory:", clock=clock)
+    store = open_store(clock)
     administrator = store_administration(store.records, PlainHasher(), clock, configured.issuer_names)
     StoreAdmin(settings=configured, store=store, administrator=administrator, clock=clock).initialise()
     yield start_process(configured, clock, store)

@@ -166,6 +166,7 @@ class UseCases:
             store.sessions,
             replica,
             authenticator,
+            self.directory,
             self.keys,
             maker,
             recipients,

@@ -99,6 +99,27 @@ class SessionState:
     client: Client | None
     time: datetime
     """The time by the store's clock; grace windows and the end of the session are measured by it."""
+    rotated: bool = False
+    """True if the store has made the rotation that was asked for with the read, right after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainRotation:
+    """A rotation that a store may make in the step in which it reads the session, to save a round trip.
+
+    The store makes it only if `decide_refresh` would rotate because `shown` is the latest number, and if the
+    session is live, has the generations of its principals as they are now, is of this client, is bound to no
+    certificate and no key, and has tokens that are not encrypted. In all other cases it leaves the session as
+    it is, and the caller decides. It may always leave the session as it is.
+    """
+
+    shown: int
+    """The number of the token that was shown, whose MAC verified."""
+    client_id: PrincipalId
+    """The client that shows the token: authenticated or public, and allowed to refresh."""
+    key_id: KeyId
+    """The id of the refresh key that derives the next token."""
+    grace: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, Tok
 from identity_service.domain.log import Appended, Head, RecordKind, Revision
 from identity_service.domain.principals import Client, User
 from identity_service.domain.records import Record, RecordT, Versioned
-from identity_service.domain.sessions import Session, SessionState, SignIn
+from identity_service.domain.sessions import PlainRotation, Session, SessionState, SignIn
 
 
 class FactStore(Protocol):
@@ -131,8 +131,12 @@ class SessionStore(Protocol):
         be an event without a session.
         """
 
-    def read(self, session_id: SessionId) -> SessionState | None:
-        """Return a session and all that may forbid its refresh, or None if there is no such session."""
+    def read(self, session_id: SessionId, *, rotation: PlainRotation | None = None) -> SessionState | None:
+        """Return a session and all that may forbid its refresh, or None if there is no such session.
+
+        If `rotation` is given, a store may make it in the same step, as `PlainRotation` says; it then returns
+        the state before the rotation, with `rotated`.
+        """
 
     def replace(self, session: Session, *, expected_version: int) -> bool:
         """Replace the record if it still has this version.

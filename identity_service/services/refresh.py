@@ -1,8 +1,10 @@
 """The use case Refresh: exchanges a refresh token for an access token and the next refresh token.
 
 A call reads the session, lets `domain/sessions.py` decide, and stores the rotation by compare-and-set; if
-another call was faster, it begins again. Of any number of concurrent calls with one refresh token, exactly
-one rotates the session, and all of them get the same successor.
+another call was faster, it begins again. A store may make the most frequent kind of rotation as it reads
+(`PlainRotation`), which saves a round trip; the call then decides all the same, and returns no token unless
+it decides to rotate. Of any number of concurrent calls with one refresh token, exactly one rotates the
+session, and all of them get the same successor.
 """
 
 import hmac
@@ -28,13 +30,14 @@ from identity_service.domain.errors import (
     WrongClientError,
 )
 from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant
-from identity_service.domain.ids import PrincipalId
+from identity_service.domain.ids import FIRST_PARTY_CLIENT, KeyId, PrincipalId
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, Grant, OnReuse
 from identity_service.domain.refresh_tokens import RefreshToken
 from identity_service.domain.secret import Secret
 from identity_service.domain.sessions import (
+    PlainRotation,
     Replayed,
     Reused,
     Rotated,
@@ -47,6 +50,7 @@ from identity_service.domain.sessions import (
 from identity_service.domain.store import SessionStore
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCredential, rebind
+from identity_service.services.directory import Directory
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.keyring import KeyRing
 from identity_service.services.live_sessions import require_live, still_granted
@@ -80,6 +84,7 @@ class Refresher:
         sessions: SessionStore,
         replica: ReplicaView,
         authenticator: Authenticator,
+        directory: Directory,
         keys: KeyRing,
         maker: TokenMaker,
         recipients: Recipients,
@@ -98,6 +103,7 @@ class Refresher:
         self._sessions = sessions
         self._replica = replica
         self._authenticator = authenticator
+        self._directory = directory
         self._keys = keys
         self._maker = maker
         self._recipients = recipients
@@ -137,41 +143,63 @@ class Refresher:
         presented = request.origin.proof
         proof = self._proofs.check(presented) if presented is not None else None
         token = refresh_tokens.read(request.refresh_token.reveal(), self._keys.refresh_key)
-        proven: PrincipalId | None = None
+        proven: Client | None = None
+        if request.client is not None:
+            proven = self._authenticator.client(request.client, request.origin).client
+        key_id = self._keys.current_refresh_key()
+        rotation = self._plain_rotation(token, request, proven, key_id)
+        key_sha256, is_bound = None, False
         for _ in range(_TRIES):
-            state = self._sessions.read(token.session_id)
+            state = self._sessions.read(token.session_id, rotation=rotation)
             if state is None:
                 raise SessionEndedError
             client, user = require_live(state, self._replica.revocations)
-            if proven is None:  # only once: an assertion (RFC 7523) and a DPoP proof are single-use
-                proven = self._authenticate(client, request)
+            _require_client(client, proven, request.client_id)
+            if not is_bound:  # only once: a DPoP proof is single-use
                 _require_key(state.session, proof)
-                key_sha256 = self._proofs.bind(proof)
+                key_sha256, is_bound = self._proofs.bind(proof), True
             bound = rebind(state.session, client, request.client, request.origin.certificate, key_sha256)
-            decision = self._decide(state, token)
+            decision = self._decide(state, token, key_id)
             if isinstance(decision, Reused):
                 self._on_reuse(state.session, client, request.origin)
                 raise RefreshTokenReusedError
-            # Checked before the session is rotated: a request that is refused must not change it.
+            # Checked before the session is rotated: a request that is refused must not change it. If the
+            # store has rotated it, only a change of a record that revokes nothing can refuse the request
+            # here. Then the client still has the parent of a number that was never given out.
             granted = still_granted(state.session, client, user)
             audiences = narrow("audiences", granted[0], request.audiences)
             scopes = narrow("scopes", granted[1], request.scopes)
             recipient = self._recipients.find(state.session.encryption, audiences)
-            if self._settle(decision, state.version, request.origin):
+            if self._settle(decision, state, request.origin):
                 session = replace(decision.session, certificate_sha256=bound)
                 return self._maker.for_session(
                     session, audiences=audiences, scopes=scopes, key_sha256=key_sha256, recipient=recipient
                 )
         raise ServerBusyError("too many calls refresh this session at once; try again")
 
-    def _decide(self, state: SessionState, token: RefreshToken) -> Rotated | Replayed | Reused:
+    def _plain_rotation(
+        self, token: RefreshToken, request: RefreshRequest, proven: Client | None, key_id: KeyId
+    ) -> PlainRotation | None:
+        """Return the rotation that the store may make as it reads the session; None = it must not.
+
+        It may if nothing in the request, in the client's record or in the replica can refuse the call.
+        """
+        if request.scopes or request.audiences or request.origin.proof is not None:
+            return None
+        if token.session_id in self._replica.revocations.denylist:
+            return None
+        # Without a name, the client is a public one. If the guess is wrong, the store leaves the session be.
+        client = proven or self._directory.client(request.client_id or FIRST_PARTY_CLIENT)
+        if client is None or not (proven or client.is_public):
+            return None
+        if client.disabled or client.require_binding or Grant.REFRESH_TOKEN not in client.grants:
+            return None
+        return PlainRotation(shown=token.number, client_id=client.client_id, key_id=key_id, grace=self._grace)
+
+    def _decide(self, state: SessionState, token: RefreshToken, key_id: KeyId) -> Rotated | Replayed | Reused:
         """Decide whether the token rotates, repeats or reuses; raise the error of any other outcome."""
         decision = decide_refresh(
-            state.session,
-            token.number,
-            now=state.time,
-            grace=self._grace,
-            key_id=self._keys.current_refresh_key(),
+            state.session, token.number, now=state.time, grace=self._grace, key_id=key_id
         )
         match decision:
             case Rotated() | Replayed() | Reused():
@@ -183,12 +211,15 @@ class Refresher:
             case _:
                 assert_never(decision)
 
-    def _settle(self, decision: Rotated | Replayed, version: int, origin: Origin) -> bool:
-        """Store a rotation, or nothing for a repeated call; return False if another call was faster."""
+    def _settle(self, decision: Rotated | Replayed, state: SessionState, origin: Origin) -> bool:
+        """Store a rotation, or nothing for a repeated call; return False if another call was faster.
+
+        Does not store the rotation that the store made itself.
+        """
         if isinstance(decision, Replayed):
             return True
         session = decision.session
-        if not self._sessions.replace(session, expected_version=version):
+        if not (state.rotated or self._sessions.replace(session, expected_version=state.version)):
             return False
         self._audit.record(
             AuditEvent.of(
@@ -201,18 +232,6 @@ class Refresher:
             )
         )
         return True
-
-    def _authenticate(self, client: Client, request: RefreshRequest) -> PrincipalId:
-        """Require that the session's client is authenticated, unless it is public and sent no credential."""
-        require_grant(client, Grant.REFRESH_TOKEN)
-        presenter = request.client_id or client.client_id
-        if request.client is not None:
-            presenter = self._authenticator.client(request.client, request.origin).client.client_id
-        elif not client.is_public:
-            raise CredentialRefusedError("the client must prove itself", client.client_id)
-        if presenter != client.client_id:
-            raise WrongClientError("the session is of another client", client.client_id)
-        return client.client_id
 
     def _on_reuse(self, session: Session, client: Client, origin: Origin) -> None:
         """End a session whose old refresh token was used again, since two parties hold its tokens.
@@ -233,6 +252,19 @@ class Refresher:
             self._audit.record(event)
         else:
             self._revoker.end_session(session.session_id, event)
+
+
+def _require_client(client: Client, proven: Client | None, named: PrincipalId | None) -> None:
+    """Require that the session's client was authenticated, unless it is public and sent no credential.
+
+    `proven` is the client that was authenticated, and `named` the one that the request names.
+    """
+    require_grant(client, Grant.REFRESH_TOKEN)
+    presenter = proven.client_id if proven is not None else named or client.client_id
+    if proven is None and not client.is_public:
+        raise CredentialRefusedError("the client must prove itself", client.client_id)
+    if presenter != client.client_id:
+        raise WrongClientError("the session is of another client", client.client_id)
 
 
 def _require_key(session: Session, proof: DpopProof | None) -> None:

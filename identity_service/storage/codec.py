@@ -80,7 +80,10 @@ def reading(where: str, what: str = "holds a value that this version does not kn
 
 
 def encode_session(session: Session) -> str:
-    """Return the session as JSON text."""
+    """Return the session as JSON text.
+
+    The members that a rotation changes are the last: `lua/read_session.lua` replaces the end of the text.
+    """
     return dumps(
         {
             "sid": session.session_id,

@@ -13,6 +13,7 @@ from identity_service.domain.log import RecordKind, SessionEnded
 from identity_service.domain.principals import first_party_client
 from identity_service.domain.sessions import (
     NO_PARENT,
+    PlainRotation,
     Replayed,
     Rotated,
     Session,
@@ -34,10 +35,11 @@ def read(store: Store, session_id: SessionId = SID) -> SessionState:
     return state
 
 
-def refresh(store: Store, shown: int) -> int:
+def refresh(store: Store, shown: int, rotation: PlainRotation | None = None) -> int:
     """Do as the use case does: decide, replace, and again if another caller was first."""
     while True:
-        state = read(store)
+        state = store.sessions.read(SID, rotation=rotation)
+        assert state is not None
         decision = decide_refresh(
             state.session, shown, now=state.time, grace=GRACE, key_id=KeyId("refresh-1")
         )
@@ -45,7 +47,7 @@ def refresh(store: Store, shown: int) -> int:
             case Replayed(session=session):
                 return session.latest
             case Rotated(session=session):
-                if store.sessions.replace(session, expected_version=state.version):
+                if state.rotated or store.sessions.replace(session, expected_version=state.version):
                     return session.latest
             case refused:
                 raise AssertionError(refused)
@@ -218,18 +220,22 @@ def fresh_session() -> Session:
     return a_session(SID, latest=0, parent=NO_PARENT, rotate_times={})
 
 
+ROTATION = PlainRotation(shown=0, client_id=PrincipalId("billing"), key_id=KeyId("refresh-1"), grace=GRACE)
+
+
+@pytest.mark.parametrize("rotation", [None, ROTATION], ids=["", "as it reads"])
 @pytest.mark.parametrize("instances", [1, 2])
 def test_sixty_four_concurrent_refreshes_of_one_token_have_one_successor(
-    store: Store, backend: Backend, instances: int
+    store: Store, backend: Backend, instances: int, rotation: PlainRotation | None
 ) -> None:
     stores = [store, *(backend.open() for _ in range(instances - 1))]
-    store.sessions.create(fresh_session())
+    store.sessions.create(replace(fresh_session(), generations={}, certificate_sha256=None, key_sha256=None))
     version = read(store).version
     together = Barrier(64)
 
     def one(number: int) -> int:
         together.wait()
-        return refresh(stores[number % instances], shown=0)
+        return refresh(stores[number % instances], shown=0, rotation=rotation)
 
     with ThreadPoolExecutor(64) as pool:
         latest = list(pool.map(one, range(64)))

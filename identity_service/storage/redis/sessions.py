@@ -17,7 +17,7 @@ from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
 from identity_service.domain.log import Generation, RecordKind
 from identity_service.domain.principals import Client, User, normalize_username
 from identity_service.domain.revocations import first_raised
-from identity_service.domain.sessions import Session, SessionState, SignIn
+from identity_service.domain.sessions import PlainRotation, Session, SessionState, SignIn
 from identity_service.storage.codec import decode_session, encode_session, reading
 from identity_service.storage.record_codec import decode_record
 from identity_service.storage.redis import keyspace as keys
@@ -134,16 +134,20 @@ class RedisSessions:
         """
         return [keys.session(session_id)], None
 
-    def read(self, session_id: SessionId) -> SessionState | None:
-        """Return a session and everything that may forbid its refresh; None if it is absent or expired."""
-        now, *found = self._read(session_id)
+    def read(self, session_id: SessionId, *, rotation: PlainRotation | None = None) -> SessionState | None:
+        """Return a session and everything that may forbid its refresh; None if it is absent or expired.
+
+        The script that reads it also makes the rotation, if it is plain; in a cluster it never does.
+        """
+        # Repeatable: after a lost answer the repetition finds the token rotated, as for any repeated call.
+        now, *found = self._read(session_id, rotation)
         with reading(f"{keys.session(session_id)} or {keys.ended(session_id)}"):
             return self._state(now, found)
 
     def _state(self, now: str, found: Sequence[Any]) -> SessionState | None:
-        if not found or float(found[2]) <= float(now):
+        if not found or float(found[3]) <= float(now):
             return None
-        version, value, _, mark, ended, user, client, of_all, of_subject, of_client = found
+        rotated, version, value, _, mark, ended, user, client, of_all, of_subject, of_client = found
         session = decode_session(value)
         return SessionState(
             session=session,
@@ -155,6 +159,7 @@ class RedisSessions:
             user=self._user(user) if user else None,
             client=self._client(client) if client else None,
             time=time_of(now),
+            rotated=bool(rotated),
         )
 
     def replace(self, session: Session, *, expected_version: int) -> bool:
@@ -179,12 +184,14 @@ class RedisSessions:
         audit_keys, audit_words = self._writer.event(audit)
         return [keys.HEAD, *audit_keys], self._writer.expected(), audit_words
 
-    def _read(self, session_id: SessionId) -> list[Any]:
-        answer: list[Any] = self._connection.run(
-            "read_session",
-            [keys.session(session_id), keys.ended(session_id), keys.GENERATIONS],
-            [self._writer.now(), _USERS, _CLIENTS, EVERYONE],
-        )
+    def _read(self, session_id: SessionId, rotation: PlainRotation | None) -> list[Any]:
+        found = [keys.session(session_id), keys.ended(session_id), keys.GENERATIONS]
+        words: list[str | int] = [self._writer.now(), _USERS, _CLIENTS, EVERYONE]
+        if rotation is not None:
+            found.append(keys.HEAD)
+            grace = repr(rotation.grace.total_seconds())
+            words += [self._writer.expected(), rotation.shown, rotation.client_id, rotation.key_id, grace]
+        answer: list[Any] = self._connection.run("read_session", found, words)
         return answer
 
 
@@ -221,8 +228,8 @@ class SpreadSessions(RedisSessions):
             return [], time_of(end) if end else None
         return [], None
 
-    def _read(self, session_id: SessionId) -> list[Any]:
-        """Read the session first, then everything that may forbid its refresh.
+    def _read(self, session_id: SessionId, rotation: PlainRotation | None) -> list[Any]:  # noqa: ARG002
+        """Read the session first, then everything that may forbid its refresh, and rotate nothing.
 
         The latter only grows, so that reading it later is at most stricter than an atomic read.
         """
@@ -242,4 +249,4 @@ class SpreadSessions(RedisSessions):
             ],
             [self._writer.now(), EVERYONE, subject, client],
         )
-        return [now, *state, mark, *limits]
+        return [now, 0, *state, mark, *limits]

@@ -10,7 +10,7 @@ from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId
 from identity_service.domain.log import Generation
 from identity_service.domain.principals import Client, User
 from identity_service.domain.revocations import first_raised
-from identity_service.domain.sessions import Session, SessionState, SignIn
+from identity_service.domain.sessions import PlainRotation, Session, SessionState, SignIn
 from identity_service.storage.codec import decode_session, encode_session, reading, seconds
 from identity_service.storage.sqlite import facts, records
 from identity_service.storage.sqlite.transactions import Transactions
@@ -67,7 +67,12 @@ class SqliteSessions:
             if cursor.rowcount == 0:
                 raise AlreadyExistsError("a session with this id exists already")
 
-    def read(self, session_id: SessionId) -> SessionState | None:
+    def read(
+        self,
+        session_id: SessionId,
+        *,
+        rotation: PlainRotation | None = None,  # noqa: ARG002  # reading first costs no round trip here
+    ) -> SessionState | None:
         """Return a session and everything that may forbid its refresh, in one snapshot; None = no session."""
         with self._transactions.reading() as connection:
             now = self._transactions.now()

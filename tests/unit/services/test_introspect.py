@@ -99,7 +99,7 @@ def lose_audiences(site: UseCaseSite, tokens: TokenSet) -> None:
 
 
 def lose_session(site: UseCaseSite, tokens: TokenSet) -> None:
-    site.store.sessions.read = lambda session_id: None  # type: ignore[method-assign]
+    site.store.sessions.read = lambda session_id, *, rotation=None: None  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("happens", [lose_grant, lose_audiences, lose_session])

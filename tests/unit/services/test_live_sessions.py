@@ -21,7 +21,7 @@ from identity_service.domain.ids import EVERYONE, Link, PrincipalId, SessionId
 from identity_service.domain.log import Generation
 from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.principals import User
-from identity_service.domain.sessions import SessionState
+from identity_service.domain.sessions import PlainRotation, SessionState
 from identity_service.domain.tokens import AccessToken, TokenEncryption
 from identity_service.jose.encryption_keys import generate_service_key
 from identity_service.services.authenticate import ClientCertificate
@@ -42,8 +42,8 @@ def read(**changes: Any) -> Callable[[UseCaseSite, TokenSet], None]:
     def happens(site: UseCaseSite, tokens: TokenSet) -> None:
         real = site.store.sessions.read
 
-        def read(session_id: SessionId) -> SessionState | None:
-            state = real(session_id)
+        def read(session_id: SessionId, *, rotation: PlainRotation | None = None) -> SessionState | None:
+            state = real(session_id, rotation=rotation)
             assert state is not None
             values = {name: value(state) for name, value in changes.items()}
             return replace(state, **values)

@@ -258,7 +258,7 @@ def test_a_forged_token_is_refused_without_asking_the_store(site: UseCaseSite) -
 
 def test_the_token_of_a_session_that_the_store_never_had_is_refused(site: UseCaseSite) -> None:
     tokens = site.signed_in()
-    site.store.sessions.read = lambda session_id: None  # type: ignore[method-assign]
+    site.store.sessions.read = lambda session_id, *, rotation=None: None  # type: ignore[method-assign]
 
     with pytest.raises(SessionEndedError):
         site.refresh(tokens)
