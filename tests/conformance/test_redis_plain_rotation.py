@@ -189,6 +189,14 @@ def test_a_session_that_has_ended_by_its_mark_alone_is_left(store: RedisStore, b
     assert not read(store, rotation=asking()).rotated
 
 
+def test_a_session_that_ended_before_it_was_stored_is_left(store: RedisStore) -> None:
+    """As after a failover that lost the session, but not its end: its record has no mark."""
+    ended(store)
+    store.sessions.create(plain_session())
+
+    assert not read(store, rotation=asking()).rotated
+
+
 def test_a_session_that_has_expired_is_not_there(store: RedisStore, backend: RedisBackend) -> None:
     store.sessions.create(plain_session(expire_time=backend.clock.now() + timedelta(minutes=1)))
     version = read(store).version

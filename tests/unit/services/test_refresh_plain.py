@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from identity_service.domain.dpop import PresentedProof
 from identity_service.domain.errors import (
     BindingRequiredError,
     CredentialRefusedError,
@@ -22,7 +23,9 @@ from identity_service.domain.sessions import PlainRotation, Rotated, SessionStat
 from identity_service.services.authenticate import ClientSecret
 from identity_service.services.refresh import RefreshRequest
 from identity_service.services.token_maker import TokenSet
-from tests.unit.services.use_case_site import UseCaseSite, before
+from tests.dpop_proofs import dpop_proof
+from tests.service_site import KEY
+from tests.unit.services.use_case_site import CALLER, UseCaseSite, before
 
 GRACE = timedelta(seconds=60)
 PORTAL = PrincipalId("portal")
@@ -140,6 +143,31 @@ def test_a_call_that_this_process_refuses_rotates_nothing(
         site.refresh(tokens, **request_)
 
     assert site.session(tokens).latest == 0
+
+
+def test_a_public_client_that_is_disabled_rotates_nothing(site: UseCaseSite) -> None:
+    tokens = site.signed_in(public=True)
+    site.update_client("portal", disabled=True)
+    asked = rotating(site)
+
+    with pytest.raises(SessionEndedError):
+        site.refresh(tokens, client_id=PORTAL)
+
+    assert asked == [None]
+
+
+def test_a_proof_is_compared_with_the_session_before_it_is_rotated(site: UseCaseSite) -> None:
+    tokens = site.signed_in()
+    proof = PresentedProof(
+        jwt=Secret(dpop_proof(KEY, site.clock.now())),
+        method="POST",
+        uris=("https://identity.example/oauth2/token",),
+    )
+    asked = rotating(site)
+
+    site.refresh(tokens, origin=replace(CALLER, proof=proof))
+
+    assert asked == [None]
 
 
 def test_a_client_that_has_just_become_confidential_gets_no_token_without_its_secret(
