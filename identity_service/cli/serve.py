@@ -14,7 +14,7 @@ from identity_service.cli.local_settings import ConfigOption, StoreOption, load,
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
 from identity_service.cli.tls_check import warn_of_dates
-from identity_service.composition import opening
+from identity_service.composition import listeners, opening
 from identity_service.composition.store_admin import open_store_admin
 from identity_service.composition.tracing import check_tracing
 from identity_service.domain.errors import ConfigurationError
@@ -127,11 +127,11 @@ def _supervise(
 ) -> None:
     """Serve with workers until told to stop; on SIGHUP, reload the settings and replace the workers."""
     with contextlib.ExitStack() as stack:
-        plan = opening.reserve_addresses(settings, stack)
+        plan = listeners.reserve_addresses(settings, stack)
         # This process answers `/metrics` for all workers.
         plan = plan.model_copy(update={"metrics_listen": ""})
         fixed = {name: getattr(plan, name) for name in (*_PLACES, "metrics_listen")}
-        places, follow = opening.places(plan), None
+        places, follow = listeners.places(plan), None
         if place := settings.metrics_listen:
             metrics = WorkerMetrics()
             places["metrics_listen"] = with_port(place, metrics.serve(place).port)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from identity_service.adapters.clock import SystemClock
 from identity_service.cli.output import say
 from identity_service.cli.tls_files import expiry
-from identity_service.composition import opening
+from identity_service.composition import listeners
 from identity_service.domain.errors import IdentityError
 from identity_service.domain.urls import is_loopback
 from identity_service.jose.certificates import CertificateFacts
@@ -29,7 +29,7 @@ class Check(NamedTuple):
 
 def check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
     """Yield the checks of the TLS files that the settings name."""
-    files = opening.tls_files(settings)
+    files = listeners.tls_files(settings)
     if files is None:
         on_loopback = is_loopback(settings.listen)
         yield Check("TLS", "ok" if on_loopback else "warn", "off: calls and tokens are sent unencrypted")
@@ -50,7 +50,7 @@ def check_tls(settings: Settings, now: datetime) -> Iterator[Check]:
 
 def warn_of_dates(settings: Settings) -> None:
     """Print which certificates are not valid now or soon. Raises ConfigurationError if a file is unusable."""
-    if (files := opening.tls_files(settings)) is not None:
+    if (files := listeners.tls_files(settings)) is not None:
         for check in _check_all_dates(files, check_files(files), SystemClock().now()):
             if check.result != "ok":
                 say(f"{check.check}: {check.advice}")

@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from identity_service.composition.listeners import tls_files
 from identity_service.composition.opening import (
     forwarded_certificates,
     grpcio_config,
     limits_config,
-    tls_files,
 )
 from identity_service.composition.wiring import Parts, UseCases
 from identity_service.domain.urls import is_loopback

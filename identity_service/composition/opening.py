@@ -1,7 +1,7 @@
 """Opens the store and the keys that the settings name, and translates the settings for other parts."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,6 @@ from identity_service.jose.jwks import MAX_SET_BYTES
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.sealing import Sealer
 from identity_service.jose.vault import Vault
-from identity_service.process.addresses import reserved
 from identity_service.replication.maintenance import retention_for
 from identity_service.replication.replica import ReplicaConfig
 from identity_service.services.admin.administration import Administration
@@ -30,7 +29,7 @@ from identity_service.storage.sqlite import SqliteStore
 from identity_service.storage.sqlite.database import MEMORY
 from identity_service.transport.forwarded_certificates import ForwardedCertificates
 from identity_service.transport.limits import Bound, LimitsConfig
-from identity_service.transport.tls import Certificates, TlsFiles
+from identity_service.transport.tls import Certificates
 
 if TYPE_CHECKING:
     from identity_service.principals.keeper import PrincipalsKeeper
@@ -136,41 +135,6 @@ def store_file(settings: Settings) -> Path | None:
     scheme, _, rest = settings.store.partition("://")
     path = rest.removeprefix("/")
     return Path(path) if scheme == "sqlite" and path != MEMORY else None
-
-
-def reserve_addresses(settings: Settings, stack: ExitStack) -> Settings:
-    """Reserve the addresses on which clients connect until the stack is closed.
-
-    Returns the settings with the ports that stand for port 0. Raises ConfigurationError if one is taken.
-    """
-    found = {
-        name: stack.enter_context(reserved(address, name))
-        for name, address in (
-            ("listen", settings.listen),
-            ("mtls_listen", settings.mtls_listen),
-            ("http_listen", "" if settings.shares_port else settings.http_listen),
-            ("http_mtls_listen", settings.http_mtls_listen),
-        )
-        if address
-    }
-    if settings.shares_port:
-        found["http_listen"] = found["listen"]
-    return settings.model_copy(update=found)
-
-
-def places(settings: Settings) -> dict[str, str]:
-    """Return host:port of each listener, by its setting; a port 0 stands for one that is not known."""
-    names = ("listen", "mtls_listen", "http_listen", "http_mtls_listen", "metrics_listen")
-    return {name: place for name in names if (place := getattr(settings, name))}
-
-
-def tls_files(settings: Settings) -> TlsFiles | None:
-    """Return the paths of the TLS files for the gRPC port; None = no TLS."""
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    return TlsFiles(
-        certificate=settings.tls_certificate, key=settings.tls_key, client_ca=settings.tls_client_ca
-    )
 
 
 def limits_config(settings: Settings) -> LimitsConfig:

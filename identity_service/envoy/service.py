@@ -9,7 +9,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Final
 
-from identity_service.composition.opening import places, reserve_addresses, tls_files
+from identity_service.composition.listeners import places, reserve_addresses, tls_files
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import EventLog
 from identity_service.envoy.certificates import hand_over

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from operator import attrgetter
 from pathlib import Path
 
-from identity_service.composition.opening import reserve_addresses, tls_files
+from identity_service.composition.listeners import reserve_addresses, tls_files
 from identity_service.envoy.certificates import hand_over
 from identity_service.envoy.configuration import EnvoyConfig
 from identity_service.envoy.plan import Plan

@@ -28,6 +28,7 @@ def test_a_serving_process_loads_neither_the_command_line_nor_the_client(module:
     ("module", "others"),
     [
         ("identity_service.bootstrap", {"redis"}),
+        ("identity_service.envoy.service", {"grpc", "identity_service.composition.opening"}),
         ("identity_service.cli.app", {"identity_service.cli.client", "rich.markdown"}),
         (
             "identity_service.cli.client",
