@@ -21,6 +21,7 @@ from benchmarks.sides import GrpcSide
 from identity_service.adapters.clock import SystemClock
 from identity_service.domain.ids import new_token_id
 from identity_service.domain.log import TokenDenied
+from identity_service.domain.revocations import whole_minute
 from identity_service.replication.replica import Replica, ReplicaConfig
 from identity_service.storage.redis import RedisStore
 from identity_service.telemetry.logs import StructuredEventLog
@@ -104,7 +105,10 @@ def _fill(url: str, count: int) -> None:
     until = datetime.now(UTC) + _LIFETIME
     for _ in range(0, count, _CHUNK):
         facts = [
-            TokenDenied(token_id=new_token_id(), deny_until=until + timedelta(seconds=secrets.randbelow(900)))
+            TokenDenied(
+                token_id=new_token_id(),
+                deny_until=whole_minute(until + timedelta(seconds=secrets.randbelow(900))),
+            )
             for _ in range(_CHUNK)
         ]
         if store.log.repair(facts).absent != _CHUNK:
