@@ -2,10 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,15 +14,23 @@ import pytest
 from identity_client import (
     AccessTokens,
     AsyncTokenExchange,
+    GenerationRaised,
     LocalVerifier,
+    Revocation,
+    SessionEnded,
+    TokenDenied,
     TokenExchange,
+    TrustClient,
     UnauthenticatedError,
     UnavailableError,
+    WatchEvent,
 )
 from identity_client.grpc import aio, secure_channel
 from identity_client.token_state import Phase
+from identity_client.verifier_core import VerifierCore
 from identity_shared.strict import decode_base64url, parse_object
 from identity_shared.token_ids import unverified_token_id
+from identityapi.v1 import token_pb2
 from tests.clients.echo import CHAT, MANY, ONE, SUM, Echo, stub
 from tests.patience import PATIENCE, until
 from tests.rpc.shop import STOCK_API, Shop
@@ -200,7 +209,127 @@ def test_after_a_revocation_the_tokens_for_the_caller_are_dropped(
                 exchange.for_(subject)
         exchange.for_(kept)
         exchange.close()
-    assert len(made) == 7
+    assert made == [*subjects, kept]
+
+
+class Followed:
+    """A verifier that learns from the service only when the test says so."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self.verifier = VerifierCore(
+            issuer=shop.world.settings.issuer,
+            decryption_keys=(),
+            max_staleness=timedelta(seconds=5),
+            leeway=timedelta(seconds=10),
+            cache_bytes=2**20,
+        )
+
+    def learn_keys(self) -> None:
+        with TrustClient(self._shop.world.target) as trust:
+            self.verifier._apply(WatchEvent(keys=trust.get_keys()))
+
+    def learn(self, *revocations: Revocation) -> None:
+        self.verifier._apply(WatchEvent(revocations=revocations))
+
+
+@pytest.fixture
+def followed(shop: Shop) -> Followed:
+    return Followed(shop)
+
+
+END = datetime.now(UTC) + timedelta(hours=1)
+
+
+def of_token(tokens: token_pb2.TokenSet) -> Revocation:
+    return TokenDenied(token_id=tokens.token_id, deny_until=END)
+
+
+def of_session(tokens: token_pb2.TokenSet) -> Revocation:
+    return SessionEnded(session_id=tokens.session_id, deny_until=END)
+
+
+def of_subject(tokens: token_pb2.TokenSet) -> Revocation:
+    return GenerationRaised(principal=claims(tokens.access_token)["sub"], number=1, link="a")
+
+
+def of_key(tokens: token_pb2.TokenSet) -> Revocation:
+    header = parse_object(decode_base64url(tokens.access_token.split(".")[0]))
+    return GenerationRaised(principal=f"*key:{header['kid']}", number=1, link="a")
+
+
+@pytest.mark.parametrize("revocation", [of_token, of_session, of_subject, of_key])
+@pytest.mark.parametrize("order", ["keys last", "keys first", "never the keys"])
+def test_a_revocation_drops_tokens_that_are_older_than_the_verifier_s_keys(
+    shop: Shop,
+    own: AccessTokens,
+    followed: Followed,
+    revocation: Callable[[token_pb2.TokenSet], Revocation],
+    order: str,
+) -> None:
+    subject = shop.sign_in()
+    exchange = TokenExchange(own, audience=STOCK_API, verifier=followed.verifier)
+    exchange.for_(subject.access_token)
+
+    if order == "keys first":
+        followed.learn_keys()
+    followed.learn(revocation(subject))
+    if order == "keys last":
+        followed.learn_keys()
+
+    assert not exchange._entries
+
+
+def test_the_tokens_of_others_are_kept_once_the_verifier_knows_the_key(
+    shop: Shop, own: AccessTokens, followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = count_exchanges(own, monkeypatch)
+    subject, other = shop.sign_in(), shop.sign_in(shop.new_person("bo"))
+    exchange = TokenExchange(own, audience=STOCK_API, verifier=followed.verifier)
+    exchange.for_(subject.access_token)
+    followed.learn_keys()
+    exchange.for_(subject.access_token)
+
+    followed.learn(of_token(other))
+
+    exchange.for_(subject.access_token)
+    assert made == [subject.access_token]
+
+
+@pytest.mark.parametrize("revocation", [of_token, of_session, of_subject, of_key])
+def test_a_token_that_the_verifier_knows_to_be_revoked_is_not_exchanged(
+    shop: Shop,
+    own: AccessTokens,
+    followed: Followed,
+    monkeypatch: pytest.MonkeyPatch,
+    revocation: Callable[[token_pb2.TokenSet], Revocation],
+) -> None:
+    """The process of the service that would be asked may not know the revocation yet."""
+    made = count_exchanges(own, monkeypatch)
+    subject = shop.sign_in()
+    exchange = TokenExchange(own, audience=STOCK_API, verifier=followed.verifier)
+    followed.learn_keys()
+    followed.learn(revocation(subject))
+
+    with pytest.raises(UnauthenticatedError, match="subject_token was rejected: REVOKED"):
+        exchange.for_(subject.access_token)
+
+    assert (made, exchange._entries) == ([], {})
+
+
+def test_tokens_are_dropped_if_the_key_arrives_after_the_revocation_and_the_exchange(
+    shop: Shop, own: AccessTokens, followed: Followed
+) -> None:
+    subject = shop.sign_in()
+    exchange = TokenExchange(own, audience=STOCK_API, verifier=followed.verifier)
+    followed.learn(of_token(subject))
+    exchange.for_(subject.access_token)
+    followed.learn_keys()
+
+    with pytest.raises(UnauthenticatedError, match="subject_token was rejected: REVOKED"):
+        exchange.for_(subject.access_token)
+
+    assert not exchange._entries
 
 
 def test_a_token_that_ends_with_its_subject_token_is_not_renewed_before(

@@ -14,17 +14,20 @@ Never call for a user with a token from one shared source: the call would act fo
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+import grpc
+
 from identity_client import async_renewal, renewal
 from identity_client.caller import caller
+from identity_client.errors import UnauthenticatedError
 from identity_client.renewed_tokens import RenewedTokens
 from identity_client.token_renewer import Obtained, TokenRenewer
 from identity_client.trust import GenerationRaised, Revocation, SessionEnded, TokenDenied
+from identity_client.values import Rejected
 from identity_client.verifier_core import NotFreshError, TokenNames
 from identity_shared.strict import decode_base64url, parse_object
 from identity_shared.token_ids import unverified_token_id
@@ -50,19 +53,23 @@ class Verifier(Protocol):
     def names(self, token: str) -> TokenNames:
         """Return the names by which the token can be revoked. Raises ValueError, NotFreshError."""
 
+    def why_ended(self, token: str) -> Rejected | None:
+        """Return why the token is refused, as far as is known here."""
+
 
 _Name = tuple[type[Revocation], str]
 """A kind of revocation, and the token id, session id or principal that it names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
     """The tokens for one subject token."""
 
-    subject: str = field(repr=False)
-    names: frozenset[_Name]
-    """The revocations that end the subject token; empty without a verifier."""
     renewer: TokenRenewer
+    expiry: float
+    """The time at which the subject token expires, in Unix seconds."""
+    names: frozenset[_Name] | None = None
+    """The revocations that end the subject token; None while the verifier cannot tell."""
 
 
 class ExchangedTokens:
@@ -90,7 +97,9 @@ class ExchangedTokens:
             scopes: of the new tokens; empty = those of the subject token that this service may have.
             caller: returns the caller of the present thread or task, for calls without `for_`; by default the
                 caller that a guard of this SDK has admitted.
-            verifier: tells of revocations: the tokens for a revoked subject token are dropped at once.
+            verifier: tells of revocations: the tokens for a revoked subject token are dropped at once. Those
+                for a subject token that it cannot verify, such as one of a key that it does not know yet, are
+                dropped at each revocation, since that may be the one of the token.
             size: the number of subject tokens for which tokens are kept.
         """
         self._tokens = tokens
@@ -99,7 +108,7 @@ class ExchangedTokens:
         self._caller = caller
         self._size = size
         self._lock = threading.Lock()
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._entries: dict[bytes, _Entry] = {}
         """By the digest of the subject token; the one that was used last is the last."""
         self._verifier = verifier
         self._stop_listening = verifier.on_revoked(self._drop_revoked) if verifier is not None else None
@@ -122,17 +131,21 @@ class ExchangedTokens:
         return True
 
     def _renewer(self, subject: Subject | str) -> TokenRenewer:
-        """Return the renewer of the tokens for this subject, a new one if there is none."""
+        """Return the renewer of the tokens for this subject, a new one if there is none.
+
+        Raises UnauthenticatedError if the verifier knows that the subject token was revoked.
+        """
         text = subject if isinstance(subject, str) else subject.token
         key = hashlib.sha256(text.encode()).digest()
-        with self._lock:
-            entry = self._entries.get(key)
+        with self._lock:  # a revocation that is not known yet waits for it, and then finds the entry
+            entry = self._entries.pop(key, None)
             if entry is None:
                 renewer = TokenRenewer(lambda _: self._exchange(text), audience=self._audience)
-                entry = _Entry(text, self._names(text), renewer)
-                self._entries[key] = entry
-                self._evict()
-            self._entries.move_to_end(key)
+                entry = _Entry(renewer, _expiry(text))
+            if entry.names is None and self._verifier is not None:
+                entry.names = _names(self._verifier, text)
+            self._entries[key] = entry
+            self._evict()
             return entry.renewer
 
     def _evict(self) -> None:
@@ -140,7 +153,7 @@ class ExchangedTokens:
         now = datetime.now(UTC).timestamp()
         while True:
             key, entry = next(iter(self._entries.items()))
-            if len(self._entries) <= self._size and (len(self._entries) == 1 or _expiry(entry.subject) > now):
+            if len(self._entries) <= self._size and (len(self._entries) == 1 or entry.expiry > now):
                 return
             del self._entries[key]
 
@@ -149,21 +162,11 @@ class ExchangedTokens:
         # No exchanged token lives longer than its subject token.
         return Obtained(tokens=tokens, renewable=tokens.expire_time.timestamp() < _expiry(subject))
 
-    def _names(self, subject: str) -> frozenset[_Name]:
-        if self._verifier is None:
-            return frozenset()
-        try:
-            names = self._verifier.names(subject)
-        except (ValueError, NotFreshError):  # no token that was verified here; the service decides
-            return frozenset()
-        principals = [(GenerationRaised, principal) for principal in names.principals]
-        return frozenset([(TokenDenied, names.token_id), (SessionEnded, names.session_id), *principals])
-
     def _drop_revoked(self, revocations: tuple[Revocation, ...]) -> None:
         revoked = {_name(each) for each in revocations}
         with self._lock:
             for key, entry in list(self._entries.items()):
-                if not entry.names.isdisjoint(revoked):
+                if entry.names is None or not entry.names.isdisjoint(revoked):
                     del self._entries[key]
 
     def close(self) -> None:
@@ -206,6 +209,25 @@ class AsyncTokenExchange(ExchangedTokens):
     async def __call__(self, timeout: float | None = None) -> str:
         """Return an access token for the caller of the present task; see `for_`."""
         return await self.for_(self._caller(), timeout)
+
+
+def _names(verifier: Verifier, subject: str) -> frozenset[_Name] | None:
+    """Return the revocations that end a subject token; None if the verifier cannot tell.
+
+    Raises UnauthenticatedError if one of them is known already: the service may not know it yet.
+    """
+    ended = verifier.why_ended(subject)
+    if ended is not None and ended.reason == "REVOKED":
+        raise UnauthenticatedError(
+            f"subject_token was rejected: {ended.reason}: {ended.detail}",
+            code=grpc.StatusCode.UNAUTHENTICATED,
+        )
+    try:
+        names = verifier.names(subject)
+    except (ValueError, NotFreshError):
+        return None
+    principals = [(GenerationRaised, principal) for principal in names.principals]
+    return frozenset([(TokenDenied, names.token_id), (SessionEnded, names.session_id), *principals])
 
 
 def _name(revocation: Revocation) -> _Name:
