@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from identity_client import AssertionSigner, DecryptionKey
-from identity_client.access_tokens import open_key
+from identity_client.verifying_keys import open_key
 from identity_service.domain.ids import base64url
 from identity_shared.strict import decode_base64url
 from tests import weak_keys

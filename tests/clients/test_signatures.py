@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from identity_client.access_tokens import VerifyingKey, open_key
+from identity_client.verifying_keys import VerifyingKey, open_key
 from identity_service.domain.ids import base64url
 from identity_service.jose import keys
 from tests.curve_orders import ECDSA_ORDERS, ED25519_ORDER

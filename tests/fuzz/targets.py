@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey
 
 from identity_client import DecryptionKey, NotOpenableError
 from identity_client import access_tokens as local_tokens
+from identity_client.verifying_keys import VerifyingKey, open_key
 from identity_service.domain import refresh_tokens
 from identity_service.domain.dpop import normalised_uri
 from identity_service.domain.errors import (
@@ -48,8 +49,8 @@ _ENCRYPTING: Final = encryption_keys.generate_service_key()
 _CODEC: Final = AccessTokenCodec(Ring((_SIGNING,), _ENCRYPTING), IssuerNames(ISSUER))
 _KEY: Final = keys.load(_SIGNING.private_jwk, "ES256", private=True)
 _AUDIENCE_KEY: Final = DecryptionKey(ECKey.generate_key("P-256").as_dict(private=True), key_id="api")
-_LOCAL_KEY: Final = local_tokens.open_key(_SIGNING.public_jwk or "", "ES256")
-_LOCAL_KEYS: Final[Mapping[str, local_tokens.VerifyingKey]] = (
+_LOCAL_KEY: Final = open_key(_SIGNING.public_jwk or "", "ES256")
+_LOCAL_KEYS: Final[Mapping[str, VerifyingKey]] = (
     {_SIGNING.key_id: _LOCAL_KEY} if _LOCAL_KEY is not None else {}
 )
 _ASSERTIONS: Final = StrictAssertions()

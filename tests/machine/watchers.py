@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from unittest.mock import patch
 
-from identity_client import LocalVerifier, NotFreshError, TrustClient, Verified, local, verifier_core
+from identity_client import LocalVerifier, NotFreshError, TrustClient, Verified, local, trust_follower
 from identity_client.freshness import Freshness
 from identity_client.trust_state import TrustState
 from identity_service.domain.ids import KeyId, key_principal
@@ -44,11 +44,9 @@ class LocalParty:
         """Give LocalVerifier this clock, for as long as it lives."""
         clock = self.clock
         with (
-            patch.object(verifier_core, "_steady", clock.monotonic),
-            patch.object(verifier_core, "_now", clock.unix),
             patch.object(local, "Backoff", QuickBackoff),
             patch.object(
-                verifier_core, "Freshness", partial(Freshness, steady=clock.monotonic, wall=clock.unix)
+                trust_follower, "Freshness", partial(Freshness, steady=clock.monotonic, wall=clock.unix)
             ),
         ):
             self._verifier = LocalVerifier(self._feed.target, issuer=settings_for_tests().issuer)

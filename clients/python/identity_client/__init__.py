@@ -51,8 +51,9 @@ from identity_client.trust import (
     TrustClient,
     WatchEvent,
 )
+from identity_client.trust_follower import NotFreshError
 from identity_client.values import Actor, Outcome, Rejected, TokenSet, Verified
-from identity_client.verifier_core import NotFreshError, TokenNames
+from identity_client.verifier_core import TokenNames
 
 __all__ = [
     "AbortedError",

@@ -18,8 +18,9 @@ import grpc
 from identity_client.caller import Caller
 from identity_client.policy import ASK, AllowFor, Requirement
 from identity_client.refusal import REJECTION_REASON, RefusedError, failed, naming, unavailable
+from identity_client.trust_follower import NotFreshError
 from identity_client.values import Rejected, Verified
-from identity_client.verifier_core import NotFreshError, VerifierCore
+from identity_client.verifier_core import VerifierCore
 
 _log: Final = logging.getLogger("identity_client.guard")
 _NOTHING: Final = timedelta(0)

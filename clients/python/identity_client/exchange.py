@@ -27,8 +27,9 @@ from identity_client.errors import UnauthenticatedError
 from identity_client.renewed_tokens import RenewedTokens
 from identity_client.token_renewer import Obtained, TokenRenewer
 from identity_client.trust import GenerationRaised, Revocation, SessionEnded, TokenDenied
+from identity_client.trust_follower import NotFreshError
 from identity_client.values import Rejected
-from identity_client.verifier_core import NotFreshError, TokenNames
+from identity_client.verifier_core import TokenNames
 from identity_shared.strict import decode_base64url, parse_object
 from identity_shared.token_ids import unverified_token_id
 

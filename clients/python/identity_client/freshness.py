@@ -74,8 +74,10 @@ class Freshness:
         self._max_staleness = max_staleness.total_seconds()
         self._leeway = leeway.total_seconds()
         self._allowed_skew = max(self._leeway, _LEAST_SKEW)
-        self._steady = steady
-        self._wall = wall
+        self.steady = steady
+        """The boot clock, in seconds."""
+        self.wall = wall
+        """The wall clock, in Unix seconds."""
         self._fastest = math.inf
         """The time from sending to receipt of the fastest message of this stream, by the two clocks."""
         self._lowest = math.nan
@@ -119,14 +121,14 @@ class Freshness:
 
         Raises LateError, ClockSkewedError, and ClockSetBackError if a new snapshot is needed first.
         """
-        heard, sent = self._steady(), sent_at.timestamp()
+        heard, sent = self.steady(), sent_at.timestamp()
         # The time that a message takes is unknown, but not how much longer it took than the fastest message
         # of its stream: a message that was delayed, or that this process read late, carries a time long past.
         self._fastest = min(self._fastest, heard - sent)
         late = heard - sent - self._fastest
         if late > self._max_staleness * _LATE:
             raise LateError(f"the messages of the service arrive {late:.0f} s late")
-        skew = self._wall() - sent
+        skew = self.wall() - sent
         if abs(skew) > self._allowed_skew:
             self.end()
             raise ClockSkewedError(f"the clock of this machine differs from the service's by {skew:.0f} s")
@@ -134,7 +136,7 @@ class Freshness:
         if math.isnan(self._lowest):  # no denial was forgotten since the snapshot
             self._open_window(heard, offset)
             self._lowest = offset
-        if offset < self._lowest - STEP or self._wall() - STEP < self._forgotten:
+        if offset < self._lowest - STEP or self.wall() - STEP < self._forgotten:
             self.end()
             raise ClockSetBackError("the clock of this machine was set back; all revocations are read again")
         self._lowest, self._window_lowest = min(self._lowest, offset), min(self._window_lowest, offset)
@@ -150,7 +152,7 @@ class Freshness:
         Call it after `confirm`. The allowed clock difference is subtracted, since the clock here may still be
         set back by as much; so is the leeway, which may be longer here than at the service.
         """
-        before = self._steady() + self._lowest - self._allowed_skew - self._leeway
+        before = self.steady() + self._lowest - self._allowed_skew - self._leeway
         self._forgotten = max(self._forgotten, before)
         return before
 
@@ -161,7 +163,7 @@ class Freshness:
         """Return the offset now, in seconds: of several readings the one that took the least time."""
         best, found = math.inf, math.nan
         for _ in range(_READINGS):
-            before, wall, after = self._steady(), self._wall(), self._steady()
+            before, wall, after = self.steady(), self.wall(), self.steady()
             if after - before < best:
                 best, found = after - before, wall - (before + after) / 2
             if best <= _QUICK:

@@ -8,8 +8,9 @@ assignment.
 import math
 from collections.abc import Mapping
 
-from identity_client.access_tokens import KEY, SignedToken, VerifyingKey, open_key
+from identity_client.access_tokens import KEY, SignedToken
 from identity_client.trust import GenerationRaised, KeySet, SessionEnded, TokenDenied, WatchEvent
+from identity_client.verifying_keys import VerifyingKey, open_key
 
 _BUCKET_SECONDS = 60
 """The unit to which the ends of denials are rounded up."""
