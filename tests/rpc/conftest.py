@@ -146,16 +146,20 @@ EnvoyFor = Callable[[Settings], AbstractContextManager[EnvoyHost]]
 
 @pytest.fixture(scope="session")
 def envoy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFor]:
-    """One that listens as settings say: alone where they name its second port, else one that others had."""
-    shared: dict[tuple[bool, bool], EnvoyHost] = {}
+    """One that listens as settings say: its own if they name the port of `mtls_listen`, else a shared one."""
+    shared: dict[tuple[bool, bool, bool], EnvoyHost] = {}
 
     @contextmanager
     def get(settings: Settings) -> Iterator[EnvoyHost]:
-        if settings.mtls_listen:
+        if settings.mtls_listen and not settings.mtls_listen.endswith(":0"):
             with closing(EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))) as host:
                 yield host
             return
-        kind = (settings.tls_certificate is not None, settings.tls_client_ca is not None)
+        kind = (
+            settings.tls_certificate is not None,
+            settings.tls_client_ca is not None,
+            bool(settings.mtls_listen),
+        )
         if kind not in shared:
             shared[kind] = EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))
         yield shared[kind]

@@ -36,6 +36,11 @@ class RemoteService:
         self._host = host
         self._stopped = False
 
+    @property
+    def places(self) -> Mapping[str, str]:
+        """host:port of the listeners of gRPC, by their settings."""
+        return {"listen": self._host.target, "mtls_listen": self._host.mtls_listen}
+
     def stop(self) -> bool:
         if self._stopped:
             return True
@@ -93,7 +98,7 @@ class EnvoyHost:
         """Start it, with the configuration that the settings give unless there is another."""
         self._envoy = EnvoyProcess()
         self._files: TlsFiles | None = None
-        self.target = ""
+        self.target = self.mtls_listen = ""
         self._log = (directory / "service.log").open("wb")
         self._reserved = ExitStack()
         places = {
@@ -113,12 +118,13 @@ class EnvoyHost:
         except BaseException:
             self.close()
             raise
-        self.target = settings.listen
+        self.target, self.mtls_listen = settings.listen, settings.mtls_listen
 
     def start_service(self, settings: Settings, store: StoreAddress, clock: Path) -> RemoteService:
         self._certificate_updater(settings)
         places = {
             "listen": self.target,
+            "mtls_listen": self.mtls_listen,
             "http_listen": self.http_listen,
             "http_mtls_listen": self.http_mtls_listen,
         }
@@ -134,9 +140,9 @@ class EnvoyHost:
             return
         self._files = files
         hand_over(Certificates(files, StructuredEventLog()).latest(), self._envoy.directory)
-        if self.target:
-            host, _, port = self.target.rpartition(":")
-            leaf = files.certificate.read_text().partition("-----END")[0]
+        leaf = files.certificate.read_text().partition("-----END")[0]
+        for place in filter(None, (self.target, self.mtls_listen)):
+            host, _, port = place.rpartition(":")
             while not ssl.get_server_certificate((host, int(port))).startswith(leaf):
                 time.sleep(0.01)
 

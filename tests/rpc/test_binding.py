@@ -17,7 +17,6 @@ from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.dpop_proofs import dpop_proof
 from tests.jwts import PartyKey
-from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld
 from tests.rpc.shop import EXCHANGES
 from tests.rpc.world import API, Failure, Principal, World, bearer, failure, password
@@ -59,12 +58,22 @@ class Bound:
         return pb.RejectionReason.Name(answer.rejected.reason).removeprefix("REJECTION_REASON_")
 
 
+@pytest.fixture(scope="module")
+def certifier(tmp_path_factory: pytest.TempPathFactory) -> Certifier:
+    """One authority for all tests, so that an Envoy that they share keeps its certificates."""
+    return Certifier(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def holder(certifier: Certifier) -> Holder:
+    return certifier.server()
+
+
 @pytest.fixture
-def bound(start_world: StartWorld, certifier: Certifier) -> Iterator[Bound]:
-    mutual = reserve_address()
-    world = start_world(**certifier.server().settings(tls_client_ca=certifier.file, mtls_listen=mutual))
+def bound(start_world: StartWorld, certifier: Certifier, holder: Holder) -> Iterator[Bound]:
+    world = start_world(**holder.settings(tls_client_ca=certifier.file, mtls_listen="127.0.0.1:0"))
     with ExitStack() as cleanup:
-        yield Bound(world, mutual, certifier, cleanup)
+        yield Bound(world, world.service.places["mtls_listen"], certifier, cleanup)
 
 
 def claims(token: str) -> dict[str, Any]:
