@@ -13,11 +13,16 @@ from tests.rpc.conftest import marked_settings, running, settings_for_tests
 from tests.tls import Certifier
 
 
+@pytest.fixture(scope="session")
+def certifier(tmp_path_factory: pytest.TempPathFactory) -> Certifier:
+    """One authority for all services, so that libraries that import it do so once."""
+    return Certifier(tmp_path_factory.mktemp("tls"))
+
+
 @pytest.fixture
 def provider(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, certifier: Certifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Provider]:
-    certifier = Certifier(tmp_path / "tls")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certifier.file))  # also for sessions: requests prefers it
     port = reserve_port()
     issuer = f"https://localhost:{port}"

@@ -21,6 +21,7 @@ from tests.http.libraries.provider import Provider
 from tests.http.libraries.recipes import recipe
 from tests.http.libraries.rotation import AT_ONCE, new_token, rotate_between
 from tests.patience import PATIENCE, until
+from tests.tls import Certifier
 
 FOLDER = Path(__file__).parent / "java"
 _STARTS_FAST = "-XX:TieredStopAtLevel=1"
@@ -62,7 +63,8 @@ class Compiler:
         files = [self.folder / f"{_name(source)}.java" for source in sources]
         for file, source in zip(files, sources, strict=True):
             file.write_text(source)
-        build(["javac", "-parameters", "-d", self.folder, "-cp", f"{self.libraries}/*", *files], self.folder)
+        fast, path = f"-J{_STARTS_FAST}", f"{self.libraries}/*"
+        build(["javac", fast, "-parameters", "-d", self.folder, "-cp", path, *files], self.folder)
         command = ["java", _STARTS_FAST, "-cp", f"{self.folder}:{self.libraries}/*", main]
         return Program(command=command, environment=self.environment)
 
@@ -80,13 +82,20 @@ def compiled(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Progr
     return compiler.program(source, main="OAuthClient")
 
 
+@pytest.fixture(scope="session")
+def trust_store(certifier: Certifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trust store that the page describes."""
+    require("keytool")
+    folder = tmp_path_factory.mktemp("trust")
+    authority = ["-importcert", "-noprompt", "-alias", "identity", "-file", str(certifier.file)]
+    build(["keytool", *authority, "-keystore", "ca.p12", "-storepass", "changeit"], folder)
+    return folder / "ca.p12"
+
+
 @pytest.fixture
-def compiler(provider: Provider, libraries: Path, tmp_path: Path) -> Compiler:
-    """One for the programs of the page, with the trust store that the page describes."""
-    store = tmp_path / "ca.p12"
-    authority = ["-importcert", "-noprompt", "-alias", "identity", "-file", str(provider.ca_file)]
-    build(["keytool", *authority, "-keystore", store, "-storepass", "changeit"], tmp_path)
-    options = f"-Djavax.net.ssl.trustStore={store} -Djavax.net.ssl.trustStorePassword=changeit"
+def compiler(provider: Provider, libraries: Path, trust_store: Path, tmp_path: Path) -> Compiler:
+    """One for the programs of the page, which trust the authority of the service."""
+    options = f"-Djavax.net.ssl.trustStore={trust_store} -Djavax.net.ssl.trustStorePassword=changeit"
     _, secret = provider.credentials
     environment = {"JAVA_TOOL_OPTIONS": options, "CLIENT_SECRET": secret}
     return Compiler(libraries=libraries, folder=tmp_path / "classes", environment=environment)
