@@ -1,8 +1,9 @@
-"""Load: threads that issue, verify, refresh and revoke without pause, and threads that verify the results.
+"""Load: threads that issue, verify, refresh and revoke all the time, and threads that verify the results.
 
 The module owns its threads and clients. Every answer goes into the history, which judges it.
 """
 
+import os
 import random
 import threading
 import time
@@ -31,7 +32,11 @@ PASSWORD: Final = "correct horse battery staple"
 TOKEN_LIFETIME: Final = timedelta(hours=24)
 """The lifetime of every access token: longer than any test, and than any step of a clock."""
 _BATCH: Final = 1000
-_PACE: Final = 0.005
+_PACE: Final = 0.005 if os.environ.get("CRASH_ROUNDS") else 0.03
+"""Seconds between two steps of a thread. The shorter pause would take all cores from the tests beside it.
+With CRASH_ROUNDS there are none."""
+_PAUSE: Final = 0.05
+"""Seconds between two steps of a thread after a failed call."""
 _CALL_SECONDS: Final = 2.0
 _ASKED_AT_ONCE: Final = 16
 _REFRESHED_AT_MOST: Final = 30
@@ -55,7 +60,15 @@ class Principals:
 class Caller:
     """One service process as its callers see it. Tries nothing twice, so that every answer counts."""
 
-    def __init__(self, target: str, process: int, principals: Principals, history: History) -> None:
+    def __init__(
+        self,
+        target: str,
+        process: int,
+        principals: Principals,
+        history: History,
+        *,
+        timeout: float = _CALL_SECONDS,
+    ) -> None:
         """The process must be there: from now on it has to know the earlier revocations."""
         self.process = process
         self._began = time.monotonic()
@@ -63,7 +76,7 @@ class Caller:
         self._history = history
         self._bearer = ""
         options = ClientOptions(
-            timeout=timedelta(seconds=_CALL_SECONDS), max_attempts=1, bearer=lambda: self._bearer
+            timeout=timedelta(seconds=timeout), max_attempts=1, bearer=lambda: self._bearer
         )
         # A process that comes back is found at once: the service is measured, not the pauses of
         # the client's own library.
@@ -260,7 +273,7 @@ class Load:
                 try:
                     step()
                 except IdentityError:
-                    self._stop.wait(10 * _PACE)  # it is in the history
+                    self._stop.wait(_PAUSE)  # it is in the history
                 except Exception as error:  # noqa: BLE001  # a thread that dies unseen would prove nothing
                     self._history.mistake(f"the load itself failed: {error!r}")
                     return

@@ -126,7 +126,8 @@ class Site:
         principals = self._principals
         assert principals is not None
         with self._installations[-1].serve() as service:
-            newcomer = Caller(service.target, len(self.callers), principals, self.history)
+            # It is asked for all revocations, with no fault to notice soon: it may take its time.
+            newcomer = Caller(service.target, len(self.callers), principals, self.history, timeout=PATIENCE)
             lost += [f"verified on a new one: {known}" for known in newcomer.verified_of(revocations)]
             sessions = [known for known in revocations if known.refresh_token][-_REFRESHES:]
             lost += [f"refreshed on a new one: {known}" for known in newcomer.refreshed(sessions)]
