@@ -11,6 +11,7 @@ from typing import Final
 
 from benchmarks import (
     denylist,
+    guard,
     h2load,
     handlers,
     latency,
@@ -34,6 +35,7 @@ TRIALS: Final[tuple[tuple[frozenset[str], Trial], ...]] = (
     (denylist.FIGURES, denylist.trial),
     (spread.FIGURES, spread.trial),
     (frozenset({names.STREAM_ENDS}), streams.trial),
+    (frozenset({names.GUARD_THREADS, names.GUARD_ASYNCIO}), guard.trial),
     (memory.FIGURES, memory.trial),
     (frozenset({names.ALONE_P99, names.BESIDE_P99, names.LOOP_P99}), logins.trial),
     (two_cores.FIGURES, two_cores.trial),

@@ -214,6 +214,13 @@ BARS: Final = (
             _least("OAuth token endpoint / Issue over gRPC", names.OAUTH, names.ISSUE, 0.5),
         ),
     ),
+    Bar(
+        name="S17",
+        conditions=(
+            _at_most("CPU that a guard adds to an empty call, threads", names.GUARD_THREADS, 15, "µs"),
+            _at_most("The same, asyncio", names.GUARD_ASYNCIO, 25, "µs"),
+        ),
+    ),
 )
 
 

@@ -58,7 +58,10 @@ def spread(watchers: int, quantile: str) -> str:
     return f"spread-{watchers}-watchers-{quantile}"
 
 
+# Guards.
 STREAM_ENDS: Final = "guarded-stream-ends-p99"
+GUARD_THREADS: Final = "guard-adds-threads"
+GUARD_ASYNCIO: Final = "guard-adds-asyncio"
 
 # One process.
 WORKER_MEMORY: Final = "idle-worker-mb"

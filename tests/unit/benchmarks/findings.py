@@ -6,6 +6,8 @@ from benchmarks.measure import Figures, Findings, Sample
 
 MEDIANS = {
     names.STREAM_ENDS: 100.0,
+    names.GUARD_THREADS: 15.0,
+    names.GUARD_ASYNCIO: 25.0,
     names.EMPTY: 10_000.0,
     names.VERIFY: 9_000.0,
     names.VERIFY_NEW: 3_000.0,  # of 5,000 that 1/10,000 s and 1/10,000 s would allow

@@ -63,7 +63,7 @@ def test_json_has_every_round_and_every_verdict() -> None:
     answer = report.as_json(found, judge(BARS, found), rounds=3, seconds=2.0)
     assert json.loads(json.dumps(answer)) == answer
     assert answer["figures"]["verify"]["rounds"] == [4_500, 9_000, 18_000]
-    assert [bar["verdict"] for bar in answer["bars"]] == ["pass"] * 16
+    assert [bar["verdict"] for bar in answer["bars"]] == ["pass"] * 17
     [condition] = answer["bars"][0]["conditions"]
     assert (condition["value"], condition["at_least"]) == (0.9, 0.9)
     assert condition["rounds"] == [0.9] * 3
