@@ -65,7 +65,7 @@ test-newest: venv-newest  ## Run the tests that depend on Python's version with 
 
 # The tests of the client that need nothing of the server in their own process.
 OLDEST := $(addprefix tests/clients/test_,admin.py asyncio.py backoff.py bearer.py cancelled.py client.py connecting.py \
-  freshness.py pings.py silence.py testing.py values_and_options.py)
+  freshness.py guards.py pings.py silence.py testing.py values_and_options.py)
 
 test-oldest: .venv/.dev .venv-oldest/.installed  ## Run tests of the client with the oldest grpcio and protobuf that it allows
 	@if [ ! -e .venv-oldest/bin/pytest ]; then exit 0; fi; \

@@ -14,10 +14,11 @@ from typing import Any
 import grpc
 
 from identity_client.caller import caller, caller_or_none
-from tests.clients.guard.site import ADMIN
 from tests.patience import PATIENCE
 
 SERVICE = "reports.v1.Reports"
+AUDIENCE = "reports"
+READ, ADMIN = "reports.read", "reports.admin"
 KINDS = {
     "Get": (False, False),
     "Total": (True, False),

@@ -1,23 +1,25 @@
 """An identity service with TLS, its users, and the verifiers of other services. It asserts nothing."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from identity_client import AdminClient, ClientOptions, IdentityClient, LocalVerifier, TokenSet
 from identity_client.freshness import steady
-from identity_service.storage.sqlite import SqliteStore
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from tests.clients.answers import HEARTBEAT
+from tests.clients.guard.reports import ADMIN as ADMIN
+from tests.clients.guard.reports import AUDIENCE as AUDIENCE
+from tests.clients.guard.reports import READ as READ
 from tests.patience import PATIENCE
-from tests.rpc.conftest import running, settings_for_tests
+from tests.rpc.conftest import ENVOY, GRPCIO, running, running_in_envoy, settings_for_tests
+from tests.rpc.engines import EnvoyHost
+from tests.rpc.envoy_inside import StoreAddress
 from tests.rpc.world import PASSWORD, World
 from tests.tls import Certifier
 
-AUDIENCE = "reports"
-READ, ADMIN = "reports.read", "reports.admin"
 USERS = ("ana", "bo")
 
 
@@ -89,13 +91,22 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
+def running_site(folder: Path, engine: str = GRPCIO) -> Iterator[Site]:
+    """The service on SQLite, on one of the engines; its clock is the system's."""
     certifier = Certifier(folder / "tls")
     settings = settings_for_tests(
-        watch_heartbeat=HEARTBEAT, publish_before=timedelta(0), **certifier.server().settings()
+        engine=engine,
+        watch_heartbeat=HEARTBEAT,
+        publish_before=timedelta(0),
+        **certifier.server().settings(),
     )
-    store = str(folder / "identity.db")
-    with running(settings, lambda clock: SqliteStore.open(store, clock=clock)) as world:
+    store = StoreAddress(kind="sqlite", place=str(folder / "identity.db"))
+    with ExitStack() as cleanup:
+        if engine == ENVOY:
+            host = cleanup.enter_context(closing(EnvoyHost(settings, folder)))
+            world = cleanup.enter_context(running_in_envoy(host, settings, store, folder))
+        else:
+            world = cleanup.enter_context(running(settings, store.open))
         yield Site(world, certifier)
 
 
