@@ -93,7 +93,7 @@ def test_a_refresh_and_its_repetition_take_one_round_trip_each(
 
 
 def test_a_refresh_with_fewer_scopes_takes_two(site: ServiceSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the session has them is checked before the session is rotated."""
+    """The session is read before it is rotated, to check that it has them."""
     site.new_app("portal")
     tokens = refresh(site, sign_in(site), scopes=("read",))
     trips = RoundTrips(monkeypatch)
