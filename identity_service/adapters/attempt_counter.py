@@ -23,7 +23,7 @@ _MAX_EXAMINED: Final = 1024
 
 
 class MemoryAttempts:
-    """An implementation of the port AttemptCounter in memory; the counts end with the process.
+    """An implementation of the port LocalAttemptCounter; the counts end with the process.
 
     Claims never expire by themselves, since they end with the process as well.
     """
@@ -41,6 +41,11 @@ class MemoryAttempts:
         self._lock = threading.Lock()
         # In the order of their first failure. A counter without a failure is here only while it has a claim.
         self._counters: OrderedDict[str, Counts] = OrderedDict()
+
+    def is_clear(self, limits: Sequence[Limit]) -> bool:
+        """Return whether no key of these limits has a failure or a claim."""
+        # One lookup for each key: an attempt that begins between two of them may as well have begun later.
+        return not any(limit.key in self._counters for limit in limits)
 
     def claim(self, limits: Sequence[Limit]) -> Claim | Paused | AllClaimsInUse:
         """Claim an attempt under all limits, or claim nothing and return the reason."""

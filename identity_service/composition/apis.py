@@ -132,6 +132,7 @@ class Apis:
         self.pools = pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
         identity = IdentityServicer(
             use.issuer,
+            use.repeated_issue,
             use.verifier,
             use.refresher,
             use.revoker,

@@ -53,6 +53,7 @@ from identity_service.services.issuer_tokens import IssuerTokens
 from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
 from identity_service.services.refresh import Refresher
+from identity_service.services.repeated_issue import RepeatedIssue
 from identity_service.services.revoke import Revoker
 from identity_service.services.revoke_token import TokenRevoker
 from identity_service.services.rewrap import Rewrap
@@ -212,6 +213,7 @@ class UseCases:
             audiences=settings.issuer_names.all,
             leeway=settings.leeway,
         )
+        self.repeated_issue = RepeatedIssue(replica, self.directory, self.guard, maker, clock, self.trail)
         self.issuer = Issuer(
             authenticator,
             maker,
@@ -223,6 +225,7 @@ class UseCases:
             id_jags,
             recipients,
             self.proofs,
+            self.repeated_issue,
             config,
         )
 

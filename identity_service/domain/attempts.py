@@ -121,6 +121,16 @@ class AttemptCounter(Protocol):
         """
 
 
+class LocalAttemptCounter(AttemptCounter, Protocol):
+    """An AttemptCounter that counts in the memory of this process."""
+
+    def is_clear(self, limits: Sequence[Limit]) -> bool:
+        """Return whether no key of these limits has a failure or a claim.
+
+        Then an attempt that is right has no effect, and need not be claimed.
+        """
+
+
 @dataclass(slots=True)
 class Counts:
     """The counts of an AttemptCounter for one key; times are seconds on its clock."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from identity_service.domain.audit import AuditEvent
-from identity_service.domain.ids import KeyId, Link
+from identity_service.domain.ids import KeyId, Link, TokenId
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.log import (
@@ -208,6 +208,17 @@ class TokenCodec(Protocol):
         """Return the token as a compact JWS, nested in a compact JWE if a key is given to encrypt it with.
 
         Raises InvalidRequestError (field `claims`) if the text would exceed 8 KiB.
+        """
+
+    def fixed_claims(self, token: AccessToken) -> bytes:
+        """Return the claims of a token, except for its id and times, for `sign_repeated`."""
+
+    def sign_repeated(
+        self, fixed_claims: bytes, *, token_id: TokenId, issue_time: datetime, expire_time: datetime
+    ) -> str:
+        """Return a token with these claims as a compact JWS; `token_id` is as `new_token_id` makes one.
+
+        It has the length of the token that the claims come from, so the limit of 8 KiB holds.
         """
 
     def read(self, text: str) -> AccessToken | Rejected:

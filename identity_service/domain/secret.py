@@ -56,12 +56,16 @@ def new_client_secret() -> Secret:
 
 def stored(secret: Secret, expire_time: datetime | None = None) -> StoredSecret:
     """Return the secret in the form in which the store holds it."""
-    return StoredSecret(digest=_digest(secret), expire_time=expire_time)
+    return StoredSecret(digest=digest_of_secret(secret), expire_time=expire_time)
 
 
 def matches_any(shown: Secret, kept: Iterable[StoredSecret], now: datetime) -> bool:
     """Return whether the secret is one of those in force; takes equally long whether it is or not."""
-    digest = _digest(shown)
+    return digest_matches_any(digest_of_secret(shown), kept, now)
+
+
+def digest_matches_any(digest: bytes, kept: Iterable[StoredSecret], now: datetime) -> bool:
+    """Return what `matches_any` returns for the secret with this digest, as `digest_of_secret` returns it."""
     found = False
     for candidate in kept:
         equal = hmac.compare_digest(candidate.digest, digest)
@@ -69,5 +73,6 @@ def matches_any(shown: Secret, kept: Iterable[StoredSecret], now: datetime) -> b
     return found
 
 
-def _digest(secret: Secret) -> bytes:
+def digest_of_secret(secret: Secret) -> bytes:
+    """Return the digest of a client secret, in which form the store holds it."""
     return hashlib.sha256(secret.reveal().encode()).digest()

@@ -114,6 +114,8 @@ class Call:
     """Tells for which client a trusted proxy forwards a call."""
     proofs: CallProofs
     """Reads the DPoP proof of a call."""
+    data: bytes = field(repr=False)
+    """The request as it was received, which may hold secrets."""
 
     @cached_property
     def origin(self) -> Origin:
@@ -131,7 +133,7 @@ class Call:
     @cached_property
     def shows_proof(self) -> bool:
         """True if the call has a DPoP proof, valid or not; most calls have none."""
-        return any(key == PROOF for key, _ in self.context.invocation_metadata())
+        return shows_proof(self.context)
 
     @property
     def origin_with_proof(self) -> Origin:
@@ -293,6 +295,11 @@ class CallerGate:
 
     def _unauthenticated(self) -> CallerUnauthenticatedError:
         return CallerUnauthenticatedError(f"{_NEEDED}{self._audience!r}, or a client certificate")
+
+
+def shows_proof(context: grpc.ServicerContext) -> bool:
+    """Return whether a call has a DPoP proof, valid or not."""
+    return any(key == PROOF for key, _ in context.invocation_metadata())
 
 
 def request_id_of(context: grpc.ServicerContext) -> str:

@@ -61,8 +61,8 @@ _ENCRYPTIONS: Final[Mapping[int, TokenEncryption]] = {
 }
 
 
-def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest:
-    """Convert a request of Issue. Raises InvalidRequestError."""
+def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE, digest: bytes | None = None) -> IssueRequest:
+    """Convert a request of Issue, with the digest of its bytes. Raises InvalidRequestError."""
     if request.encryption not in _ENCRYPTIONS:
         raise InvalidRequestError.of("encryption", f"has the unknown value {request.encryption}")
     if len(request.device) > 128:
@@ -83,6 +83,7 @@ def to_issue(request: pb.IssueRequest, origin: Origin = NOWHERE) -> IssueRequest
         exchange=_exchange(request),
         encryption=_ENCRYPTIONS[request.encryption],
         origin=origin,
+        digest=digest,
     )
 
 

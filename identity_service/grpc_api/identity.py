@@ -15,6 +15,7 @@ from identity_service.grpc_api import batches, convert
 from identity_service.grpc_api.calls import Call
 from identity_service.services.issue import Issuer
 from identity_service.services.refresh import Refresher
+from identity_service.services.repeated_issue import RepeatedIssue
 from identity_service.services.revoke import Revoker
 from identity_service.services.token_maker import TokenSet
 from identity_service.services.verify import Verified, Verifier, VerifyRequest
@@ -49,6 +50,7 @@ class IdentityServicer:
     def __init__(
         self,
         issuer: Issuer,
+        repeated_issue: RepeatedIssue,
         verifier: Verifier[bytes],
         refresher: Refresher,
         revoker: Revoker,
@@ -57,6 +59,7 @@ class IdentityServicer:
         cache_bytes: int,
     ) -> None:
         self._issuer = issuer
+        self._repeated_issue = repeated_issue
         self._verifier = verifier
         self._refresher = refresher
         self._revoker = revoker
@@ -68,8 +71,14 @@ class IdentityServicer:
 
     def issue(self, request: pb.IssueRequest, call: Call) -> pb.IssueResponse:
         """Issue tokens for a credential."""
-        tokens = self._issuer.issue(convert.to_issue(request, call.origin_with_proof))
+        digest = blake2b(call.data).digest()
+        tokens = self._issuer.issue(convert.to_issue(request, call.origin_with_proof, digest))
         return pb.IssueResponse(token_set=from_token_set(tokens))
+
+    def repeat_issue(self, data: bytes, peer: str, request_id: str) -> pb.IssueResponse | None:
+        """Issue tokens for a request whose bytes equal those of one that was granted; None = decide it."""
+        tokens = self._repeated_issue.issue(blake2b(data).digest(), peer, request_id)
+        return None if tokens is None else pb.IssueResponse(token_set=from_token_set(tokens))
 
     def recall_verify(self, data: bytes) -> bytes | None:
         """Return the cached response to the same bytes if its token is still valid, else None.

@@ -59,6 +59,13 @@ class Unary(_Method[RequestT]):
     """A method with one response to one request."""
 
     serve: Callable[[RequestT, Call], Message]
+    repeat: Callable[[bytes, str, str], Message | None] | None = field(default=None, kw_only=True)
+    """A function that answers a request whose bytes equal those of an earlier one, before it is parsed.
+
+    It gets the bytes, host:port of the client and the id of the call, and returns None if it has no answer.
+    It is asked only if the call has no DPoP proof, and only for a method that requires no caller. None =
+    there is no such function.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,7 @@ def method_table(
 
 def _identity(identity: IdentityServicer) -> Mapping[str, MethodSpec]:
     return {
-        "Issue": Unary(_OPEN, identity_pb.IssueRequest, identity.issue),
+        "Issue": Unary(_OPEN, identity_pb.IssueRequest, identity.issue, repeat=identity.repeat_issue),
         "Verify": Cached(
             _VERIFY,
             identity_pb.VerifyRequest,

@@ -25,7 +25,15 @@ from identity_service.domain.errors import (
 )
 from identity_service.grpc_api.call_counts import CallCounts, CountedStream
 from identity_service.grpc_api.caller_streams import CallerStreams
-from identity_service.grpc_api.calls import Access, Call, Caller, CallerGate, request_id_of
+from identity_service.grpc_api.calls import (
+    Access,
+    Call,
+    Caller,
+    CallerGate,
+    client_of,
+    request_id_of,
+    shows_proof,
+)
 from identity_service.grpc_api.engine import (
     Context,
     ConversationHandler,
@@ -140,19 +148,27 @@ class Pipeline:
         return answer, instant
 
     def _unary(self, method: str, spec: Unary[Any], count_ok: CountOk) -> Answer:
-        serve, quiet = spec.serve, spec.rule.quiet and not self._verbose
+        serve, repeat, quiet = spec.serve, spec.repeat, spec.rule.quiet and not self._verbose
 
         def answer(data: bytes, context: Context) -> bytes:
             started = time.perf_counter()
             id_ = request_id_of(context) if quiet else _bound_id(context)
             try:
-                request, caller = self._admit(method, spec, data, context)
-                call = self._call(method, context, id_, caller)
-                response: bytes = serve(request, call).SerializeToString()
+                message = None
+                nonce: tuple[tuple[str, str], ...] = ()
+                if repeat is not None and not _is_too_long(spec, data) and not shows_proof(context):
+                    _require_wait(context)
+                    message = repeat(data, client_of(context, self._limits.peers), id_)
+                if message is None:
+                    request, caller = self._admit(method, spec, data, context)
+                    call = self._call(method, context, id_, caller, data)
+                    message = serve(request, call)
+                    if not quiet and call.shows_proof:
+                        nonce = call.proofs.next_nonce()
+                response: bytes = message.SerializeToString()
             except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error, id_, started)
             if not quiet:
-                nonce = call.proofs.next_nonce() if call.shows_proof else ()
                 context.set_trailing_metadata(((REQUEST_ID, id_), *nonce))
                 self._log_call(method, "OK", id_, started)
             count_ok(time.perf_counter() - started)
@@ -167,7 +183,7 @@ class Pipeline:
                 request, caller = self._admit(method, spec, data, context)
                 self._count_stream(spec.rule, context)
                 counted = CountedStream(stream, lambda code: self.counts.add(method, code, started))
-                spec.open(request, self._call(method, context, id_, caller), counted)
+                spec.open(request, self._call(method, context, id_, caller, data), counted)
                 counted.watch()  # not before: if `open` fails, `_fail` counts the call
                 if caller is not None:
                     self.streams.add(counted, caller)
@@ -207,7 +223,7 @@ class Pipeline:
 
         return open_
 
-    def _call(self, method: str, context: Context, id_: str, caller: Caller | None) -> Call:
+    def _call(self, method: str, context: Context, id_: str, caller: Caller | None, data: bytes) -> Call:
         return Call(
             context=context,
             method=method,
@@ -215,6 +231,7 @@ class Pipeline:
             caller=caller,
             peers=self._limits.peers,
             proofs=self._gate.proofs,
+            data=data,
         )
 
     def _count_stream(self, rule: Rule, context: Context) -> None:
@@ -243,9 +260,7 @@ class Pipeline:
             structlog.contextvars.bind_contextvars(caller=caller.principal)
         if request is None:
             request = _parsed(spec, data)
-        # Cancelled, or past its deadline after waiting for a thread; gRPC's core may notice that later.
-        if not context.is_active() or context.time_remaining() == 0:
-            raise TimeoutError
+        _require_wait(context)
         return request, caller
 
     def _fail(
@@ -296,6 +311,15 @@ class Pipeline:
         self._log.info("rpc", method=method, code=code, request_id=id_, **more, ms=milliseconds)
 
 
+def _require_wait(context: Context) -> None:
+    """Raise TimeoutError if the client no longer waits for the call.
+
+    It was cancelled, or is past its deadline after waiting for a thread; gRPC's core may notice that later.
+    """
+    if not context.is_active() or context.time_remaining() == 0:
+        raise TimeoutError
+
+
 def _bind_trace(context: Context) -> None:
     """Show the trace id in the log lines of a call from now on, if its client has sent one."""
     structlog.contextvars.bind_contextvars(**trace_fields(context.invocation_metadata()))
@@ -309,8 +333,12 @@ def _bound_id(context: Context) -> str:
     return id_
 
 
+def _is_too_long(spec: MethodSpec, data: bytes) -> bool:
+    return spec.max_bytes is not None and len(data) > spec.max_bytes
+
+
 def _parsed(spec: MethodSpec, data: bytes) -> Any:
-    if spec.max_bytes is not None and len(data) > spec.max_bytes:
+    if _is_too_long(spec, data):
         description = f"the request of this method must have at most {spec.max_bytes:,} bytes"
         raise MalformedRequestError(FieldViolation(field="", description=description))
     if spec.check is not None:

@@ -5,6 +5,7 @@ algorithm comes from the key, never from the token, and no header parameter but 
 8725).
 """
 
+from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
@@ -35,6 +36,8 @@ _CERTIFICATE: Final = "x5t#S256"
 """The confirmation method of RFC 8705: the holder shows a client certificate."""
 _KEY: Final = "jkt"
 """The confirmation method of RFC 9449: the holder shows a proof by a key."""
+_VARYING_CLAIMS: Final = ("exp", "iat", "jti")
+"""The claims in which two tokens for the same request differ."""
 _FIELD_CLAIMS: Final = frozenset(
     {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "act", "gen"}
     | {"cnf", "may_act"}
@@ -55,18 +58,35 @@ class AccessTokenCodec:
 
     def sign(self, token: AccessToken, encrypt_with: EncryptingKey | None = None) -> str:
         """Sign a token with the current signing key, and encrypt it if a key for that is given."""
-        key = self._keys.signing()
-        header = self._headers.get(key.key_id)
-        if header is None:
-            header = _encode({"alg": key.algorithm, "typ": TYPE, "kid": key.key_id})
-            self._headers[key.key_id] = header
-        message = f"{header}.{_encode(to_claims(token))}"
-        text = f"{message}.{base64url(key.sign(message.encode()))}"
+        text = self._sign(orjson.dumps(to_claims(token)))
         if encrypt_with is not None:
             text = encrypt_with.encrypt(text)
         if len(text) > MAX_TOKEN_CHARS:
             raise InvalidRequestError.of("claims", f"make the token longer than {MAX_TOKEN_CHARS} characters")
         return text
+
+    def fixed_claims(self, token: AccessToken) -> bytes:
+        """Return the claims of a token, except for its id and times, as JSON without the last brace."""
+        claims = to_claims(token)
+        for name in _VARYING_CLAIMS:
+            del claims[name]
+        return orjson.dumps(claims)[:-1]
+
+    def sign_repeated(
+        self, fixed_claims: bytes, *, token_id: TokenId, issue_time: datetime, expire_time: datetime
+    ) -> str:
+        """Sign a token with these claims, and this id and times, with the current signing key."""
+        times = int(expire_time.timestamp()), int(issue_time.timestamp())
+        return self._sign(b'%b,"exp":%d,"iat":%d,"jti":"%b"}' % (fixed_claims, *times, token_id.encode()))
+
+    def _sign(self, claims: bytes) -> str:
+        key = self._keys.signing()
+        header = self._headers.get(key.key_id)
+        if header is None:
+            header = _encode({"alg": key.algorithm, "typ": TYPE, "kid": key.key_id})
+            self._headers[key.key_id] = header
+        message = f"{header}.{base64url(claims)}"
+        return f"{message}.{base64url(key.sign(message.encode()))}"
 
     def read(self, text: str) -> AccessToken | Rejected:
         """Decrypt a token if it is encrypted, verify its signature, and return its claims or a rejection."""

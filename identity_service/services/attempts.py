@@ -27,6 +27,7 @@ from identity_service.domain.attempts import (
     AttemptPolicies,
     Claim,
     Limit,
+    LocalAttemptCounter,
     Paused,
     Verdict,
 )
@@ -39,7 +40,7 @@ from identity_service.domain.errors import (
 
 _IPV6_SITE_BITS: Final = 64
 _PEERS: Final = 1024
-"""The number of peers whose parsed address is cached."""
+"""The number of peers, and of clients at a peer, whose parsed address and limits are cached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class AttemptGuard:
     def __init__(
         self,
         shared: AttemptCounter,
-        local: AttemptCounter,
+        local: LocalAttemptCounter,
         policies: AttemptPolicies,
         monotonic: Callable[[], float],
         waits: WaitPolicy | None = None,
@@ -85,6 +86,8 @@ class AttemptGuard:
         self._queue = _ClaimQueue(monotonic, waits or WaitPolicy())
         # Cached, since one connection makes many calls, and parsing an address takes longer than counting.
         self._address_of = lru_cache(_PEERS)(address_of)
+        self._known_limits = lru_cache(_PEERS)(self._limits_of)
+        """The limits of clients that exist; what a caller only claims to be is not kept in memory."""
 
     @property
     def waiting(self) -> int:
@@ -114,11 +117,21 @@ class AttemptGuard:
 
         `client_id` is empty if the credential does not name a client before it is checked.
         """
+        return _Attempt(self._queue, self._local, self._limits_of(client_id, peer))
+
+    def is_clear_for(self, client_id: str, peer: str) -> bool:
+        """Return whether neither this client, which exists, nor this address has failures or attempts.
+
+        Then a right credential may be accepted without `of_client`, which would count nothing either.
+        """
+        return self._local.is_clear(self._known_limits(client_id, peer))
+
+    def _limits_of(self, client_id: str, peer: str) -> tuple[Limit, ...]:
         address = self._address_of(peer)
         limits = self._of_peer(address)
         if client_id:
             limits = (*limits, Limit(f"client/{_hashed(client_id)}/{address}", self._policies.client))
-        return _Attempt(self._queue, self._local, limits)
+        return limits
 
     def _of_peer(self, address: str) -> tuple[Limit, ...]:
         policy = self._policies.peer

@@ -31,12 +31,19 @@ from identity_service.domain.sessions import Session
 from identity_service.domain.store import SessionStore
 from identity_service.domain.tokens import TokenEncryption
 from identity_service.services.audit import record_refusal
-from identity_service.services.authenticate import Authenticator, ClientCredential, Password, bind
+from identity_service.services.authenticate import (
+    Authenticator,
+    ClientCredential,
+    ClientSecret,
+    Password,
+    bind,
+)
 from identity_service.services.client_proofs import AuthenticatedClient
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.exchange import Exchanger, ExchangeRequest
 from identity_service.services.id_jags import IdJag, IdJags
 from identity_service.services.keyring import KeyRing
+from identity_service.services.repeated_issue import RepeatedIssue
 from identity_service.services.token_maker import IssueConfig, Recipients, TokenMaker, TokenSet
 
 
@@ -53,6 +60,9 @@ class IssueRequest:
     exchange: ExchangeRequest | None = None
     encryption: TokenEncryption = TokenEncryption.NONE
     origin: Origin = NOWHERE
+    digest: bytes | None = None
+    """A collision-resistant digest of the whole request as it was received, under which `RepeatedIssue` may
+    keep it; None = it is not kept."""
 
 
 class Issuer:
@@ -70,6 +80,7 @@ class Issuer:
         id_jags: IdJags,
         recipients: Recipients,
         proofs: DpopProofs,
+        repeated: RepeatedIssue,
         config: IssueConfig,
     ) -> None:
         self._authenticator = authenticator
@@ -82,6 +93,7 @@ class Issuer:
         self._id_jags = id_jags
         self._recipients = recipients
         self._proofs = proofs
+        self._repeated = repeated
         self._config = config
 
     def issue(self, request: IssueRequest) -> TokenSet:
@@ -171,7 +183,7 @@ class Issuer:
         recipient = self._recipients.find(request.encryption, granted.audiences)
         if use_up is not None:
             use_up()
-        tokens = self._maker.for_client(
+        token = self._maker.for_client(
             proven.client.client_id,
             subject=proven.subject,
             audiences=granted.audiences,
@@ -182,8 +194,16 @@ class Issuer:
             key_sha256=key_sha256,
             claims=request.claims,
             may_act=request.may_act,
-            recipient=recipient,
         )
+        tokens = self._maker.sign(token, recipient)
+        if (
+            request.digest is not None
+            and isinstance(request.credential, ClientSecret)
+            and recipient is None
+            and bound is None
+            and key_sha256 is None
+        ):
+            self._repeated.keep(request.digest, proven.client, request.credential.secret, token)
         self._audit.record(
             AuditEvent.of(
                 AuditType.TOKEN_ISSUED,

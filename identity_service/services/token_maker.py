@@ -67,6 +67,16 @@ class Recipient:
     """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatableToken:
+    """A token that was issued for a request, from which the next one for the same request is made."""
+
+    token: AccessToken
+    """The token, without its signature."""
+    fixed_claims: bytes
+    """The claims that the next token has as well; see `TokenCodec.fixed_claims`."""
+
+
 class Recipients:
     """A finder of the recipient of a token, among the service's keys and the clients' registered keys."""
 
@@ -138,27 +148,44 @@ class TokenMaker:
         certificate_sha256: bytes | None,
         key_sha256: bytes | None,
         may_act: PrincipalId | None = None,
-        recipient: Recipient | None = None,
-    ) -> TokenSet:
-        """Return an access token without a refresh token (RFC 6749 section 4.4.3)."""
+    ) -> AccessToken:
+        """Return a token for `sign`; no refresh token comes with it (RFC 6749 section 4.4.3)."""
         issue_time = self._clock.now().replace(microsecond=0)
-        return self._sign(
-            AccessToken(
-                issuer=self._config.issuer,
-                subject=subject,
-                client_id=client_id,
-                audiences=audiences,
-                scopes=scopes,
-                token_id=new_token_id(),
-                issue_time=issue_time,
-                expire_time=issue_time + lifetime,
-                may_act=Actor(subject=may_act) if may_act is not None else None,
-                generations=generations,
-                certificate_sha256=certificate_sha256,
-                key_sha256=key_sha256,
-                claims=claims,
+        return AccessToken(
+            issuer=self._config.issuer,
+            subject=subject,
+            client_id=client_id,
+            audiences=audiences,
+            scopes=scopes,
+            token_id=new_token_id(),
+            issue_time=issue_time,
+            expire_time=issue_time + lifetime,
+            may_act=Actor(subject=may_act) if may_act is not None else None,
+            generations=generations,
+            certificate_sha256=certificate_sha256,
+            key_sha256=key_sha256,
+            claims=claims,
+        )
+
+    def repeatable(self, token: AccessToken) -> RepeatableToken:
+        """Return what `repeat` needs to sign such a token again."""
+        return RepeatableToken(token=token, fixed_claims=self._codec.fixed_claims(token))
+
+    def repeat(self, repeatable: RepeatableToken) -> TokenSet:
+        """Return a token like an earlier one, with an id and times of its own."""
+        token, token_id = repeatable.token, new_token_id()
+        issue_time = self._clock.now().replace(microsecond=0)
+        expire_time = issue_time + (token.expire_time - token.issue_time)
+        return TokenSet(
+            access_token=self._codec.sign_repeated(
+                repeatable.fixed_claims, token_id=token_id, issue_time=issue_time, expire_time=expire_time
             ),
-            recipient,
+            token_type=token.type,
+            issue_time=issue_time,
+            expire_time=expire_time,
+            audiences=token.audiences,
+            scopes=token.scopes,
+            token_id=token_id,
         )
 
     def for_exchange(
@@ -173,7 +200,7 @@ class TokenMaker:
         recipient: Recipient | None = None,
     ) -> TokenSet:
         """Return an access token with the subject, session and sign-in time of `subject_token`."""
-        return self._sign(
+        return self.sign(
             AccessToken(
                 issuer=self._config.issuer,
                 subject=subject_token.subject,
@@ -212,7 +239,7 @@ class TokenMaker:
         if key is None:
             raise NoSigningKeyError("the refresh key of this session is not in the store; restore it")
         issue_time = self._clock.now().replace(microsecond=0)
-        return self._sign(
+        return self.sign(
             AccessToken(
                 issuer=self._config.issuer,
                 subject=session.subject,
@@ -240,13 +267,14 @@ class TokenMaker:
             refresh_expire_time=session.expire_time,
         )
 
-    def _sign(
+    def sign(
         self,
         token: AccessToken,
         recipient: Recipient | None,
         refresh_token: str | None = None,
         refresh_expire_time: datetime | None = None,
     ) -> TokenSet:
+        """Sign an access token, and encrypt it to its recipient if there is one."""
         if recipient is not None and recipient.principal is not None:
             token = replace(token, generations={recipient.principal: NEVER_RAISED, **token.generations})
         return TokenSet(

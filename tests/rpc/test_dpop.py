@@ -103,6 +103,18 @@ def test_a_token_that_is_issued_for_a_proof_is_bound_to_its_key(world: World, ho
     assert world.reason(tokens.access_token, dpop_key_sha256=holder.thumbprint) == ""
 
 
+def test_a_proof_binds_the_token_of_a_request_that_was_granted_without_one_before(
+    world: World, holder: Holder
+) -> None:
+    """The bytes of both requests are the same, since a proof is metadata."""
+    principal = world.new_client()
+
+    types = [world.issue(principal).token_type, holder.issue(principal).token_type]
+    types.append(world.issue(principal).token_type)
+
+    assert types == ["Bearer", "DPoP", "Bearer"]
+
+
 def test_a_token_that_is_issued_without_a_proof_is_a_bearer_token(world: World) -> None:
     assert world.issue(world.new_client()).token_type == "Bearer"
 

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 
 from identity_service.domain.principals import Grant
+from identity_service.grpc_api import convert
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.rpc.world import API, World, failure, password
@@ -23,6 +24,30 @@ def test_a_client_gets_an_access_token_and_no_refresh_token(world: World) -> Non
     assert (tokens.refresh_token, tokens.session_id) == ("", "")
     assert not tokens.HasField("refresh_expire_time")
     assert world.reason(tokens.access_token) == ""
+
+
+def test_a_client_that_repeats_its_request_gets_another_token(world: World) -> None:
+    client = world.new_client()
+
+    first, *others = [world.issue(client, scopes=["read"]) for _ in range(3)]
+
+    ids = {world.verify(tokens.access_token).verified.token_id for tokens in (first, *others)}
+    assert ids == {tokens.token_id for tokens in (first, *others)}
+    assert len(ids) == 3
+    assert all(tokens.audiences == first.audiences and tokens.scopes == ["read"] for tokens in others)
+
+
+@pytest.mark.in_process
+def test_a_repeated_request_is_neither_parsed_nor_decided_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = world.new_client()
+    world.issue(client)
+    monkeypatch.setattr(convert, "to_issue", None)  # a call of it is an error now
+
+    assert world.reason(world.issue(client).access_token) == ""
+    with pytest.raises(grpc.RpcError):
+        world.issue(client, scopes=["read"])
 
 
 def test_a_user_gets_a_session(world: World) -> None:

@@ -21,7 +21,15 @@ class Context:
 def call(*metadata: tuple[str, str]) -> Call:
     context = cast("grpc.ServicerContext", Context(*metadata))
     proofs = CallProofs(["identity.example"], lambda: None)
-    return Call(context=context, method="/s/M", request_id="", caller=None, peers=Peers(()), proofs=proofs)
+    return Call(
+        context=context,
+        method="/s/M",
+        request_id="",
+        caller=None,
+        peers=Peers(()),
+        proofs=proofs,
+        data=b"",
+    )
 
 
 def test_a_call_shows_a_proof_if_it_has_the_metadata_even_an_empty_one() -> None:

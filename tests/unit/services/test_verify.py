@@ -30,6 +30,12 @@ class Codec:
     def sign(self, token: AccessToken, encrypt_with: object = None) -> str:
         raise NotImplementedError
 
+    def fixed_claims(self, token: AccessToken) -> bytes:
+        raise NotImplementedError
+
+    def sign_repeated(self, fixed_claims: bytes, **values: object) -> str:
+        raise NotImplementedError
+
     def read(self, text: str) -> AccessToken | Rejected:
         return self.tokens[text]
 
