@@ -3,8 +3,9 @@
 The module knows nothing about the things that the ids identify.
 """
 
-import base64
+import binascii
 import hashlib
+import os
 import re
 import secrets
 from typing import Final, NewType
@@ -67,9 +68,13 @@ def is_key_principal(principal: PrincipalId) -> bool:
     return principal.startswith(_KEY)
 
 
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
 def base64url(data: bytes) -> str:
     """Return unpadded base64url (RFC 7515 section 2)."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    # The same as `base64.urlsafe_b64encode`, without its layers: a token takes three of these (bar S6).
+    return binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_URL_SAFE).decode()
 
 
 def digest_of(text: str) -> str:
@@ -79,7 +84,7 @@ def digest_of(text: str) -> str:
 
 def new_token_id() -> TokenId:
     """Return a new random token id."""
-    return TokenId(secrets.token_urlsafe(16))
+    return TokenId(base64url(os.urandom(16)))
 
 
 def new_session_id() -> SessionId:

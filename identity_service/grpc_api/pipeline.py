@@ -74,7 +74,8 @@ class Pipeline:
         """The calls that handlers have ended."""
         self.streams = CallerStreams()
         """The open server streams whose callers were authenticated."""
-        self._log: Any = structlog.get_logger("identity.rpc")
+        # Bound once: structlog's proxy would look it up for each line (bar S6).
+        self._log: Any = structlog.get_logger("identity.rpc").bind()
         self._verbose = logging.getLogger("identity.rpc").isEnabledFor(logging.DEBUG)
         self._stopping = False
 
@@ -328,8 +329,7 @@ def _bind_trace(context: Context) -> None:
 def _bound_id(context: Context) -> str:
     """Return the id of a call, which its log lines show from now on, and its trace id if it has one."""
     id_ = request_id_of(context)
-    structlog.contextvars.bind_contextvars(request_id=id_)
-    _bind_trace(context)
+    structlog.contextvars.bind_contextvars(request_id=id_, **trace_fields(context.invocation_metadata()))
     return id_
 
 

@@ -113,7 +113,8 @@ class StoredTrail(LoggedTrail):
 
     def _count(self, event: AuditEvent) -> None:
         key = (event.type, event.reason if event.type in _REFUSALS else "")
-        self._counts.setdefault(key, Counter()).increment()
+        counter = self._counts.get(key) or self._counts.setdefault(key, Counter())
+        counter.increment()
 
     def record(self, event: AuditEvent) -> None:
         """Fold an event that records no change, or log it and queue it for the store."""

@@ -38,6 +38,7 @@ class AsgiContext(grpc.ServicerContext):
     _active = True
     _code: grpc.StatusCode | None = None
     _details = ""
+    _metadata: Metadata | None = None
     _trailing: Metadata = ()
     initial: Metadata = ()
     """The metadata to send before the first message."""
@@ -49,7 +50,9 @@ class AsgiContext(grpc.ServicerContext):
 
     def invocation_metadata(self) -> Metadata:
         """Return the custom metadata of the request."""
-        return to_metadata(self._scope["headers"])
+        if self._metadata is None:
+            self._metadata = to_metadata(self._scope["headers"])
+        return self._metadata
 
     def peer(self) -> str:
         """Return the address of the client, such as `ipv4:10.0.0.7:5000`; empty if the server knows none."""
