@@ -221,6 +221,9 @@ class TokenCodec(Protocol):
         It has the length of the token that the claims come from, so the limit of 8 KiB holds.
         """
 
+    def is_quick(self, text: str) -> bool:
+        """Return whether `read` takes at most a fraction of a millisecond, as with ES256 and EdDSA."""
+
     def read(self, text: str) -> AccessToken | Rejected:
         """Read a token, and check everything in it that does not depend on time.
 

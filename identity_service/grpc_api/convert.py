@@ -106,10 +106,11 @@ def _exchange(request: pb.IssueRequest) -> ExchangeRequest | None:
     )
 
 
-def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
+def to_verify(request: pb.VerifyRequest, path: str = "", *, may_wait: bool = True) -> VerifyRequest:
     """Convert a request of Verify. Raises InvalidRequestError.
 
-    `path` precedes the names of fields in errors, such as `requests[3].` in a batch.
+    `path` precedes the names of fields in errors, such as `requests[3].` in a batch. `may_wait` is False on
+    an event loop.
     """
     if not request.audiences and not request.any_audience:
         raise InvalidRequestError.of(
@@ -132,6 +133,7 @@ def to_verify(request: pb.VerifyRequest, path: str = "") -> VerifyRequest:
         strong=request.strong,
         certificate_sha256=request.certificate_sha256,
         key_sha256=request.dpop_key_sha256,
+        may_wait=may_wait,
     )
 
 

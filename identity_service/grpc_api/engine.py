@@ -67,10 +67,10 @@ class UnaryHandler:
     answer: Callable[[bytes, Context], bytes]
     """A function that returns the response to a request."""
     instant: Callable[[bytes, Context], bytes | None] | None = None
-    """A function that returns the response if it is cached, else None. An event loop may call it, since it
-    never waits.
+    """A function that returns the response if it is cached or quickly computed, else None. An event loop may
+    call it, since it never waits.
 
-    None = no response of the method is cached.
+    None = the method has no such responses.
     """
     max_bytes: int | None = None
     """The longest message that the method accepts; None = the limit of the engine."""

@@ -101,6 +101,16 @@ class IdentityServicer:
         revision = self._serialized_revision()
         return self._verify(wanted, data, revision)
 
+    def verify_now(self, request: pb.VerifyRequest, data: bytes) -> bytes | None:
+        """Verify a token on an event loop; None = the check may wait, or has a slow signature.
+
+        Raises StoreReadRequiredError if the token names a generation that this process does not know yet.
+        """
+        wanted = convert.to_verify(request, may_wait=False)
+        if wanted.strong or wanted.at_least_revision is not None or not self._verifier.is_quick(wanted.token):
+            return None
+        return self._verify(wanted, data, self._serialized_revision())
+
     def recall_batch(self, data: bytes) -> bytes | None:
         """Return the cached response to a batch, or None.
 

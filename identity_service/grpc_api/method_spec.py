@@ -78,6 +78,9 @@ class Cached(_Method[RequestT]):
     serve: Callable[[RequestT, bytes], bytes]
     """A function that returns the serialized response to a request, which it also gets as the bytes that were
     parsed."""
+    serve_now: Callable[[RequestT, bytes], bytes | None] | None = field(default=None, kw_only=True)
+    """A function like `serve` for an event loop: it returns None, or raises StoreReadRequiredError, if the
+    response would take more than a fraction of a millisecond. None = there is no such function."""
 
 
 @dataclass(frozen=True, slots=True)

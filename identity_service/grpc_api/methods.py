@@ -99,6 +99,7 @@ def _identity(identity: IdentityServicer) -> Mapping[str, MethodSpec]:
             identity_pb.VerifyRequest,
             identity.recall_verify,
             identity.verify,
+            serve_now=identity.verify_now,
             max_bytes=_ANY_TOKEN,
         ),
         "VerifyBatch": Cached(

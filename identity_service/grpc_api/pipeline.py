@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -50,6 +50,8 @@ from identity_service.telemetry.trace_context import trace_fields
 from identity_service.transport.limits import Limits
 from identity_service.transport.request_ids import REQUEST_ID
 
+_MAX_SERVED_NOW: Final = 16 * 1024
+"""The longest request that an event loop parses, in bytes: the longest token fits, with room for the rest."""
 Answer: TypeAlias = Callable[[bytes, Context], bytes]
 Instant: TypeAlias = Callable[[bytes, Context], bytes | None]
 CountOk: TypeAlias = Callable[[float], None]
@@ -113,7 +115,7 @@ class Pipeline:
         return UnaryHandler(threads=self._threads[Pool.MEMORY], answer=answer, max_bytes=0)
 
     def _cached(self, method: str, spec: Cached[Any], count_ok: CountOk) -> tuple[Answer, Instant]:
-        lookup, serve, now = spec.lookup, spec.serve, time.perf_counter
+        lookup, serve, serve_now, now = spec.lookup, spec.serve, spec.serve_now, time.perf_counter
         caller_required = self._gate.applies(spec.rule, None)
 
         # Neither checks the deadline if the response is cached: it would cost more than the response.
@@ -135,10 +137,14 @@ class Pipeline:
         def instant(data: bytes, context: Context) -> bytes | None:
             started = now()
             try:
-                if caller_required:
-                    self._admit(method, spec, data, context, may_wait=False)
+                admitted = (
+                    self._admit(method, spec, data, context, may_wait=False) if caller_required else None
+                )
                 response = lookup(data)
-            except StoreReadRequiredError:  # the caller's token needs a read of the store
+                if response is None and serve_now is not None and len(data) <= _MAX_SERVED_NOW:
+                    request, _ = admitted or self._admit(method, spec, data, context)
+                    response = serve_now(request, data)
+            except StoreReadRequiredError:  # the caller's token or the answer needs a read of the store
                 return None
             except Exception as error:  # noqa: BLE001  # the table has a status for each
                 self._fail(method, context, error, request_id_of(context), started)

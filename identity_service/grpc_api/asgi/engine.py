@@ -1,8 +1,8 @@
 """The ASGI engine: an ASGI application that serves handlers.
 
 The ASGI server must support HTTP/2 with trailers (extension http.response.trailers). It listens, terminates
-TLS and limits connections. If a response is cached, the event loop answers the call; all other calls run in
-the same threads as in the grpcio engine.
+TLS and limits connections. The event loop answers a call if the response is cached or takes a fraction of a
+millisecond; all other calls run in the same threads as in the grpcio engine.
 """
 
 import asyncio
@@ -215,7 +215,7 @@ class AsgiEngine:
     def _instant_response(
         self, handler: Handler, window: int, event: Event, context: AsgiContext
     ) -> bytes | None:
-        """Return the response if it is cached, else None. Raises AbortedError.
+        """Return the response if the handler has it at once, else None. Raises AbortedError.
 
         The handler is asked only if the first event is one whole, uncompressed message, as it nearly always
         is.

@@ -95,7 +95,7 @@ class _TracedMethod:
     def instant(
         self, instant: Callable[[bytes, Context], bytes | None]
     ) -> Callable[[bytes, Context], bytes | None]:
-        """Return the function that answers from a cache, with a span of the calls that it has answered."""
+        """Return the function that answers at once, with a span of the calls that it has answered."""
 
         def traced(data: bytes, context: Context) -> bytes | None:
             # The span is made afterwards: if there is no response, `answer` is called, and makes it.

@@ -79,6 +79,30 @@ def test_a_cached_response_is_given_to_no_caller_that_is_refused() -> None:
     assert handler_of(spec).answer(b"", context()) == b"cached"
 
 
+def test_an_event_loop_answers_what_is_quick_and_leaves_the_rest_to_a_thread() -> None:
+    """A request that is long, or whose answer may wait, must not hold up the other calls of the loop."""
+    answers: dict[str, bytes | None] = {"quick": b"at once", "slow": None}
+
+    def serve_now(request: pb.VerifyRequest, data: bytes) -> bytes | None:
+        if request.token == "unread":
+            raise StoreReadRequiredError
+        return answers[request.token]
+
+    spec = Cached(
+        OPEN, pb.VerifyRequest, lambda data: None, lambda request, data: b"answer", serve_now=serve_now
+    )
+    handler = handler_of(spec)
+
+    def instant(token: str, audience: str = "") -> bytes | None:
+        data = pb.VerifyRequest(token=token, audiences=[audience]).SerializeToString()
+        assert handler.answer(data, context()) == b"answer"
+        answer: bytes | None = handler.instant(data, context())
+        return answer
+
+    assert [instant(token) for token in ("quick", "slow", "unread")] == [b"at once", None, None]
+    assert [instant("quick", "x" * size) for size in (16_000, 16_400)] == [b"at once", None]
+
+
 def test_a_conversation_that_needs_a_caller_does_not_open_without_one() -> None:
     rule = Rule(access=Access.SCOPE, scope="s")
     spec = Conversation(rule, pb.VerifyRequest, lambda request: pb.VerifyResponse())

@@ -313,6 +313,23 @@ def test_pyjwt_by_itself_accepts_malformed_tokens_that_this_module_refuses(
         assert reason(codec, text) == "MALFORMED"
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_only_es256_and_eddsa_are_quick(generated: Generated, algorithm: str) -> None:
+    codec = AccessTokenCodec(Ring((generated[algorithm],)), IssuerNames(ISSUER))
+
+    assert codec.is_quick(codec.sign(access_token())) == (algorithm in ("ES256", "EdDSA"))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_quick"),
+    [("", True), ("a.b.c", True), ("a.b.c.d.e", False), ("x" * 9000, True), ("a.b.c.d.e.f", True)],
+)
+def test_a_text_that_is_rejected_at_once_is_quick_and_one_to_decrypt_is_not(
+    codec: AccessTokenCodec, text: str, *, is_quick: bool
+) -> None:
+    assert codec.is_quick(text) == is_quick
+
+
 def test_an_encrypted_token_is_undecryptable(codec: AccessTokenCodec) -> None:
     assert reason(codec, "a.b.c.d.e") == "UNDECRYPTABLE"
 

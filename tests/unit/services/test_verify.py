@@ -36,6 +36,9 @@ class Codec:
     def sign_repeated(self, fixed_claims: bytes, **values: object) -> str:
         raise NotImplementedError
 
+    def is_quick(self, text: str) -> bool:
+        raise NotImplementedError
+
     def read(self, text: str) -> AccessToken | Rejected:
         return self.tokens[text]
 
