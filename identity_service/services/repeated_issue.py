@@ -5,7 +5,7 @@ client's record decide the audiences, the scopes, the lifetime and the claims, s
 of the bytes. Everything that may change is checked on every call. The module refuses nothing: if any check
 fails, the request goes through Issue as if it were the first one.
 
-docs/decisions/0030-a-repeated-issue-is-recognised-by-its-bytes.md has the argument.
+docs/decisions/0031-a-repeated-issue-is-recognised-by-its-bytes.md has the argument.
 """
 
 from collections.abc import Mapping
