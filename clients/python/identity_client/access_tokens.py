@@ -101,14 +101,15 @@ def read(
     Raises RejectedError if the token is not valid, and its subclasses UnknownKeyError if no key has its
     `kid`, and UntrustedIssuerError if a key has signed it for another issuer.
     """
-    parts = text.split(".") if len(text) <= MAX_TOKEN_CHARS else ()
-    if len(parts) == 5:
-        raise RejectedError("UNDECRYPTABLE", "the token is encrypted, and no key here opens it")
-    if len(parts) != 3:
+    message, _, last = text.rpartition(".")
+    first, dot, middle = message.partition(".")
+    if len(text) > MAX_TOKEN_CHARS or not dot or "." in middle:
+        if len(text) <= MAX_TOKEN_CHARS and text.count(".") == 4:
+            raise RejectedError("UNDECRYPTABLE", "the token is encrypted, and no key here opens it")
         raise RejectedError("MALFORMED", "the token does not have three parts, or is longer than 8 KiB")
     try:
-        algorithm, key_id = _read_header(parts[0])
-        signature = decode_base64url(parts[2])
+        algorithm, key_id = _read_header(first)
+        signature = decode_base64url(last)
     except RejectedError:
         raise
     except ValueError:
@@ -118,10 +119,10 @@ def read(
         raise UnknownKeyError(key_id)
     if key.algorithm != algorithm:
         raise RejectedError("ALGORITHM_NOT_ALLOWED", "the token's key is for another algorithm")
-    if not key.verify(f"{parts[0]}.{parts[1]}".encode("ascii", "replace"), signature):
+    if not key.verify(message.encode("ascii", "replace"), signature):
         raise RejectedError("BAD_SIGNATURE", "the signature does not verify")
     try:
-        token = _from_claims(parse_object(decode_base64url(parts[1])), key_id, revision)
+        token = _from_claims(parse_object(decode_base64url(middle)), key_id, revision)
     except ValueError as error:
         raise RejectedError("MALFORMED", f"claims: {error}") from None
     if token.claims.issuer not in issuers:
