@@ -19,6 +19,7 @@ from benchmarks import (
     logins,
     memory,
     names,
+    refreshes,
     spread,
     strangers,
     streams,
@@ -32,6 +33,7 @@ Trial = Callable[[Bench], Findings]
 TRIALS: Final[tuple[tuple[frozenset[str], Trial], ...]] = (
     (frozenset({names.LOCAL_SEEN, names.LOCAL_NEW, names.LOCAL_RAW}), local.trial),
     (frozenset({names.ISSUE_CPU, names.ISSUE_SIGNATURE}), handlers.trial),
+    (frozenset({names.REFRESH_CPU, names.REFRESH_SIGNATURE}), refreshes.trial),
     (denylist.FIGURES, denylist.trial),
     (spread.FIGURES, spread.trial),
     (frozenset({names.STREAM_ENDS}), streams.trial),

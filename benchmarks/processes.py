@@ -137,6 +137,11 @@ class Process:
         return max(map(_resident_bytes, children(self.pid)), default=0)
 
     @property
+    def cpu_seconds(self) -> float:
+        """The CPU time so far of the threads of the process that have not ended."""
+        return _cpu_seconds(self.pid)
+
+    @property
     def children_seconds(self) -> float:
         """The CPU time so far of the processes that it started."""
         return sum(map(_cpu_seconds, children(self.pid)))
