@@ -121,3 +121,14 @@ def test_what_is_closed_waits_no_more(path: Path, file_store: SqliteStore) -> No
     begun = time.monotonic()
     closed.wait(closed.count, PATIENCE)
     assert time.monotonic() - begun < PATIENCE / 2
+
+
+def test_a_notice_leaves_the_times_of_the_file_so_that_its_content_is_not_checked(
+    path: Path, file_store: SqliteStore
+) -> None:
+    deny(file_store)
+    before = path.stat().st_mtime_ns
+
+    deny(file_store)
+
+    assert path.stat().st_mtime_ns == before

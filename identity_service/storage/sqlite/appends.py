@@ -1,12 +1,13 @@
 """Notices of entries that any process has appended to the log of one SQLite file, without polling the file.
 
-A process that has appended entries sets the times of the file, and the kernel notifies the other processes
-(inotify(7)). SQLite itself has no such notice. Where inotify cannot be used, waiting threads poll.
+A process that has appended entries sets the mode of the file to what it is, and the kernel notifies the other
+processes (inotify(7)). SQLite itself has no such notice. Where inotify cannot be used, waiting threads poll.
 """
 
 import ctypes
 import os
 import select
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -48,8 +49,9 @@ class Appends:
             self._changed.notify_all()
         if self._path is not None:
             # A process that misses the notice reads the log once in each heartbeat interval all the same.
+            # Not the times of the file: if they change, its content is checked (`ContentCheck`).
             with suppress(OSError):
-                os.utime(self._path)
+                self._path.chmod(stat.S_IMODE(self._path.stat().st_mode))
 
     def wait(self, seen: int, timeout: float) -> None:
         """Return once `count` is not `seen` or `close` was called, or after `timeout` seconds.
@@ -93,7 +95,7 @@ class Appends:
 
 
 class _FileWatch:
-    """A watch by inotify(7) on the times of one file, also while it has another name."""
+    """A watch by inotify(7) on the mode of one file, also while it has another name."""
 
     def __init__(self, path: Path) -> None:
         """Begin to watch. Raises AttributeError on a system without inotify, OSError if it is refused."""
