@@ -23,10 +23,10 @@ run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with 
 dev-certs: .venv/.server  ## Make certificates in var/tls/ to try TLS, and print how to use them
 	@$(BIN)/identity dev-certs
 
-# The tests wait for servers a third of the time, so six processes suit two cores. All tests of a module stay in one process,
+# The tests wait for servers much of the time, so four processes suit two cores. All tests of a module stay in one process,
 # unless they share nothing (tests/distribution.py). The unit tests of the measured packages are measured alone: others would
 # take a third longer with it. ARGS chooses some tests: ARGS="tests/unit -k keys".
-STAGE := $(BIN)/python -m pytest -n 6 --dist loadscope --no-loadscope-reorder --durations=5
+STAGE := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --durations=5
 MEASURED := tests/unit/domain tests/unit/services
 
 test: .venv/.dev .venv-xds/.installed .venv-oldest/.installed  ## Install what is needed and run all the tests
