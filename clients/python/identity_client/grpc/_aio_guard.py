@@ -3,11 +3,10 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from contextvars import ContextVar
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
 
@@ -17,7 +16,6 @@ from identity_client.async_calls import AsyncCalls, AsyncOpenCall
 from identity_client.caller import Caller, current
 from identity_client.grpc import _guard
 from identity_client.grpc._certificates import certificate_sha256
-from identity_client.grpc._handlers import GuardedHandlers
 from identity_client.policy import Policy, Requirement
 from identity_client.refusal import DETAILS, RefusedError, failed
 from identity_client.verifier_core import VerifierCore
@@ -25,9 +23,10 @@ from identity_client.verifier_core import VerifierCore
 _log: Final = logging.getLogger("identity_client.guard")
 
 if TYPE_CHECKING:
-    from identity_client.grpc._handlers import Handler
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]  # no generic class when the program runs
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Admit = Callable[[Context], Awaitable[Caller]]
 
 
 class Guard(grpc.aio.ServerInterceptor):
@@ -66,11 +65,6 @@ class Guard(grpc.aio.ServerInterceptor):
         self._admission = Admission(verifier, observe)
         self._asking = AsyncAsking(self._admission, ask)
         self._calls = AsyncCalls(verifier, self._admission.note)
-        self._handlers = GuardedHandlers(self._behind_check)
-        # gRPC runs the interceptors and the handler of a call in one context. Each guard has a variable for
-        # itself: an interceptor between two guards may change the metadata.
-        self._values: ContextVar[Sequence[str | bytes]] = ContextVar("identity_client.guard", default=())
-        """The values of `authorization` of the call that is being handled."""
 
     @property
     def stale_calls(self) -> Mapping[str, int]:
@@ -110,11 +104,10 @@ class Guard(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or requirement.public:
             return handler
-        metadata = details.invocation_metadata
-        self._values.set([value for key, value in metadata if key == _guard.AUTHORIZATION])
-        return self._handlers.behind_check(details.method, handler, requirement)
+        values = [value for key, value in details.invocation_metadata if key == _guard.AUTHORIZATION]
+        return self._behind_check(handler, partial(self._admit, requirement, values))
 
-    def _behind_check(self, handler: "Handler", requirement: Requirement) -> "Handler":
+    def _behind_check(self, handler: "Handler", admit: Admit) -> "Handler":
         inner: Any
         behavior: Any
         if handler.response_streaming:
@@ -124,57 +117,38 @@ class Guard(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            behavior = partial(self._stream, partial(_respond, inner), requirement, handler.request_streaming)
+            behavior = partial(self._stream, partial(_respond, inner), admit, handler.request_streaming)
         elif handler.request_streaming:
             inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
-            behavior = partial(self._stream, inner, requirement, handler.request_streaming)
+            behavior = partial(self._stream, inner, admit, handler.request_streaming)
         else:
             inner, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
-            behavior = partial(self._answer, inner, requirement)
+            behavior = partial(_answer, inner, admit)
         if not (inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)):
             _log.error("calls of %r are refused: a guard of grpc.aio needs a coroutine function", inner)
             return _refusing(failed())
         return make(behavior, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
 
-    async def _admit(self, requirement: Requirement, context: Context) -> Caller:
+    async def _admit(self, requirement: Requirement, values: list[str | bytes], context: Context) -> Caller:
         """Return the caller, or abort the call."""
         try:
             try:
-                return self._admission.admit(
-                    requirement, self._values.get(), partial(certificate_sha256, context)
-                )
+                return self._admission.admit(requirement, values, partial(certificate_sha256, context))
             except AskError as error:
                 return await self._asking.ask(error.question)
         except RefusedError as refusal:
             await _abort(context, refusal)
 
-    async def _answer(
-        self,
-        inner: Callable[[Any, Context], Awaitable[Any]],
-        requirement: Requirement,
-        request: Any,
-        context: Context,
-    ) -> Any:
-        """Handle a call with one request and one response."""
-        restore = current.set(await self._admit(requirement, context))
-        try:
-            return await inner(request, context)
-        except RefusedError as error:
-            refusal = error
-        finally:
-            current.reset(restore)
-        return await _abort(context, refusal)
-
     async def _stream(
         self,
         handle: Callable[[Any, Context], Awaitable[Any]],
-        requirement: Requirement,
+        admit: Admit,
         streams_requests: bool,
         request: Any,
         context: Context,
     ) -> Any:
         """Handle a call with a stream, until its token ends it."""
-        caller = await self._admit(requirement, context)
+        caller = await admit(context)
         call = AsyncOpenCall(caller)
         checked: Any = _CheckedContext(context, call)
         requests = _checked(request, call) if streams_requests else request
@@ -239,6 +213,20 @@ async def _respond(inner: Callable[[Any, Context], Any], request: Any, context: 
     async with aclosing(inner(request, context)) as responses:
         async for response in responses:
             await context.write(response)
+
+
+async def _answer(
+    inner: Callable[[Any, Context], Awaitable[Any]], admit: Admit, request: Any, context: Context
+) -> Any:
+    """Handle a call with one request and one response."""
+    restore = current.set(await admit(context))
+    try:
+        return await inner(request, context)
+    except RefusedError as error:
+        refusal = error
+    finally:
+        current.reset(restore)
+    return await _abort(context, refusal)
 
 
 def _refusing(refusal: RefusedError) -> "Handler":

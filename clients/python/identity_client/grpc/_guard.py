@@ -1,9 +1,8 @@
 """The guard of a gRPC server with threads (`grpc.server`)."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import grpc
 
@@ -11,7 +10,6 @@ from identity_client.admission import Admission, AskError, Observe
 from identity_client.asking import Asked, Asking, check_ask
 from identity_client.caller import Caller, current
 from identity_client.grpc._certificates import certificate_sha256
-from identity_client.grpc._handlers import GuardedHandlers
 from identity_client.open_calls import OpenCall
 from identity_client.policy import Policy, Requirement
 from identity_client.refusal import DETAILS, RefusedError
@@ -22,7 +20,7 @@ AUTHORIZATION: Final = "authorization"
 _END: Final = object()
 
 if TYPE_CHECKING:
-    from identity_client.grpc._handlers import Handler
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]  # no generic class when the program runs
 
 
 class Guard(grpc.ServerInterceptor):
@@ -60,11 +58,6 @@ class Guard(grpc.ServerInterceptor):
         self._admission = Admission(verifier, observe)
         self._asking = Asking(self._admission, ask)
         self._calls = ThreadedCalls(verifier, self._admission.note)
-        self._handlers = GuardedHandlers(self._behind_check)
-        # gRPC runs the interceptors and the handler of a call in one context. Each guard has a variable for
-        # itself: an interceptor between two guards may change the metadata.
-        self._values: ContextVar[Sequence[str | bytes]] = ContextVar("identity_client.guard", default=())
-        """The values of `authorization` of the call that is being handled."""
 
     @property
     def stale_calls(self) -> Mapping[str, int]:
@@ -84,11 +77,10 @@ class Guard(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None or requirement.public:
             return handler
-        method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
-        self._values.set([value for key, value in metadata if key == AUTHORIZATION])
-        return self._handlers.behind_check(method, handler, requirement)
+        values = [value for key, value in handler_call_details.invocation_metadata if key == AUTHORIZATION]
+        return self._behind_check(handler, partial(self._admit, requirement, values))
 
-    def _behind_check(self, handler: "Handler", requirement: Requirement) -> "Handler":
+    def _behind_check(self, handler: "Handler", admit: Callable[[grpc.ServicerContext], Caller]) -> "Handler":
         inner: Any
         if handler.response_streaming:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
@@ -97,22 +89,22 @@ class Guard(grpc.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            behavior = partial(self._respond, inner, requirement, handler.request_streaming)
+            behavior = partial(self._respond, inner, admit, handler.request_streaming)
         elif handler.request_streaming:
             inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
-            behavior = partial(self._collect, inner, requirement)
+            behavior = partial(self._collect, inner, admit)
         else:
             inner, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
-            behavior = partial(self._answer, inner, requirement)
+            behavior = partial(_answer, inner, admit)
         return make(behavior, handler.request_deserializer, handler.response_serializer)
 
-    def _admit(self, requirement: Requirement, context: grpc.ServicerContext) -> Caller:
+    def _admit(
+        self, requirement: Requirement, values: list[str | bytes], context: grpc.ServicerContext
+    ) -> Caller:
         """Return the caller, or abort the call."""
         try:
             try:
-                return self._admission.admit(
-                    requirement, self._values.get(), partial(certificate_sha256, context)
-                )
+                return self._admission.admit(requirement, values, partial(certificate_sha256, context))
             except AskError as error:
                 return self._asking.ask(error.question)
         except RefusedError as refusal:
@@ -129,31 +121,15 @@ class Guard(grpc.ServerInterceptor):
             self._calls.remove(call)
         return call
 
-    def _answer(
-        self,
-        inner: Callable[[Any, grpc.ServicerContext], Any],
-        requirement: Requirement,
-        request: Any,
-        context: grpc.ServicerContext,
-    ) -> Any:
-        """Handle a call with one request and one response."""
-        restore = current.set(self._admit(requirement, context))
-        try:
-            return inner(request, context)
-        except RefusedError as refusal:
-            _abort(context, refusal)
-        finally:
-            current.reset(restore)
-
     def _collect(
         self,
         inner: Callable[[Any, grpc.ServicerContext], Any],
-        requirement: Requirement,
+        admit: Callable[[grpc.ServicerContext], Caller],
         requests: Iterator[Any],
         context: grpc.ServicerContext,
     ) -> Any:
         """Handle a call with a stream of requests and one response."""
-        caller = self._admit(requirement, context)
+        caller = admit(context)
         call = self._open(caller, context)
         restore = current.set(caller)
         try:
@@ -168,13 +144,13 @@ class Guard(grpc.ServerInterceptor):
     def _respond(
         self,
         inner: Callable[[Any, grpc.ServicerContext], Any],
-        requirement: Requirement,
+        admit: Callable[[grpc.ServicerContext], Caller],
         streams_requests: bool,
         request: Any,
         context: grpc.ServicerContext,
     ) -> Iterator[Any]:
         """Handle a call with a stream of responses."""
-        caller = self._admit(requirement, context)
+        caller = admit(context)
         call = self._open(caller, context)
         restore = current.set(caller)
         try:
@@ -210,6 +186,22 @@ class _Requests(Iterator[Any]):
         request = next(self._requests)
         self._call.check()
         return request
+
+
+def _answer(
+    inner: Callable[[Any, grpc.ServicerContext], Any],
+    admit: Callable[[grpc.ServicerContext], Caller],
+    request: Any,
+    context: grpc.ServicerContext,
+) -> Any:
+    """Handle a call with one request and one response."""
+    restore = current.set(admit(context))
+    try:
+        return inner(request, context)
+    except RefusedError as refusal:
+        _abort(context, refusal)
+    finally:
+        current.reset(restore)
 
 
 def _checked(

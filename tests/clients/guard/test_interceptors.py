@@ -1,4 +1,4 @@
-"""A guard keeps the wrapped handlers of methods, but nothing of a call; the wrong kind of guard is named."""
+"""A guard checks the metadata that it is given, and a guard of the wrong kind is named."""
 
 import asyncio
 import logging
@@ -9,61 +9,12 @@ import pytest
 
 from identity_client import LocalVerifier
 from identity_client.grpc import Guard, Policy
-from identity_client.grpc._handlers import GuardedHandlers
 from identity_client.grpc.aio import Guard as AioGuard
-from identity_client.policy import Requirement
 from tests.clients.guard import reports as services
 from tests.clients.guard.conftest import ENTRIES
 from tests.clients.guard.refusals import Refused, bearer, refusal
 from tests.clients.guard.reports import name
 from tests.clients.guard.site import AUDIENCE, Site
-
-NEEDED = Requirement(scopes=("a",))
-
-
-class Wrapping:
-    """Wraps a handler in a new one, and counts."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self, handler: Any, requirement: Requirement) -> Any:
-        self.count += 1
-        return new_handler()
-
-
-def new_handler() -> Any:
-    return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
-
-
-def test_the_handler_of_a_method_is_wrapped_once() -> None:
-    handlers, handler = GuardedHandlers(wrap := Wrapping()), new_handler()
-
-    first = handlers.behind_check("/a.A/Get", handler, NEEDED)
-
-    assert handlers.behind_check("/a.A/Get", handler, NEEDED) is first
-    assert handlers.behind_check("/a.A/Set", handler, NEEDED) is not first
-    assert wrap.count == 2
-
-
-def test_another_handler_or_another_requirement_of_a_method_is_wrapped_anew() -> None:
-    handlers, handler = GuardedHandlers(wrap := Wrapping()), new_handler()
-
-    first = handlers.behind_check("/a.A/Get", handler, NEEDED)
-
-    assert handlers.behind_check("/a.A/Get", new_handler(), NEEDED) is not first
-    assert handlers.behind_check("/a.A/Get", handler, Requirement(scopes=("b",))) is not first
-    assert wrap.count == 3
-
-
-def test_names_that_clients_invent_take_a_bounded_memory() -> None:
-    handlers, handler = GuardedHandlers(Wrapping()), new_handler()
-
-    for at in range(2000):
-        handlers.behind_check(f"/a.A/{at:08000}", handler, NEEDED)
-
-    kept = handlers._wrapped
-    assert 10 < len(kept._young) + len(kept._old) < 200
 
 
 class Adding(grpc.ServerInterceptor):
