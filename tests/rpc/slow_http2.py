@@ -1,6 +1,7 @@
 """An HTTP/2 client that leaves requests unfinished and answers unread, and resets streams."""
 
 import socket
+from collections.abc import Sequence
 from typing import Self
 
 from h2.config import H2Configuration
@@ -111,6 +112,12 @@ class SlowClient:
         while stream not in self._ended and not self.closed:
             self.read()
         return self._answers.get(stream, Answer())
+
+    def first_ended(self, streams: Sequence[int], count: int = 1) -> list[int]:
+        """Return those of these streams that have ended, once so many have: calls may overtake each other."""
+        while sum(map(self.has_ended, streams)) < count and not self.closed:
+            self.read()
+        return list(filter(self.has_ended, streams))
 
     def has_ended(self, stream: int) -> bool:
         """Return whether the stream has ended, judging by the frames that were read."""
