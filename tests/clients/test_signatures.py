@@ -8,11 +8,8 @@ import json
 from typing import Final
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from hypothesis import given
-from hypothesis import strategies as st
 
-from identity_client.verifying_keys import VerifyingKey, _der_integer, open_key
+from identity_client.verifying_keys import VerifyingKey, open_key
 from identity_service.domain.ids import base64url
 from identity_service.jose import keys
 from tests.curve_orders import ECDSA_ORDERS, ED25519_ORDER
@@ -46,20 +43,6 @@ def test_a_signature_is_of_one_message_and_has_one_length(algorithm: str) -> Non
 
     assert not key.verify(MESSAGE + b"!", signature)
     assert [other for other in others if key.verify(MESSAGE, other)] == []
-
-
-NUMBERS: Final = st.sampled_from((32, 48)).flatmap(lambda size: st.binary(min_size=size, max_size=size)) | (
-    st.builds(
-        lambda zeros, rest: bytes(zeros) + rest.rjust(32, b"\x80"), st.integers(0, 16), st.binary(max_size=32)
-    )
-)
-
-
-@given(NUMBERS, NUMBERS)
-def test_the_numbers_of_a_signature_are_encoded_as_the_library_does(r: bytes, s: bytes) -> None:
-    found = _der_integer(r) + _der_integer(s)
-
-    assert bytes((0x30, len(found))) + found == encode_dss_signature(int.from_bytes(r), int.from_bytes(s))
 
 
 @pytest.mark.parametrize("algorithm", ECDSA_ORDERS)
