@@ -6,6 +6,7 @@ every change is one assignment; the caller makes sure that only one thread at a 
 """
 
 import math
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from identity_service.domain.tokens import AccessToken
 
 _MINUTE: Final = 60
 """Seconds."""
+_FACTOR: Final = secrets.randbits(1024) | 1
+"""A number that callers do not know, and that differs from process to process; see `number_of`."""
 _RAISED: Final = "all tokens of one of the token's principals were revoked"
 _RETIRED: Final = "a key that the token was made with was retired"
 
@@ -88,13 +91,30 @@ class Denylist:
 
 
 def number_of(id_: str) -> int:
-    """Return an id as an integer; different ids have different integers, since none ends with NUL."""
-    return int.from_bytes(id_.encode(), "little")
+    """Return an id as an integer of the same length; different ids have different integers.
+
+    Python hashes an integer by its remainder, so a caller that may revoke ids of its choice could choose a
+    hundred thousand with one hash, and each further denial would compare it with all of them. So the id is
+    multiplied by an odd number that no caller knows, modulo a power of two. The highest bit is the length.
+    """
+    text = id_.encode()
+    end = 1 << 8 * len(text)
+    mask = end - 1
+    return int.from_bytes(text, "little") * (_FACTOR & mask) & mask | end
 
 
 def _id(number: int) -> str:
     """Return the id of an integer that `number_of` returned."""
-    return number.to_bytes((number.bit_length() + 7) // 8, "little").decode()
+    length = number.bit_length() // 8
+    end, inverse = _end_and_inverse(length)
+    return (number * inverse % end).to_bytes(length, "little").decode()
+
+
+@lru_cache(maxsize=128)  # ids have at most 128 characters
+def _end_and_inverse(length: int) -> tuple[int, int]:
+    """Return the power of two for texts of this length in bytes, and the inverse of the factor modulo it."""
+    end = 1 << 8 * length
+    return end, pow(_FACTOR, -1, end)
 
 
 def whole_minute(time: datetime) -> datetime:

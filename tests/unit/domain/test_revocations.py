@@ -132,6 +132,21 @@ def test_the_denylist_returns_the_ids_that_were_denied(ids: set[str]) -> None:
     assert len(denylist) == len(ids)
 
 
+def test_ids_that_a_caller_has_chosen_to_collide_do_not() -> None:
+    """Python hashes an integer by its remainder, to which characters 61 places apart add alike."""
+    chosen = []
+    for number in range(1000):
+        first = format(number, "061b").translate({ord("0"): "a", ord("1"): "b"})
+        chosen.append(first + first.translate({ord("a"): "b", ord("b"): "a"}))
+    assert len({hash(int.from_bytes(id_.encode(), "little")) for id_ in chosen}) == 1
+
+    denylist = Denylist()
+    for id_ in chosen:
+        denylist.add(id_, START)
+
+    assert len({hash(number) for number in denylist.until}) == 1000
+
+
 def test_an_id_of_this_service_takes_less_memory_than_its_text() -> None:
     """The allocator rounds sizes up to 16 bytes: 48 bytes instead of 80."""
     denylist = Denylist()
