@@ -218,7 +218,8 @@ class TokenCodec(Protocol):
     ) -> str:
         """Return a token with these claims as a compact JWS; `token_id` is as `new_token_id` makes one.
 
-        It has the length of the token that the claims come from, so the limit of 8 KiB holds.
+        Raises InvalidRequestError (field `claims`) if the text would exceed 8 KiB: since the earlier token,
+        keys with longer signatures may have come.
         """
 
     def is_quick(self, text: str) -> bool:

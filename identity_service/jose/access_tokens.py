@@ -63,9 +63,7 @@ class AccessTokenCodec:
         text = self._sign(orjson.dumps(to_claims(token)))
         if encrypt_with is not None:
             text = encrypt_with.encrypt(text)
-        if len(text) > MAX_TOKEN_CHARS:
-            raise InvalidRequestError.of("claims", f"make the token longer than {MAX_TOKEN_CHARS} characters")
-        return text
+        return _not_too_long(text)
 
     def fixed_claims(self, token: AccessToken) -> bytes:
         """Return the claims of a token, except for its id and times, as JSON without the last brace."""
@@ -79,7 +77,8 @@ class AccessTokenCodec:
     ) -> str:
         """Sign a token with these claims, and this id and times, with the current signing key."""
         times = int(expire_time.timestamp()), int(issue_time.timestamp())
-        return self._sign(b'%b,"exp":%d,"iat":%d,"jti":"%b"}' % (fixed_claims, *times, token_id.encode()))
+        claims = b'%b,"exp":%d,"iat":%d,"jti":"%b"}' % (fixed_claims, *times, token_id.encode())
+        return _not_too_long(self._sign(claims))
 
     def _sign(self, claims: bytes) -> str:
         key = self._keys.signing()
@@ -302,6 +301,13 @@ def _confirmations(value: object) -> dict[str, bytes]:
     if any(len(thumbprint) != 32 for thumbprint in thumbprints.values()):
         raise ValueError("cnf must hold a SHA-256")
     return thumbprints
+
+
+def _not_too_long(text: str) -> str:
+    """Return the token. Raises InvalidRequestError if Verify would reject it for its length."""
+    if len(text) > MAX_TOKEN_CHARS:
+        raise InvalidRequestError.of("claims", f"make the token longer than {MAX_TOKEN_CHARS} characters")
+    return text
 
 
 def _encode(value: JsonObject) -> str:

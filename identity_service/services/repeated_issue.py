@@ -82,7 +82,8 @@ class RepeatedIssue:
             peer: host:port of the caller, or empty.
             request_id: the id of the call.
 
-        Raises UnavailableError if this process's data is stale, or it has no signing key.
+        Raises UnavailableError if this process's data is stale, or it has no signing key; InvalidRequestError
+        if keys with longer signatures have come, and the token would be too long.
         """
         known = self._granted.get(digest)
         if known is None:

@@ -72,7 +72,7 @@ class RepeatableToken:
     """A token that was issued for a request, from which the next one for the same request is made."""
 
     token: AccessToken
-    """The token, without its signature."""
+    """The token, without its signature, and without its extra claims: as objects they take much memory."""
     fixed_claims: bytes
     """The claims that the next token has as well; see `TokenCodec.fixed_claims`."""
 
@@ -169,7 +169,7 @@ class TokenMaker:
 
     def repeatable(self, token: AccessToken) -> RepeatableToken:
         """Return what `repeat` needs to sign such a token again."""
-        return RepeatableToken(token=token, fixed_claims=self._codec.fixed_claims(token))
+        return RepeatableToken(token=replace(token, claims={}), fixed_claims=self._codec.fixed_claims(token))
 
     def repeat(self, repeatable: RepeatableToken) -> TokenSet:
         """Return a token like an earlier one, with an id and times of its own."""

@@ -313,6 +313,25 @@ def test_pyjwt_by_itself_accepts_malformed_tokens_that_this_module_refuses(
         assert reason(codec, text) == "MALFORMED"
 
 
+def test_a_repeated_token_is_refused_if_keys_that_have_come_since_make_it_too_long(
+    generated: Generated,
+) -> None:
+    """Verify would reject it, and its client would not know why."""
+    before, after = (
+        AccessTokenCodec(Ring((generated[algorithm],)), IssuerNames(ISSUER))
+        for algorithm in ("ES256", "ML-DSA-65")
+    )
+    token = access_token(claims={"long": "x" * 4000})
+    values: dict[str, Any] = {
+        name: getattr(token, name) for name in ("token_id", "issue_time", "expire_time")
+    }
+    fixed = before.fixed_claims(token)
+    assert reason(before, before.sign_repeated(fixed, **values)) == ""
+
+    with pytest.raises(InvalidRequestError):
+        after.sign_repeated(fixed, **values)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_only_es256_and_eddsa_are_quick(generated: Generated, algorithm: str) -> None:
     codec = AccessTokenCodec(Ring((generated[algorithm],)), IssuerNames(ISSUER))
