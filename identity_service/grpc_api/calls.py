@@ -218,7 +218,7 @@ class CallerGate:
             else:
                 caller = self._by_bound_token(text, certificate, method, context, may_wait=may_wait)
         else:
-            caller = self._by_certificate(certificate, rule.scope)
+            caller = self._by_certificate(certificate, rule.scope, may_wait=may_wait)
         may_own = rule.access is Access.OWN_OR_SCOPE and not caller.is_delegated
         if not may_own and rule.scope not in caller.scopes:
             raise CallerScopeMissingError(f"the caller lacks the scope {rule.scope}")
@@ -282,9 +282,11 @@ class CallerGate:
             is_revoked=partial(self._verifier.is_revoked, answer),
         )
 
-    def _by_certificate(self, certificate: PeerCertificate | None, scope: str) -> Caller:
-        client = self._directory.client_of(certificate) if certificate is not None else None
-        if certificate is None or client is None or client.disabled:
+    def _by_certificate(self, certificate: PeerCertificate | None, scope: str, *, may_wait: bool) -> Caller:
+        if certificate is None:
+            raise self._unauthenticated()
+        client = self._directory.client_of(certificate, may_wait=may_wait)
+        if client is None or client.disabled:
             raise self._unauthenticated()
 
         def is_revoked() -> bool:

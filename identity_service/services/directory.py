@@ -13,6 +13,7 @@ from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.principals import Client
 from identity_service.domain.store import RecordStore, all_records
+from identity_service.services.verify import StoreReadRequiredError
 
 _LIMIT: Final = 10_000
 """The number of clients, and of certificates, that are cached."""
@@ -32,13 +33,18 @@ class Directory:
         self._has_public: bool | None = None
         """The answer of `has_public_client`; None = a client may have changed since."""
 
-    def client(self, client_id: PrincipalId) -> Client | None:
-        """Return the client, or None if there is none (which is cached too). Raises StoreUnavailableError."""
+    def client(self, client_id: PrincipalId, *, may_wait: bool = True) -> Client | None:
+        """Return the client, or None if there is none (which is cached too).
+
+        Raises StoreUnavailableError; StoreReadRequiredError if `may_wait` is False and it is not cached.
+        """
         with self._lock:
             if client_id in self._clients:
                 self._clients.move_to_end(client_id)
                 return self._clients[client_id]
             changes = self._changes
+        if not may_wait:
+            raise StoreReadRequiredError
         found = self._records.get(Client, client_id)
         client = found.record if found is not None else None
         with self._lock:
@@ -49,16 +55,18 @@ class Directory:
                     self._clients.popitem(last=False)
         return client
 
-    def client_of(self, certificate: PeerCertificate) -> Client | None:
+    def client_of(self, certificate: PeerCertificate, *, may_wait: bool = True) -> Client | None:
         """Return the client that has registered a name of the certificate; None = no client, or several.
 
-        Raises StoreUnavailableError.
+        Raises StoreUnavailableError; StoreReadRequiredError if `may_wait` is False and it is not cached.
         """
         with self._lock:
             known = certificate.sha256 in self._by_certificate
             client_id = self._by_certificate.get(certificate.sha256)
             changes = self._changes
         if not known:
+            if not may_wait:
+                raise StoreReadRequiredError
             found = [self._records.find_client(name) for name in certificate.names]
             ids = {client.record.client_id for client in found if client is not None}
             client_id = ids.pop() if len(ids) == 1 else None  # a certificate of two clients proves neither
@@ -67,7 +75,7 @@ class Directory:
                     self._by_certificate[certificate.sha256] = client_id
                     if len(self._by_certificate) > self._limit:
                         self._by_certificate.popitem(last=False)
-        client = self.client(client_id) if client_id is not None else None
+        client = self.client(client_id, may_wait=may_wait) if client_id is not None else None
         return client if client is not None and client.certificates & certificate.names else None
 
     def has_public_client(self) -> bool:

@@ -55,8 +55,8 @@ class VerifyRequest:
     """True = accept a bound token without the certificate or key, for a caller that checks the binding
     itself."""
     may_wait: bool = True
-    """True if the call may wait for the store. False = raise StoreReadRequiredError instead, for a caller on
-    an event loop."""
+    """True if the call may wait for the store, and for a check that takes long. False = raise
+    StoreReadRequiredError instead, for a caller on an event loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +136,11 @@ class Verifier(Generic[R]):
 
         Raises:
             UnavailableError: this process's data is too old to answer, or the store cannot be read.
-            StoreReadRequiredError: the log would have to be read, and `request.may_wait` is False.
+            StoreReadRequiredError: `request.may_wait` is False, and the log would have to be read, or a
+                signature verified that is not quick.
         """
         self._require()
-        known = self._recall(request.token, came)
+        known = self._recall(request.token, came, may_wait=request.may_wait)
         if isinstance(known, Rejected):
             return known
         return (
@@ -147,10 +148,6 @@ class Verifier(Generic[R]):
             or _check_requirements(known, request)
             or known
         )
-
-    def is_quick(self, text: str) -> bool:
-        """Return whether the signature of a token takes at most a fraction of a millisecond to verify."""
-        return self._codec.is_quick(text)
 
     def is_still_good(self, verified: Verified[R]) -> bool:
         """Return whether a token that `verify` accepted is still valid: not expired, retired or revoked.
@@ -171,8 +168,11 @@ class Verifier(Generic[R]):
         """Return whether this process knows that a token that `verify` accepted has been revoked since."""
         return self._revocations.why_revoked(verified.token, verified.revocation_keys) is not None
 
-    def _recall(self, text: str, came: float | None) -> Verified[R] | Rejected:
-        """Return the token with this exact text, from the cache or by verifying its signature."""
+    def _recall(self, text: str, came: float | None, *, may_wait: bool) -> Verified[R] | Rejected:
+        """Return the token with this exact text, from the cache or by verifying its signature.
+
+        Raises StoreReadRequiredError if `may_wait` is False, and verifying it takes long.
+        """
         if len(text) > MAX_TOKEN_CHARS:
             return _reject(RejectionReason.MALFORMED, "the token is longer than 8 KiB")
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
@@ -180,6 +180,8 @@ class Verifier(Generic[R]):
         if known is not None:
             self.cache_hits.increment()
             return known
+        if not may_wait and not self._codec.is_quick(text):
+            raise StoreReadRequiredError
         self.cache_misses.increment()
         token = self._codec.read(text)
         if isinstance(token, Rejected):

@@ -1,4 +1,4 @@
-"""The certificate of a call, as the properties of its connection give it."""
+"""The certificate of a call, as the properties of its connection give it, and the caller that it proves."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from identity_service.grpc_api.calls import certificate_of
+from identity_service.grpc_api.calls import Access, AccessRule, CallerGate, certificate_of
+from identity_service.grpc_api.proofs import CallProofs
+from identity_service.services.directory import Directory
+from identity_service.services.verify import StoreReadRequiredError
+from identity_service.transport.peers import Peers
 from tests.tls import Certifier
 
 
@@ -18,6 +22,12 @@ class _Context:
             "x509_pem_cert": [pem],
             "ssl_session_reused": [b"true" if resumed else b"false"],
         }
+
+    def peer(self) -> str:
+        return "ipv4:192.0.2.7:50000"
+
+    def invocation_metadata(self) -> tuple[()]:
+        return ()
 
     def auth_context(self) -> dict[str, list[bytes]]:
         return self._properties
@@ -35,3 +45,32 @@ def test_a_session_that_is_resumed_proves_nothing_after_its_certificate_has_expi
     found = certificate_of(context)
 
     assert (found is None) is (resumed and lifetime < timedelta())
+
+
+class _UnreadStore:
+    """The records of a store that fails the test if it is read."""
+
+    def find_client(self, name: str) -> None:
+        raise AssertionError(f"the client of {name} was read")
+
+
+def test_an_event_loop_does_not_read_the_client_of_a_certificate_from_the_store(tmp_path: Path) -> None:
+    """It would hold up every other call, for seconds if the store hangs."""
+    nothing: Any = None
+    records: Any = _UnreadStore()
+    gate = CallerGate(
+        nothing,
+        Directory(records),
+        nothing,
+        Peers(()),
+        nothing,
+        CallProofs((), lambda: None),
+        audience="identity",
+        require_caller_auth=True,
+    )
+    context: Any = _Context(
+        Certifier(tmp_path).client("c", "c.example").certificate_file.read_bytes(), resumed=False
+    )
+
+    with pytest.raises(StoreReadRequiredError):
+        gate.admit("/m", AccessRule(access=Access.SCOPE, scope="s"), context, may_wait=False)

@@ -81,11 +81,11 @@ class RaisingDirectory(Directory):
         self.raises: tuple[PrincipalId, ...] = ()
         self._reads = 0
 
-    def client(self, client_id: PrincipalId) -> Client | None:
+    def client(self, client_id: PrincipalId, *, may_wait: bool = True) -> Client | None:
         self._reads += 1
         for principal in self.raises:
             self._revocations.raise_to(principal, Generation(number=self._reads, link=Link("raised")))
-        return super().client(client_id)
+        return super().client(client_id, may_wait=may_wait)
 
 
 class Site:

@@ -11,6 +11,7 @@ from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.origin import PeerCertificate
 from identity_service.domain.principals import Grant, first_party_client
 from identity_service.services.directory import Directory
+from identity_service.services.verify import StoreReadRequiredError
 from identity_service.storage.sqlite import SqliteStore
 from tests.unit.domain.samples import a_client
 
@@ -113,6 +114,25 @@ def test_a_certificate_is_that_of_the_client_that_has_registered_a_name_of_it(
         found = directory.client_of(a_certificate(ONE, "sha256:x"))
         assert found is not None
         assert found.client_id == one
+
+
+def test_a_caller_that_may_not_wait_finds_only_what_needs_no_read(
+    store: SqliteStore, directory: Directory
+) -> None:
+    """An event loop that reads the store holds up every other call, for seconds if the store hangs."""
+    one, certificate = create(store, "one", ONE), a_certificate(ONE)
+    for change in (None, RecordChanged(kind=RecordKind.CLIENT, id=one)):
+        directory.on_change(change)
+        with pytest.raises(StoreReadRequiredError):
+            directory.client(one, may_wait=False)
+        with pytest.raises(StoreReadRequiredError):
+            directory.client_of(certificate, may_wait=False)
+
+        found = directory.client_of(certificate)
+
+        assert found is not None
+        assert directory.client(one, may_wait=False) is found
+        assert directory.client_of(certificate, may_wait=False) is found
 
 
 def test_a_certificate_of_no_client_or_of_two_proves_none(store: SqliteStore, directory: Directory) -> None:

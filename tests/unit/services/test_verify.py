@@ -26,6 +26,7 @@ class Codec:
 
     def __init__(self) -> None:
         self.tokens: dict[str, AccessToken] = {}
+        self.read_texts: list[str] = []
 
     def sign(self, token: AccessToken, encrypt_with: object = None) -> str:
         raise NotImplementedError
@@ -37,9 +38,10 @@ class Codec:
         raise NotImplementedError
 
     def is_quick(self, text: str) -> bool:
-        raise NotImplementedError
+        return text != "slow"
 
     def read(self, text: str) -> AccessToken | Rejected:
+        self.read_texts.append(text)
         return self.tokens[text]
 
 
@@ -167,6 +169,19 @@ def test_a_caller_that_may_not_wait_gets_an_error_that_the_log_must_be_read(site
     assert site.verify(everyone=generation(2, "b")) == ""
     assert not isinstance(site.verifier.verify(asked), Rejected)
     assert site.replica.reads == 1
+
+
+def test_a_caller_that_may_not_wait_gets_an_error_for_a_token_that_takes_long_to_verify(site: Site) -> None:
+    """An event loop verifies such a token neither for Verify nor as the token of a caller."""
+    site.codec.tokens["slow"] = site.token
+    asked = VerifyRequest(token="slow", any_audience=True, may_wait=False)
+    with pytest.raises(StoreReadRequiredError):
+        site.verifier.verify(asked)
+    assert site.codec.read_texts == []
+
+    assert site.verify("slow") == ""
+    assert not isinstance(site.verifier.verify(asked), Rejected)
+    assert site.codec.read_texts == ["slow"]
 
 
 def test_for_the_tokens_of_a_batch_the_log_is_read_once(site: Site) -> None:
