@@ -239,6 +239,7 @@ WARNINGS: Final = frozenset(
         "log_replaced",
         "principals_refused",
         "store_lost",
+        "store_polled",
         "store_warning",
         "tls_key_exposed",
         "tls_refused",

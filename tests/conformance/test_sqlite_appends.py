@@ -1,5 +1,7 @@
 """A process that waits for entries in an SQLite file does nothing until another process appends one."""
 
+import errno
+import os
 import threading
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ from identity_service.storage.sqlite import SqliteStore, appends
 from identity_service.storage.sqlite.appends import Appends
 from tests.conformance.samples import a_session, deny
 from tests.fakes.clocks import FakeClock
+from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE, until
 
 
@@ -38,7 +41,10 @@ def waiting(store: SqliteStore, look: Look, timeout: float = 2 * PATIENCE) -> th
 def other(path: Path, file_store: SqliteStore) -> SqliteStore:
     """Another instance on the same file, as another process has it."""
     assert file_store.log.head().position == 0
-    return SqliteStore.open(str(path), clock=FakeClock())
+    other = SqliteStore.open(str(path), clock=FakeClock())
+    appended = file_store._database._appends
+    appended.wait(appended.count, PATIENCE)  # the notice by which the other has tried whether it may notify
+    return other
 
 
 def test_a_waiting_process_looks_once_while_others_append_nothing(
@@ -83,20 +89,95 @@ def test_a_thread_goes_on_waiting_for_other_processes_when_the_one_that_was_noti
     assert [thread.is_alive() for thread in (leaving, staying)] == [False, False]
 
 
-def test_without_notices_of_the_kernel_a_process_polls(
-    path: Path, file_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("part", "code", "what", "fix"),
+    [
+        ("_FileWatch", errno.EMFILE, "inotify cannot be used: Too many open files", "sysctl"),
+        ("_FileWatch", errno.ENOSPC, "inotify cannot be used: No space left on device", "sysctl"),
+        (
+            "_OpenFile.notify",
+            errno.EPERM,
+            "the mode of {path} cannot be set: Operation not permitted",
+            "owns",
+        ),
+    ],
+    ids=["too many instances", "too many watches", "the file of another user"],
+)
+def test_without_notices_of_the_kernel_a_process_polls_and_says_why_once(
+    path: Path,
+    file_store: SqliteStore,
+    part: str,
+    code: int,
+    what: str,
+    fix: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refused(_: Path) -> None:
-        raise OSError("too many watches")
+    def refused(_: object) -> None:
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(appends, "_FileWatch", refused)
-    polling, look = SqliteStore.open(str(path), clock=FakeClock()), Look()
+    monkeypatch.setattr(f"{appends.__name__}.{part}", refused)
+    event_log, look = RecordingEventLog(), Look()
+    polling = SqliteStore.open(str(path), clock=FakeClock(), event_log=event_log)
     thread = waiting(polling, look)
     until(lambda: look.count > 2)
     look.holds = True
     thread.join(PATIENCE)
     assert not thread.is_alive()
+    ((event, fields),) = event_log.events
+    assert (event, fields["what"]) == ("store_polled", what.format(path=path))
+    assert fix in fields["fix"]
     polling.close()
+
+
+def test_a_process_on_a_system_without_inotify_polls_and_says_so(
+    path: Path, file_store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert file_store.log.head().position == 0
+    monkeypatch.delattr(os, "O_PATH")
+    event_log, look = RecordingEventLog(), Look()
+    polling = SqliteStore.open(str(path), clock=FakeClock(), event_log=event_log)
+    thread = waiting(polling, look)
+    deny(polling)
+    until(lambda: look.count > 2)
+    assert event_log.named("store_polled")[0]["what"] == "this system has no inotify"
+    polling.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_process_that_is_notified_by_the_kernel_logs_nothing(path: Path, file_store: SqliteStore) -> None:
+    assert file_store.log.head().position == 0
+    event_log = RecordingEventLog()
+    SqliteStore.open(str(path), clock=FakeClock(), event_log=event_log).close()
+    assert event_log.events == []
+
+
+def test_a_notice_leaves_a_file_alone_that_was_put_in_the_place_of_the_open_one(
+    path: Path, file_store: SqliteStore
+) -> None:
+    """Least of all the file that a symbolic link there names, which may be open to this process alone."""
+    assert file_store.log.head().position == 0
+    secret = path.with_name("secret")
+    secret.touch(mode=0o600)
+    before = secret.stat().st_ctime_ns
+    path.rename(path.with_name("elsewhere.db"))
+    path.symlink_to(secret)
+
+    file_store._database.announce()
+
+    assert secret.stat().st_ctime_ns == before
+
+
+def test_a_watch_keeps_no_descriptor_once_it_is_closed(path: Path, file_store: SqliteStore) -> None:
+    assert file_store.log.head().position == 0
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        closed = Appends()
+        closed.watch(path)
+        closed.announce()
+        closed.close()
+        closed.announce()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_file_that_was_moved_away_and_back_is_still_watched(

@@ -1,7 +1,8 @@
 """Notices of entries that any process has appended to the log of one SQLite file, without polling the file.
 
 A process that has appended entries sets the mode of the file to what it is, and the kernel notifies the other
-processes (inotify(7)). SQLite itself has no such notice. Where inotify cannot be used, waiting threads poll.
+processes (inotify(7)). SQLite itself has no such notice. If either is refused, waiting threads poll, and the
+log says why.
 """
 
 import ctypes
@@ -14,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from identity_service.domain.ports import EventLog
 from identity_service.storage.sqlite.connection import POLL
 
 _ATTRIBUTES: Final = 0x4
@@ -27,31 +29,45 @@ class Appends:
 
     def __init__(self) -> None:
         """Begin without a file, as for a private database, which no other process has."""
-        self._path: Path | None = None
+        self._is_shared = False
         self._changed = threading.Condition()
         self._closed = False
+        self._file: _OpenFile | None = None
         self._watch: _FileWatch | None = None
         self._watching = False
         """True if a thread waits for the kernel; others wait until that thread notifies them."""
         self.count = 0
         """A number that grows with each append that this process knows of."""
 
-    def watch(self, path: Path) -> None:
-        """Watch this file, which exists, for appends of other processes."""
-        self._path = path
-        with suppress(AttributeError, OSError):  # no Linux, or the user has too many watches: `wait` polls
-            self._watch = _FileWatch(path)
+    def watch(self, path: Path, event_log: EventLog | None = None) -> None:
+        """Watch this file, which exists, for appends of other processes.
+
+        If that is not possible, or this process cannot notify the others, `wait` polls, and the event
+        `store_polled` says why.
+        """
+        self._is_shared = True
+        what, fix = f"the mode of {path} cannot be set", "run every process as the user that owns the file"
+        try:
+            self._file = _OpenFile(path)
+            self._file.notify()  # a trial: it wakes other processes up once
+            what, fix = "inotify cannot be used", "raise the limits fs.inotify.max_user_* with sysctl"
+            self._watch = _FileWatch(self._file.name)
+        except AttributeError:
+            what, fix = "this system has no inotify", "run the service on Linux"
+        except OSError as error:
+            what = f"{what}: {error.strerror}"
+        if self._watch is None and event_log is not None:
+            event_log.record("store_polled", what=what, fix=fix)
 
     def announce(self) -> None:
         """Notify the waiting threads of this process and of the others that entries were appended."""
         with self._changed:
             self.count += 1
             self._changed.notify_all()
-        if self._path is not None:
             # A process that misses the notice reads the log once in each heartbeat interval all the same.
-            # Not the times of the file: if they change, its content is checked (`ContentCheck`).
-            with suppress(OSError):
-                self._path.chmod(stat.S_IMODE(self._path.stat().st_mode))
+            if self._file is not None:
+                with suppress(OSError):
+                    self._file.notify()
 
     def wait(self, seen: int, timeout: float) -> None:
         """Return once `count` is not `seen` or `close` was called, or after `timeout` seconds.
@@ -61,7 +77,7 @@ class Appends:
         deadline = time.monotonic() + timeout
         with self._changed:
             while self.count == seen and not self._closed and (left := deadline - time.monotonic()) > 0:
-                if self._path is None or self._watching:
+                if not self._is_shared or self._watching:
                     self._changed.wait(left)
                 elif self._watch is not None:
                     self._await_kernel(self._watch, left)
@@ -92,6 +108,35 @@ class Appends:
                 self._watch.wake()
                 self._changed.wait_for(lambda: not self._watching)
                 self._watch.close()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+
+class _OpenFile:
+    """The file that was at a path, by a descriptor that gives no access to its content.
+
+    Another file that is put at the path later is never touched: between two calls by the path, its mode could
+    be given to a file that a symbolic link there names. Closing such a descriptor drops no lock of SQLite.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raises AttributeError on a system without such descriptors, OSError."""
+        self._descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        self.name = Path(f"/proc/self/fd/{self._descriptor}")
+        """A path that leads to this very file."""
+
+    def notify(self) -> None:
+        """Set the mode of the file to what it is, so that the kernel notifies all who watch it.
+
+        Not its times: if they change, its content is checked (`ContentCheck`). Raises OSError if this process
+        is not the file's owner.
+        """
+        self.name.chmod(stat.S_IMODE(os.fstat(self._descriptor).st_mode))
+
+    def close(self) -> None:
+        """Close the descriptor; `notify` must not be called any more."""
+        os.close(self._descriptor)
 
 
 class _FileWatch:

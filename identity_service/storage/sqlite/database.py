@@ -42,7 +42,7 @@ class Database:
         Args:
             path: the path of the file, or `:memory:`.
             timeout: seconds to wait for a lock of this or another process.
-            event_log: records that the files were removed, replaced or damaged.
+            event_log: records that the files were removed, replaced or damaged, or have to be polled.
 
         Raises ConfigurationError, StoreUnavailableError.
         """
@@ -69,7 +69,7 @@ class Database:
             with directory_locked(self._path, self._timeout, alone=False):
                 self._prepare(path)
                 self._reader = self._connect(path)
-                self._appends.watch(self._path)
+                self._appends.watch(self._path, event_log)
                 self._guard = FileGuard(self._path, self._connections, self._timeout, event_log)
         except sqlite3.OperationalError as error:
             why = why_not_opened(self._path) if self._path is not None else ""
