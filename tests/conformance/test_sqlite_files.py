@@ -1,5 +1,6 @@
 """The files of the embedded store are removed, moved and written over while processes have them open."""
 
+import os
 import sqlite3
 import stat
 import subprocess
@@ -169,6 +170,23 @@ def test_a_log_that_was_removed_is_saved_by_reads_by_heartbeats_and_when_the_sto
         store.close()
 
         assert denied_in(path) == {f"t{n}" for n in range(number + 1)}
+
+
+def test_a_log_that_is_removed_just_before_the_content_is_checked_is_no_damage(
+    file_store: SqliteStore, path: Path, event_log: RecordingEventLog
+) -> None:
+    revoke(file_store, "before")
+    guard = file_store._database._guard
+    assert guard is not None
+    os.utime(path)  # so that the content is checked
+    remove_log(path, "-wal")
+
+    assert not guard._content.finds_damage()
+
+    assert not beside(path, "-wal").exists()
+    revoke(file_store, "after")
+    assert denied_in(path) == {"before", "after"}
+    assert event_log.names == ["store_reopened"]
 
 
 def test_files_that_cannot_be_opened_again_are_unavailable_until_they_can(

@@ -2,9 +2,10 @@
 
 import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Final
+
+from identity_service.storage.sqlite.connection import Connection
 
 _LARGEST: Final = 16 * 2**20
 """The size in bytes up to which a file is checked; 16 MiB take about 50 ms."""
@@ -21,10 +22,10 @@ def is_damage(error: Exception) -> bool:
 class ContentCheck:
     """A check of the content of one file, which is made only if the file has changed since the last one."""
 
-    def __init__(self, path: Path, timeout: float) -> None:
-        """Note the state of the file, which is known to be whole; `timeout` = seconds to wait for locks."""
+    def __init__(self, path: Path, connection: Connection) -> None:
+        """Note the state of the file, which is known to be whole; `connection` is one to this file."""
         self._path = path
-        self._timeout = timeout
+        self._connection = connection
         self._checked = self._size_and_mtime()
         self._checked_at = float("-inf")
 
@@ -32,7 +33,7 @@ class ContentCheck:
         """Return whether the file is not a whole database any more.
 
         The content is checked if the file was written to since the last time, at most every 10 s. A file
-        above 16 MiB is not checked.
+        above 16 MiB is not checked. Raises StoreUnavailableError if the connection is in use for too long.
         """
         found = self._size_and_mtime()
         if found == self._checked:
@@ -56,12 +57,14 @@ class ContentCheck:
     def _is_whole(self) -> bool:
         """Return whether the file passes SQLite's check.
 
-        Uses a separate connection, because the others have pages in their caches.
+        Not by a new connection: if the log (`-wal`) has just been removed, SQLite would create another one,
+        and take the file without the log for a damaged one.
         """
-        try:
-            with closing(sqlite3.connect(str(self._path), timeout=self._timeout)) as connection:
+        with self._connection.held() as connection:
+            try:
+                connection.execute("PRAGMA shrink_memory")  # read the file, not the pages in the cache
                 found: str
                 (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-                return found == "ok"
-        except sqlite3.Error as error:
-            return not is_damage(error)
+            except sqlite3.Error as error:
+                return not is_damage(error)
+        return found == "ok"

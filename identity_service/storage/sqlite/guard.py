@@ -42,7 +42,8 @@ class FileGuard:
 
         Args:
             path: the absolute path of the file.
-            connections: all connections of this process to it, the writing one first; open, in WAL mode.
+            connections: all connections of this process to it, the writing one first, the reading one last;
+                open, in WAL mode.
             timeout: seconds to wait for locks.
             event_log: records refused, repaired and reopened files.
         """
@@ -60,7 +61,7 @@ class FileGuard:
         """True if the connections are open; False after reopening failed, until the next `check`."""
         self._refusal: tuple[FileIds, UnsafeStoreError] | None = None
         self._damage: UnsafeStoreError | None = None
-        self._content = ContentCheck(path, timeout)
+        self._content = ContentCheck(path, connections[-1])
         self.losses = 0
         """The number of times that commits that were not acknowledged were left behind in a removed log."""
         with self._writer.held() as connection:
@@ -100,7 +101,10 @@ class FileGuard:
                 connection.close()
 
     def examine(self) -> None:
-        """Raise UnsafeStoreError if the same file has foreign content, as `cp` writes it (`ContentCheck`)."""
+        """Raise UnsafeStoreError if the same file has foreign content, as `cp` writes it (`ContentCheck`).
+
+        Raises StoreUnavailableError if the connection for the check is in use for too long.
+        """
         if self._damage is None and file_ids(self._name) == self._ids and self._content.finds_damage():
             raise self.refuse_damaged()
 
