@@ -189,6 +189,22 @@ def test_a_log_that_is_removed_just_before_the_content_is_checked_is_no_damage(
     assert event_log.names == ["store_reopened"]
 
 
+def test_a_page_that_was_written_over_is_found_although_the_process_has_it_in_memory(
+    file_store: SqliteStore, path: Path
+) -> None:
+    revoke(file_store, "before")
+    write_log_into_file(path)
+    guard = file_store._database._guard
+    assert guard is not None
+    assert guard._content._is_whole()  # reads every page
+
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"x" * (path.stat().st_size - 4096))
+
+    assert guard._content.finds_damage()
+
+
 def test_files_that_cannot_be_opened_again_are_unavailable_until_they_can(
     file_store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
