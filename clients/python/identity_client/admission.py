@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
@@ -19,7 +19,7 @@ from identity_client.caller import Caller
 from identity_client.policy import ASK, AllowFor, Requirement
 from identity_client.refusal import REJECTION_REASON, RefusedError, failed, naming, unavailable
 from identity_client.trust_follower import NotFreshError
-from identity_client.values import Rejected, Verified
+from identity_client.values import Outcome, Rejected, Verified
 from identity_client.verifier_core import VerifierCore
 
 _log: Final = logging.getLogger("identity_client.guard")
@@ -59,18 +59,31 @@ Observe: TypeAlias = Callable[[str, str], object]
 with `refused` and the reason, or, when a token ends an open call, with `ended` and the reason."""
 
 
+def _without_certificate(_: object) -> bytes:
+    """Return that a connection has no client certificate."""
+    return b""
+
+
 class Admission:
     """Decides on calls; guards of all transports have one. Any thread may use it."""
 
-    def __init__(self, verifier: VerifierCore, observe: Observe | None = None) -> None:
+    def __init__(
+        self,
+        verifier: VerifierCore,
+        observe: Observe | None = None,
+        certificate: Callable[[Any], bytes] = _without_certificate,
+    ) -> None:
         """Create it.
 
         Args:
             verifier: verifies the tokens.
             observe: is called with what is decided; None = nothing is called.
+            certificate: returns the SHA-256 of the client certificate of a connection; b"" = none. It is
+                called only for a token that is bound to one.
         """
         self._verifier = verifier
         self._observe = observe
+        self._certificate = certificate
         self._lock = threading.Lock()
         self._logged: set[str] = set()
         self._stale_calls: Counter[str] = Counter()
@@ -90,15 +103,19 @@ class Admission:
         except Exception:  # noqa: BLE001  # whatever failed, the call is refused
             _log.exception("the policy failed")
             raise self._noted(failed()) from None
-        if found is not None:
-            return found
+        if found is None:
+            raise self.without_entry(method)
+        return found
+
+    def without_entry(self, method: str) -> RefusedError:
+        """Count and return the refusal of a call whose method has no entry in the policy."""
         with self._lock:
             is_new = method not in self._logged and len(self._logged) < _MAX_LOGGED
             if is_new:
                 self._logged.add(method)
         if is_new:
             _log.warning("calls of %r are refused: the access policy has no entry for it", method)
-        raise self._noted(
+        return self._noted(
             RefusedError(
                 grpc.StatusCode.PERMISSION_DENIED,
                 "METHOD_NOT_ALLOWED",
@@ -106,23 +123,29 @@ class Admission:
             )
         )
 
-    def admit(
-        self, requirement: Requirement, values: Sequence[object], certificate: Callable[[], bytes]
-    ) -> Caller:
+    def admit(self, requirement: Requirement, values: Sequence[object], connection: object) -> Caller:
         """Return the caller if the token meets the requirement of the method.
 
         Args:
             requirement: that of the method; not a public one.
             values: the values of the header or metadata `authorization`.
-            certificate: returns the SHA-256 of the connection's client certificate; b"" = none. It is called
-                only for a token that is bound to one.
+            connection: what the function `certificate` is called with, such as the context of the call.
 
         Raises RefusedError; AskError if the service must be asked.
         """
-        token = ""
         try:
-            token = _bearer(values)
-            caller = Caller(self._verify(token, requirement, certificate), token)
+            value = values[0] if len(values) == 1 else None
+            token = value[7:] if isinstance(value, str) and value.startswith("Bearer ") else ""
+            if not token:  # few calls
+                token = _bearer(values)
+            try:
+                outcome = self._verifier.verify(
+                    token, audiences=requirement.audiences, required_scopes=requirement.scopes
+                )
+                if isinstance(outcome, Rejected):
+                    outcome = self._reconsider(outcome, token, requirement, connection, _NOTHING)
+            except NotFreshError as error:
+                outcome = self._verify_stale(error, token, requirement, connection)
         except AskError:
             raise
         except RefusedError as refusal:
@@ -130,8 +153,9 @@ class Admission:
         except Exception:  # noqa: BLE001  # whatever failed, the call is refused
             _log.exception("a token could not be verified")
             raise self._noted(failed()) from None
-        self.note("admitted")
-        return caller
+        if self._observe is not None:
+            self.note("admitted")
+        return Caller(outcome, token)
 
     def conclude(self, question: Question, outcome: object) -> Caller:
         """Return the caller by the service's answer to a question. Raises RefusedError."""
@@ -174,40 +198,47 @@ class Admission:
         self._count("refused")
         return unavailable()
 
-    def _verify(self, token: str, requirement: Requirement, certificate: Callable[[], bytes]) -> Verified:
-        try:
-            return self._verify_within(token, requirement, certificate, _NOTHING)
-        except NotFreshError as error:
-            self._log_stale(error)
-            on_stale = requirement.on_stale
+    def _verify_stale(
+        self, error: NotFreshError, token: str, requirement: Requirement, connection: object
+    ) -> Verified:
+        """Return the claims if the method admits the token while the verifier is stale."""
+        self._log_stale(error)
+        on_stale = requirement.on_stale
         if on_stale is ASK:
             self._count("asked")
-            raise AskError(Question(token, requirement, certificate()))
+            raise AskError(Question(token, requirement, self._certificate(connection)))
         if not isinstance(on_stale, AllowFor):
             raise self._unavailable()
         try:
-            verified = self._verify_within(token, requirement, certificate, on_stale.duration)
+            outcome = self._verifier.verify(
+                token,
+                audiences=requirement.audiences,
+                required_scopes=requirement.scopes,
+                max_extra_staleness=on_stale.duration,
+            )
+            if isinstance(outcome, Rejected):
+                outcome = self._reconsider(outcome, token, requirement, connection, on_stale.duration)
         except NotFreshError:
             raise self._unavailable() from None
         self._count("allowed")
-        return verified
+        return outcome
 
-    def _verify_within(
-        self, token: str, requirement: Requirement, certificate: Callable[[], bytes], extra: timedelta
+    def _reconsider(
+        self,
+        outcome: Outcome,
+        token: str,
+        requirement: Requirement,
+        connection: object,
+        extra: timedelta,
     ) -> Verified:
-        outcome = self._verifier.verify(
-            token,
-            audiences=requirement.audiences,
-            required_scopes=requirement.scopes,
-            max_extra_staleness=extra,
-        )
+        """Return the claims if a token that was rejected is valid with the certificate of the connection."""
         if isinstance(outcome, Rejected) and outcome.reason == "BINDING_MISMATCH":
             # Only now, since few tokens are bound, and reading the certificate takes longer than all else.
             outcome = self._verifier.verify(
                 token,
                 audiences=requirement.audiences,
                 required_scopes=requirement.scopes,
-                certificate_sha256=certificate(),
+                certificate_sha256=self._certificate(connection),
                 max_extra_staleness=extra,
             )
         if isinstance(outcome, Rejected):

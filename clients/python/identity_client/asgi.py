@@ -159,7 +159,7 @@ class GuardMiddleware:
             return None
         values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
         try:
-            return self._admission.admit(requirement, values, bytes)
+            return self._admission.admit(requirement, values, None)
         except AskError as error:
             return await self._asking.ask(error.question)
 

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from hashlib import blake2b
 from typing import Final
 
 from identity_client.access_tokens import (
@@ -64,7 +63,7 @@ class VerifierCore(TrustFollower):
         """True if the log has named an issuer that the service uses, and this verifier does not accept."""
         self._decryption_keys = tuple(decryption_keys)
         self._leeway = leeway.total_seconds()
-        self._cache: LruCache[bytes, SignedToken] = LruCache(cache_bytes)
+        self._cache: LruCache[str, SignedToken] = LruCache(cache_bytes)
 
     def verify(
         self,
@@ -104,7 +103,7 @@ class VerifierCore(TrustFollower):
         # Read before the token is checked: the revision is never newer than the state that was checked.
         revision = state.revision
         try:
-            known = self._find(token)
+            known = self._cache.get(token) or self._find(token)
         except RejectedError as error:
             return Rejected(reason=error.reason, detail=str(error), revision=revision)
         ended = self._why_ended(known, now)
@@ -191,12 +190,11 @@ class VerifierCore(TrustFollower):
 
     def _find(self, text: str) -> SignedToken:
         """Return the token from the cache, or verify its signature. Raises RejectedError."""
-        digest = blake2b(text.encode("utf-8", "surrogatepass")).digest()
-        token = self._cache.get(digest)
+        token = self._cache.get(text)
         if token is None:
             token = self._read(text)
             token.first_seen = self._fresh.steady()
-            self._cache.put(digest, token, _TOKEN_BYTES + len(text))
+            self._cache.put(text, token, _TOKEN_BYTES + len(text))
         return token
 
     def _read(self, text: str) -> SignedToken:

@@ -207,7 +207,7 @@ def test_a_repr_of_the_caller_shows_no_token(site: Site, verifier: LocalVerifier
     token = site.token()
     requirement = Policy(AUDIENCE, {name("Get"): requires([READ])}).requirement(name("Get"))
     assert requirement is not None
-    caller = Admission(verifier).admit(requirement, [f"Bearer {token}"], lambda: b"")
+    caller = Admission(verifier).admit(requirement, [f"Bearer {token}"], None)
 
     assert caller.token == token
     assert token not in repr(caller)

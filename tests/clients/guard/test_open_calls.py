@@ -264,7 +264,7 @@ def test_expiry_times_of_many_tokens_are_removed_with_their_calls(
     requirement = complete([READ], AUDIENCE, REFUSE)
     admission = Admission(verifier)
     for _ in range(200):
-        caller = admission.admit(requirement, [f"Bearer {site.token()}"], lambda: b"")
+        caller = admission.admit(requirement, [f"Bearer {site.token()}"], None)
         call = OpenCall(caller, lambda: None)
         calls.add(call)
         calls.remove(call)
@@ -285,7 +285,7 @@ def test_whatever_a_function_raises_the_other_calls_are_ended(
         raise error("in a handler")
 
     for _ in range(3):
-        caller = Admission(verifier).admit(requirement, [f"Bearer {tokens.access_token}"], bytes)
+        caller = Admission(verifier).admit(requirement, [f"Bearer {tokens.access_token}"], None)
         calls.add(OpenCall(caller, ended.release))
         caller.on_ended(fail)
     WAYS["token id"](site, tokens)
@@ -300,7 +300,7 @@ def test_a_function_that_is_added_after_the_end_is_called_at_once(
     caller = Admission(verifier).admit(
         complete([READ], AUDIENCE, REFUSE),
         [f"Bearer {site.token()}"],
-        lambda: b"",
+        None,
     )
     reasons: list[str] = []
     call = OpenCall(caller, lambda: None)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn
 
 import grpc
 
@@ -16,17 +16,17 @@ from identity_client.async_calls import AsyncCalls, AsyncOpenCall
 from identity_client.caller import Caller, current
 from identity_client.grpc import _guard
 from identity_client.grpc._certificates import certificate_sha256
+from identity_client.grpc._handlers import Handler, UnaryHandler
 from identity_client.policy import Policy, Requirement
 from identity_client.refusal import DETAILS, RefusedError, failed
 from identity_client.verifier_core import VerifierCore
 
 _log: Final = logging.getLogger("identity_client.guard")
+_IN_LOOP: Final = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+"""The flags of the code of coroutine functions and of asynchronous generators."""
 
-if TYPE_CHECKING:
-    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]  # no generic class when the program runs
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Admit = Callable[[Context], Awaitable[Caller]]
 
 
 class Guard(grpc.aio.ServerInterceptor):
@@ -62,7 +62,7 @@ class Guard(grpc.aio.ServerInterceptor):
         """
         check_ask(asks=policy.asks, given=ask is not None)
         self._policy = policy
-        self._admission = Admission(verifier, observe)
+        self._admission = Admission(verifier, observe, certificate_sha256)
         self._asking = AsyncAsking(self._admission, ask)
         self._calls = AsyncCalls(verifier, self._admission.note)
 
@@ -73,9 +73,9 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def intercept_service(
         self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Coroutine[Any, Any, Handler | None]":
+    ) -> Coroutine[Any, Any, Handler | None]:
         """Return the handler of a call, behind the check of its caller."""
         try:
             asyncio.get_running_loop()
@@ -94,61 +94,64 @@ class Guard(grpc.aio.ServerInterceptor):
 
     async def _intercept(
         self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]",
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
-        try:
-            requirement = self._admission.require(self._policy.requirement, details.method)
-        except RefusedError as refusal:
-            return _refusing(refusal)
+    ) -> Handler | None:
+        requirement = self._policy.requirement(details.method)
+        if requirement is None:
+            return _refusing(self._admission.without_entry(details.method))
         handler = await continuation(details)
         if handler is None or requirement.public:
             return handler
         values = [value for key, value in details.invocation_metadata if key == _guard.AUTHORIZATION]
-        return self._behind_check(handler, partial(self._admit, requirement, values))
+        if handler.request_streaming or handler.response_streaming:
+            return self._with_streams(handler, requirement, values)
+        inner: Any = handler.unary_unary
+        if not _runs_in_loop(inner):
+            return _refusing(failed())
+        return _UnaryHandler(self._admission, self._asking, handler, requirement, values)
 
-    def _behind_check(self, handler: "Handler", admit: Admit) -> "Handler":
+    def _with_streams(self, handler: Handler, requirement: Requirement, values: list[str | bytes]) -> Handler:
+        """Return the handler of a call with a stream, behind the check of its caller."""
         inner: Any
-        behavior: Any
-        if handler.response_streaming:
+        make: Any
+        if not handler.response_streaming:
+            inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
+            handle = inner
+        else:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            make: Any = (
+            make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            behavior = partial(self._stream, partial(_respond, inner), admit, handler.request_streaming)
-        elif handler.request_streaming:
-            inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
-            behavior = partial(self._stream, inner, admit, handler.request_streaming)
-        else:
-            inner, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
-            behavior = partial(_answer, inner, admit)
-        if not (inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)):
-            _log.error("calls of %r are refused: a guard of grpc.aio needs a coroutine function", inner)
+            handle = partial(_respond, inner)
+        if not _runs_in_loop(inner):
             return _refusing(failed())
+        behavior = partial(self._stream, handle, requirement, values, handler.request_streaming)
         return make(behavior, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
 
     async def _admit(self, requirement: Requirement, values: list[str | bytes], context: Context) -> Caller:
-        """Return the caller, or abort the call."""
+        """Return the caller. Raises RefusedError."""
         try:
-            try:
-                return self._admission.admit(requirement, values, partial(certificate_sha256, context))
-            except AskError as error:
-                return await self._asking.ask(error.question)
-        except RefusedError as refusal:
-            await _abort(context, refusal)
+            return self._admission.admit(requirement, values, context)
+        except AskError as error:
+            return await self._asking.ask(error.question)
 
     async def _stream(
         self,
         handle: Callable[[Any, Context], Awaitable[Any]],
-        admit: Admit,
+        requirement: Requirement,
+        values: list[str | bytes],
         streams_requests: bool,
         request: Any,
         context: Context,
     ) -> Any:
         """Handle a call with a stream, until its token ends it."""
-        caller = await admit(context)
+        try:
+            caller = await self._admit(requirement, values, context)
+        except RefusedError as refused:
+            return await _abort(context, refused)
         call = AsyncOpenCall(caller)
         checked: Any = _CheckedContext(context, call)
         requests = _checked(request, call) if streams_requests else request
@@ -172,6 +175,26 @@ class Guard(grpc.aio.ServerInterceptor):
         finally:
             self._calls.remove(call)
             current.reset(restore)
+        return await _abort(context, refusal)
+
+
+class _UnaryHandler(UnaryHandler):
+    """The handler of one call with one request and one response, behind the check of its caller."""
+
+    async def unary_unary(self, request: Any, context: Any) -> Any:
+        """Handle the call."""
+        try:
+            try:
+                caller = self._admission.admit(self._requirement, self._values, context)
+            except AskError as error:
+                caller = await self._asking.ask(error.question)
+            restore = current.set(caller)
+            try:
+                return await self._inner(request, context)
+            finally:
+                current.reset(restore)
+        except RefusedError as error:
+            refusal = error
         return await _abort(context, refusal)
 
 
@@ -215,21 +238,18 @@ async def _respond(inner: Callable[[Any, Context], Any], request: Any, context: 
             await context.write(response)
 
 
-async def _answer(
-    inner: Callable[[Any, Context], Awaitable[Any]], admit: Admit, request: Any, context: Context
-) -> Any:
-    """Handle a call with one request and one response."""
-    restore = current.set(await admit(context))
-    try:
-        return await inner(request, context)
-    except RefusedError as error:
-        refusal = error
-    finally:
-        current.reset(restore)
-    return await _abort(context, refusal)
+def _runs_in_loop(inner: Any) -> bool:
+    """Return whether a handler is a coroutine function or an asynchronous generator; log it if not."""
+    code = getattr(inner, "__code__", None)  # `inspect` would take longer than the rest of the guard
+    if code is not None and code.co_flags & _IN_LOOP:
+        return True
+    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner):
+        return True
+    _log.error("calls of %r are refused: a guard of grpc.aio needs a coroutine function", inner)
+    return False
 
 
-def _refusing(refusal: RefusedError) -> "Handler":
+def _refusing(refusal: RefusedError) -> Handler:
     """Return a handler that refuses a call of any kind, without waiting for a request."""
 
     async def refuse(_: AsyncIterator[bytes], context: Context) -> None:

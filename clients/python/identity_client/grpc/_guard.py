@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn
 
 import grpc
 
@@ -10,6 +10,7 @@ from identity_client.admission import Admission, AskError, Observe
 from identity_client.asking import Asked, Asking, check_ask
 from identity_client.caller import Caller, current
 from identity_client.grpc._certificates import certificate_sha256
+from identity_client.grpc._handlers import Handler, UnaryHandler
 from identity_client.open_calls import OpenCall
 from identity_client.policy import Policy, Requirement
 from identity_client.refusal import DETAILS, RefusedError
@@ -18,9 +19,6 @@ from identity_client.verifier_core import VerifierCore
 
 AUTHORIZATION: Final = "authorization"
 _END: Final = object()
-
-if TYPE_CHECKING:
-    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]  # no generic class when the program runs
 
 
 class Guard(grpc.ServerInterceptor):
@@ -55,7 +53,7 @@ class Guard(grpc.ServerInterceptor):
         """
         check_ask(asks=policy.asks, given=ask is not None)
         self._policy = policy
-        self._admission = Admission(verifier, observe)
+        self._admission = Admission(verifier, observe, certificate_sha256)
         self._asking = Asking(self._admission, ask)
         self._calls = ThreadedCalls(verifier, self._admission.note)
 
@@ -66,57 +64,50 @@ class Guard(grpc.ServerInterceptor):
 
     def intercept_service(
         self,
-        continuation: "Callable[[grpc.HandlerCallDetails], Handler | None]",
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
+    ) -> Handler | None:
         """Return the handler of a call, behind the check of its caller."""
-        try:
-            requirement = self._admission.require(self._policy.requirement, handler_call_details.method)
-        except RefusedError as refusal:
-            return refusing(refusal)
+        requirement = self._policy.requirement(handler_call_details.method)
+        if requirement is None:
+            return refusing(self._admission.without_entry(handler_call_details.method))
         handler = continuation(handler_call_details)
         if handler is None or requirement.public:
             return handler
         values = [value for key, value in handler_call_details.invocation_metadata if key == AUTHORIZATION]
-        return self._behind_check(handler, partial(self._admit, requirement, values))
+        if handler.request_streaming or handler.response_streaming:
+            return self._with_streams(handler, requirement, values)
+        return _UnaryHandler(self._admission, self._asking, handler, requirement, values)
 
-    def _behind_check(self, handler: "Handler", admit: Callable[[grpc.ServicerContext], Caller]) -> "Handler":
+    def _with_streams(self, handler: Handler, requirement: Requirement, values: list[str | bytes]) -> Handler:
+        """Return the handler of a call with a stream, behind the check of its caller."""
         inner: Any
-        if handler.response_streaming:
+        if not handler.response_streaming:
+            inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
+            behavior = partial(self._collect, inner, requirement, values)
+        else:
             inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
             make = (
                 grpc.stream_stream_rpc_method_handler
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            behavior = partial(self._respond, inner, admit, handler.request_streaming)
-        elif handler.request_streaming:
-            inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
-            behavior = partial(self._collect, inner, admit)
-        else:
-            inner, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
-            behavior = partial(_answer, inner, admit)
+            behavior = partial(self._respond, inner, requirement, values, handler.request_streaming)
         return make(behavior, handler.request_deserializer, handler.response_serializer)
 
     def _admit(
         self, requirement: Requirement, values: list[str | bytes], context: grpc.ServicerContext
     ) -> Caller:
-        """Return the caller, or abort the call."""
+        """Return the caller. Raises RefusedError."""
         try:
-            try:
-                return self._admission.admit(requirement, values, partial(certificate_sha256, context))
-            except AskError as error:
-                return self._asking.ask(error.question)
-        except RefusedError as refusal:
-            _abort(context, refusal)
+            return self._admission.admit(requirement, values, context)
+        except AskError as error:
+            return self._asking.ask(error.question)
 
     def _open(self, caller: Caller, context: grpc.ServicerContext) -> OpenCall:
-        """Add a call with a stream to the open ones until it ends, or abort it."""
+        """Add a call with a stream to the open ones until it ends. Raises RefusedError."""
         call = OpenCall(caller, context.cancel)
-        try:
-            self._calls.add(call)
-        except RefusedError as refusal:
-            _abort(context, refusal)
+        self._calls.add(call)
         if not context.add_callback(partial(self._calls.remove, call)):
             self._calls.remove(call)
         return call
@@ -124,42 +115,65 @@ class Guard(grpc.ServerInterceptor):
     def _collect(
         self,
         inner: Callable[[Any, grpc.ServicerContext], Any],
-        admit: Callable[[grpc.ServicerContext], Caller],
+        requirement: Requirement,
+        values: list[str | bytes],
         requests: Iterator[Any],
         context: grpc.ServicerContext,
     ) -> Any:
         """Handle a call with a stream of requests and one response."""
-        caller = admit(context)
-        call = self._open(caller, context)
-        restore = current.set(caller)
         try:
-            response = inner(_Requests(requests, call), context)
-            call.check()
+            caller = self._admit(requirement, values, context)
+            call = self._open(caller, context)
+            restore = current.set(caller)
+            try:
+                response = inner(_Requests(requests, call), context)
+                call.check()
+            finally:
+                current.reset(restore)
         except RefusedError as refusal:
             _abort(context, refusal)
-        finally:
-            current.reset(restore)
         return response
 
     def _respond(
         self,
         inner: Callable[[Any, grpc.ServicerContext], Any],
-        admit: Callable[[grpc.ServicerContext], Caller],
+        requirement: Requirement,
+        values: list[str | bytes],
         streams_requests: bool,
         request: Any,
         context: grpc.ServicerContext,
     ) -> Iterator[Any]:
         """Handle a call with a stream of responses."""
-        caller = admit(context)
-        call = self._open(caller, context)
-        restore = current.set(caller)
         try:
-            responses = inner(_Requests(request, call) if streams_requests else request, context)
+            caller = self._admit(requirement, values, context)
+            call = self._open(caller, context)
+            restore = current.set(caller)
+            try:
+                responses = inner(_Requests(request, call) if streams_requests else request, context)
+            finally:
+                current.reset(restore)
         except RefusedError as refusal:
             _abort(context, refusal)
-        finally:
-            current.reset(restore)
         return _checked(responses, caller, call, context)
+
+
+class _UnaryHandler(UnaryHandler):
+    """The handler of one call with one request and one response, behind the check of its caller."""
+
+    def unary_unary(self, request: Any, context: grpc.ServicerContext) -> Any:
+        """Handle the call."""
+        try:
+            try:
+                caller = self._admission.admit(self._requirement, self._values, context)
+            except AskError as error:
+                caller = self._asking.ask(error.question)
+            restore = current.set(caller)
+            try:
+                return self._inner(request, context)
+            finally:
+                current.reset(restore)
+        except RefusedError as refusal:
+            _abort(context, refusal)
 
 
 class _NotForAsyncio(grpc.aio.ServerInterceptor):
@@ -186,22 +200,6 @@ class _Requests(Iterator[Any]):
         request = next(self._requests)
         self._call.check()
         return request
-
-
-def _answer(
-    inner: Callable[[Any, grpc.ServicerContext], Any],
-    admit: Callable[[grpc.ServicerContext], Caller],
-    request: Any,
-    context: grpc.ServicerContext,
-) -> Any:
-    """Handle a call with one request and one response."""
-    restore = current.set(admit(context))
-    try:
-        return inner(request, context)
-    except RefusedError as refusal:
-        _abort(context, refusal)
-    finally:
-        current.reset(restore)
 
 
 def _checked(
@@ -232,7 +230,7 @@ def _checked(
             current.reset(restore)
 
 
-def refusing(refusal: RefusedError) -> "Handler":
+def refusing(refusal: RefusedError) -> Handler:
     """Return a handler that refuses a call of any kind, without waiting for a request."""
 
     def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
