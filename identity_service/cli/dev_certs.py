@@ -56,7 +56,7 @@ Serve with them; port 50051 requests no client certificate, port 50052 requires 
   IDENTITY_TLS_CLIENT_CA={folder}/ca.pem IDENTITY_MTLS_LISTEN=127.0.0.1:50052 \\
     {identity} serve --dev
 
-Call the service; it prints the password of ana in var/demo.json:
+Call the service as ana, with the password in var/demo.json:
   {identity} token issue --ca {folder}/ca.pem --username ana
 
 Create a client that authenticates by the certificate, without a secret:

@@ -6,6 +6,7 @@ parameter by the options.
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ ADMIN_SCOPES: Final = ("identity.admin",)
 REVOKE_SCOPES: Final = ("identity.revoke",)
 _PATIENCE: Final = timedelta(seconds=30)
 """The deadline of each call: an administrative call may take long on a busy machine."""
+_LOG_OF_CLIENT: Final = logging.NullHandler()
+"""Takes what the client logs: the command itself prints its errors, with the address and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ def _with_options(command: Callable[..., None], options: Sequence[inspect.Parame
     @functools.wraps(command)
     def run(**values: Any) -> None:
         given = {option.name: values.pop(option.name) for option in options}
+        logging.getLogger("identity_client").addHandler(_LOG_OF_CLIENT)
         with failures(as_json=bool(values.get("as_json"))):
             service = _service(**given)
             with explained(service.target, service.tls, _PATIENCE):

@@ -1,6 +1,9 @@
 """The credential of the caller: from the environment, files and questions, never from the command line."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import typer
 from identity_service.cli.app import app
 from identity_service.cli.output import say_trimmed
 from tests.cli.conftest import PASSWORD, Run, Served
+from tests.patience import PATIENCE
 from tests.ports import refusing_address
 
 WORDS = ("client", "show", "admin")
@@ -97,6 +101,23 @@ def test_a_refused_connection_is_unavailable(call: Run) -> None:
         result = call(*WORDS, "--target", target, "--client-id", "x", code=4, IDENTITY_CLIENT_SECRET="x")
 
     assert "Traceback" not in result.output
+
+
+def test_a_refused_connection_is_one_line_although_the_client_logs_it_too() -> None:
+    with refusing_address() as target:
+        words = ["-m", "identity_service", *WORDS, "--target", target, "--client-id", "x"]
+        environ = {**os.environ, "IDENTITY_CLIENT_SECRET": "x"}
+        done = subprocess.run(
+            [sys.executable, *words],
+            capture_output=True,
+            text=True,
+            env=environ,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"identity: no process listens on {target}")
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,21 @@ def test_while_the_service_is_down_a_token_is_used_until_its_end_and_no_longer(
         tokens(timeout=0.05)
 
 
+def test_the_log_says_of_a_failed_renewal_whether_a_token_is_left(
+    tokens: AccessTokens, sign_ins: SignIns, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    sign_ins.errors = [UNAVAILABLE]
+    tokens()
+    (message,) = [record.message for record in caplog.records]
+    assert "down. No token is valid meanwhile; the next attempt is in" in message
+
+    sign_ins.errors = [UNAVAILABLE]
+    clock.ahead = 0.9 * LIFETIME
+    tokens()
+    until(lambda: len(caplog.records) == 2)
+    assert "down. It is valid for" in caplog.records[1].message
+
+
 def test_a_call_that_has_time_left_gets_a_token_although_some_renewals_fail(
     tokens: AccessTokens, sign_ins: SignIns
 ) -> None:

@@ -193,9 +193,11 @@ class TokenRenewer:
             self._renewal = None
         # Errors of the client contain no token or secret; the text of any other exception might.
         shown = error if isinstance(error, IdentityError | OSError) else type(error).__name__
+        audience = f" for {self._audience}" if self._audience else ""
+        left = f"It is valid for {remaining:.0f} s more" if remaining else "No token is valid meanwhile"
         _LOG.warning(
-            "cannot renew the access token%s: %s. It is valid for %.0f s more; the next attempt is in %.1f s",
-            *(f" for {self._audience}" if self._audience else "", shown, remaining, pause),
+            "cannot renew the access token%s: %s. %s; the next attempt is in %.1f s",
+            *(audience, shown, left, pause),
         )
         renewal.set_exception(error)
 
