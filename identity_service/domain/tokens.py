@@ -115,11 +115,6 @@ class AccessToken:
     """The key that verified its signature; None before it is signed."""
 
     @property
-    def type(self) -> TokenType:
-        """Return the type of the token."""
-        return TokenType.BEARER if self.key_sha256 is None else TokenType.DPOP
-
-    @property
     def principals(self) -> frozenset[PrincipalId]:
         """Return the principals whose generation can revoke this token: named in it, in `gen`, or its key."""
         named = {EVERYONE, self.subject, self.client_id, *self.generations}

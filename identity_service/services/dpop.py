@@ -72,13 +72,11 @@ class DpopProofs:
         )
         return proof
 
-    def bind(self, proof: DpopProof | None) -> bytes | None:
+    def bind(self, proof: DpopProof) -> bytes:
         """Consume the proof of a request for tokens; return the thumbprint that they are bound to.
 
-        None = the request has no proof, and its tokens are bound to no key. Raises the errors of `consume`.
+        Raises the errors of `consume`.
         """
-        if proof is None:
-            return None
         self.consume(proof)
         return proof.key_sha256
 

@@ -87,7 +87,7 @@ class Exchanger:
         actor = None
         if request.actor_token is not None:
             actor = self._verified("actor_token", request.actor_token, origin, proof)
-        key_sha256 = self._proofs.bind(proof)
+        key_sha256 = self._proofs.bind(proof) if proof is not None else None
         case = ExchangeCase(
             subject_token=subject,
             actor_token=actor,

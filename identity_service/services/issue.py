@@ -176,7 +176,7 @@ class Issuer:
         `use_up` is called once everything else is decided, so that a request that is refused for what it asks
         can be corrected and sent again.
         """
-        key_sha256 = self._proofs.bind(proof)
+        key_sha256 = self._proofs.bind(proof) if proof is not None else None
         require_grant(proven.client, Grant.CLIENT_CREDENTIALS)
         granted = decide_grant(entitlement, request.grant, self._config.lifetimes)
         bound = bind(proven.client, credential, request.origin.certificate, key_sha256)
@@ -205,20 +205,20 @@ class Issuer:
         ):
             self._repeated.keep(request.digest, proven.client, request.credential.secret, token)
         self._audit.record(
-            AuditEvent.of(
-                AuditType.TOKEN_ISSUED,
-                request.origin,
+            AuditEvent(
+                type=AuditType.TOKEN_ISSUED,
                 actor=proven.subject,
                 target=proven.subject,
-                client_id=proven.client.client_id,
-                token_id=tokens.token_id,
+                peer=request.origin.peer,
+                request_id=request.origin.request_id,
+                details={"client_id": proven.client.client_id, "token_id": tokens.token_id},
             )
         )
         return tokens
 
     def _for_user(self, request: IssueRequest, credential: Password, proof: DpopProof | None) -> TokenSet:
         proven = self._authenticator.user(credential, request.origin)
-        key_sha256 = self._proofs.bind(proof)
+        key_sha256 = self._proofs.bind(proof) if proof is not None else None
         granted = decide_grant(
             user_entitlement(proven.client, proven.user), request.grant, self._config.lifetimes
         )
@@ -250,13 +250,13 @@ class Issuer:
             key_sha256=key_sha256,
             recipient=recipient,
         )
-        event = AuditEvent.of(
-            AuditType.SESSION_STARTED,
-            request.origin,
+        event = AuditEvent(
+            type=AuditType.SESSION_STARTED,
             actor=session.subject,
             target=session.session_id,
-            client_id=session.client_id,
-            token_id=tokens.token_id,
+            peer=session.peer,
+            request_id=request.origin.request_id,
+            details={"client_id": session.client_id, "token_id": tokens.token_id},
         )
         self._sessions.create(session, audit=event)
         self._audit.stored(event)

@@ -157,7 +157,8 @@ class Refresher:
             _require_client(client, proven, request.client_id)
             if not is_bound:  # only once: a DPoP proof is single-use
                 _require_key(state.session, proof)
-                key_sha256, is_bound = self._proofs.bind(proof), True
+                is_bound = True
+                key_sha256 = self._proofs.bind(proof) if proof is not None else None
             bound = rebind(state.session, client, request.client, request.origin.certificate, key_sha256)
             decision = self._decide(state, token, key_id)
             if isinstance(decision, Reused):

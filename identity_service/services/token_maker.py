@@ -72,7 +72,8 @@ class RepeatableToken:
     """A token that was issued for a request, from which the next one for the same request is made."""
 
     token: AccessToken
-    """The token, without its signature, and without its extra claims: as objects they take much memory."""
+    """The token, a bearer token, without its signature, and without its extra claims, which as objects take
+    much memory."""
     fixed_claims: bytes
     """The claims that the next token has as well; see `TokenCodec.fixed_claims`."""
 
@@ -180,7 +181,7 @@ class TokenMaker:
             access_token=self._codec.sign_repeated(
                 repeatable.fixed_claims, token_id=token_id, issue_time=issue_time, expire_time=expire_time
             ),
-            token_type=token.type,
+            token_type=TokenType.BEARER,
             issue_time=issue_time,
             expire_time=expire_time,
             audiences=token.audiences,
@@ -279,7 +280,7 @@ class TokenMaker:
             token = replace(token, generations={recipient.principal: NEVER_RAISED, **token.generations})
         return TokenSet(
             access_token=self._codec.sign(token, recipient.key if recipient is not None else None),
-            token_type=token.type,
+            token_type=TokenType.BEARER if token.key_sha256 is None else TokenType.DPOP,
             issue_time=token.issue_time,
             expire_time=token.expire_time,
             refresh_token=refresh_token,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from identity_service.domain.tokens import AccessToken
+from identity_service.domain.tokens import AccessToken, TokenType
 from identity_service.http_api.messages import HttpResponse
 from identity_service.http_api.oauth.errors import DPOP_NONCE, OAuthError
 from identity_service.jose.access_tokens import to_claims
@@ -77,7 +77,8 @@ def inactive_response() -> HttpResponse:
 def access_token_response(token: AccessToken) -> HttpResponse:
     """Return the claims of a valid access token."""
     claims = {name: value for name, value in to_claims(token).items() if name not in _HIDDEN}
-    return json_response({"active": True, **claims, "token_type": token.type})
+    token_type = TokenType.BEARER if token.key_sha256 is None else TokenType.DPOP
+    return json_response({"active": True, **claims, "token_type": token_type})
 
 
 def refresh_token_response(token: LiveRefreshToken, issuer: str) -> HttpResponse:
