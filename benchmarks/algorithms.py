@@ -39,13 +39,11 @@ class OneKey:
     """An implementation of the port KeySource with one key."""
 
     def __init__(self, vault: Vault, stored: StoredKey) -> None:
-        self._signing, self._verifying = vault.open_signing(stored), vault.open_verifying(stored)
+        self._signing = vault.open_signing(stored)
+        self.verifying: Mapping[str, VerifyingKey] = {stored.key_id: vault.open_verifying(stored)}
 
     def signing(self) -> SigningKey:
         return self._signing
-
-    def verifying(self, key_id: str) -> VerifyingKey | None:
-        return self._verifying if key_id == self._verifying.key_id else None
 
     def encrypting(self) -> EncryptingKey:
         raise NoSigningKeyError("these tokens are signed only")

@@ -4,7 +4,7 @@ The docstrings here are promises that every implementation keeps. An implementat
 of its library into those of `domain/errors.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -120,11 +120,12 @@ class DecryptingKey(Protocol):
 class KeySource(Protocol):
     """The keys that this process has loaded; every method answers from memory."""
 
+    @property
+    def verifying(self) -> Mapping[str, VerifyingKey]:
+        """The keys that verify tokens, by their ids."""
+
     def signing(self) -> SigningKey:
         """Return the key that signs now, according to the key schedule. Raises NoSigningKeyError."""
-
-    def verifying(self, key_id: str) -> VerifyingKey | None:
-        """Return the key with this id that verifies tokens, or None if there is none."""
 
     def encrypting(self) -> EncryptingKey:
         """Return the key that tokens are now encrypted with for this service. Raises NoSigningKeyError."""

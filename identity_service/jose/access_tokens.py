@@ -105,7 +105,7 @@ class AccessTokenCodec:
             header = self._read_header(parts[0])
         except ValueError:
             return True
-        key = None if isinstance(header, Rejected) else self._keys.verifying(header["kid"])
+        key = None if isinstance(header, Rejected) else self._keys.verifying.get(header["kid"])
         return key is None or key.algorithm in _QUICK_ALGORITHMS
 
     def read(self, text: str) -> AccessToken | Rejected:
@@ -141,7 +141,7 @@ class AccessTokenCodec:
             return _malformed("a part of the token is not canonical base64url of JSON")
         if isinstance(header, Rejected):
             return header
-        key = self._keys.verifying(header["kid"])
+        key = self._keys.verifying.get(header["kid"])
         if key is None:
             return _reject(
                 RejectionReason.UNKNOWN_KEY, "the token names a key that this service does not have"

@@ -49,7 +49,6 @@ class _Opened:
 
     stored: Mapping[KeyId, StoredKey] = field(default_factory=dict)
     signing: Mapping[str, SigningKey] = field(default_factory=dict)
-    verifying: Mapping[str, VerifyingKey] = field(default_factory=dict)
     refresh: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     encrypting: Mapping[str, EncryptingKey] = field(default_factory=dict)
     decrypting: Mapping[str, DecryptingKey] = field(default_factory=dict)
@@ -72,6 +71,8 @@ class KeyRing:
         self._revocations = revocations
         self._policy = policy
         self._keys = _Opened()
+        self.verifying: Mapping[str, VerifyingKey] = {}
+        """The keys that verify tokens, by their ids; replaced as a whole. Verify looks here on every call."""
         self._loading = threading.Lock()
 
     def signing(self) -> SigningKey:
@@ -81,10 +82,6 @@ class KeyRing:
         if stored is None:
             raise NoSigningKeyError(_NO_KEY)
         return keys.signing[stored.key_id]
-
-    def verifying(self, key_id: str) -> VerifyingKey | None:
-        """Return the key of this id that verifies signatures, or None if there is none."""
-        return self._keys.verifying.get(key_id)
 
     def encrypting(self) -> EncryptingKey:
         """Return the key in use to encrypt tokens to this service. Raises NoSigningKeyError."""
@@ -184,10 +181,9 @@ class KeyRing:
                 raise NoSigningKeyError(_NO_KEY)
             refresh = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.REFRESH}
             encrypt = {i: k for i, k in stored.items() if k.purpose is KeyPurpose.ENCRYPT}
-            self._keys = _Opened(
+            opened = _Opened(
                 stored=stored,
                 signing={i: known.signing.get(i) or vault.open_signing(k) for i, k in sign.items()},
-                verifying={i: known.verifying.get(i) or vault.open_verifying(k) for i, k in sign.items()},
                 refresh={i: known.refresh.get(i) or vault.open_refresh(k) for i, k in refresh.items()},
                 encrypting={
                     i: known.encrypting.get(i) or vault.open_encrypting(k) for i, k in encrypt.items()
@@ -196,3 +192,6 @@ class KeyRing:
                     i: known.decrypting.get(i) or vault.open_decrypting(k) for i, k in encrypt.items()
                 },
             )
+            # In this order, so that no key signs before it verifies.
+            self.verifying = {i: self.verifying.get(i) or vault.open_verifying(k) for i, k in sign.items()}
+            self._keys = opened

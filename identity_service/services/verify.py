@@ -159,7 +159,7 @@ class Verifier(Generic[R]):
         self._require()
         return (
             verified.valid_from <= self._clock.unix() < verified.valid_until
-            and self._keys.verifying(verified.key_id) is not None
+            and verified.key_id in self._keys.verifying
             and self._revocations.why_revoked(verified.token, verified.revocation_keys) is None
             and not (verified.token.generations and self._is_ahead(verified))
         )
@@ -203,7 +203,7 @@ class Verifier(Generic[R]):
     def _check_current(self, known: Verified[R], *, may_wait: bool) -> Rejected | None:
         """Check everything that may have changed since the signature was verified: key, times, revocation."""
         now = self._clock.unix()
-        if self._keys.verifying(known.key_id) is None:
+        if known.key_id not in self._keys.verifying:
             return _reject(RejectionReason.UNKNOWN_KEY, "the token's key is no longer in use")
         if now >= known.valid_until:
             return _reject(RejectionReason.EXPIRED, "the token has expired")

@@ -1,5 +1,6 @@
 """Keys for the tests of the JOSE layer: made once, never kept."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,11 +31,12 @@ class Ring:
         made = self.generated[0]
         return keys.load(made.private_jwk, made.algorithm, private=True)
 
-    def verifying(self, key_id: str) -> JwsKey | None:
-        for made in self.generated:
-            if made.key_id == key_id:
-                return keys.load(made.public_jwk or made.private_jwk, made.algorithm, private=False)
-        return None
+    @property
+    def verifying(self) -> Mapping[str, JwsKey]:
+        return {
+            made.key_id: keys.load(made.public_jwk or made.private_jwk, made.algorithm, private=False)
+            for made in self.generated
+        }
 
     def encrypting(self) -> EncryptionKey:
         if self.encryption is None:

@@ -64,7 +64,7 @@ def test_without_keys_nothing_is_signed(store: SqliteStore, vault: Vault, clock:
     for ask in (ring.load, ring.signing, ring.current_refresh_key, ring.refresh_keys):
         with pytest.raises(NoSigningKeyError, match="identity init"):
             ask()
-    assert ring.verifying("k") is None
+    assert "k" not in ring.verifying
 
 
 def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, clock: FakeClock) -> None:
@@ -76,7 +76,7 @@ def test_the_schedule_is_asked_on_every_use(store: SqliteStore, vault: Vault, cl
     ring.load()
 
     assert ring.signing().key_id == old.key_id
-    assert {old.key_id, new.key_id} == {k for k in (old.key_id, new.key_id) if ring.verifying(k)}
+    assert {old.key_id, new.key_id} == {k for k in (old.key_id, new.key_id) if k in ring.verifying}
     clock.step(timedelta(hours=1))
     assert ring.signing().key_id == new.key_id
     assert len(ring.refresh_key(ring.current_refresh_key()) or b"") == 32
@@ -146,15 +146,15 @@ def test_keys_are_read_again_when_one_changed_and_only_then(
     store.records.create(vault.make(KeyPurpose.SIGN, "EdDSA", NOW))
 
     ring.on_change(RecordChanged(kind=RecordKind.CLIENT, id="c"))
-    assert ring.verifying(key.key_id) is None
+    assert key.key_id not in ring.verifying
     ring.on_change(RecordChanged(kind=RecordKind.KEY, id=key.key_id))
-    known = ring.verifying(key.key_id)
+    known = ring.verifying[key.key_id]
     assert known is not None
     ring.on_change(None)
-    assert ring.verifying(key.key_id) is known  # opened once
+    assert ring.verifying[key.key_id] is known  # opened once
     store.records.delete(RecordKind.KEY, key.key_id)
     ring.on_change(None)
-    assert ring.verifying(key.key_id) is None
+    assert key.key_id not in ring.verifying
     assert store.records.get(StoredKey, key.key_id) is None
 
 
@@ -170,7 +170,7 @@ def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
 
     with pytest.raises(NoSigningKeyError):
         ring.on_change(None)
-    assert ring.verifying(key.key_id) is not None
+    assert key.key_id in ring.verifying
 
 
 def test_a_thread_that_read_the_keys_first_and_is_held_up_does_not_restore_older_keys(
@@ -205,7 +205,7 @@ def test_a_thread_that_read_the_keys_first_and_is_held_up_does_not_restore_older
         slow.result(PATIENCE)
         quick.result(PATIENCE)
 
-    assert ring.verifying(second.key_id) is not None
+    assert second.key_id in ring.verifying
 
 
 class CountingStore:
