@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from identity_service.config.values import Duration, Texts, within
 from identity_service.domain.forwarded import Network
-from identity_service.transport.peers import UNIX, network_of
+from identity_service.transport.quotas import UNIX, network_of
 
 _MOST: Final = 1_000_000
 _LEAST_ENVOY_MEMORY: Final = 128 * 2**20

@@ -34,7 +34,7 @@ from identity_service.services.dpop import DpopProofs
 from identity_service.services.verify import StoreReadRequiredError, Verifier, VerifyRequest
 from identity_service.telemetry.trace_context import trace_fields
 from identity_service.transport.client_certificates import has_expired, peer_certificate
-from identity_service.transport.peers import Peers
+from identity_service.transport.quotas import Peers
 from identity_service.transport.request_ids import REQUEST_ID, request_id
 from identity_shared.token_ids import hash_token_id, unverified_token_id
 

@@ -192,7 +192,7 @@ class HttpApp:
             ServerBusyError: too many requests have not arrived completely.
         """
         limits, address = self._limits, exchange.address
-        beyond = limits.begin_receiving(address)
+        beyond = limits.receives.acquire(address)
         try:
             # Not `asyncio.timeout`: an ASGI server may still complete what it would cancel.
             reading = asyncio.ensure_future(_body(request))

@@ -190,7 +190,7 @@ class Connection(H11Protocol):
         """Count a request whose headers are incomplete, or refuse it."""
         limits = self._limits
         try:
-            self._is_brief = limits.begin_receiving(self._address)
+            self._is_brief = limits.receives.acquire(self._address)
         except ServerBusyError:
             self._close(_BUSY)
             return

@@ -11,7 +11,7 @@ from typing import Final
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ports import EventLog
 from identity_service.transport.forwarded_certificates import ForwardedCertificates
-from identity_service.transport.peers import UNIX, Peers
+from identity_service.transport.quotas import UNIX, AddressBusyError, Peers, Quota
 from identity_service.transport.refusals import RefusalTurns, Strikes
 
 _LOG_INTERVAL: Final = 10.0
@@ -70,89 +70,6 @@ class LimitsConfig:
     """The time that a client has to read an answer, or one message of a stream."""
 
 
-class AddressBusyError(ServerBusyError):
-    """The client's address has reached a bound of its own, while the process could take more calls."""
-
-
-class Quota:
-    """A counter of open calls or streams of one kind, which refuses those beyond the bound. Thread-safe."""
-
-    def __init__(self, name: str, what: str, bound: Bound, refused: Callable[[str, str], None]) -> None:
-        """Create a counter at zero.
-
-        Args:
-            name: the setting that holds the total bound.
-            what: the plural noun for the counted things, for the message to the client.
-            bound: the largest numbers that may be open.
-            refused: called with the name of the setting that refused, and the address.
-        """
-        self.name = name
-        self._what = what
-        self._bound = bound
-        self._refused = refused
-        self._lock = threading.Lock()
-        self._open = 0
-        self._by_address: dict[str, int] = {}
-
-    @property
-    def open(self) -> int:
-        """Return the number that is open now."""
-        return self._open
-
-    @property
-    def addresses(self) -> int:
-        """Return the number of addresses, without exempt ones, that hold something open now."""
-        return len(self._by_address)
-
-    def acquire(self, address: str, *, briefly: Callable[[str], bool] | None = None) -> bool:
-        """Count one more; return whether this exceeds the bound of its address.
-
-        Raises ServerBusyError if it exceeds the total bound, and AddressBusyError if it exceeds only that of
-        its address, and `briefly` does not allow it.
-
-        Args:
-            address: the result of `Peers.address_of`; an empty address counts toward the total only.
-            briefly: returns whether it counts even beyond the bound of its address, since the caller ends it
-                soon. Ignored if half of the total bound is open: otherwise two addresses could lock out all
-                others.
-        """
-        total, per_peer = self._bound.total, self._bound.per_peer
-        with self._lock:
-            held = self._by_address.get(address, 0)
-            beyond = address != "" and held >= per_peer
-            full = self._open >= total
-            if not full and (
-                not beyond or (briefly is not None and self._open < total // 2 and briefly(address))
-            ):
-                self._open += 1
-                if address:
-                    self._by_address[address] = held + 1
-                return beyond
-        if not full:
-            raise self.refuse_beyond(address)
-        self._refused(self.name, address)
-        raise ServerBusyError(self._text(total, "on this process"))
-
-    def refuse_beyond(self, address: str) -> AddressBusyError:
-        """Record that a call beyond the bound of its address is refused; return the error for its client."""
-        self._refused(f"{self.name}_per_peer", address)
-        return AddressBusyError(self._text(self._bound.per_peer, "from your address"))
-
-    def release(self, address: str) -> None:
-        """Count one less. Call it once for each `acquire` that did not raise."""
-        with self._lock:
-            self._open -= 1
-            if address:
-                left = self._by_address[address] - 1
-                if left:
-                    self._by_address[address] = left
-                else:
-                    del self._by_address[address]
-
-    def _text(self, bound: int, where: str) -> str:
-        return f"too many {self._what} {where} ({bound:,}); retry as RetryInfo says, or use another instance"
-
-
 @dataclass(slots=True)
 class _UnloggedHits:
     """The number of times that a limit has taken effect since its last log line."""
@@ -190,7 +107,14 @@ class Limits:
         self._unlogged: dict[str, _UnloggedHits] = {}
         self._counts = dict.fromkeys(_WITHOUT_QUOTA, 0)
         self.calls = self._quota("max_calls", "open calls", config.calls)
-        self.receives = self._quota("max_receives", "unfinished requests", config.receives)
+        self.receives = self._quota(
+            "max_receives",
+            "unfinished requests",
+            config.receives,
+            lambda address: not self.strikes.has(address),
+        )
+        """The counter of calls whose request is to arrive; beyond the bound of an address, within
+        `receive_grace`."""
         self.streams: Mapping[Streams, Quota] = {
             Streams.WATCH: self._quota("max_watchers", "watchers", config.watchers),
             Streams.HEALTH: self._quota("max_health_watchers", "watchers of health", config.health_watchers),
@@ -200,16 +124,6 @@ class Limits:
             Streams.AUDIT: self._quota("max_audit_tails", "calls of TailAuditEvents", config.audit_tails),
         }
         """The counters of streams, from the time that a stream is admitted to its end."""
-
-    def begin_receiving(self, address: str) -> bool:
-        """Count a call whose request is to arrive; return whether it has only `receive_grace` for that.
-
-        Raises ServerBusyError, AddressBusyError. Call `receives.release` when the request has been processed.
-        """
-        return self.receives.acquire(address, briefly=self._has_grace)
-
-    def _has_grace(self, address: str) -> bool:
-        return not self.strikes.has(address)
 
     def end_grace(self, address: str) -> AddressBusyError:
         """Record that a request has not arrived within `receive_grace`; return the error for its client.
@@ -258,8 +172,10 @@ class Limits:
         named = {"peer": address} if peers == 1 else {}
         self._event_log.record("limit_reached", setting=setting, times=unlogged.times, peers=peers, **named)
 
-    def _quota(self, name: str, what: str, bound: Bound) -> Quota:
+    def _quota(
+        self, name: str, what: str, bound: Bound, briefly: Callable[[str], bool] | None = None
+    ) -> Quota:
         self._counts[name] = 0
         if bound.per_peer < bound.total:  # else the total bound is always reached first
             self._counts[f"{name}_per_peer"] = 0
-        return Quota(name, what, bound, self.hit)
+        return Quota(name, what, self.hit, briefly, total=bound.total, per_peer=bound.per_peer)

@@ -132,7 +132,7 @@ class AsgiEngine:
         try:
             handler, window = self._open(scope, context)
             receiving = self._limits.receives
-            beyond = self._limits.begin_receiving(address)
+            beyond = receiving.acquire(address)
             until = self._limits.monotonic() + self._limits.receive_grace if beyond else None
             try:
                 event = await self._first_event(receive, context.time_remaining(), until)

@@ -129,7 +129,7 @@ class OpenCalls:
         try:
             limits.calls.acquire(address)
             try:
-                call.beyond = limits.begin_receiving(address)
+                call.beyond = limits.receives.acquire(address)
             except ServerBusyError:
                 limits.calls.release(address)
                 raise

@@ -7,7 +7,7 @@ import pytest
 
 from identity_service.grpc_api.calls import Call
 from identity_service.grpc_api.proofs import CallProofs
-from identity_service.transport.peers import Peers
+from identity_service.transport.quotas import Peers
 
 
 class Context:

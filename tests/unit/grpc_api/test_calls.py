@@ -10,7 +10,7 @@ from identity_service.grpc_api.calls import Access, AccessRule, CallerGate, cert
 from identity_service.grpc_api.proofs import CallProofs
 from identity_service.services.directory import Directory
 from identity_service.services.verify import StoreReadRequiredError
-from identity_service.transport.peers import Peers
+from identity_service.transport.quotas import Peers
 from tests.tls import Certifier
 
 

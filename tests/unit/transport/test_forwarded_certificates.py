@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from identity_service.domain.origin import PeerCertificate
 from identity_service.transport.client_certificates import certificate_in
 from identity_service.transport.forwarded_certificates import CLIENT_CERT, ENVOYS, ForwardedCertificates
-from identity_service.transport.peers import Peers
+from identity_service.transport.quotas import Peers
 from tests.tls import Certifier, Holder
 
 SPIFFE = "spiffe://example.org/reports"

@@ -7,25 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.errors import ServerBusyError
-from identity_service.transport.limits import (
-    AddressBusyError,
-    Bound,
-    Limits,
-    LimitsConfig,
-    Quota,
-)
-from identity_service.transport.peers import UNIX, Peers
+from identity_service.transport.limits import Bound, Limits, LimitsConfig
+from identity_service.transport.quotas import UNIX, AddressBusyError, Peers, Quota
 from tests.fakes.event_logs import RecordingEventLog
 
 ATTACKER, OTHER, EXEMPT = "192.0.2.1", "192.0.2.2", ""
 
 
 def quota(total: int, per_peer: int, refused: Callable[[str, str], None] = lambda *_: None) -> Quota:
-    return Quota("max_calls", "open calls", Bound(total=total, per_peer=per_peer), refused)
+    return Quota("max_calls", "open calls", refused, total=total, per_peer=per_peer)
 
 
-def always(address: str) -> bool:
-    return True
+def brief_quota(total: int, per_peer: int) -> Quota:
+    """Return a counter of things that may exceed the bound of their address."""
+    return Quota(
+        "max_receives", "unfinished requests", lambda *_: None, lambda _: True, total=total, per_peer=per_peer
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,9 +176,9 @@ def test_addresses_are_counted_up_to_a_bound() -> None:
 
 
 def test_a_brief_request_may_exceed_the_bound_of_its_address() -> None:
-    requests = quota(total=4, per_peer=1)
+    requests = brief_quota(total=4, per_peer=1)
 
-    assert [requests.acquire(ATTACKER, briefly=always) for _ in range(2)] == [False, True]
+    assert [requests.acquire(ATTACKER) for _ in range(2)] == [False, True]
 
     assert (requests.open, requests.addresses) == (2, 1)
     for _ in range(2):
@@ -190,17 +187,17 @@ def test_a_brief_request_may_exceed_the_bound_of_its_address() -> None:
 
 
 def test_brief_requests_leave_half_of_the_bound_in_all_to_other_addresses() -> None:
-    requests = quota(total=6, per_peer=1)
+    requests = brief_quota(total=6, per_peer=1)
     for _ in range(3):
-        requests.acquire(ATTACKER, briefly=always)
+        requests.acquire(ATTACKER)
 
     with pytest.raises(ServerBusyError, match=r"from your address \(1\)"):
-        requests.acquire(ATTACKER, briefly=always)
+        requests.acquire(ATTACKER)
 
     for address in (OTHER, EXEMPT, EXEMPT):
-        assert not requests.acquire(address, briefly=always)
+        assert not requests.acquire(address)
     with pytest.raises(ServerBusyError, match=r"on this process \(6\)"):
-        requests.acquire(EXEMPT, briefly=always)
+        requests.acquire(EXEMPT)
 
 
 def test_an_address_that_let_a_grace_pass_gets_none_for_five_seconds_and_the_others_do() -> None:
@@ -208,26 +205,26 @@ def test_an_address_that_let_a_grace_pass_gets_none_for_five_seconds_and_the_oth
     event_log = RecordingEventLog()
     config = LimitsConfig(receives=Bound(total=100, per_peer=1))
     limits = Limits(config, event_log, monotonic=lambda: now[0])
-    assert [limits.begin_receiving(ATTACKER) for _ in range(2)] == [False, True]
+    assert [limits.receives.acquire(ATTACKER) for _ in range(2)] == [False, True]
     limits.receives.release(ATTACKER)
 
     error = limits.end_grace(ATTACKER)
 
     assert "from your address (1)" in str(error)
     with pytest.raises(AddressBusyError):
-        limits.begin_receiving(ATTACKER)
-    assert [limits.begin_receiving(OTHER) for _ in range(2)] == [False, True]
+        limits.receives.acquire(ATTACKER)
+    assert [limits.receives.acquire(OTHER) for _ in range(2)] == [False, True]
     assert limits.refusals["max_receives_per_peer"] == 2
     assert [event["peer"] for event in event_log.named("limit_reached")] == [ATTACKER]
     now[0] += 5.0
-    assert limits.begin_receiving(ATTACKER)
+    assert limits.receives.acquire(ATTACKER)
 
 
 def test_an_address_that_let_a_grace_pass_may_send_as_many_requests_as_its_bound() -> None:
     limits = Limits(LimitsConfig(receives=Bound(total=100, per_peer=2)), RecordingEventLog())
     limits.end_grace(ATTACKER)
 
-    assert [limits.begin_receiving(ATTACKER) for _ in range(2)] == [False, False]
+    assert [limits.receives.acquire(ATTACKER) for _ in range(2)] == [False, False]
 
 
 def test_calls_beyond_the_bound_of_their_address_wait_to_be_refused_and_never_those_of_a_full_process() -> (

@@ -1,14 +1,17 @@
-"""The address under which a connection or a call counts, and the client for which a proxy forwards a call.
+"""The counters of what clients hold open, and the address under which each call and connection counts.
 
-The client has an address, and may have a certificate.
+If a trusted proxy forwards a call, the client is the one that the proxy names: its address, and its
+certificate if it has one. `limits.py` has a counter for each limit.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final, TypeAlias
 from urllib.parse import unquote
 
+from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.forwarded import FORWARDED_FOR, Network, forwarded_client, is_trusted
 from identity_service.domain.origin import PeerCertificate
 from identity_service.services.attempts import address_of
@@ -21,6 +24,99 @@ Metadata: TypeAlias = Callable[[], Iterable[tuple[str, str | bytes]]]
 _CACHED_ADDRESSES: Final = 4096
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEER_KIND: Final = "ipvN:"
+
+
+class AddressBusyError(ServerBusyError):
+    """The client's address has reached a bound of its own, while the process could take more calls."""
+
+
+class Quota:
+    """A counter of open calls or streams of one kind, which refuses those beyond the bound. Thread-safe."""
+
+    def __init__(
+        self,
+        name: str,
+        what: str,
+        refused: Callable[[str, str], None],
+        briefly: Callable[[str], bool] | None = None,
+        *,
+        total: int,
+        per_peer: int,
+    ) -> None:
+        """Create a counter at zero.
+
+        Args:
+            name: the setting that holds the total bound.
+            what: the plural noun for the counted things, for the message to the client.
+            refused: called with the name of the setting that refused, and the address.
+            briefly: returns whether a thing of an address counts even beyond the bound of the address, since
+                its owner ends it soon. Ignored if half of the total bound is open: otherwise two addresses
+                could lock out all others.
+            total: the largest number that may be open.
+            per_peer: the same for one address that is not exempt; for IPv6, for one /64 network.
+        """
+        self.name = name
+        self._what = what
+        self._total = total
+        self._per_peer = per_peer
+        self._refused = refused
+        self._briefly = briefly
+        self._lock = threading.Lock()
+        self._open = 0
+        self._by_address: dict[str, int] = {}
+
+    @property
+    def open(self) -> int:
+        """Return the number that is open now."""
+        return self._open
+
+    @property
+    def addresses(self) -> int:
+        """Return the number of addresses, without exempt ones, that hold something open now."""
+        return len(self._by_address)
+
+    def acquire(self, address: str) -> bool:
+        """Count one more; return whether this exceeds the bound of its address.
+
+        `address` is the result of `Peers.address_of`; an empty one counts toward the total only. Raises
+        ServerBusyError if the total bound is exceeded, and AddressBusyError if only that of the address is,
+        and `briefly` does not allow it.
+        """
+        total, per_peer, briefly = self._total, self._per_peer, self._briefly
+        with self._lock:
+            held = self._by_address.get(address, 0)
+            beyond = address != "" and held >= per_peer
+            full = self._open >= total
+            if not full and (
+                not beyond or (briefly is not None and self._open < total // 2 and briefly(address))
+            ):
+                self._open += 1
+                if address:
+                    self._by_address[address] = held + 1
+                return beyond
+        if not full:
+            raise self.refuse_beyond(address)
+        self._refused(self.name, address)
+        raise ServerBusyError(self._text(total, "on this process"))
+
+    def refuse_beyond(self, address: str) -> AddressBusyError:
+        """Record that a call beyond the bound of its address is refused; return the error for its client."""
+        self._refused(f"{self.name}_per_peer", address)
+        return AddressBusyError(self._text(self._per_peer, "from your address"))
+
+    def release(self, address: str) -> None:
+        """Count one less. Call it once for each `acquire` that did not raise."""
+        with self._lock:
+            self._open -= 1
+            if address:
+                left = self._by_address[address] - 1
+                if left:
+                    self._by_address[address] = left
+                else:
+                    del self._by_address[address]
+
+    def _text(self, bound: int, where: str) -> str:
+        return f"too many {self._what} {where} ({bound:,}); retry as RetryInfo says, or use another instance"
 
 
 class Peers:
