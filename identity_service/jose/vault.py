@@ -11,7 +11,7 @@ from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ids import KeyId, base64url
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.ports import DecryptingKey, EncryptingKey, SigningKey, VerifyingKey
-from identity_service.domain.refresh_tokens import KEY_ID_BYTES
+from identity_service.domain.secret import KEY_ID_BYTES
 from identity_service.jose import encryption_keys, keys
 from identity_service.jose.encryption import SERVICE_ALGORITHM
 from identity_service.jose.sealing import Sealer

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from identity_service.domain import refresh_tokens
 from identity_service.domain.errors import RefreshTokenInvalidError, SessionEndedError
 from identity_service.domain.ports import ReplicaView
 from identity_service.domain.principals import Grant
-from identity_service.domain.refresh_tokens import RefreshToken
-from identity_service.domain.secret import Secret
+from identity_service.domain.secret import RefreshToken, Secret, read_refresh_token
 from identity_service.domain.sessions import Reused, Session, Superseded, decide_refresh
 from identity_service.domain.store import SessionStore
 from identity_service.domain.tokens import AccessToken, Rejected
@@ -63,7 +61,7 @@ class Introspector:
         """
         self._replica.require_fresh()
         try:
-            return self._refresh_token(refresh_tokens.read(token.reveal(), self._keys.refresh_key))
+            return self._refresh_token(read_refresh_token(token.reveal(), self._keys.refresh_key))
         except (RefreshTokenInvalidError, SessionEndedError):
             return None
 

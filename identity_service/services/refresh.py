@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, assert_never
 
-from identity_service.domain import refresh_tokens
 from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
 from identity_service.domain.dpop import DpopProof
 from identity_service.domain.errors import (
@@ -34,8 +33,7 @@ from identity_service.domain.ids import FIRST_PARTY_CLIENT, KeyId, PrincipalId
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, Grant, OnReuse
-from identity_service.domain.refresh_tokens import RefreshToken
-from identity_service.domain.secret import Secret
+from identity_service.domain.secret import RefreshToken, Secret, read_refresh_token
 from identity_service.domain.sessions import (
     PlainRotation,
     Replayed,
@@ -142,7 +140,7 @@ class Refresher:
     def _refresh(self, request: RefreshRequest) -> TokenSet:
         presented = request.origin.proof
         proof = self._proofs.check(presented) if presented is not None else None
-        token = refresh_tokens.read(request.refresh_token.reveal(), self._keys.refresh_key)
+        token = read_refresh_token(request.refresh_token.reveal(), self._keys.refresh_key)
         proven: Client | None = None
         if request.client is not None:
             proven = self._authenticator.client(request.client, request.origin).client

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from identity_service.domain import refresh_tokens
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.change_log import ReadableLog
 from identity_service.domain.errors import (
@@ -30,9 +29,8 @@ from identity_service.domain.log import (
 )
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.ports import AuditTrail, Clock, ReplicaView, TokenCodec
-from identity_service.domain.refresh_tokens import RefreshToken
 from identity_service.domain.revocations import whole_minute
-from identity_service.domain.secret import Secret
+from identity_service.domain.secret import REFRESH_TOKEN_PREFIX, RefreshToken, Secret, read_refresh_token
 from identity_service.domain.store import FactStore
 from identity_service.domain.tokens import AccessToken, Rejected, RejectionReason
 from identity_service.services.keyring import KeyRing
@@ -191,7 +189,7 @@ class Revoker:
 
     def _token(self, text: str, request: RevokeRequest) -> Revision:
         """Revoke the token with this text. One that does not verify is ignored, not an error (RFC 7009)."""
-        if text.startswith(refresh_tokens.PREFIX):
+        if text.startswith(REFRESH_TOKEN_PREFIX):
             refresh_token = self.read_refresh_token(text)
             if refresh_token is None:
                 return self._replica.revision
@@ -218,14 +216,14 @@ class Revoker:
             return key
 
         try:
-            return refresh_tokens.read(text, find_key)
+            return read_refresh_token(text, find_key)
         except RefreshTokenInvalidError:
             if not unknown:
                 return None
         # Another process may have created the key a moment ago.
         self._replica.reach(None)
         try:
-            return refresh_tokens.read(text, find_key)
+            return read_refresh_token(text, find_key)
         except RefreshTokenInvalidError:
             return None
 

@@ -6,12 +6,11 @@ token was issued to, too.
 
 from dataclasses import dataclass
 
-from identity_service.domain import refresh_tokens
 from identity_service.domain.errors import CallerScopeMissingError, CredentialRefusedError
 from identity_service.domain.grants import SCOPE_REVOKE
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import NOWHERE, Origin
-from identity_service.domain.secret import Secret
+from identity_service.domain.secret import REFRESH_TOKEN_PREFIX, Secret
 from identity_service.domain.store import SessionStore
 from identity_service.services.client_proofs import AuthenticatedClient
 from identity_service.services.directory import Directory
@@ -54,7 +53,7 @@ class TokenRevoker:
 
     def _owner_of(self, text: str) -> PrincipalId | None:
         """Return the client that a token was issued to; None = there is no such token or session."""
-        if not text.startswith(refresh_tokens.PREFIX):
+        if not text.startswith(REFRESH_TOKEN_PREFIX):
             access_token = self._revoker.read_access_token(text)
             return None if access_token is None else access_token.client_id
         refresh_token = self._revoker.read_refresh_token(text)

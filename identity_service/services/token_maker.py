@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from identity_service.domain import refresh_tokens
 from identity_service.domain.errors import EncryptionNotPossibleError, NoSigningKeyError
 from identity_service.domain.exchange import Exchanged
 from identity_service.domain.grants import LifetimeBounds
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, key_principal, new_token_id
 from identity_service.domain.log import NEVER_RAISED, Generation
 from identity_service.domain.ports import Clock, EncryptingKey, KeySource, TokenCodec
+from identity_service.domain.secret import RefreshToken, derive_refresh_token
 from identity_service.domain.sessions import Session
 from identity_service.domain.tokens import AccessToken, Actor, TokenEncryption, TokenType
 from identity_service.services.directory import Directory
@@ -259,11 +259,9 @@ class TokenMaker:
                 claims=session.claims,
             ),
             recipient,
-            refresh_token=refresh_tokens.derive(
+            refresh_token=derive_refresh_token(
                 key,
-                refresh_tokens.RefreshToken(
-                    key_id=session.key_id, session_id=session.session_id, number=session.latest
-                ),
+                RefreshToken(key_id=session.key_id, session_id=session.session_id, number=session.latest),
             ),
             refresh_expire_time=session.expire_time,
         )

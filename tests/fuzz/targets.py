@@ -19,7 +19,6 @@ from joserfc.jwk import ECKey
 from identity_client import DecryptionKey, NotOpenableError
 from identity_client import access_tokens as local_tokens
 from identity_client.verifying_keys import VerifyingKey, open_key
-from identity_service.domain import refresh_tokens
 from identity_service.domain.dpop import normalised_uri
 from identity_service.domain.errors import (
     CredentialRefusedError,
@@ -30,7 +29,13 @@ from identity_service.domain.errors import (
 from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, base64url
 from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.log import NEVER_RAISED, Generation
-from identity_service.domain.secret import Secret
+from identity_service.domain.secret import (
+    KEY_ID_BYTES,
+    RefreshToken,
+    Secret,
+    derive_refresh_token,
+    read_refresh_token,
+)
 from identity_service.domain.tokens import AccessToken, Actor, Rejected
 from identity_service.http_api.oauth.clients import parse_basic
 from identity_service.http_api.oauth.errors import OAuthError
@@ -56,10 +61,10 @@ _LOCAL_KEYS: Final[Mapping[str, VerifyingKey]] = (
 _ASSERTIONS: Final = StrictAssertions()
 _PROOFS: Final = StrictDpopProofs()
 _REFRESH_KEY: Final = bytes(range(32))
-_REFRESH_TOKEN: Final = refresh_tokens.derive(
+_REFRESH_TOKEN: Final = derive_refresh_token(
     _REFRESH_KEY,
-    refresh_tokens.RefreshToken(
-        key_id=KeyId(base64url(bytes(refresh_tokens.KEY_ID_BYTES))),
+    RefreshToken(
+        key_id=KeyId(base64url(bytes(KEY_ID_BYTES))),
         session_id=SessionId(base64url(bytes(16))),
         number=7,
     ),
@@ -210,7 +215,7 @@ def _basic_header(data: bytes) -> None:
 def _refresh_token(data: bytes) -> None:
     text = data.decode("latin-1")
     with suppress(RefreshTokenInvalidError):
-        refresh_tokens.read(text, lambda _: _REFRESH_KEY)
+        read_refresh_token(text, lambda _: _REFRESH_KEY)
         assert text == _REFRESH_TOKEN, "a forged refresh token was accepted"
 
 

@@ -8,10 +8,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_service.composition.opening import open_vault
-from identity_service.domain import refresh_tokens
 from identity_service.domain.ids import SessionId
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.principals import OnReuse
+from identity_service.domain.secret import RefreshToken, derive_refresh_token, read_refresh_token
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
 from identityapi.v1 import token_pb2
@@ -237,10 +237,10 @@ def _derive(world: World, tokens: token_pb2.TokenSet, *, number: int) -> str:
     vault = open_vault(world.settings)
     keys = (found.record for found in world.store.records.list_of(StoredKey))
     opened = {key.key_id: vault.open_refresh(key) for key in keys if key.purpose is KeyPurpose.REFRESH}
-    shown = refresh_tokens.read(tokens.refresh_token, opened.get)
-    return refresh_tokens.derive(
+    shown = read_refresh_token(tokens.refresh_token, opened.get)
+    return derive_refresh_token(
         opened[shown.key_id],
-        refresh_tokens.RefreshToken(key_id=shown.key_id, session_id=shown.session_id, number=number),
+        RefreshToken(key_id=shown.key_id, session_id=shown.session_id, number=number),
     )
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from identity_service.domain.refresh_tokens import PREFIX
-from identity_service.domain.secret import new_client_secret
+from identity_service.domain.secret import REFRESH_TOKEN_PREFIX, new_client_secret
 from tests.leaks import leaks_of, secrets_in
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJpZGVudGl0eSJ9.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
@@ -19,7 +18,7 @@ JWT = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJpZGVudGl0eSJ9.c2lnbmF0dXJlLXNpZ25hdHVyZQ"
         (JWT, "a JWT"),
         (f"token={JWT!r}", "a JWT"),
         pytest.param(new_client_secret().reveal(), "a client secret", id="a new client secret"),
-        (PREFIX + "A" * 80, "a refresh token"),
+        (REFRESH_TOKEN_PREFIX + "A" * 80, "a refresh token"),
         ("$argon2id$v=19$m=64,t=1,p=1$c2FsdA$aGFzaA", "a password hash"),
         ("-----BEGIN EC PRIVATE" + " KEY-----", "a private key"),
         ("authorization: Bearer abcdefghijklmnopqrstuvwx", "a bearer header"),

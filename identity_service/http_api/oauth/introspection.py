@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from identity_service.domain.refresh_tokens import PREFIX
-from identity_service.domain.secret import Secret
+from identity_service.domain.secret import REFRESH_TOKEN_PREFIX, Secret
 from identity_service.domain.tokens import TokenType
 from identity_service.http_api.messages import HttpRequest, HttpResponse
 from identity_service.http_api.oauth.answers import (
@@ -48,7 +47,7 @@ class IntrospectionEndpoint:
 
     def _introspect(self, form: Form) -> HttpResponse:
         text = form.require("token")
-        if not text.startswith(PREFIX):
+        if not text.startswith(REFRESH_TOKEN_PREFIX):
             access_token = self._introspector.access_token(Secret(text))
             return inactive_response() if access_token is None else access_token_response(access_token)
         # A resource that was sent a refresh token in place of an access token must not take it for one, so a

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from identity_service.domain.dpop_nonces import NONCE_INTERVAL, accepted_nonces
 from identity_service.domain.ids import KeyId, SessionId, base64url
-from identity_service.domain.refresh_tokens import RefreshToken, derive
+from identity_service.domain.secret import RefreshToken, derive_refresh_token
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 START = 5_900_000.0 * NONCE_INTERVAL
@@ -43,6 +43,6 @@ def test_the_derivation_is_the_documented_one() -> None:
 @given(st.integers(1, 2**32 - 1))
 def test_no_part_of_a_refresh_token_is_a_nonce(number: int) -> None:
     key_id, sid = KeyId(base64url(bytes(8))), SessionId(base64url(bytes(16)))
-    token = derive(KEY, RefreshToken(key_id=key_id, session_id=sid, number=number))
+    token = derive_refresh_token(KEY, RefreshToken(key_id=key_id, session_id=sid, number=number))
 
     assert not any(nonce in token for nonce in accepted_nonces([KEY], number * NONCE_INTERVAL))
