@@ -9,7 +9,7 @@ import grpc
 from identity_service.domain.ports import EventLog
 from identity_service.grpc_api.core.check import why_not
 from identity_service.grpc_api.core.fallback import BlockingServing
-from identity_service.grpc_api.core.receivers import CompletionServing
+from identity_service.grpc_api.core.serving import CompletionServing
 from identity_service.grpc_api.engine import (
     MAX_METADATA_BYTES,
     ConversationHandler,

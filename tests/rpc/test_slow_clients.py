@@ -442,7 +442,7 @@ def test_the_check_finds_that_threads_wait_for_clients(monkeypatch: pytest.Monke
     """As they do if grpcio's server does not hand calls over as it does now."""
     monkeypatch.setattr("identity_service.grpc_api.core.check._PATIENCE", 0.5)
     monkeypatch.setattr(
-        "identity_service.grpc_api.core.check.UnaryReceiver", lambda calls, threads: ThreadPoolExecutor(1)
+        "identity_service.grpc_api.core.check.Receiver", lambda calls, threads: ThreadPoolExecutor(1)
     )
 
     assert "grpcio" in why_not()

@@ -1,26 +1,30 @@
-"""The open calls of one grpcio server: received by completions, counted, and ended if their clients are slow.
+"""The open calls of one grpcio server: counted, received by completions, and then served in a thread.
 
 The module uses the private interface of grpcio (`grpc._server` and its Cython core). pyproject.toml keeps
 grpcio below the next minor version, and `check.py` tests at start that the interface works.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from typing import Any, Final
 
+import grpc
 import grpc._server as internals
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from identity_service.domain.errors import IdentityError, RequestTimeoutError, ServerBusyError
+from identity_service.domain.errors import IdentityError, NotReadyError, ServerBusyError, ShuttingDownError
+from identity_service.grpc_api.compression import FIRST_BYTES, Decompressor, WireError
 from identity_service.grpc_api.core.memory import FreedMemory
 from identity_service.grpc_api.errors import RpcStatus, to_status
-from identity_service.process.background import BackgroundThread, every
+from identity_service.grpc_api.threads import Threads
 from identity_service.transport.limits import Limits
 
 _RECEIVE: Final = "receive_message"
-_CHECK_INTERVAL: Final = 0.1
-"""Seconds between two checks for calls with slow clients; a check takes 0.2 ms per 1,000 calls."""
+_NO_MESSAGE: Final = RpcStatus(
+    grpc.StatusCode.UNIMPLEMENTED, "the method takes exactly one request message", ()
+)
 
 
 class Phase(Enum):
@@ -43,10 +47,6 @@ class Phase(Enum):
     """
     ENDED = auto()
     """No event: the call has ended."""
-
-
-_CLIENT_READS: Final = (Phase.SENDING, Phase.ENDING)
-"""The phases that end when the client has read the sent message."""
 
 
 class OpenCall:
@@ -105,20 +105,17 @@ class OpenCalls:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._monotonic = limits.monotonic
-        self._request_timeout = limits.config.request_timeout.total_seconds()
-        self._send_timeout = limits.config.send_timeout.total_seconds()
         # Only grpcio's serving thread adds and removes calls.
         self._open: set[OpenCall] = set()
-        self._waiting = deque[tuple[float, OpenCall, ServerBusyError]]()
+        self.waiting = deque[tuple[float, OpenCall, ServerBusyError]]()
         """The calls that are not counted and wait to be refused, with the time of their turn."""
-        self._memory = FreedMemory(limits.monotonic)
-        self.thread = BackgroundThread("identity-calls", every(_CHECK_INTERVAL, self._check))
-        """The thread that ends the calls of slow clients, from its start until it is closed."""
+        self.memory = FreedMemory(limits.monotonic)
+        """Notified when memory of a large message may be freed."""
 
     @property
-    def are_any(self) -> bool:
-        """Return whether any call is open."""
-        return bool(self._open)
+    def open(self) -> Collection[OpenCall]:
+        """Return the calls that are open now."""
+        return self._open.copy()
 
     def admit(self, event: Any, state: Any) -> OpenCall | None:
         """Count a new call and return it; if a limit refuses it, return None and end it with an error."""
@@ -136,7 +133,7 @@ class OpenCalls:
         except ServerBusyError as error:
             if delay := limits.seconds_until_refused(error):
                 # Without the traceback: it refers to frames, and thousands of calls may wait.
-                self._waiting.append((call.since + delay, call, error.with_traceback(None)))
+                self.waiting.append((call.since + delay, call, error.with_traceback(None)))
             else:
                 call.refuse(error)
             return None
@@ -152,10 +149,6 @@ class OpenCalls:
             call.phase = Phase.RUNNING
         self._limits.receives.release(call.address)
         return True
-
-    def note_unfinished(self) -> None:
-        """Record that a client ended its request early, which may leave memory of a large message."""
-        self._memory.note()
 
     def streaming(self, call: OpenCall) -> None:
         """Record that the call is an open stream that waits for the next message to send."""
@@ -190,38 +183,77 @@ class OpenCalls:
         self._open.discard(call)
         if phase is Phase.RECEIVING:
             self._limits.receives.release(call.address)
-            self._memory.note()
+            self.memory.note()
         if phase is not Phase.RUNNING:
             self._limits.calls.release(call.address)
 
-    def _check(self) -> None:
-        self._memory.release()
-        now = self._monotonic()
-        self._refuse_waiting(now)
-        for call in self._open.copy():
-            if call.phase is Phase.RECEIVING:
-                timeout = self._limits.receive_grace if call.beyond else self._request_timeout
-                if now - call.since > timeout:
-                    self._stop_receiving(call)
-            elif call.phase in _CLIENT_READS and now - call.since > self._send_timeout:
-                self._limits.hit("send_timeout", call.address)
-                call.event.call.cancel()
 
-    def _refuse_waiting(self, now: float) -> None:
-        while self._waiting and self._waiting[0][0] <= now:
-            _, call, error = self._waiting.popleft()
-            call.refuse(error)
-            self._memory.note()
+class Receiver(ThreadPoolExecutor):
+    """The executor to which grpcio's server submits the calls of a method, here of one that answers once.
 
-    def _stop_receiving(self, call: OpenCall) -> None:
-        with call.state.condition:
-            if self.received(call):
-                call.refuse(self._timeout_error(call))
-                self.ending(call)
-                self._memory.note()
+    grpcio's server hands each call to a thread of a pool, which then waits for the request and, in a stream,
+    for the client to read each message. A few clients that neither send nor read would occupy every thread,
+    and no public option changes that. The server hands over a call by calling `submit` of a thread pool;
+    that is why this class is an executor.
+    """
 
-    def _timeout_error(self, call: OpenCall) -> IdentityError:
-        if call.beyond:
-            return self._limits.end_grace(call.address)
-        self._limits.hit("request_timeout", call.address)
-        return RequestTimeoutError(self._request_timeout)
+    def __init__(self, calls: OpenCalls, threads: Threads, decompressor: Decompressor) -> None:
+        super().__init__(1)  # the base class starts no thread, since no job is submitted to it
+        self._calls = calls
+        self._pool = threads
+        self._decompressor = decompressor
+
+    def submit(self, run: Any, handle: Any, event: Any, state: Any, *rest: Any) -> Any:  # type: ignore[override]
+        """Take over a call from grpcio's server; return None, which the server treats as "not queued".
+
+        Args:
+            run: runs a function in the context of the call (contextvars).
+            handle: the function of grpcio's server that serves the call.
+            event: grpcio's event of the new call.
+            state: grpcio's state of the call.
+            rest: the behaviour, the function that returns its request, and the functions that parse and
+                serialize messages.
+        """
+        call = self._calls.admit(event, state)
+        if call is not None:
+            call.receive(lambda message: self._received(call, message, run, handle, *rest))
+
+    def _received(self, call: OpenCall, message: bytes | None, run: Any, handle: Any, *rest: Any) -> None:
+        if not self._calls.received(call):
+            return
+        if message is None:
+            self._calls.memory.note()
+            call.abort(_NO_MESSAGE)
+            self._calls.ending(call)
+            return
+        serve = self._serve_compressed if message[:1] in FIRST_BYTES else self._serve
+        self._start(call, serve, call, message, run, handle, *rest)
+
+    def _start(self, call: OpenCall, function: Callable[..., None], *args: Any) -> None:
+        try:
+            self._pool.start(function, *args)
+        except RuntimeError:
+            self._refuse(call, ShuttingDownError("this process is stopping; reconnect"))
+        except NotReadyError as error:
+            self._refuse(call, error)
+
+    def _refuse(self, call: OpenCall, error: IdentityError) -> None:
+        call.refuse(error)
+        self._calls.ending(call)
+
+    def _serve_compressed(self, call: OpenCall, message: bytes, *rest: Any) -> None:
+        """Decompress a request in the thread of its call, and serve it."""
+        try:
+            opened = self._decompressor.opened(message)
+        except WireError as error:
+            call.abort(RpcStatus(error.code, str(error), ()))
+            self._calls.ending(call)
+        else:
+            self._serve(call, opened, *rest)
+
+    def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:
+        behaviour, _, parse, serialize = rest
+        try:
+            run(handle, call.event, call.state, behaviour, lambda: message, parse, serialize)
+        finally:
+            self._calls.ending(call)

@@ -1,4 +1,4 @@
-"""A check at start whether the installed grpcio works with `receivers.py`."""
+"""A check at start whether the installed grpcio works with `calls.py`."""
 
 import platform
 import secrets
@@ -14,8 +14,7 @@ import grpc
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.grpc_api.compression import Decompressor
-from identity_service.grpc_api.core.calls import OpenCalls
-from identity_service.grpc_api.core.receivers import UnaryReceiver
+from identity_service.grpc_api.core.calls import OpenCalls, Receiver
 from identity_service.grpc_api.threads import Threads
 from identity_service.process.thread_limit import is_refusal
 from identity_service.transport.limits import Limits, LimitsConfig
@@ -69,7 +68,7 @@ def _server() -> Iterator[str]:
     threads = Threads(1, "identity-check")
     threads.start_first()
     calls = OpenCalls(Limits(LimitsConfig(), _NullEventLog()))
-    server = grpc.server(UnaryReceiver(calls, threads, Decompressor(max_bytes=len(_MESSAGE), enough=None)))
+    server = grpc.server(Receiver(calls, threads, Decompressor(max_bytes=len(_MESSAGE), enough=None)))
     handler: Any = grpc.unary_unary_rpc_method_handler(lambda data, _: data)
     server.add_registered_method_handlers(_SERVICE, {"Echo": handler})
     with _free_address() as address:

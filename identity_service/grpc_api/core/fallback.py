@@ -1,4 +1,4 @@
-"""The replacement for `receivers.py` if an unknown version of grpcio does not work with it.
+"""The replacement for `serving.py` if an unknown version of grpcio does not work with it.
 
 Here threads do wait for clients: for a request to arrive, and for each message of a stream to be read. There
 are up to 1,000 of them, so that a few slow calls do not occupy all, but only a few may run handlers at the

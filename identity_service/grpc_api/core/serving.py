@@ -1,31 +1,29 @@
-"""Replacements for the thread pools of grpcio's server: they receive the request before they take a thread.
+"""The server of all kinds of methods by completions of gRPC's core, its streams, and the end of slow calls.
 
-grpcio's server hands each call to a thread, which then waits for the request and, in a stream, for the client
-to read each message. A few clients that neither send nor read would occupy every thread, and no public option
-changes that. grpcio's server hands over a call by calling `submit` of a thread pool; that is why these
-classes are executors.
+`calls.py` receives the calls.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
 import grpc._server as internals
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from identity_service.domain.errors import IdentityError, NotReadyError, ShuttingDownError
-from identity_service.grpc_api.compression import FIRST_BYTES, Decompressor, WireError
-from identity_service.grpc_api.core.calls import OpenCall, OpenCalls
+from identity_service.domain.errors import IdentityError, RequestTimeoutError
+from identity_service.grpc_api.compression import Decompressor, WireError
+from identity_service.grpc_api.core.calls import OpenCall, OpenCalls, Phase, Receiver
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import RpcStatus
 from identity_service.grpc_api.threads import Threads
+from identity_service.process.background import BackgroundThread, every
 from identity_service.transport.limits import Limits
 
 _SEND: Final = "send_message"
-_NO_MESSAGE: Final = RpcStatus(
-    grpc.StatusCode.UNIMPLEMENTED, "the method takes exactly one request message", ()
-)
+_CHECK_INTERVAL: Final = 0.1
+"""Seconds between two checks for calls with slow clients; a check takes 0.2 ms per 1,000 calls."""
+_CLIENT_READS: Final = (Phase.SENDING, Phase.ENDING)
+"""The phases that end when the client has read the sent message."""
 
 
 class CoreStream:
@@ -91,78 +89,6 @@ class CoreStream:
             return callbacks is not None
 
 
-class Receiver(ThreadPoolExecutor):
-    """The executor to which grpcio's server submits the calls of a method."""
-
-    def __init__(self, calls: OpenCalls, threads: Threads, decompressor: Decompressor) -> None:
-        super().__init__(1)  # the base class starts no thread, since no job is submitted to it
-        self._calls = calls
-        self._pool = threads
-        self._decompressor = decompressor
-
-    def submit(self, run: Any, handle: Any, event: Any, state: Any, *rest: Any) -> Any:  # type: ignore[override]
-        """Take over a call from grpcio's server; return None, which the server treats as "not queued".
-
-        Args:
-            run: runs a function in the context of the call (contextvars).
-            handle: the function of grpcio's server that serves the call.
-            event: grpcio's event of the new call.
-            state: grpcio's state of the call.
-            rest: the behaviour, the function that returns its request, and the functions that parse and
-                serialize messages.
-        """
-        call = self._calls.admit(event, state)
-        if call is not None:
-            call.receive(lambda message: self._received(call, message, run, handle, *rest))
-
-    def _received(self, call: OpenCall, message: bytes | None, run: Any, handle: Any, *rest: Any) -> None:
-        if not self._calls.received(call):
-            return
-        if message is None:
-            self._calls.note_unfinished()
-            call.abort(_NO_MESSAGE)
-            self._calls.ending(call)
-            return
-        serve = self._serve_compressed if message[:1] in FIRST_BYTES else self._serve
-        self._start(call, serve, call, message, run, handle, *rest)
-
-    def _start(self, call: OpenCall, function: Callable[..., None], *args: Any) -> None:
-        try:
-            self._pool.start(function, *args)
-        except RuntimeError:
-            self._refuse(call, ShuttingDownError("this process is stopping; reconnect"))
-        except NotReadyError as error:
-            self._refuse(call, error)
-
-    def _refuse(self, call: OpenCall, error: IdentityError) -> None:
-        call.refuse(error)
-        self._calls.ending(call)
-
-    def _serve_compressed(self, call: OpenCall, message: bytes, *rest: Any) -> None:
-        """Decompress a request in the thread of its call, and serve it."""
-        try:
-            opened = self._decompressor.opened(message)
-        except WireError as error:
-            call.abort(RpcStatus(error.code, str(error), ()))
-            self._calls.ending(call)
-        else:
-            self._serve(call, opened, *rest)
-
-    def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:
-        raise NotImplementedError
-
-
-class UnaryReceiver(Receiver):
-    """The receiver of methods that answer once."""
-
-    def _serve(self, call: OpenCall, message: bytes, run: Any, handle: Any, *rest: Any) -> None:
-        behaviour, _, parse, serialize = rest
-        try:
-            run(handle, call.event, call.state, behaviour, lambda: message, parse, serialize)
-        finally:
-            self._calls.ending(call)
-
-
 class StreamReceiver(Receiver):
     """The receiver of methods that get a `ResponseStream` and leave it open."""
 
@@ -223,15 +149,61 @@ class ConversationReceiver(Receiver):
             self._calls.ending(call)
 
 
+class SlowClients:
+    """A checker of the open calls of one server. One thread at a time calls `check`."""
+
+    def __init__(self, calls: OpenCalls, limits: Limits) -> None:
+        self._calls = calls
+        self._limits = limits
+        self._request_timeout = limits.config.request_timeout.total_seconds()
+        self._send_timeout = limits.config.send_timeout.total_seconds()
+
+    def check(self) -> None:
+        """End the calls whose time is over, and return freed memory to the system."""
+        self._calls.memory.release()
+        now = self._limits.monotonic()
+        self._refuse_waiting(now)
+        for call in self._calls.open:
+            if call.phase is Phase.RECEIVING:
+                timeout = self._limits.receive_grace if call.beyond else self._request_timeout
+                if now - call.since > timeout:
+                    self._stop_receiving(call)
+            elif call.phase in _CLIENT_READS and now - call.since > self._send_timeout:
+                self._limits.hit("send_timeout", call.address)
+                call.event.call.cancel()
+
+    def _refuse_waiting(self, now: float) -> None:
+        waiting = self._calls.waiting
+        while waiting and waiting[0][0] <= now:
+            _, call, error = waiting.popleft()
+            call.refuse(error)
+            self._calls.memory.note()
+
+    def _stop_receiving(self, call: OpenCall) -> None:
+        with call.state.condition:
+            if self._calls.received(call):
+                call.refuse(self._timeout_error(call))
+                self._calls.ending(call)
+                self._calls.memory.note()
+
+    def _timeout_error(self, call: OpenCall) -> IdentityError:
+        if call.beyond:
+            return self._limits.end_grace(call.address)
+        self._limits.hit("request_timeout", call.address)
+        return RequestTimeoutError(self._request_timeout)
+
+
 class CompletionServing:
     """A server of methods by completions of gRPC's core."""
 
     def __init__(self, limits: Limits, max_message_bytes: int) -> None:
         """Create a server; `max_message_bytes` bounds messages, also after they are decompressed."""
         self._calls = OpenCalls(limits)
+        check = SlowClients(self._calls, limits).check
+        self._checking = BackgroundThread("identity-calls", every(_CHECK_INTERVAL, check))
         self._max_message_bytes = max_message_bytes
         unused = Threads(1, "identity-unused")
-        self.default = UnaryReceiver(self._calls, unused, self._decompressor(None))
+        self.default = Receiver(self._calls, unused, self._decompressor(None))
         """The receiver for grpcio's server; unused, because each method has its own."""
 
     @property
@@ -242,19 +214,19 @@ class CompletionServing:
     @property
     def is_busy(self) -> bool:
         """Return whether a call is in progress."""
-        return self._calls.are_any
+        return bool(self._calls.open)
 
     def start(self) -> None:
         """Start checking for slow clients."""
-        self._calls.thread.start()
+        self._checking.start()
 
     def close(self) -> None:
         """Stop checking for slow clients."""
-        self._calls.thread.close()
+        self._checking.close()
 
     def unary(self, handler: UnaryHandler) -> Any:
         """Return the behaviour with which grpcio serves this handler."""
-        receiver = UnaryReceiver(self._calls, handler.threads, self._decompressor(handler.max_bytes))
+        receiver = Receiver(self._calls, handler.threads, self._decompressor(handler.max_bytes))
         return _received_by(receiver, handler.answer)
 
     def stream(self, handler: StreamHandler) -> Any:
