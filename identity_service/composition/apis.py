@@ -26,14 +26,16 @@ from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.ext_authz.descriptors import read_requirements
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.grpcio_engine import GrpcioEngine
-from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.issue import IssueServicer
 from identity_service.grpc_api.proofs import CallProofs
+from identity_service.grpc_api.revoke import RevokeServicer
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.server import Server
 from identity_service.grpc_api.threads import Pools
 from identity_service.grpc_api.trust import TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer
 from identity_service.grpc_api.two_engines import TwoEngines
+from identity_service.grpc_api.verify import VerifyServicer
 from identity_service.services.key_set import max_age
 from identity_service.services.watch import WatchHub
 from identity_service.telemetry.metrics import Metrics
@@ -130,19 +132,13 @@ class Apis:
             send_heartbeats=hub.send_heartbeats,
         )
         self.pools = pools = Pools(memory=settings.verify_threads, work=settings.work_threads)
-        identity = IdentityServicer(
-            use.issuer,
-            use.repeated_issue,
-            use.verifier,
-            use.refresher,
-            use.revoker,
-            replica,
-            cache_bytes=settings.cache_bytes // 4,
-        )
+        verify = VerifyServicer(use.verifier, replica, cache_bytes=settings.cache_bytes // 4)
         server = Server(
             engine,
             pools,
-            identity,
+            IssueServicer(use.issuer, use.repeated_issue, use.refresher),
+            verify,
+            RevokeServicer(use.revoker),
             TrustServicer(use.keys, replica, hub, senders, keys_max_age),
             AdminServicer(
                 use.administration,
@@ -159,7 +155,7 @@ class Apis:
             reflection=settings.reflection,
         )
         metrics.show_calls(server.durations)
-        metrics.show(TokensCollector(identity.counts, use.verifier, use.trail))
+        metrics.show(TokensCollector(verify.counts, use.verifier, use.trail))
         metrics.show_queues(use.trail, use.guard, hub)
         return server
 

@@ -25,7 +25,7 @@ from identity_service.domain.ports import (
     ReplicaView,
 )
 from identity_service.domain.store import RecordStore, Store
-from identity_service.grpc_api.identity import render
+from identity_service.grpc_api.claims import render
 from identity_service.jose.access_tokens import AccessTokenCodec
 from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.dpop import StrictDpopProofs

@@ -18,7 +18,7 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.secret import Secret
-from identity_service.grpc_api.convert import refuse_controls, refuse_invisible, refuse_long
+from identity_service.grpc_api.issue import refuse_controls, refuse_invisible, refuse_long
 from identity_service.services.admin.sessions import AllBut, OfClient, OfSubject, OneSession
 from identity_service.services.admin.users import NewUser
 from identityapi.v1 import admin_service_pb2 as pb

@@ -200,7 +200,7 @@ class CallerGate:
             return self._admit(method, rule, context, may_wait=may_wait)
         except (CallerUnauthenticatedError, CallerScopeMissingError, DpopProofRefusedError) as error:
             # A response may be cached, so calls of Verify bind nothing before they fail.
-            structlog.contextvars.bind_contextvars(**trace_fields(context.invocation_metadata()))
+            bind_trace(context)
             certificate = client_certificate_of(context, self._peers)
             origin = Origin(peer=client_of(context, self._peers), certificate=certificate)
             record_refusal(self._audit, AuditType.CALL_REFUSED, error, origin, target=method)
@@ -302,6 +302,11 @@ class CallerGate:
 def shows_proof(context: grpc.ServicerContext) -> bool:
     """Return whether a call has a DPoP proof, valid or not."""
     return any(key == PROOF for key, _ in context.invocation_metadata())
+
+
+def bind_trace(context: grpc.ServicerContext) -> None:
+    """Show the trace id in the log lines of a call from now on, if its client has sent one."""
+    structlog.contextvars.bind_contextvars(**trace_fields(context.invocation_metadata()))
 
 
 def request_id_of(context: grpc.ServicerContext) -> str:

@@ -1,6 +1,6 @@
-"""The converter of the extra claims of a request: from google.protobuf.Struct to JSON values.
+"""The converters of claims: of a verified token to its message, of a request's extra claims to JSON values.
 
-They are bounded in depth, size and names.
+Extra claims are bounded in depth, size and names.
 """
 
 import json
@@ -11,11 +11,39 @@ from typing import Final
 from google.protobuf.struct_pb2 import Struct, Value
 
 from identity_service.domain.errors import FieldViolation, InvalidRequestError
-from identity_service.domain.tokens import MAX_EXTRA_CLAIMS_BYTES, RESERVED_CLAIMS
+from identity_service.domain.tokens import MAX_EXTRA_CLAIMS_BYTES, RESERVED_CLAIMS, AccessToken, Actor
+from identityapi.v1 import identity_service_pb2 as pb
+from identityapi.v1 import token_pb2
 
 _MAX_DEPTH: Final = 8
 _EXACT: Final = 2**53
 """The largest whole number up to which a double holds every whole number exactly (RFC 7493 section 2.2)."""
+
+
+def render(token: AccessToken) -> bytes:
+    """Return a serialized VerifyResponse that holds only the field `verified`: the claims of this token."""
+    verified = token_pb2.VerifiedToken(
+        issuer=token.issuer,
+        subject=token.subject,
+        audiences=token.audiences,
+        client_id=token.client_id,
+        scopes=token.scopes,
+        token_id=token.token_id,
+        session_id=token.session_id,
+        issue_time=token.issue_time,
+        expire_time=token.expire_time,
+        auth_time=token.auth_time,
+        actors=map(_from_actor, token.actors),
+        may_act=_from_actor(token.may_act) if token.may_act is not None else None,
+        certificate_sha256=token.certificate_sha256,
+        dpop_key_sha256=token.key_sha256,
+        claims=token.claims or None,
+    )
+    return pb.VerifyResponse(verified=verified).SerializeToString()
+
+
+def _from_actor(actor: Actor) -> token_pb2.Actor:
+    return token_pb2.Actor(subject=actor.subject, client_id=actor.client_id)
 
 
 def to_claims(struct: Struct) -> Mapping[str, object]:

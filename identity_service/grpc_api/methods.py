@@ -12,13 +12,13 @@ from grpc_reflection.v1alpha import reflection_pb2
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
+from identity_service.grpc_api.batches import BatchServicer, check_serialized_batch
 from identity_service.grpc_api.calls import Access
-from identity_service.grpc_api.convert import check_serialized_batch
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
-from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.issue import IssueServicer
 from identity_service.grpc_api.method_spec import (
     Cached,
     Conversation,
@@ -30,7 +30,9 @@ from identity_service.grpc_api.method_spec import (
 )
 from identity_service.grpc_api.reflection import SERVICE_NAMES as REFLECTION
 from identity_service.grpc_api.reflection import ReflectionServicer
+from identity_service.grpc_api.revoke import RevokeServicer
 from identity_service.grpc_api.trust import TrustServicer
+from identity_service.grpc_api.verify import VerifyServicer
 from identity_service.transport.limits import Streams
 from identityapi.v1 import admin_service_pb2 as admin_pb
 from identityapi.v1 import identity_service_pb2 as identity_pb
@@ -70,7 +72,9 @@ _AUDIT_TAIL: Final = Rule(access=Access.SCOPE, scope=SCOPE_ADMIN, streams=Stream
 
 
 def method_table(
-    identity: IdentityServicer,
+    issue: IssueServicer,
+    verify: VerifyServicer,
+    revoke: RevokeServicer,
     trust: TrustServicer,
     admin: AdminServicer,
     audit: AuditHandlers,
@@ -80,7 +84,7 @@ def method_table(
 ) -> Mapping[str, MethodSpec]:
     """Return the entry of each method, by its full name, such as `/grpc.health.v1.Health/Check`."""
     services = {
-        "identityapi.v1.IdentityService": _identity(identity),
+        "identityapi.v1.IdentityService": _identity(issue, verify, BatchServicer(verify), revoke),
         "identityapi.v1.TrustService": _trust(trust),
         "identityapi.v1.AdminService": _admin(admin, audit),
         "envoy.service.auth.v3.Authorization": _ext_authz(ext_authz),
@@ -91,27 +95,29 @@ def method_table(
     return {f"/{service}/{name}": spec for service, specs in services.items() for name, spec in specs.items()}
 
 
-def _identity(identity: IdentityServicer) -> Mapping[str, MethodSpec]:
+def _identity(
+    issue: IssueServicer, verify: VerifyServicer, batches: BatchServicer, revoke: RevokeServicer
+) -> Mapping[str, MethodSpec]:
     return {
-        "Issue": Unary(_OPEN, identity_pb.IssueRequest, identity.issue, repeat=identity.repeat_issue),
+        "Issue": Unary(_OPEN, identity_pb.IssueRequest, issue.issue, repeat=issue.repeat_issue),
         "Verify": Cached(
             _VERIFY,
             identity_pb.VerifyRequest,
-            identity.recall_verify,
-            identity.verify,
-            serve_now=identity.verify_now,
+            verify.recall_verify,
+            verify.verify,
+            serve_now=verify.verify_now,
             max_bytes=_ANY_TOKEN,
         ),
         "VerifyBatch": Cached(
             _VERIFY,
             identity_pb.VerifyBatchRequest,
-            identity.recall_batch,
-            identity.verify_batch,
+            batches.recall,
+            batches.verify,
             max_bytes=None,
             check=check_serialized_batch,
         ),
-        "Refresh": Unary(_OPEN, identity_pb.RefreshRequest, identity.refresh),
-        "Revoke": Unary(_REVOKE, identity_pb.RevokeRequest, identity.revoke, max_bytes=_ANY_TOKEN),
+        "Refresh": Unary(_OPEN, identity_pb.RefreshRequest, issue.refresh),
+        "Revoke": Unary(_REVOKE, identity_pb.RevokeRequest, revoke.revoke, max_bytes=_ANY_TOKEN),
     }
 
 

@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import structlog
@@ -30,6 +30,7 @@ from identity_service.grpc_api.calls import (
     Call,
     Caller,
     CallerGate,
+    bind_trace,
     client_of,
     request_id_of,
     shows_proof,
@@ -45,15 +46,11 @@ from identity_service.grpc_api.engine import (
 from identity_service.grpc_api.errors import status_code, to_status
 from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSpec, Pool, Rule, Stream, Unary
 from identity_service.grpc_api.threads import Pools
-from identity_service.services.verify import StoreReadRequiredError
+from identity_service.grpc_api.verify import Answer, cached_answers
 from identity_service.telemetry.trace_context import trace_fields
 from identity_service.transport.limits import Limits
 from identity_service.transport.request_ids import REQUEST_ID
 
-_MAX_SERVED_NOW: Final = 16 * 1024
-"""The longest request that an event loop parses, in bytes: the longest token fits, with room for the rest."""
-Answer: TypeAlias = Callable[[bytes, Context], bytes]
-Instant: TypeAlias = Callable[[bytes, Context], bytes | None]
 CountOk: TypeAlias = Callable[[float], None]
 """A function that counts a call that ended OK; takes its duration in seconds."""
 
@@ -96,7 +93,10 @@ class Pipeline:
                 answer = self._unary(method, spec, count_ok)
                 return UnaryHandler(threads=threads, answer=answer, max_bytes=most)
             case Cached():
-                answer, instant = self._cached(method, spec, count_ok)
+                required = self._gate.applies(spec.rule, None)
+                answer, instant = cached_answers(
+                    self, method, spec, caller_required=required, count_ok=count_ok
+                )
                 return UnaryHandler(threads=threads, answer=answer, instant=instant, max_bytes=most)
             case Stream():
                 return StreamHandler(threads=threads, open=self._stream(method, spec), max_bytes=most)
@@ -110,49 +110,9 @@ class Pipeline:
             error = MethodNotAllowedError(
                 "this method has no entry in the table of methods, so no caller may use it"
             )
-            self._fail(method, context, error, request_id_of(context), started)
+            self.fail(method, context, error, request_id_of(context), started)
 
         return UnaryHandler(threads=self._threads[Pool.MEMORY], answer=answer, max_bytes=0)
-
-    def _cached(self, method: str, spec: Cached[Any], count_ok: CountOk) -> tuple[Answer, Instant]:
-        lookup, serve, serve_now, now = spec.lookup, spec.serve, spec.serve_now, time.perf_counter
-        caller_required = self._gate.applies(spec.rule, None)
-
-        # Neither checks the deadline if the response is cached: it would cost more than the response.
-
-        def answer(data: bytes, context: Context) -> bytes:
-            started = now()
-            try:
-                admitted = self._admit(method, spec, data, context) if caller_required else None
-                response = lookup(data)
-                if response is None:
-                    _bind_trace(context)
-                    request, _ = admitted or self._admit(method, spec, data, context)
-                    response = serve(request, data)
-            except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, request_id_of(context), started)
-            count_ok(now() - started)
-            return response
-
-        def instant(data: bytes, context: Context) -> bytes | None:
-            started = now()
-            try:
-                admitted = (
-                    self._admit(method, spec, data, context, may_wait=False) if caller_required else None
-                )
-                response = lookup(data)
-                if response is None and serve_now is not None and len(data) <= _MAX_SERVED_NOW:
-                    request, _ = admitted or self._admit(method, spec, data, context)
-                    response = serve_now(request, data)
-            except StoreReadRequiredError:  # the caller's token or the answer needs a read of the store
-                return None
-            except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, request_id_of(context), started)
-            if response is not None:
-                count_ok(now() - started)
-            return response
-
-        return answer, instant
 
     def _unary(self, method: str, spec: Unary[Any], count_ok: CountOk) -> Answer:
         serve, repeat, quiet = spec.serve, spec.repeat, spec.rule.quiet and not self._verbose
@@ -167,14 +127,14 @@ class Pipeline:
                     _require_wait(context)
                     message = repeat(data, client_of(context, self._limits.peers), id_)
                 if message is None:
-                    request, caller = self._admit(method, spec, data, context)
+                    request, caller = self.admit(method, spec, data, context)
                     call = self._call(method, context, id_, caller, data)
                     message = serve(request, call)
                     if not quiet and call.shows_proof:
                         nonce = call.proofs.next_nonce()
                 response: bytes = message.SerializeToString()
             except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, id_, started)
+                self.fail(method, context, error, id_, started)
             if not quiet:
                 context.set_trailing_metadata(((REQUEST_ID, id_), *nonce))
                 self._log_call(method, "OK", id_, started)
@@ -187,15 +147,15 @@ class Pipeline:
         def open_(data: bytes, context: Context, stream: ResponseStream) -> None:
             started, id_ = time.perf_counter(), _bound_id(context)
             try:
-                request, caller = self._admit(method, spec, data, context)
+                request, caller = self.admit(method, spec, data, context)
                 self._count_stream(spec.rule, context)
                 counted = CountedStream(stream, lambda code: self.counts.add(method, code, started))
                 spec.open(request, self._call(method, context, id_, caller, data), counted)
-                counted.watch()  # not before: if `open` fails, `_fail` counts the call
+                counted.watch()  # not before: if `open` fails, `fail` counts the call
                 if caller is not None:
                     self.streams.add(counted, caller)
             except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, id_, started)
+                self.fail(method, context, error, id_, started)
 
         return open_
 
@@ -212,10 +172,10 @@ class Pipeline:
                     return spec.answer(_parsed(spec, data)).SerializeToString()
                 except Exception as error:  # noqa: BLE001  # the table has a status for each
                     failed = True
-                    self._fail(method, context, error, id_, started)
+                    self.fail(method, context, error, id_, started)
 
             def ended() -> None:
-                if not failed:  # else `_fail` has counted it
+                if not failed:  # else `fail` has counted it
                     self.counts.add(method, grpc.StatusCode.OK, started)
 
             try:
@@ -223,7 +183,7 @@ class Pipeline:
                     self._gate.admit(method, spec.rule, context)
                 self._count_stream(spec.rule, context)
             except Exception as error:  # noqa: BLE001  # the table has a status for each
-                self._fail(method, context, error, id_, started)
+                self.fail(method, context, error, id_, started)
             if not context.add_callback(ended):
                 ended()
             return answer
@@ -251,7 +211,7 @@ class Pipeline:
         if not context.add_callback(lambda: quota.release(address)):
             quota.release(address)
 
-    def _admit(
+    def admit(
         self, method: str, spec: MethodSpec, data: bytes, context: Context, *, may_wait: bool = True
     ) -> tuple[Any, Caller | None]:
         """Return the parsed request, and the caller if the method requires one.
@@ -270,7 +230,7 @@ class Pipeline:
         _require_wait(context)
         return request, caller
 
-    def _fail(
+    def fail(
         self,
         method: str,
         context: Context,
@@ -279,7 +239,7 @@ class Pipeline:
         started: float,
     ) -> NoReturn:
         """Log and count the failure, and abort the call with the status of the error."""
-        _bind_trace(context)
+        bind_trace(context)
         if self._is_of_stop(error):
             error = ShuttingDownError("this process is stopping; reconnect")
         code = status_code(error)
@@ -325,11 +285,6 @@ def _require_wait(context: Context) -> None:
     """
     if not context.is_active() or context.time_remaining() == 0:
         raise TimeoutError
-
-
-def _bind_trace(context: Context) -> None:
-    """Show the trace id in the log lines of a call from now on, if its client has sent one."""
-    structlog.contextvars.bind_contextvars(**trace_fields(context.invocation_metadata()))
 
 
 def _bound_id(context: Context) -> str:

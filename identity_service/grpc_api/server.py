@@ -14,13 +14,15 @@ from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
-from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.issue import IssueServicer
 from identity_service.grpc_api.methods import METHODS, SERVICES, method_table
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.reflection import ReflectionServicer
+from identity_service.grpc_api.revoke import RevokeServicer
 from identity_service.grpc_api.senders import Senders
 from identity_service.grpc_api.threads import Pools
 from identity_service.grpc_api.trust import TrustServicer
+from identity_service.grpc_api.verify import VerifyServicer
 from identity_service.telemetry.counters import DurationsByLabels
 from identity_service.transport.limits import Limits
 
@@ -32,7 +34,9 @@ class Server:
         self,
         engine: Engine,
         pools: Pools,
-        identity: IdentityServicer,
+        issue: IssueServicer,
+        verify: VerifyServicer,
+        revoke: RevokeServicer,
         trust: TrustServicer,
         admin: AdminServicer,
         audit: AuditHandlers,
@@ -49,7 +53,7 @@ class Server:
         self._health = HealthServicer(senders)
         self._senders = senders
         reflecting = ReflectionServicer((*SERVICES, HEALTH)) if reflection else None
-        table = method_table(identity, trust, admin, audit, ext_authz, self._health, reflecting)
+        table = method_table(issue, verify, revoke, trust, admin, audit, ext_authz, self._health, reflecting)
         for method in {*METHODS, *table}:
             engine.register(method, self._pipeline.handler(method, table.get(method)))
         self.set_serving(serving=False)

@@ -11,8 +11,8 @@ from identity_service.adapters.password_hashing import Argon2Hasher
 from identity_service.domain.audit import AuditType
 from identity_service.domain.keys import KeyPurpose, KeyState
 from identity_service.domain.ports import Clock
-from identity_service.grpc_api.identity import VerifyCounts
 from identity_service.grpc_api.threads import Pools
+from identity_service.grpc_api.verify import VerifyCounts
 from identity_service.services.audit import StoredTrail
 from identity_service.services.keyring import KeyRing
 from identity_service.services.verify import Verifier

@@ -9,7 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 
 from identity_service.domain.principals import Grant
-from identity_service.grpc_api import convert
+from identity_service.grpc_api import issue
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.rpc.world import API, World, failure, password
@@ -44,7 +44,7 @@ def test_a_repeated_request_is_neither_parsed_nor_decided_again(
     client = world.new_client()
     world.service._replica.catch_up()  # otherwise the entry about the client may come after the first call
     world.issue(client)
-    monkeypatch.setattr(convert, "to_issue", None)  # a call of it is an error now
+    monkeypatch.setattr(issue, "to_issue", None)  # a call of it is an error now
 
     assert world.reason(world.issue(client).access_token) == ""
     with pytest.raises(grpc.RpcError):

@@ -11,9 +11,10 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
-from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.issue import IssueServicer
 from identity_service.grpc_api.method_spec import MethodSpec
 from identity_service.grpc_api.methods import method_table
+from identity_service.grpc_api.verify import VerifyServicer
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1.trust_service_pb2 import WatchRequest
 from identityapi.v1.trust_service_pb2_grpc import TrustServiceStub
@@ -61,7 +62,7 @@ def test_a_bug_is_opaque(
     def faulty(*_: Any) -> Any:
         raise KeyError("the secret of the request")
 
-    monkeypatch.setattr(IdentityServicer, method, faulty)
+    monkeypatch.setattr({"verify": VerifyServicer, "issue": IssueServicer}[method], method, faulty)
     world = start_world()
     calls: dict[str, Callable[[], object]] = {
         "verify": lambda: world.stub.Verify(pb.VerifyRequest()),

@@ -122,7 +122,7 @@ def test_a_bug_is_a_failure_without_the_text_of_the_exception(
     def faulty(*_: Any) -> Any:
         raise KeyError("a text of the request")
 
-    monkeypatch.setattr("identity_service.grpc_api.convert.to_issue", faulty)
+    monkeypatch.setattr("identity_service.grpc_api.issue.to_issue", faulty)
     with pytest.raises(grpc.RpcError):
         world.stub.Issue(pb.IssueRequest())
 

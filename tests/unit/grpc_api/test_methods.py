@@ -17,11 +17,13 @@ from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identity_service.grpc_api.health import HealthServicer
-from identity_service.grpc_api.identity import IdentityServicer
+from identity_service.grpc_api.issue import IssueServicer
 from identity_service.grpc_api.method_spec import Conversation, MethodSpec, Stream, Unary
 from identity_service.grpc_api.methods import METHODS, SERVICES, method_table
 from identity_service.grpc_api.reflection import ReflectionServicer
+from identity_service.grpc_api.revoke import RevokeServicer
 from identity_service.grpc_api.trust import TrustServicer
+from identity_service.grpc_api.verify import VerifyServicer
 from identityapi import v1
 
 OWN = [
@@ -40,7 +42,7 @@ REFLECTION_V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 def table(*, reflection: bool) -> Mapping[str, MethodSpec]:
     """Return the table for servicers without parts, since nothing is called."""
     kinds = (
-        *(IdentityServicer, TrustServicer, AdminServicer, AuditHandlers),
+        *(IssueServicer, VerifyServicer, RevokeServicer, TrustServicer, AdminServicer, AuditHandlers),
         *(ExtAuthzServicer, HealthServicer),
     )
     parts: list[Any] = [object.__new__(kind) for kind in kinds]

@@ -9,8 +9,8 @@ from google.protobuf.struct_pb2 import Struct
 from identity_service.domain.errors import CallerUnauthenticatedError, InvalidRequestError
 from identity_service.domain.grants import MAX_AUDIENCES, MAX_SCOPES
 from identity_service.domain.tokens import MAX_TOKEN_CHARS
-from identity_service.grpc_api import convert
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
+from identity_service.grpc_api.batches import MAX_BATCH, check_serialized_batch
 from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.claims import to_claims
 from identity_service.grpc_api.method_spec import MAX_REQUEST_BYTES, Pool, Rule, Unary
@@ -108,8 +108,8 @@ def test_the_longest_valid_request_of_issue_is_not_too_long() -> None:
 
 
 def test_a_batch_of_too_many_requests_is_refused_before_it_is_parsed() -> None:
-    full = pb.VerifyBatchRequest(requests=[pb.VerifyRequest(token="t" * 8192)] * convert.MAX_BATCH)
+    full = pb.VerifyBatchRequest(requests=[pb.VerifyRequest(token="t" * 8192)] * MAX_BATCH)
 
-    convert.check_serialized_batch(full.SerializeToString())
+    check_serialized_batch(full.SerializeToString())
     with pytest.raises(InvalidRequestError, match="1 to 1000"):
-        convert.check_serialized_batch(b"\x0a\x00" * 8_000_000)
+        check_serialized_batch(b"\x0a\x00" * 8_000_000)
