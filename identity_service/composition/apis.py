@@ -21,10 +21,10 @@ from identity_service.domain.urls import is_loopback
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.audit import AuditHandlers
-from identity_service.grpc_api.calls import CallerGate
 from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.ext_authz.descriptors import read_requirements
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
+from identity_service.grpc_api.gate import CallerGate
 from identity_service.grpc_api.grpcio_engine import GrpcioEngine
 from identity_service.grpc_api.issue import IssueServicer
 from identity_service.grpc_api.proofs import CallProofs

@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.domain import errors
 from identity_service.grpc_api.proofs import NONCE
-from identity_service.transport.request_ids import REQUEST_ID, new_request_id
+from identity_service.telemetry.call_ids import REQUEST_ID, new_request_id
 from identity_shared.token_ids import ID_SHA256
 
 DOMAIN: Final = "identityapi.v1"

@@ -10,13 +10,32 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from identity_service.grpc_api.calls import AccessRule, Call
+from identity_service.grpc_api.calls import Call
 from identity_service.grpc_api.engine import ResponseStream
 from identity_service.transport.limits import Streams
 
 RequestT = TypeVar("RequestT", bound=Message)
 MAX_REQUEST_BYTES: Final = 64 * 1024
 """The longest request of most methods. Issue has the longest valid one of them, of about 50 KiB."""
+
+
+class Access(Enum):
+    """The condition that a caller of a method must meet."""
+
+    OPEN = auto()
+    """No condition: the request carries its own proof, or there is nothing to protect."""
+    SCOPE = auto()
+    """The caller has the scope."""
+    OWN_OR_SCOPE = auto()
+    """The caller is authenticated. For objects that are not its own it needs the scope.
+
+    A party that acts for another one (token exchange) needs the scope for the objects of that one, too.
+    """
+    SCOPE_WHERE_CONFIGURED = auto()
+    """The caller has the scope, if the setting `require_caller_auth` is on; otherwise there is no
+    condition."""
+    HOLDER_OR_SCOPE = auto()
+    """The caller has the scope, unless the request contains the very token that it is about."""
 
 
 class Pool(Enum):
@@ -29,9 +48,12 @@ class Pool(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule(AccessRule):
-    """The access condition of a method, and how its calls are run, logged and limited."""
+class Rule:
+    """The condition that the callers of a method must meet, and how its calls are run, logged and limited."""
 
+    access: Access
+    scope: str = ""
+    """The scope that the condition names."""
     pool: Pool = Pool.WORK
     quiet: bool = False
     """True if calls that succeed are logged at level debug only."""

@@ -13,13 +13,13 @@ from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERI
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.batches import BatchServicer, check_serialized_batch
-from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.issue import IssueServicer
 from identity_service.grpc_api.method_spec import (
+    Access,
     Cached,
     Conversation,
     MethodSpec,

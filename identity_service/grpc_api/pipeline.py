@@ -26,10 +26,8 @@ from identity_service.domain.errors import (
 from identity_service.grpc_api.call_counts import CallCounts, CountedStream
 from identity_service.grpc_api.caller_streams import CallerStreams
 from identity_service.grpc_api.calls import (
-    Access,
     Call,
     Caller,
-    CallerGate,
     bind_trace,
     client_of,
     request_id_of,
@@ -44,12 +42,21 @@ from identity_service.grpc_api.engine import (
     UnaryHandler,
 )
 from identity_service.grpc_api.errors import status_code, to_status
-from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSpec, Pool, Rule, Stream, Unary
+from identity_service.grpc_api.gate import CallerGate
+from identity_service.grpc_api.method_spec import (
+    Access,
+    Cached,
+    Conversation,
+    MethodSpec,
+    Pool,
+    Rule,
+    Stream,
+    Unary,
+)
 from identity_service.grpc_api.threads import Pools
 from identity_service.grpc_api.verify import Answer, cached_answers
-from identity_service.telemetry.trace_context import trace_fields
+from identity_service.telemetry.call_ids import REQUEST_ID, trace_fields
 from identity_service.transport.limits import Limits
-from identity_service.transport.request_ids import REQUEST_ID
 
 CountOk: TypeAlias = Callable[[float], None]
 """A function that counts a call that ended OK; takes its duration in seconds."""
@@ -222,7 +229,7 @@ class Pipeline:
         rule, caller = spec.rule, None
         # Elsewhere parsed later: a caller that is refused must not cause this work.
         request = _parsed(spec, data) if rule.access is Access.HOLDER_OR_SCOPE else None
-        if self._gate.applies(rule, request):
+        if rule.access is not Access.OPEN and self._gate.applies(rule, request):
             caller = self._gate.admit(method, rule, context, may_wait=may_wait)
             structlog.contextvars.bind_contextvars(caller=caller.principal)
         if request is None:

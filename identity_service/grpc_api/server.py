@@ -9,9 +9,9 @@ from grpc_health.v1 import health_pb2
 
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
-from identity_service.grpc_api.calls import CallerGate
 from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
+from identity_service.grpc_api.gate import CallerGate
 from identity_service.grpc_api.health import SERVICE_NAME as HEALTH
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.issue import IssueServicer

@@ -29,8 +29,8 @@ from identity_service.domain.errors import (
 from identity_service.http_api.exchange import Event, Exchange, Send, to_message, to_response
 from identity_service.http_api.messages import Endpoint, HttpRequest, HttpResponse
 from identity_service.http_api.refusals import refusal, refusal_of
+from identity_service.telemetry.call_ids import trace_fields
 from identity_service.telemetry.counters import DurationsByLabels
-from identity_service.telemetry.trace_context import trace_fields
 from identity_service.transport.limits import Limits
 
 MAX_BODY_BYTES: Final = 64 * 1024

@@ -11,8 +11,8 @@ from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.origin import Origin
 from identity_service.http_api.messages import HttpRequest, HttpResponse
 from identity_service.http_api.peers import certificate_of, endpoint, grpc_peer
+from identity_service.telemetry.call_ids import REQUEST_ID, request_id
 from identity_service.transport.quotas import Peers
-from identity_service.transport.request_ids import REQUEST_ID, request_id
 
 Event = MutableMapping[str, Any]
 Send = Callable[[Event], Awaitable[None]]

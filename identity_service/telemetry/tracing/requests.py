@@ -8,7 +8,7 @@ from opentelemetry.trace import Span
 from identity_service.grpc_api.asgi.web import AsgiApp
 from identity_service.http_api import paths
 from identity_service.http_api.app import KNOWN_METHODS
-from identity_service.telemetry.trace_context import PARENT, STATE
+from identity_service.telemetry.call_ids import PARENT, STATE
 from identity_service.telemetry.tracing.spans import Spans, current, fail
 
 _UNTRACED: Final = frozenset((paths.LIVE, paths.READY, paths.METRICS))

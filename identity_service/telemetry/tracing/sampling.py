@@ -9,7 +9,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from identity_service.telemetry.trace_context import TraceContext
+from identity_service.telemetry.call_ids import TraceContext
 
 
 class Budget:

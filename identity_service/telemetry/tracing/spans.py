@@ -25,7 +25,7 @@ from opentelemetry.trace import (
 )
 
 from identity_service.domain.errors import IdentityError, UnavailableError
-from identity_service.telemetry.trace_context import TraceContext, read_context
+from identity_service.telemetry.call_ids import TraceContext, read_context
 from identity_service.telemetry.tracing.sampling import Sampling
 
 P = ParamSpec("P")

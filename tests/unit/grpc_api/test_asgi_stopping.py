@@ -23,8 +23,8 @@ from identity_service.grpc_api.engine import (
     UnaryHandler,
 )
 from identity_service.grpc_api.threads import Threads
+from identity_service.telemetry.call_ids import REQUEST_ID
 from identity_service.transport.limits import Limits, LimitsConfig
-from identity_service.transport.request_ids import REQUEST_ID
 from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 

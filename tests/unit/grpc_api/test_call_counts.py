@@ -9,10 +9,18 @@ from google.protobuf.empty_pb2 import Empty
 
 from identity_service.domain.errors import InvalidRequestError, NotFoundError, ServerBusyError
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
-from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
 from identity_service.grpc_api.errors import RpcStatus, to_status
-from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSpec, Pool, Rule, Stream, Unary
+from identity_service.grpc_api.method_spec import (
+    Access,
+    Cached,
+    Conversation,
+    MethodSpec,
+    Pool,
+    Rule,
+    Stream,
+    Unary,
+)
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
 from identity_service.transport.limits import Limits, LimitsConfig

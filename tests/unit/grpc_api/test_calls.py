@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from identity_service.grpc_api.calls import Access, AccessRule, CallerGate, certificate_of
+from identity_service.grpc_api.calls import certificate_of
+from identity_service.grpc_api.gate import CallerGate
+from identity_service.grpc_api.method_spec import Access, Rule
 from identity_service.grpc_api.proofs import CallProofs
 from identity_service.services.directory import Directory
 from identity_service.services.verify import StoreReadRequiredError
@@ -73,4 +75,4 @@ def test_an_event_loop_does_not_read_the_client_of_a_certificate_from_the_store(
     )
 
     with pytest.raises(StoreReadRequiredError):
-        gate.admit("/m", AccessRule(access=Access.SCOPE, scope="s"), context, may_wait=False)
+        gate.admit("/m", Rule(access=Access.SCOPE, scope="s"), context, may_wait=False)

@@ -13,12 +13,11 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from identity_service.grpc_api.admin import AdminServicer
 from identity_service.grpc_api.audit import AuditHandlers
-from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.ext_authz.wire import auth_pb2
 from identity_service.grpc_api.health import HealthServicer
 from identity_service.grpc_api.issue import IssueServicer
-from identity_service.grpc_api.method_spec import Conversation, MethodSpec, Stream, Unary
+from identity_service.grpc_api.method_spec import Access, Conversation, MethodSpec, Stream, Unary
 from identity_service.grpc_api.methods import METHODS, SERVICES, method_table
 from identity_service.grpc_api.reflection import ReflectionServicer
 from identity_service.grpc_api.revoke import RevokeServicer

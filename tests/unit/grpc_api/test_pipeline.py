@@ -7,9 +7,9 @@ import pytest
 from identity_service.domain.errors import CallerUnauthenticatedError
 from identity_service.domain.ids import PrincipalId
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
-from identity_service.grpc_api.calls import Access, Caller
+from identity_service.grpc_api.calls import Caller
 from identity_service.grpc_api.engine import ConversationHandler, UnaryHandler
-from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSpec, Pool, Rule
+from identity_service.grpc_api.method_spec import Access, Cached, Conversation, MethodSpec, Pool, Rule
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.proofs import CallProofs
 from identity_service.grpc_api.threads import Pools

@@ -7,9 +7,8 @@ import structlog
 from google.protobuf.empty_pb2 import Empty
 
 from identity_service.grpc_api.asgi.context import AsgiContext
-from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.engine import UnaryHandler
-from identity_service.grpc_api.method_spec import Rule, Unary
+from identity_service.grpc_api.method_spec import Access, Rule, Unary
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
 from identity_service.transport.limits import Limits, LimitsConfig

@@ -10,9 +10,8 @@ from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.domain.errors import NotConfirmedError, StoreFencedError, StoreUnavailableError
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
-from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
-from identity_service.grpc_api.method_spec import Conversation, MethodSpec, Rule, Stream, Unary
+from identity_service.grpc_api.method_spec import Access, Conversation, MethodSpec, Rule, Stream, Unary
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
 from identity_service.transport.limits import Limits, LimitsConfig

@@ -11,9 +11,8 @@ from identity_service.domain.grants import MAX_AUDIENCES, MAX_SCOPES
 from identity_service.domain.tokens import MAX_TOKEN_CHARS
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.batches import MAX_BATCH, check_serialized_batch
-from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.claims import to_claims
-from identity_service.grpc_api.method_spec import MAX_REQUEST_BYTES, Pool, Rule, Unary
+from identity_service.grpc_api.method_spec import MAX_REQUEST_BYTES, Access, Pool, Rule, Unary
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.proofs import CallProofs
 from identity_service.grpc_api.threads import Pools

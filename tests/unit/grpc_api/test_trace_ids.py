@@ -11,9 +11,16 @@ from structlog.testing import capture_logs
 
 from identity_service.domain.errors import NotFoundError
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
-from identity_service.grpc_api.calls import Access
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
-from identity_service.grpc_api.method_spec import Cached, Conversation, MethodSpec, Rule, Stream, Unary
+from identity_service.grpc_api.method_spec import (
+    Access,
+    Cached,
+    Conversation,
+    MethodSpec,
+    Rule,
+    Stream,
+    Unary,
+)
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.threads import Pools
 from identity_service.transport.limits import Limits, LimitsConfig

@@ -2,7 +2,7 @@
 
 import pytest
 
-from identity_service.telemetry.trace_context import TraceContext
+from identity_service.telemetry.call_ids import TraceContext
 from identity_service.telemetry.tracing.sampling import Sampling
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.telemetry.trace_context import TraceContext, read_context, trace_fields
+from identity_service.telemetry.call_ids import TraceContext, read_context, trace_fields
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"

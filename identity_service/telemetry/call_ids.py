@@ -1,14 +1,19 @@
-"""The trace that a call belongs to, as its client names it (W3C Trace Context, level 1).
+"""The ids by which a call is found in the log: its own, and that of the trace that it belongs to.
 
-A client sends it in metadata or headers, `traceparent` and `tracestate`. Both are texts from outside: they
-are parsed strictly, and what is malformed or too long counts as absent.
+Its client may name both in metadata or headers: `x-request-id`, and `traceparent` with `tracestate` (W3C
+Trace Context, level 1). They are texts from outside: they are parsed strictly, and what is malformed or too
+long counts as absent.
 """
 
+import os
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+REQUEST_ID: Final = "x-request-id"
+"""The header or metadata key of the id of a request, in requests and in answers."""
+_USABLE: Final = re.compile(r"[\x21-\x7e]{1,128}")
 PARENT: Final = "traceparent"
 STATE: Final = "tracestate"
 _PARENT: Final = re.compile(
@@ -40,6 +45,16 @@ class TraceContext:
     """True if the client says that it records the trace."""
     state: tuple[tuple[str, str], ...] = ()
     """The values that tracing systems have attached to the trace, by their keys."""
+
+
+def request_id(sent: Iterable[str]) -> str:
+    """Return the first of the client's ids that is 1 to 128 visible ASCII characters, else a new id."""
+    return next(filter(_USABLE.fullmatch, sent), None) or new_request_id()
+
+
+def new_request_id() -> str:
+    """Return a random id for a request whose client sent no usable one."""
+    return os.urandom(8).hex()
 
 
 def read_context(metadata: Collection[tuple[str, str | bytes]]) -> TraceContext | None:
