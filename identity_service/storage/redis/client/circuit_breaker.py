@@ -39,29 +39,26 @@ class CircuitBreaker:
         self._monotonic = monotonic
         self._jitter = jitter
         self._state = threading.Condition()
-        self._failures = 0
-        self._open = False
+        self.failures = 0
+        """The number of failures since the last success."""
+        self.is_open = False
+        """True if calls fail at once, except the trials."""
         self._trying = False
         self._pause = 0.0
         self._retry_time = 0.0
         self._refusal: UnsafeStoreError | None = None
 
-    @property
-    def is_open(self) -> bool:
-        """True if calls fail at once, except the trials."""
-        return self._open
-
     def enter(self) -> bool:
-        """Permit a call; return whether it is a trial. The caller repeats that when it reports the outcome.
+        """Permit a call of an open circuit; return whether it is a trial, or False if the circuit has closed.
+
+        The caller repeats that when it reports the outcome.
 
         Raises StoreUnavailableError if the circuit is open and another caller's trial is in progress or none
         is due within 0.05 s; it is the subclass UnsafeStoreError if the server was refused.
         """
-        if not self.is_open:
-            return False
         deadline = self._monotonic() + _MAX_WAIT
         with self._state:
-            while self._open:
+            while self.is_open:
                 left = self._retry_time - self._monotonic()
                 if not self._trying and left <= 0:
                     self._trying = True
@@ -73,15 +70,13 @@ class CircuitBreaker:
 
     def require_closed(self) -> None:
         """Raise StoreUnavailableError if the circuit is open: for calls that must not be the trial."""
-        if self._open:
+        if self.is_open:
             raise self._error()
 
     def succeeded(self) -> None:
         """Close the circuit: the server has answered, possibly with an error."""
-        if self._failures == 0:
-            return
         with self._state:
-            self._failures, self._open, self._trying, self._pause = 0, False, False, 0.0
+            self.failures, self.is_open, self._trying, self._pause = 0, False, False, 0.0
             self._refusal = None
             self._state.notify_all()
 
@@ -97,12 +92,12 @@ class CircuitBreaker:
             refusal: why the server must not be used, if it answers but is refused.
         """
         with self._state:
-            self._failures += 1
+            self.failures += 1
             if trial:
                 self._trying = False
-            elif self._open or not (refusal or unreachable or self._failures > _TOLERATED_FAILURES):
+            elif self.is_open or not (refusal or unreachable or self.failures > _TOLERATED_FAILURES):
                 return
-            self._open, self._refusal = True, refusal
+            self.is_open, self._refusal = True, refusal
             longest = _LONGEST_REFUSAL if refusal else _LONGEST_PAUSE
             self._pause = min(longest, self._pause * 2 or _FIRST_PAUSE)
             self._retry_time = self._monotonic() + self._pause * self._jitter(0.5, 1.0)

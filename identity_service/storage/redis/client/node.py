@@ -84,7 +84,7 @@ class Node:
 
         Raises NotConfirmedError with the answer, StoreUnavailableError, and the exceptions of redis-py.
         """
-        trial = self._circuit.enter()
+        trial = self._circuit.is_open and self._circuit.enter()
         begun = time.monotonic()
         try:
             return self._call_once(self._pool, request, trial=trial)
@@ -92,7 +92,8 @@ class Node:
             # A restart of Redis leaves broken connections in the pool, which fail at once.
             if not request.repeatable or trial or time.monotonic() - begun > self._timeout / 2:
                 raise
-        return self._call_once(self._pool, request, trial=self._circuit.enter())
+        trial = self._circuit.is_open and self._circuit.enter()
+        return self._call_once(self._pool, request, trial=trial)
 
     def wait(self, request: Request) -> Any:
         """Send a blocking command and return the answer. It is never the trial of an open circuit.
@@ -157,7 +158,8 @@ class Node:
         except BaseException:
             self._circuit.abandoned(trial=trial)
             raise
-        self._circuit.succeeded()
+        if self._circuit.failures:
+            self._circuit.succeeded()
         return answer
 
     def _write(self, pooled: PooledConnection, request: Request) -> Any:
