@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from identity_service.composition.http import AsgiApp
 
 _HEALTH_INTERVAL = 0.25
-"""Seconds between two updates of the health status."""
+"""Seconds between two updates of the health status and of the sums in the metrics."""
 _JOIN_TIMEOUT = 0.5
 """Seconds that `stop` waits for each thread that has to end before the store is closed, and then for the
 others together. That is less than `process.last_resort` allows."""
@@ -193,8 +193,7 @@ class Service:
                 read = every(_CERTIFICATES_INTERVAL, certificates.latest)
                 self._start_thread("identity-authorities", read, ends_first=True)
             server.set_serving(serving=True)
-            report = every(_HEALTH_INTERVAL, lambda: server.set_serving(serving=replica.is_fresh()))
-            self._start_thread("identity-health", report)
+            self._start_thread("identity-health", every(_HEALTH_INTERVAL, self._report))
             self._start_thread("identity-callers", every(_CALLERS_INTERVAL, server.end_revoked))
             if self._shares_port:
                 # Not before: other processes answer meanwhile, and HTTP clients do not repeat a request.
@@ -218,6 +217,11 @@ class Service:
                 return self._apis.drain(self._settings.drain_grace if grace is None else grace)
             finally:
                 self._apis.server.stop()
+
+    def _report(self) -> None:
+        """Update the health status, and sum up what the metrics have counted since."""
+        self._apis.server.set_serving(serving=self._replica.is_fresh())
+        self._metrics.sum_up()
 
     def _start_thread(
         self, name: str, run: Run, wake: Callable[[], None] = lambda: None, *, ends_first: bool = False

@@ -35,11 +35,11 @@ class CallCounts:
         """
         service, _, name = method.removeprefix("/").rpartition("/")
         self._labels[method] = service, name, _type_of(spec)
-        return self.durations.of(*self._labels[method], _NAMES[grpc.StatusCode.OK]).add
+        return self.durations[*self._labels[method], _NAMES[grpc.StatusCode.OK]].add
 
     def add(self, method: str, code: grpc.StatusCode, started: float) -> None:
         """Count a call of a registered method that ended with this code, and began at this `perf_counter`."""
-        self.durations.of(*self._labels[method], _NAMES[code]).add(time.perf_counter() - started)
+        self.durations[*self._labels[method], _NAMES[code]].add(time.perf_counter() - started)
 
 
 def _type_of(spec: MethodSpec | None) -> str:

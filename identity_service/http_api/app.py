@@ -238,7 +238,7 @@ class HttpApp:
         """Count a request; the status "none" stands for a client that has left before the answer."""
         counted = method if method in KNOWN_METHODS else _OTHER
         status = "none" if exchange.status is None else str(exchange.status)
-        self.durations.of(counted, exchange.path or _OTHER, status).add(exchange.milliseconds / 1000)
+        self.durations[counted, exchange.path or _OTHER, status].add(exchange.milliseconds / 1000)
 
     def _log_request(self, method: str, exchange: Exchange) -> None:
         """Log a request, without what its client chose: a path or query may hold a token."""

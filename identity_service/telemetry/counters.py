@@ -19,8 +19,6 @@ BOUNDS: Final = (
 
 From 5 ms on they are the default bounds of Prometheus' libraries; below, Verify needs finer ones.
 """
-_MAX_PENDING: Final = 256
-"""The number of durations that are kept one by one; then they are sorted into the buckets, in about 40 µs."""
 
 
 class Counter:
@@ -69,22 +67,18 @@ class Histogram:
 
 
 class Durations:
-    """The durations of events of one kind."""
+    """The durations of events of one kind. They are kept one by one until `read` sorts them into buckets."""
 
-    __slots__ = ("_buckets", "_lock", "_pending", "_sum")
+    __slots__ = ("_buckets", "_lock", "_pending", "_sum", "add")
 
     def __init__(self) -> None:
         self._pending: deque[float] = deque()
+        # `append` of a deque is one step of the interpreter, so threads need no lock.
+        self.add = self._pending.append
+        """Add the duration of one event, in seconds."""
         self._lock = threading.Lock()
         self._buckets = [0] * (len(BOUNDS) + 1)
         self._sum = 0.0
-
-    def add(self, seconds: float) -> None:
-        """Add the duration of one event."""
-        pending = self._pending
-        pending.append(seconds)  # one step of the interpreter, so threads need no lock
-        if len(pending) >= _MAX_PENDING:
-            self.read()
 
     def read(self) -> Histogram:
         """Return what was added until now."""
@@ -96,19 +90,20 @@ class Durations:
             return Histogram(buckets=tuple(self._buckets), sum=self._sum)
 
 
-class DurationsByLabels:
-    """The durations of events of several kinds, each kind with its values of the same labels."""
+class DurationsByLabels(dict[tuple[str, ...], Durations]):
+    """The durations of events of several kinds, by the values of their labels; a new kind begins empty.
+
+    They take memory until they are read, so a thread of the service reads them all the time.
+    """
 
     def __init__(self, *names: str) -> None:
         """Count no events yet; `names` are the names of the labels."""
+        super().__init__()
         self.names = names
-        self._kinds: dict[tuple[str, ...], Durations] = {}
 
-    def of(self, *labels: str) -> Durations:
-        """Return the durations of the kind with these values of the labels."""
-        found = self._kinds.get(labels)
-        return found if found is not None else self._kinds.setdefault(labels, Durations())
+    def __missing__(self, labels: tuple[str, ...]) -> Durations:
+        return self.setdefault(labels, Durations())
 
     def read(self) -> Mapping[tuple[str, ...], Histogram]:
         """Return what was added until now, by the values of the labels."""
-        return {labels: durations.read() for labels, durations in self._kinds.copy().items()}
+        return {labels: durations.read() for labels, durations in list(self.items())}

@@ -90,5 +90,5 @@ class _Part:
             outcome = "refused"
             raise
         finally:
-            self._durations.of(operation, outcome).add(time.perf_counter() - started)
+            self._durations[operation, outcome].add(time.perf_counter() - started)
         return found

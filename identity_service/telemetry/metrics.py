@@ -70,6 +70,7 @@ class Metrics:
         self.show(EventsCollector(events))
         self.counted = {event: counter.increment for event, counter in events.items()}
         """The function that counts an event, by the name of the event."""
+        self._durations: list[DurationsByLabels] = []
         self._close: Callable[[], None] = lambda: None
 
     def watch(self, replica: Replica) -> None:
@@ -109,19 +110,28 @@ class Metrics:
         """Register the calls of the gRPC API, under the names that go-grpc-prometheus uses."""
         counter = Name("grpc_server_handled", "Calls that ended in their handler, by status code.")
         histogram = Name("grpc_server_handling_seconds", "Seconds from the start of the handler to the end.")
-        self.show(DurationsCollector(durations, counter, histogram))
+        self._show_durations(durations, counter, histogram)
 
     def show_requests(self, durations: DurationsByLabels) -> None:
         """Register the requests of the HTTP API."""
         counter = Name("http_requests", "HTTP requests that ended, by route and status.")
         histogram = Name("http_request_duration_seconds", "Seconds from the headers of a request to its end.")
-        self.show(DurationsCollector(durations, counter, histogram))
+        self._show_durations(durations, counter, histogram)
 
     def show_store(self, durations: DurationsByLabels) -> None:
         """Register the operations of the store."""
         counter = Name("identity_store_operations", "Operations of the store, by outcome.")
         histogram = Name("identity_store_operation_seconds", "Seconds that an operation of the store took.")
+        self._show_durations(durations, counter, histogram)
+
+    def _show_durations(self, durations: DurationsByLabels, counter: Name, histogram: Name) -> None:
+        self._durations.append(durations)
         self.show(DurationsCollector(durations, counter, histogram))
+
+    def sum_up(self) -> None:
+        """Sort the durations that were added into their buckets, which bounds the memory that they take."""
+        for durations in self._durations:
+            durations.read()
 
     def show(self, *collectors: Collector) -> None:
         """Register collectors, which are asked at each scrape."""

@@ -75,9 +75,9 @@ def test_a_duration_counts_in_the_bucket_whose_bound_it_does_not_exceed() -> Non
 
 def test_durations_are_kept_by_the_values_of_their_labels() -> None:
     durations = DurationsByLabels("method", "status")
-    durations.of("GET", "200").add(1.0)
-    durations.of("GET", "200").add(2.0)
-    durations.of("GET", "404")
+    durations["GET", "200"].add(1.0)
+    durations["GET", "200"].add(2.0)
+    assert durations["GET", "404"].read() == Histogram()
 
     found = durations.read()
     assert found["GET", "200"].sum == 3.0
