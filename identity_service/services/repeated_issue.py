@@ -85,9 +85,10 @@ class RepeatedIssue:
         Raises UnavailableError if this process's data is stale, or it has no signing key; InvalidRequestError
         if keys with longer signatures have come, and the token would be too long.
         """
-        known = self._granted.get(digest)
-        if known is None:
+        entry = self._granted.find(digest)
+        if entry is None:
             return None
+        entry.used, known = True, entry.value
         self._replica.require_fresh()
         client, token = known.client, known.token
         # Read before the record: if the generation is raised in between, the new token has the old one and

@@ -1,42 +1,70 @@
-"""A bounded cache that approximates least-recently-used eviction without locks."""
+"""A bounded cache that approximates least-recently-used eviction, and whose readers take no lock."""
 
-from typing import Generic, TypeVar
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
 
+_CHANCES: Final = 100
+"""The largest number of entries in use that one `put` keeps, so that it does not go through all entries."""
+
+
+class Entry(Generic[V]):
+    """A value of a cache."""
+
+    __slots__ = ("used", "value", "weight")
+
+    def __init__(self, value: V, weight: int) -> None:
+        self.value = value
+        self.weight = weight
+        self.used = False
+        """True if the entry was used since it was put at the end of the queue; a reader sets it."""
+
 
 class LruCache(Generic[K, V]):
-    """A bounded cache of two halves: when the young half is full, it replaces the old one, which is dropped.
+    """A bounded cache that evicts its oldest entry, but gives an entry in use another turn (CLOCK).
 
-    A hit in the old half is copied to the young one, so entries in use are kept. Each step is one dict
-    operation: threads that race may lose an entry or count its weight twice, but never get a wrong value.
+    Code that runs on every request reads by `find`, which is a C function, and not by `get`.
     """
 
-    __slots__ = ("_half", "_old", "_weight", "_young")
+    __slots__ = ("_entries", "_lock", "_most", "_weight", "find")
 
     def __init__(self, max_weight: int) -> None:
         """Bound the weight of all entries together to `max_weight`, in the unit of `put`'s `weight`."""
-        self._half = max_weight // 2
+        self._entries: OrderedDict[K, Entry[V]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._most = max_weight
         self._weight = 0
-        self._young: dict[K, tuple[V, int]] = {}
-        self._old: dict[K, tuple[V, int]] = {}
+        self.find: Callable[[K], Entry[V] | None] = self._entries.get
+        """Return the entry of a key, or None if it is not in the cache. The caller sets its `used`."""
 
     def get(self, key: K) -> V | None:
         """Return the value of the key, or None if it is not in the cache."""
-        entry = self._young.get(key)
+        entry = self.find(key)
         if entry is None:
-            entry = self._old.get(key)
-            if entry is None:
-                return None
-            self.put(key, *entry)
-        return entry[0]
+            return None
+        entry.used = True
+        return entry.value
 
     def put(self, key: K, value: V, weight: int) -> None:
         """Store a value. A value that weighs more than half of `max_weight` is not stored."""
-        if weight > self._half:
+        if weight > self._most // 2:
             return
-        if self._weight + weight > self._half:
-            self._old, self._young, self._weight = self._young, {}, 0
-        self._young[key] = (value, weight)
-        self._weight += weight
+        entries = self._entries
+        with self._lock:
+            replaced = entries.pop(key, None)
+            if replaced is not None:
+                self._weight -= replaced.weight
+            entries[key] = Entry(value, weight)
+            self._weight += weight
+            chances = _CHANCES
+            while self._weight > self._most:
+                oldest, entry = entries.popitem(last=False)
+                if entry.used and chances:
+                    entry.used, chances = False, chances - 1
+                    entries[oldest] = entry
+                else:
+                    self._weight -= entry.weight

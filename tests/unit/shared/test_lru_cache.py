@@ -31,6 +31,30 @@ def test_a_recently_used_entry_survives_unused_ones() -> None:
     assert cache.get(0) is None
 
 
+def test_an_entry_that_its_finder_marks_as_used_survives_the_others() -> None:
+    cache: LruCache[str, str] = LruCache(4)
+    for key in "abcd":
+        cache.put(key, key, 1)
+    found = cache.find("a")
+    assert found is not None
+    found.used = True
+
+    cache.put("e", "e", 1)
+
+    assert [key for key in "abcde" if cache.find(key) is not None] == ["a", "c", "d", "e"]
+
+
+def test_if_every_entry_is_in_use_the_oldest_is_evicted_all_the_same() -> None:
+    cache: LruCache[int, int] = LruCache(500)
+    for key in range(500):
+        cache.put(key, key, 1)
+        cache.get(key)
+
+    cache.put(500, 500, 1)
+
+    assert sum(cache.find(key) is not None for key in range(501)) == 500
+
+
 def test_a_large_entry_evicts_several_and_one_that_is_too_large_is_not_kept() -> None:
     cache: LruCache[str, str] = LruCache(20)
     for key in "abc":
