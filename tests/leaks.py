@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 import structlog
 
-from identity_service.grpc_api import pipeline
+from identity_service.grpc_api import errors
 from identity_service.grpc_api.errors import to_status
 
 _PATTERNS: Final = {
@@ -52,7 +52,7 @@ def watched_errors(request: pytest.FixtureRequest) -> Iterator[None]:
         return status
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "to_status", watched)
+        patch.setattr(errors, "to_status", watched)
         yield
 
 

@@ -7,10 +7,8 @@ the text of an exception to the client.
 
 import logging
 import time
-import traceback
 from collections.abc import Callable
-from concurrent.futures import CancelledError
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -20,15 +18,12 @@ from identity_service.domain.errors import (
     FieldViolation,
     MalformedRequestError,
     MethodNotAllowedError,
-    ShuttingDownError,
-    StoreUnavailableError,
 )
 from identity_service.grpc_api.call_counts import CallCounts, CountedStream
 from identity_service.grpc_api.caller_streams import CallerStreams
 from identity_service.grpc_api.calls import (
     Call,
     Caller,
-    bind_trace,
     client_of,
     request_id_of,
     shows_proof,
@@ -41,7 +36,7 @@ from identity_service.grpc_api.engine import (
     StreamHandler,
     UnaryHandler,
 )
-from identity_service.grpc_api.errors import status_code, to_status
+from identity_service.grpc_api.errors import Failures
 from identity_service.grpc_api.gate import CallerGate
 from identity_service.grpc_api.method_spec import (
     Access,
@@ -83,11 +78,8 @@ class Pipeline:
         # Bound once: structlog's proxy would look it up for each line (bar S6).
         self._log: Any = structlog.get_logger("identity.rpc").bind()
         self._verbose = logging.getLogger("identity.rpc").isEnabledFor(logging.DEBUG)
-        self._stopping = False
-
-    def stop(self) -> None:
-        """Note that the store is closed from now on: calls still in progress end with SHUTTING_DOWN."""
-        self._stopping = True
+        failures = Failures(self._log, self.counts.add)
+        self.stop, self.fail = failures.stop, failures.fail
 
     def handler(self, method: str, spec: MethodSpec | None) -> Handler:
         """Return the handler of a method, by its full name; without an entry it refuses every call."""
@@ -144,7 +136,8 @@ class Pipeline:
                 self.fail(method, context, error, id_, started)
             if not quiet:
                 context.set_trailing_metadata(((REQUEST_ID, id_), *nonce))
-                self._log_call(method, "OK", id_, started)
+                milliseconds = round((time.perf_counter() - started) * 1000, 3)
+                self._log.info("rpc", method=method, code="OK", request_id=id_, ms=milliseconds)
             count_ok(time.perf_counter() - started)
             return response
 
@@ -236,53 +229,6 @@ class Pipeline:
             request = _parsed(spec, data)
         _require_wait(context)
         return request, caller
-
-    def fail(
-        self,
-        method: str,
-        context: Context,
-        error: Exception,
-        id_: str,
-        started: float,
-    ) -> NoReturn:
-        """Log and count the failure, and abort the call with the status of the error."""
-        bind_trace(context)
-        if self._is_of_stop(error):
-            error = ShuttingDownError("this process is stopping; reconnect")
-        code = status_code(error)
-        if not context.is_active():
-            self.counts.add(method, grpc.StatusCode.CANCELLED, started)
-            self._log_call(method, "CANCELLED", id_, started)
-        elif isinstance(error, TimeoutError) and context.time_remaining() == 0:
-            # gRPC's core has not noticed it yet; this is the status that it would send.
-            self.counts.add(method, grpc.StatusCode.DEADLINE_EXCEEDED, started)
-            self._log_call(method, "DEADLINE_EXCEEDED", id_, started)
-            context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
-        elif code is grpc.StatusCode.INTERNAL:
-            self.counts.add(method, code, started)
-            # Log the place only: the text of an unknown exception may contain a value of the request.
-            frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-            self._log.error(
-                "rpc_bug", method=method, request_id=id_, error=type(error).__name__, frames=frames[-8:]
-            )
-        else:
-            self.counts.add(method, code, started)
-            self._log_call(method, code.name, id_, started, reason=getattr(error, "reason", None))
-        context.abort_with_status(to_status(error, id_))  # type: ignore[arg-type]  # it has the fields of grpc.Status
-        raise AssertionError("abort_with_status does not return")
-
-    def _is_of_stop(self, error: Exception) -> bool:
-        """Return whether a call failed because the process stops: its store is closed, or it was cancelled.
-
-        Only pools that are shut down cancel work. A change that was made and not confirmed (NOT_CONFIRMED),
-        and a store that was moved, keep their own reason.
-        """
-        of_store = isinstance(error, StoreUnavailableError) and error.reason == StoreUnavailableError.reason
-        return isinstance(error, CancelledError) or (self._stopping and of_store)
-
-    def _log_call(self, method: str, code: str, id_: str, started: float, **more: object) -> None:
-        milliseconds = round((time.perf_counter() - started) * 1000, 3)
-        self._log.info("rpc", method=method, code=code, request_id=id_, **more, ms=milliseconds)
 
 
 def _require_wait(context: Context) -> None:
