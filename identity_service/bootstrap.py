@@ -103,7 +103,7 @@ class Service:
         self._tracing = tracing = open_tracing(settings, event_log, clock)
         vault = tracing.vault(open_vault(settings))
         self._store = store = MeasuredStore(
-            store or open_store(settings, clock, event_log), tracing.operation
+            store or open_store(settings, clock, event_log), tracing.wrap_operation()
         )
         self._hasher = open_hasher(settings)
         self._issuer_keys = open_issuer_keys(settings, clock, event_log)

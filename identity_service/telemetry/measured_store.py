@@ -22,10 +22,6 @@ _WAITING: Final = "log.wait"
 """The operation that waits for the next change, and is therefore not measured."""
 
 
-def _unwrapped(method: Callable[..., Any], _: str) -> Callable[..., Any]:
-    return method
-
-
 class MeasuredStore:
     """A store that passes every operation to another one. Implements the port Store.
 
@@ -33,8 +29,8 @@ class MeasuredStore:
     write; `refused` if it answered otherwise than hoped, such as "not found"; `bug` for any other exception.
     """
 
-    def __init__(self, store: Store, wrap: Wrap = _unwrapped) -> None:
-        """Measure the operations of this store; `wrap` may wrap each, except waiting."""
+    def __init__(self, store: Store, wrap: Wrap | None = None) -> None:
+        """Measure the operations of this store; `wrap`, if it is given, wraps each, except waiting."""
         self._store = store
         self.durations = durations = DurationsByLabels("operation", "outcome")
         self.log = cast("ChangeLog", _Part(store, "log", durations, wrap))
@@ -66,7 +62,7 @@ class MeasuredStore:
 class _Part:
     """One part of a store. Every method is looked up when it is called."""
 
-    def __init__(self, store: Store, name: str, durations: DurationsByLabels, wrap: Wrap) -> None:
+    def __init__(self, store: Store, name: str, durations: DurationsByLabels, wrap: Wrap | None) -> None:
         self._store = store
         self._wrap = wrap
         self._name = name
@@ -76,7 +72,8 @@ class _Part:
         found, operation = getattr(getattr(self._store, self._name), name), f"{self._name}.{name}"
         if not callable(found) or operation == _WAITING:
             return found
-        return partial(self._measure, self._wrap(found, operation), operation)
+        method = found if self._wrap is None else self._wrap(found, operation)
+        return partial(self._measure, method, operation)
 
     def _measure(self, method: Callable[..., Any], operation: str, /, *args: Any, **kwargs: Any) -> Any:
         started, outcome = time.perf_counter(), "bug"

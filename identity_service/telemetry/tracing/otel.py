@@ -25,6 +25,7 @@ from identity_service.domain.ports import Clock, EventLog, KeyVault, PasswordHas
 from identity_service.grpc_api.asgi.web import AsgiApp
 from identity_service.grpc_api.engine import Engine
 from identity_service.replication.rate_limited_event import RateLimitedEvent
+from identity_service.telemetry.measured_store import Wrap
 from identity_service.telemetry.tracing.calls import TracedEngine
 from identity_service.telemetry.tracing.parts import Tracing
 from identity_service.telemetry.tracing.requests import TracedHttpApp
@@ -81,8 +82,11 @@ class OpenTelemetry(Tracing):
         """Return the HTTP application, which has these paths, with a span around each request."""
         return TracedHttpApp(app, self._spans, routes)
 
-    def operation(self, method: Callable[..., Any], operation: str) -> Callable[..., Any]:
-        """Return a method of a store with a span around it; `operation` is its name."""
+    def wrap_operation(self) -> Wrap:
+        """Return the function that puts a span around a method of a store."""
+        return self._traced_operation
+
+    def _traced_operation(self, method: Callable[..., Any], operation: str) -> Callable[..., Any]:
         attributes = {"db.system.name": self._store, "db.operation.name": operation}
         return self._spans.traced(method, operation, attributes, kind=SpanKind.CLIENT)
 
