@@ -14,7 +14,7 @@ import grpc
 import grpc._server as internals
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from identity_service.domain.errors import IdentityError, NotReadyError, ServerBusyError, ShuttingDownError
+from identity_service.domain.errors import IdentityError, ServerBusyError, ShuttingDownError
 from identity_service.grpc_api.compression import FIRST_BYTES, Decompressor, WireError
 from identity_service.grpc_api.core.memory import FreedMemory
 from identity_service.grpc_api.errors import RpcStatus, to_status
@@ -231,15 +231,10 @@ class Receiver(ThreadPoolExecutor):
 
     def _start(self, call: OpenCall, function: Callable[..., None], *args: Any) -> None:
         try:
-            self._pool.start(function, *args)
+            self._pool.put((function, args))
         except RuntimeError:
-            self._refuse(call, ShuttingDownError("this process is stopping; reconnect"))
-        except NotReadyError as error:
-            self._refuse(call, error)
-
-    def _refuse(self, call: OpenCall, error: IdentityError) -> None:
-        call.refuse(error)
-        self._calls.ending(call)
+            call.refuse(ShuttingDownError("this process is stopping; reconnect"))
+            self._calls.ending(call)
 
     def _serve_compressed(self, call: OpenCall, message: bytes, *rest: Any) -> None:
         """Decompress a request in the thread of its call, and serve it."""

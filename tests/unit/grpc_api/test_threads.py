@@ -119,9 +119,10 @@ def test_if_the_system_gives_no_further_thread_the_existing_ones_do_the_work(
         begun.set()
         go_on.wait(PATIENCE)
 
+    threads.start_first()
+    no_more_threads()
     threads.submit(hold)
     assert begun.wait(PATIENCE)
-    no_more_threads()
     waiting = [threads.submit(pow, number, 2) for number in range(3)]
     assert (threads.busy, threads.waiting) == (1, 3)
 
