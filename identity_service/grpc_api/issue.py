@@ -60,7 +60,8 @@ class IssueServicer:
 
     def repeat_issue(self, data: bytes, peer: str, request_id: str) -> pb.IssueResponse | None:
         """Issue tokens for a request whose bytes equal those of one that was granted; None = decide it."""
-        tokens = self._repeated_issue.issue(blake2b(data).digest(), peer, request_id)
+        known = self._repeated_issue.find(blake2b(data).digest())
+        tokens = None if known is None else self._repeated_issue.issue(known, peer, request_id)
         return None if tokens is None else pb.IssueResponse(token_set=from_token_set(tokens))
 
     def refresh(self, request: pb.RefreshRequest, call: Call) -> pb.RefreshResponse:

@@ -22,7 +22,7 @@ from identity_service.domain.tokens import AccessToken
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.directory import Directory
 from identity_service.services.token_maker import RepeatableToken, TokenMaker, TokenSet
-from identity_shared.lru_cache import LruCache
+from identity_shared.lru_cache import Entry, LruCache
 
 _CACHE_BYTES: Final = 8 * 1024 * 1024
 _ENTRY_BYTES: Final = 3000
@@ -30,7 +30,7 @@ _ENTRY_BYTES: Final = 3000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Granted:
+class Granted:
     """A request that was granted, and what was decided for it."""
 
     client: Client
@@ -58,7 +58,9 @@ class RepeatedIssue:
         self._maker = maker
         self._clock = clock
         self._audit = audit
-        self._granted: LruCache[bytes, _Granted] = LruCache(_CACHE_BYTES)
+        self._granted: LruCache[bytes, Granted] = LruCache(_CACHE_BYTES)
+        self.find = self._granted.find
+        """Return what is kept of a request, by its digest; None if it has to be decided."""
 
     def keep(self, digest: bytes, client: Client, secret: Secret, token: AccessToken) -> None:
         """Keep a request that was granted.
@@ -71,23 +73,20 @@ class RepeatedIssue:
         """
         repeatable = self._maker.repeatable(token)
         weight = _ENTRY_BYTES + 3 * len(repeatable.fixed_claims)
-        granted = _Granted(client=client, secret_sha256=digest_of_secret(secret), token=repeatable)
+        granted = Granted(client=client, secret_sha256=digest_of_secret(secret), token=repeatable)
         self._granted.put(digest, granted, weight)
 
-    def issue(self, digest: bytes, peer: str, request_id: str) -> TokenSet | None:
+    def issue(self, entry: Entry[Granted], peer: str, request_id: str) -> TokenSet | None:
         """Return the tokens for a request that was granted before; None if it has to be decided.
 
         Args:
-            digest: the digest of the request, which comes without a DPoP proof.
+            entry: the result of `find` for the request, which comes without a DPoP proof.
             peer: host:port of the caller, or empty.
             request_id: the id of the call.
 
         Raises UnavailableError if this process's data is stale, or it has no signing key; InvalidRequestError
         if keys with longer signatures have come, and the token would be too long.
         """
-        entry = self._granted.find(digest)
-        if entry is None:
-            return None
         entry.used, known = True, entry.value
         self._replica.require_fresh()
         client, token = known.client, known.token

@@ -29,7 +29,8 @@ def issued(site: UseCaseSite, **request: Any) -> TokenSet:
 
 
 def repeated(site: UseCaseSite, digest: bytes = DIGEST) -> TokenSet | None:
-    return site.use.repeated_issue.issue(digest, CALLER.peer, CALLER.request_id)
+    known = site.use.repeated_issue.find(digest)
+    return None if known is None else site.use.repeated_issue.issue(known, CALLER.peer, CALLER.request_id)
 
 
 def claims(site: UseCaseSite, tokens: TokenSet | None) -> AccessToken:
