@@ -20,7 +20,7 @@ from identity_service.domain.attempts import (
 )
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.script_calls import Writer
+from identity_service.storage.redis.keyspace import Writer
 
 
 class RedisAttempts:

@@ -24,7 +24,7 @@ from identity_service.domain.audit import (
 from identity_service.storage.codec import decode_event, encode_event
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.script_calls import Writer, time_of
+from identity_service.storage.redis.keyspace import Writer, time_of
 
 _ID: Final = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
 _PAGE: Final = 500

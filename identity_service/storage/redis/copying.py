@@ -14,9 +14,9 @@ from identity_service.storage.redis.audit import RedisAudit
 from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.exporting import Export
 from identity_service.storage.redis.importing import Import, clear
+from identity_service.storage.redis.keyspace import Writer
 from identity_service.storage.redis.log import RedisLog
 from identity_service.storage.redis.records import RedisRecords
-from identity_service.storage.redis.script_calls import Writer
 from identity_service.storage.whole_log import require_copyable
 
 

@@ -37,9 +37,9 @@ from identity_service.storage.record_codec import decode_record
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import RedisAudit
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.log import RedisLog
+from identity_service.storage.redis.keyspace import Writer, time_of
+from identity_service.storage.redis.log import RedisLog, entries_of, head_of
 from identity_service.storage.redis.records import RedisRecords
-from identity_service.storage.redis.script_calls import Writer, entries_of, head_of, time_of
 from identity_service.storage.whole_log import revocations_in
 
 _PAGE: Final = 500

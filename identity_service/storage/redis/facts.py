@@ -1,4 +1,7 @@
-"""The facts on Redis: denials, ended sessions and raised generations, and the uses of single-use keys."""
+"""The facts on Redis: denials, ended sessions and raised generations, and the uses of single-use keys.
+
+The functions at the end make the arguments of every script that appends a fact.
+"""
 
 import secrets
 from datetime import datetime
@@ -6,18 +9,11 @@ from typing import Final
 
 from identity_service.domain.audit import AuditEvent
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, new_link
-from identity_service.domain.log import Appended, GenerationRaised, SessionEnded, TokenDenied
+from identity_service.domain.log import Appended, Fact, GenerationRaised, SessionEnded, TokenDenied
+from identity_service.storage.codec import encode_change
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.script_calls import (
-    Writer,
-    appended,
-    denial_prefix,
-    end_prefix,
-    raise_prefix,
-    time_of,
-    time_text,
-)
+from identity_service.storage.redis.keyspace import Writer, appended, time_of, time_text
 from identity_service.storage.redis.sessions import RedisSessions
 
 _REQUEST_SECONDS: Final = 24 * 3600
@@ -99,3 +95,45 @@ class RedisSingleUse:
         # Not retried after a broken connection: the second call would find the mark of the first.
         found, words = [keys.used(key), keys.HEAD], [self._writer.now(), time_text(until)]
         return bool(self._connection.run("consume", found, words, repeatable=False, durable=True))
+
+
+# The JSON of these changes up to the last members, whose values only the script knows; it completes the JSON.
+
+
+def denial_prefix(token_id: TokenId, until: datetime) -> str:
+    """Return the JSON of a denial up to the value of `until`, its last member."""
+    return _up_to('"until":', encode_change(TokenDenied(token_id=token_id, deny_until=until)))
+
+
+def end_prefix(session_id: SessionId, until: datetime) -> str:
+    """Return the JSON of an ended session up to the value of `until`, after which `end` follows."""
+    change = SessionEnded(session_id=session_id, deny_until=until, end_until=until)
+    return _up_to('"until":', encode_change(change))
+
+
+def raise_prefix(principal: str, origin: Link | None = None) -> str:
+    """Return the JSON of a raised generation up to the value of `number`, its last member."""
+    change = GenerationRaised(principal=PrincipalId(principal), number=0, origin=origin)
+    return _up_to('"number":', encode_change(change))
+
+
+def restore_words(fact: Fact) -> tuple[str, ...]:
+    """Return a fact in the form that `repair_facts.lua` and `trim_log.lua` take."""
+    match fact:
+        case TokenDenied():
+            until = time_text(fact.deny_until)
+            prefix = denial_prefix(fact.token_id, fact.deny_until)
+            return "deny", fact.token_id, until, "", prefix, new_link()
+        case SessionEnded():
+            times = time_text(fact.deny_until), time_text(fact.end_until)
+            prefix = end_prefix(fact.session_id, fact.deny_until)
+            return "end", fact.session_id, *times, prefix, new_link()
+        case GenerationRaised():
+            origin = fact.origin or new_link()
+            prefixes = raise_prefix(fact.principal, origin), new_link(), raise_prefix(fact.principal)
+            return "gen", fact.principal, str(fact.number), origin, *prefixes
+
+
+def _up_to(member: str, text: str) -> str:
+    before, found, _ = text.rpartition(member)
+    return before + found

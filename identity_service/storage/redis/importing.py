@@ -30,7 +30,7 @@ from identity_service.storage.record_codec import encode_record, names_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import event_words
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.script_calls import time_text
+from identity_service.storage.redis.keyspace import time_text
 
 _ITEMS: Final = 500
 """The number of items in one call of a script, so that it blocks the server for a few milliseconds at

@@ -1,4 +1,4 @@
-"""The names of the keys in Redis.
+"""The names of the keys in Redis, and the arguments that every script gets: epoch, time and audit event.
 
 All keys except those of the sessions share the hash tag `{idn}`, so that one script changes record, log and
 state together, also in a cluster; the sessions are spread over its servers. Other tools may read these keys,
@@ -33,12 +33,24 @@ so their names are part of the public contract:
 
 A key that has an end (until, deny-until, end-until or expire) is deleted a day after it. Every decision
 compares times, and none relies on the absence of a key.
+
+Times are Unix seconds as decimal text, in arguments and in answers: Lua would round a number when it prints
+it. The writer owns the epoch that this process follows. A part of the store names only the keys and arguments
+of its own, so that no mutation can leave out the epoch, or write without a confirmation by accident.
 """
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
-from identity_service.domain.ids import PrincipalId, SessionId, TokenId
-from identity_service.domain.log import RecordKind
+from identity_service.domain.audit import AuditEvent, RingSizes
+from identity_service.domain.ids import Epoch, Link, PrincipalId, SessionId, TokenId
+from identity_service.domain.log import Appended, Change, Generation, RecordKind, Revision
+from identity_service.domain.ports import Clock
+from identity_service.storage.codec import encode_event, moment, reading, seconds
+
+if TYPE_CHECKING:
+    from identity_service.storage.redis.client.connection import Connection
 
 _TAG: Final = "{idn}"
 ALL: Final = f"{_TAG}:"
@@ -148,3 +160,99 @@ def type_of(key: str) -> str:
         return "hash" if key.startswith(SESSIONS) else "none"
     name = key.removeprefix(f"{_TAG}:")
     return _TYPES.get(name) or _TYPES.get(name.partition(":")[0], "none")
+
+
+class Writer:
+    """A runner of mutating scripts under the epoch that this process follows. Thread-safe."""
+
+    def __init__(self, connection: "Connection", clock: Clock | None, keep: RingSizes) -> None:
+        """Begin with an epoch that no store has, so that nothing is written before an epoch is adopted.
+
+        Args:
+            connection: runs the scripts.
+            clock: None = the scripts use the clock of the server.
+            keep: the number of audit events that are kept.
+        """
+        self._connection = connection
+        self._clock = clock
+        self._keep = keep
+        self._epoch = Epoch("")
+
+    def adopt(self, epoch: Epoch) -> None:
+        """Expect this epoch in every write from now on."""
+        self._epoch = epoch
+
+    def expected(self) -> Epoch:
+        """Return the epoch that writes expect.
+
+        The caller reads it once for each write: another thread may adopt a new epoch while the script runs.
+        """
+        return self._epoch
+
+    def now(self) -> str:
+        """Return the time in Unix seconds, as scripts take it; empty = they use the server's clock."""
+        return "" if self._clock is None else time_text(self._clock.now())
+
+    def event(self, audit: AuditEvent | None) -> tuple[list[str], list[str | int]]:
+        """Return the keys and arguments that a script needs to store the event of its change.
+
+        They come after all other keys and arguments of the script. Both are empty if there is no event.
+        """
+        if audit is None:
+            return [], []
+        return [AUDIT], [self.now(), self._keep.changes, encode_event(audit)]
+
+    def mutate(
+        self,
+        script: str,
+        own_keys: Sequence[str] = (),
+        words: Sequence[str | int] = (),
+        *,
+        audit: AuditEvent | None = None,
+        epoch: Epoch | None = None,
+        repeatable: bool = True,
+        durable: bool = True,
+    ) -> tuple[Epoch, Any]:
+        """Run a script that changes the log; return the epoch under which it ran, and its answer.
+
+        The script gets head, log and generations as its first keys, and epoch and time as its first
+        arguments. `epoch` None = the epoch that was adopted last. `repeatable`, `durable` and the errors are
+        those of `Connection.run`.
+        """
+        epoch = self._epoch if epoch is None else epoch
+        audit_keys, audit_words = self.event(audit)
+        answer = self._connection.run(
+            script,
+            [HEAD, LOG, GENERATIONS, *own_keys, *audit_keys],
+            [epoch, self.now(), *words, *audit_words],
+            repeatable=repeatable,
+            durable=durable,
+        )
+        return epoch, answer
+
+
+def time_text(time: datetime) -> str:
+    """Return a time in the form that scripts take: Unix seconds as decimal text."""
+    return repr(seconds(time))
+
+
+def time_of(text: str) -> datetime:
+    """Return the time of Unix seconds as decimal text. Raises ValueError if the text is not a number."""
+    return moment(float(text))
+
+
+def generations_of(found: Mapping[str, str | None]) -> dict[PrincipalId, Generation]:
+    """Return generations from their text, without those that were never raised. Raises StoreDamagedError."""
+    with reading(GENERATIONS):
+        return {PrincipalId(p): Generation.parse(text) for p, text in found.items() if text}
+
+
+def appended(
+    epoch: Epoch, position: str, *changes: tuple[Change, Link], link: Link | None = None
+) -> Appended:
+    """Return the result of a write under `epoch`: the changes that its script appended, or found in the log.
+
+    `link` is the link of the entry at the position; None = that of the last change.
+    """
+    there = changes[-1][1] if link is None else link
+    return Appended(revision=Revision(epoch=epoch, position=int(position), link=there), changes=changes)

@@ -6,7 +6,7 @@ This module does not know records and sessions.
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from identity_service.domain.change_log import NO_MARKS, STATUS_LENGTH
 from identity_service.domain.ids import Epoch, Link, PrincipalId, new_link
@@ -22,17 +22,11 @@ from identity_service.domain.log import (
     RepairResult,
     Revision,
 )
+from identity_service.storage.codec import decode_change, reading
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.script_calls import (
-    Writer,
-    entries_of,
-    generations_of,
-    head_of,
-    heartbeats_of,
-    restore_words,
-    time_text,
-)
+from identity_service.storage.redis.facts import restore_words
+from identity_service.storage.redis.keyspace import Writer, generations_of, time_of, time_text
 from identity_service.storage.whole_log import lost_generations, require_none_lost
 
 _MAX_POSITION: Final = 2**63 - 1
@@ -177,3 +171,71 @@ class RedisLog:
             "trim_log", words=[position, keys.DENIALS, keys.ENDS, *words], durable=False
         )
         return int(floor)
+
+
+def head_of(
+    epoch: str,
+    position: str,
+    link: str,
+    now: str,
+    floor: str,
+    retention: str,
+    whole: int,
+    complete: int,
+    lifetime: str,
+    session: str,
+    leeway: str,
+    time: str,
+    latest: str,
+) -> Head:
+    """Return the head from the answer of the Lua function `head_reply`. Raises StoreDamagedError."""
+    with reading(keys.HEAD):
+        return Head(
+            epoch=Epoch(epoch),
+            position=int(position),
+            link=Link(link),
+            time=time_of(now),
+            floor=int(floor),
+            retention=timedelta(seconds=float(retention)),
+            whole=bool(whole),
+            complete=bool(complete),
+            marks=Marks(
+                lifetime=timedelta(seconds=float(lifetime)),
+                session=timedelta(seconds=float(session)),
+                leeway=timedelta(seconds=float(leeway)),
+                time=time_of(time) if time else None,
+                latest=time_of(latest) if latest else None,
+            ),
+        )
+
+
+def heartbeats_of(found: Sequence[str]) -> tuple[Heartbeat, ...]:
+    """Return the heartbeats from a flat list in which each process is followed by its `<time> <status>`."""
+    return tuple(
+        Heartbeat(process=process, time=time_of(time), status=status)
+        for process, text in zip(found[::2], found[1::2], strict=True)
+        for time, _, status in [text.partition(" ")]
+    )
+
+
+def entry_of(id_: str, fields: Sequence[Any]) -> LogEntry:
+    """Return a log entry from its id and fields.
+
+    It makes no checks, since a process that starts calls it for every entry of the log.
+    """
+    _, link, _, previous, _, _, _, change = fields  # in the order that `append` writes them
+    return LogEntry(int(id_.removesuffix("-0")), link, previous, decode_change(change))
+
+
+def entries_of(found: Sequence[tuple[str, Sequence[Any]]]) -> tuple[LogEntry, ...]:
+    """Return log entries from an answer of XRANGE.
+
+    Raises StoreDamagedError, which names the first invalid entry.
+    """
+    try:
+        return tuple([entry_of(id_, fields) for id_, fields in found])
+    except Exception:
+        for id_, fields in found:
+            with reading(f"{keys.LOG} entry {id_}", "is not one that this version knows"):
+                entry_of(id_, fields)
+        raise

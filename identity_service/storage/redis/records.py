@@ -22,7 +22,8 @@ from identity_service.storage.codec import dumps, encode_change, reading
 from identity_service.storage.record_codec import decode_record, encode_record, names_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.script_calls import Writer, appended, raise_prefix
+from identity_service.storage.redis.facts import raise_prefix
+from identity_service.storage.redis.keyspace import Writer, appended
 
 _PRINCIPALS: Final = (RecordKind.CLIENT, RecordKind.USER)
 

@@ -22,7 +22,7 @@ from identity_service.storage.codec import decode_session, encode_session, readi
 from identity_service.storage.record_codec import decode_record
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.script_calls import Writer, generations_of, time_of, time_text
+from identity_service.storage.redis.keyspace import Writer, generations_of, time_of, time_text
 
 _USERS: Final = keys.record(RecordKind.USER, "")
 _CLIENTS: Final = keys.record(RecordKind.CLIENT, "")

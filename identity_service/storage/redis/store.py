@@ -20,9 +20,9 @@ from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.client.server_checks import Demands, Finding
 from identity_service.storage.redis.copying import RedisCopying
 from identity_service.storage.redis.facts import RedisFacts, RedisSingleUse
-from identity_service.storage.redis.log import RedisLog
+from identity_service.storage.redis.keyspace import Writer, time_text
+from identity_service.storage.redis.log import RedisLog, head_of
 from identity_service.storage.redis.records import RedisRecords
-from identity_service.storage.redis.script_calls import Writer, head_of, time_text
 from identity_service.storage.redis.sessions import RedisSessions, SpreadSessions
 from identity_service.storage.upgrade import require_stopped
 
