@@ -1,6 +1,7 @@
 """One call as a servicer gets it: its id, its caller, and its origin as the transport knows it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, cast
@@ -13,10 +14,11 @@ from identity_service.domain.grants import SCOPE_ADMIN
 from identity_service.domain.ids import PrincipalId, SessionId
 from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.grpc_api.proofs import PROOF, CallProofs
-from identity_service.telemetry.call_ids import REQUEST_ID, request_id, trace_fields
+from identity_service.telemetry.call_ids import PARENT, REQUEST_ID, request_id, trace_fields
 from identity_service.transport.client_certificates import has_expired, peer_certificate
 from identity_service.transport.quotas import Peers
 
+_IDS: Final = frozenset({REQUEST_ID, PARENT})
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEER_KIND: Final = "ipvN:"
 _PEM: Final = "x509_pem_cert"
@@ -95,6 +97,17 @@ def shows_proof(context: grpc.ServicerContext) -> bool:
     return any(key == PROOF for key, _ in context.invocation_metadata())
 
 
+def bind_ids(context: grpc.ServicerContext) -> str:
+    """Return the id of a call, which its log lines show from now on, and its trace id if it has one."""
+    sent = [pair for pair in context.invocation_metadata() if pair[0] in _IDS]
+    if not sent:  # as in most calls
+        id_, trace = secrets.token_hex(8), {}
+    else:
+        id_, trace = _request_id_in(sent), trace_fields(sent)
+    structlog.contextvars.bind_contextvars(request_id=id_, **trace)
+    return id_
+
+
 def bind_trace(context: grpc.ServicerContext) -> None:
     """Show the trace id in the log lines of a call from now on, if its client has sent one."""
     structlog.contextvars.bind_contextvars(**trace_fields(context.invocation_metadata()))
@@ -102,7 +115,10 @@ def bind_trace(context: grpc.ServicerContext) -> None:
 
 def request_id_of(context: grpc.ServicerContext) -> str:
     """Return the client's `x-request-id` if it is 1 to 128 visible ASCII characters, else a new id."""
-    metadata = context.invocation_metadata()
+    return _request_id_in(context.invocation_metadata())
+
+
+def _request_id_in(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return request_id(value for key, value in metadata if key == REQUEST_ID and isinstance(value, str))
 
 

@@ -1,5 +1,6 @@
 """The table from errors to gRPC status codes, their google.rpc.Status (AIP-193), and the end of failures."""
 
+import secrets
 import time
 import traceback
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 from identity_service.domain import errors
 from identity_service.grpc_api.calls import bind_trace
 from identity_service.grpc_api.proofs import NONCE
-from identity_service.telemetry.call_ids import REQUEST_ID, new_request_id
+from identity_service.telemetry.call_ids import REQUEST_ID
 from identity_shared.token_ids import ID_SHA256
 
 DOMAIN: Final = "identityapi.v1"
@@ -65,7 +66,7 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
     request, and a RetryInfo for RESOURCE_EXHAUSTED and UNAVAILABLE. If the caller's token was refused, the
     ErrorInfo has the hash of its id. Trailing metadata has the nonce that a DPoP proof needs.
     """
-    request_id = request_id or new_request_id()
+    request_id = request_id or secrets.token_hex(8)
     code = status_code(error)
     known = isinstance(error, errors.IdentityError) and code is not grpc.StatusCode.INTERNAL
     message = str(error) if known else _OPAQUE

@@ -24,6 +24,7 @@ from identity_service.grpc_api.caller_streams import CallerStreams
 from identity_service.grpc_api.calls import (
     Call,
     Caller,
+    bind_ids,
     client_of,
     request_id_of,
     shows_proof,
@@ -50,7 +51,7 @@ from identity_service.grpc_api.method_spec import (
 )
 from identity_service.grpc_api.threads import Pools
 from identity_service.grpc_api.verify import Answer, cached_answers
-from identity_service.telemetry.call_ids import REQUEST_ID, trace_fields
+from identity_service.telemetry.call_ids import REQUEST_ID
 from identity_service.transport.limits import Limits
 
 CountOk: TypeAlias = Callable[[float], None]
@@ -118,7 +119,7 @@ class Pipeline:
 
         def answer(data: bytes, context: Context) -> bytes:
             started = time.perf_counter()
-            id_ = request_id_of(context) if quiet else _bound_id(context)
+            id_ = request_id_of(context) if quiet else bind_ids(context)
             try:
                 message = None
                 nonce: tuple[tuple[str, str], ...] = ()
@@ -145,7 +146,7 @@ class Pipeline:
 
     def _stream(self, method: str, spec: Stream[Any]) -> Callable[[bytes, Context, ResponseStream], None]:
         def open_(data: bytes, context: Context, stream: ResponseStream) -> None:
-            started, id_ = time.perf_counter(), _bound_id(context)
+            started, id_ = time.perf_counter(), bind_ids(context)
             try:
                 request, caller = self.admit(method, spec, data, context)
                 self._count_stream(spec.rule, context)
@@ -163,7 +164,7 @@ class Pipeline:
         self, method: str, spec: Conversation[Any]
     ) -> Callable[[Context], Callable[[bytes], bytes]]:
         def open_(context: Context) -> Callable[[bytes], bytes]:
-            started, id_ = time.perf_counter(), _bound_id(context)
+            started, id_ = time.perf_counter(), bind_ids(context)
             failed = False
 
             def answer(data: bytes) -> bytes:
@@ -238,13 +239,6 @@ def _require_wait(context: Context) -> None:
     """
     if not context.is_active() or context.time_remaining() == 0:
         raise TimeoutError
-
-
-def _bound_id(context: Context) -> str:
-    """Return the id of a call, which its log lines show from now on, and its trace id if it has one."""
-    id_ = request_id_of(context)
-    structlog.contextvars.bind_contextvars(request_id=id_, **trace_fields(context.invocation_metadata()))
-    return id_
 
 
 def _is_too_long(spec: MethodSpec, data: bytes) -> bool:

@@ -5,8 +5,8 @@ Trace Context, level 1). They are texts from outside: they are parsed strictly, 
 long counts as absent.
 """
 
-import os
 import re
+import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -49,12 +49,7 @@ class TraceContext:
 
 def request_id(sent: Iterable[str]) -> str:
     """Return the first of the client's ids that is 1 to 128 visible ASCII characters, else a new id."""
-    return next(filter(_USABLE.fullmatch, sent), None) or new_request_id()
-
-
-def new_request_id() -> str:
-    """Return a random id for a request whose client sent no usable one."""
-    return os.urandom(8).hex()
+    return next(filter(_USABLE.fullmatch, sent), None) or secrets.token_hex(8)
 
 
 def read_context(metadata: Collection[tuple[str, str | bytes]]) -> TraceContext | None:
