@@ -49,7 +49,6 @@ from identity_service.services.exchange import Exchanger
 from identity_service.services.id_jags import IdJags
 from identity_service.services.introspect import Introspector
 from identity_service.services.issue import Issuer
-from identity_service.services.issuer_tokens import IssuerTokens
 from identity_service.services.issuers import Issuers
 from identity_service.services.keyring import KeyRing
 from identity_service.services.refresh import Refresher
@@ -112,7 +111,6 @@ class UseCases:
             replica,
             self.directory,
             issuers,
-            parts.issuer_keys,
             reader,
             clock,
             audiences=settings.issuer_names.all,
@@ -206,7 +204,7 @@ class UseCases:
         id_jags = IdJags(
             store.single_use,
             replica,
-            IssuerTokens(issuers, parts.issuer_keys),
+            issuers,
             reader,
             clock,
             self.guard,

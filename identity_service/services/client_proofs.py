@@ -27,13 +27,12 @@ from identity_service.domain.ids import EVERYONE, PrincipalId, digest_of, is_pri
 from identity_service.domain.issuers import federated_id
 from identity_service.domain.log import Generation
 from identity_service.domain.origin import PeerCertificate
-from identity_service.domain.ports import Clock, IssuerKeys, ReplicaView, VerifyingKey
+from identity_service.domain.ports import Clock, ReplicaView, VerifyingKey
 from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import SingleUse
 from identity_service.services.directory import Directory
-from identity_service.services.issuer_tokens import IssuerTokens, naming_issuer
-from identity_service.services.issuers import Issuers
+from identity_service.services.issuers import Issuers, naming_issuer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +55,6 @@ class ClientProofs:
         replica: ReplicaView,
         directory: Directory,
         issuers: Issuers,
-        issuer_keys: IssuerKeys,
         reader: AssertionReader,
         clock: Clock,
         *,
@@ -71,7 +69,7 @@ class ClientProofs:
         self._single_use = single_use
         self._replica = replica
         self._directory = directory
-        self._tokens = IssuerTokens(issuers, issuer_keys)
+        self._issuers = issuers
         self._reader = reader
         self._clock = clock
         self._audiences = audiences
@@ -142,7 +140,7 @@ class ClientProofs:
     def _by_token_of_issuer(
         self, unverified: UnverifiedAssertion, named: PrincipalId | None
     ) -> AuthenticatedClient:
-        issuer, assertion = self._tokens.prove(unverified)
+        issuer, assertion = self._issuers.prove(unverified)
         token_id = check_federated_token(
             assertion,
             issuer,

@@ -18,7 +18,7 @@ from identity_service.domain.store import SingleUse
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.authenticate import ClientCredential
 from identity_service.services.client_proofs import AuthenticatedClient
-from identity_service.services.issuer_tokens import IssuerTokens, naming_issuer
+from identity_service.services.issuers import Issuers, naming_issuer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class IdJags:
         self,
         single_use: SingleUse,
         replica: ReplicaView,
-        tokens: IssuerTokens,
+        issuers: Issuers,
         reader: AssertionReader,
         clock: Clock,
         guard: AttemptGuard,
@@ -67,7 +67,7 @@ class IdJags:
         """
         self._single_use = single_use
         self._replica = replica
-        self._tokens = tokens
+        self._issuers = issuers
         self._reader = reader
         self._clock = clock
         self._guard = guard
@@ -101,7 +101,7 @@ class IdJags:
 
     def _check(self, unverified: UnverifiedAssertion, presenter: AuthenticatedClient) -> CheckedIdJag:
         client_id = presenter.client.client_id
-        issuer, assertion = self._tokens.prove(unverified)
+        issuer, assertion = self._issuers.prove(unverified)
         token_id = check_id_jag(
             assertion,
             issuer,

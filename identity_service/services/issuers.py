@@ -1,20 +1,23 @@
 """The trusted issuers in memory, read again when the change log says that one has changed.
 
-A token whose `iss` is not trusted is refused without a read of the store. The module reads no token and
-fetches no key.
+A token whose `iss` is not trusted is refused without a read of the store. The module fetches no key.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
+from identity_service.domain.assertions import Assertion, UnverifiedAssertion
+from identity_service.domain.errors import CredentialRefusedError
 from identity_service.domain.issuers import IssuerNames, TrustedIssuer
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import EventLog, IssuerKeys
 from identity_service.domain.store import RecordStore, all_records
+from identity_service.domain.visible import shown
 
 
 class Issuers:
-    """The trusted issuers of a store, in memory; keeps `IssuerKeys` informed of them."""
+    """The trusted issuers of a store, in memory; verifies their JWTs, and keeps `IssuerKeys` informed."""
 
     def __init__(
         self, records: RecordStore, keys: IssuerKeys, event_log: EventLog, *, own: IssuerNames
@@ -39,6 +42,25 @@ class Issuers:
         """Return the issuer with exactly this `iss`, or None if it is not trusted."""
         return self._issuers.get(issuer)
 
+    def prove(self, unverified: UnverifiedAssertion) -> tuple[TrustedIssuer, Assertion]:
+        """Return the issuer of a JWT and its claims, which a key of that issuer has signed.
+
+        Raises CredentialRefusedError, and IssuerUnreachableError if the keys of the issuer cannot be fetched.
+        """
+        issuer = self.find(unverified.assertion.issuer)
+        if issuer is None:
+            raise CredentialRefusedError("the token's issuer is not trusted")
+        if not unverified.key_id:
+            raise CredentialRefusedError("the token's header has no kid")
+        if unverified.algorithm not in issuer.algorithms:
+            raise CredentialRefusedError("the token's alg is not accepted from its issuer")
+        key = self._keys.find(issuer, unverified.key_id)
+        if key is None:
+            raise CredentialRefusedError(
+                "the token names a key that its issuer does not have", details={"kid": unverified.key_id}
+            )
+        return issuer, unverified.prove(key)
+
     def on_change(self, change: RecordChanged | None) -> None:
         """Read the issuers again if one of them may have changed (None = anything may have).
 
@@ -55,3 +77,13 @@ class Issuers:
             for name in sorted(own.keys() - self._warned):
                 self._event_log.record("issuer_has_own_name", issuer=name, own=own[name])
             self._warned = set(own)
+
+
+@contextmanager
+def naming_issuer(unverified: UnverifiedAssertion) -> Iterator[None]:
+    """Add the issuer of a JWT to a CredentialRefusedError, for the audit trail."""
+    try:
+        yield
+    except CredentialRefusedError as error:
+        error.details["issuer"] = shown(unverified.assertion.issuer)
+        raise

@@ -115,7 +115,6 @@ class Site:
             replica,
             self.directory,
             issuers,
-            keys,
             self.reader,
             self._clock,
             audiences=("identity-service",),
