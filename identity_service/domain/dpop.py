@@ -1,10 +1,18 @@
 """DPoP proofs (RFC 9449): what a request shows, what a proof says, and the rules by which the two must agree.
 
 The module parses no JWT and verifies no signature, and it does not know which proofs were used before.
+
+A nonce (section 8) is derived from a key that every process has:
+
+    base64url( HMAC-SHA-256( refresh key, context ‖ number of the five-minute interval )[:16] )
+
+No process keeps state, and all agree, since the refresh keys are in the change log. Refresh tokens are MACs
+under the same keys, but of inputs that begin with another context, so neither can be taken for the other.
 """
 
 import hmac
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,10 +21,15 @@ from ipaddress import IPv6Address
 from typing import Final, Protocol
 
 from identity_service.domain.errors import DpopNonceRequiredError, DpopProofRefusedError
+from identity_service.domain.ids import base64url
 from identity_service.domain.secret import Secret
 
 PROOF_VALIDITY: Final = timedelta(seconds=60)
 """The time after its `iat` for which a proof is valid."""
+NONCE_INTERVAL: Final = 300
+"""The seconds after which there is a new nonce. The one before is accepted for as long again."""
+_NONCE_BYTES: Final = 16
+_CONTEXT: Final = b"identityapi.v1 DPoP nonce\0"
 
 _URI: Final = re.compile(
     r"(?P<scheme>https?)://"
@@ -119,6 +132,20 @@ def _normal_form(uri: str) -> str:
 def _is_one_of(text: str, accepted: Sequence[str]) -> bool:
     data = text.encode()
     return any(hmac.compare_digest(data, one.encode()) for one in accepted)
+
+
+def accepted_nonces(keys: Sequence[bytes], unix: float) -> tuple[str, ...]:
+    """Return the nonces of this interval and the one before under each key, the current one first.
+
+    `keys` are the refresh keys that are valid, the one in use first; `unix` is the time in Unix seconds.
+    """
+    interval = int(unix // NONCE_INTERVAL)
+    return tuple(_derive(key, number) for number in (interval, interval - 1) for key in keys)
+
+
+def _derive(key: bytes, interval: int) -> str:
+    mac = hmac.new(key, _CONTEXT + struct.pack(">Q", interval), sha256)
+    return base64url(mac.digest()[:_NONCE_BYTES])
 
 
 def normalised_uri(text: str) -> str:

@@ -6,7 +6,7 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.domain.dpop_nonces import NONCE_INTERVAL, accepted_nonces
+from identity_service.domain.dpop import NONCE_INTERVAL, accepted_nonces
 from identity_service.domain.ids import KeyId, SessionId, base64url
 from identity_service.domain.secret import RefreshToken, derive_refresh_token
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.errors import ServerBusyError
-from identity_service.services.proof_window import ProofWindow
+from identity_service.services.dpop import ProofWindow
 from tests.fakes.clocks import FakeClock
 from tests.patience import PATIENCE
 
