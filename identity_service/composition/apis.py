@@ -36,7 +36,7 @@ from identity_service.grpc_api.trust import TrustServicer
 from identity_service.grpc_api.trust_messages import WatchRenderer
 from identity_service.grpc_api.two_engines import TwoEngines
 from identity_service.grpc_api.verify import VerifyServicer
-from identity_service.services.key_set import max_age
+from identity_service.services.keyring import max_age
 from identity_service.services.watch import WatchHub
 from identity_service.telemetry.metrics import Metrics
 from identity_service.telemetry.service_collectors import TokensCollector

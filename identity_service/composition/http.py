@@ -20,7 +20,7 @@ from identity_service.http_api.oauth.endpoints import OAuthConfig, OAuthEndpoint
 from identity_service.http_api.oauth.metadata import MetadataConfig
 from identity_service.http_api.peers import with_certificate
 from identity_service.http_api.routes import routes
-from identity_service.services.key_set import max_age
+from identity_service.services.keyring import max_age
 from identity_service.settings import Settings
 from identity_service.transport.client_certificates import certificate_in, pem_from_envoy
 from identity_service.transport.limits import Limits

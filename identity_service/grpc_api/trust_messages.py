@@ -14,7 +14,7 @@ from identity_service.domain.log import (
     SessionEnded,
     TokenDenied,
 )
-from identity_service.services.key_set import key_set_document
+from identity_service.services.keyring import key_set_document
 from identityapi.v1 import trust_service_pb2 as pb
 
 _PURPOSES: Final = {

@@ -8,7 +8,7 @@ from typing import Final
 from identity_service.domain.keys import PublishedKey
 from identity_service.domain.ports import ReplicaView
 from identity_service.http_api.messages import HttpRequest, HttpResponse
-from identity_service.services.key_set import key_set_document
+from identity_service.services.keyring import key_set_document
 
 _ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 

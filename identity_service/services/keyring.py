@@ -1,16 +1,19 @@
-"""The key ring: the keys of the store, unsealed and held in memory.
+"""The key ring: the keys of the store, unsealed and held in memory, and the JWK set of the public ones.
 
 The module knows no cryptography itself. The schedule decides which key is in use; its decision is cached
 until the next key is due or a generation is raised.
 """
 
+import hashlib
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from identity_service.domain.errors import ConfigurationError, NoSigningKeyError
-from identity_service.domain.ids import KeyId, key_principal
+from identity_service.domain.ids import KeyId, base64url, key_principal
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, KeySchedule, KeyState, PublishedKey, StoredKey
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import (
@@ -27,6 +30,7 @@ from identity_service.domain.store import RecordStore, all_records
 _NO_KEY = "the store holds no key that is in use; restore it from a backup or run `identity init`"
 
 
+_LONGEST_MAX_AGE: Final = timedelta(minutes=20)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -195,3 +199,26 @@ class KeyRing:
             # In this order, so that no key signs before it verifies.
             self.verifying = {i: self.verifying.get(i) or vault.open_verifying(k) for i, k in sign.items()}
             self._keys = opened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySetDocument:
+    """A JWK set as text."""
+
+    jwks: str
+    etag: str
+    """Depends on the keys only, not on their states."""
+
+
+def key_set_document(keys: Sequence[PublishedKey]) -> KeySetDocument:
+    """Return the JWK set of these keys, in this order; a key without a public part is left out."""
+    jwks = json.dumps({"keys": [json.loads(key.public_jwk) for key in keys if key.public_jwk is not None]})
+    return KeySetDocument(jwks=jwks, etag=base64url(hashlib.sha256(jwks.encode()).digest()[:16]))
+
+
+def max_age(publish_before: timedelta) -> timedelta:
+    """Return the time for which clients may cache the keys: a third of `publish_before`, at most 20 minutes.
+
+    A cached copy then contains a key well before that key signs.
+    """
+    return min(publish_before / 3, _LONGEST_MAX_AGE)
