@@ -59,35 +59,16 @@ class CountedStream:
         """Wrap a stream; `count` is called with the code once the stream has ended after `watch`."""
         self._stream = stream
         self._count = count
+        self.address, self.send = stream.address, stream.send
+        self.cancel, self.is_active, self.on_end = stream.cancel, stream.is_active, stream.on_end
         self._code: grpc.StatusCode | None = None
         """The code with which the server has ended the stream; None = the client has ended it."""
-
-    @property
-    def address(self) -> str:
-        """Return the address under which the client counts."""
-        return self._stream.address
-
-    def send(self, message: bytes, taken: Callable[[], None]) -> None:
-        """Start to send one message."""
-        self._stream.send(message, taken)
 
     def end(self, status: RpcStatus | None) -> None:
         """End the stream after the messages sent so far."""
         if self._code is None:
             self._code = grpc.StatusCode.OK if status is None else status.code
         self._stream.end(status)
-
-    def cancel(self) -> None:
-        """End the call at once."""
-        self._stream.cancel()
-
-    def is_active(self) -> bool:
-        """Return whether the call is still open."""
-        return self._stream.is_active()
-
-    def on_end(self, callback: Callable[[], None]) -> bool:
-        """Register a callback that runs when the call ends; return False if it has ended already."""
-        return self._stream.on_end(callback)
 
     def watch(self) -> None:
         """Count the call when it ends; if it has ended already, now."""

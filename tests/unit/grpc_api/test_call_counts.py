@@ -10,7 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from identity_service.domain.errors import InvalidRequestError, NotFoundError, ServerBusyError
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.engine import ConversationHandler, Handler, StreamHandler, UnaryHandler
-from identity_service.grpc_api.errors import RpcStatus, to_status
+from identity_service.grpc_api.errors import to_status
 from identity_service.grpc_api.method_spec import (
     Access,
     Cached,
@@ -26,39 +26,9 @@ from identity_service.grpc_api.threads import Pools
 from identity_service.transport.limits import Limits, LimitsConfig
 from tests.fakes.caller_gates import OpenGate
 from tests.fakes.event_logs import RecordingEventLog
+from tests.fakes.streams import FakeStream
 
 RULE = Rule(access=Access.OPEN, pool=Pool.MEMORY)
-
-
-class FakeStream:
-    """A server stream that ends when the test says so."""
-
-    address = ""
-
-    def __init__(self, *, ended: bool = False) -> None:
-        self._ended = ended
-        self.callbacks: list[Callable[[], None]] = []
-
-    def send(self, message: bytes, taken: Callable[[], None]) -> None:
-        taken()
-
-    def end(self, status: RpcStatus | None) -> None:
-        self.finish()
-
-    def cancel(self) -> None:
-        self.finish()
-
-    def is_active(self) -> bool:
-        return not self._ended
-
-    def on_end(self, callback: Callable[[], None]) -> bool:
-        self.callbacks.append(callback)
-        return not self._ended
-
-    def finish(self) -> None:
-        for callback in self.callbacks:
-            callback()
-        self.callbacks.clear()
 
 
 class KeptCallbacks(AsgiContext):

@@ -17,6 +17,7 @@ from identity_service.grpc_api.threads import Pools
 from identity_service.transport.limits import Limits, LimitsConfig
 from tests.fakes.caller_gates import OpenGate
 from tests.fakes.event_logs import RecordingEventLog
+from tests.fakes.streams import FakeStream
 
 RULE = Rule(access=Access.OPEN)
 
@@ -40,7 +41,7 @@ class Site:
             case UnaryHandler() as unary:
                 unary.answer(b"", context)
             case StreamHandler() as stream:
-                stream.open(b"", context, cast("Any", None))
+                stream.open(b"", context, FakeStream())
             case ConversationHandler() as conversation:
                 conversation.open(context)(b"")
 

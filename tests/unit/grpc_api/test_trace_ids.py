@@ -26,6 +26,7 @@ from identity_service.grpc_api.threads import Pools
 from identity_service.transport.limits import Limits, LimitsConfig
 from tests.fakes.caller_gates import OpenGate
 from tests.fakes.event_logs import RecordingEventLog
+from tests.fakes.streams import FakeStream
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -61,7 +62,7 @@ def call(spec: MethodSpec, parent: str | None = PARENT) -> list[MutableMapping[s
             case UnaryHandler() as handler:
                 handler.answer(b"", context)
             case StreamHandler() as handler:
-                handler.open(b"", context, cast("Any", None))
+                handler.open(b"", context, FakeStream())
             case ConversationHandler() as handler:
                 handler.open(context)(b"")
     return lines

@@ -17,6 +17,7 @@ from identity_service.grpc_api.engine import Handler, StreamHandler, UnaryHandle
 from identity_service.telemetry.tracing.calls import TracedEngine
 from identity_service.telemetry.tracing.sampling import Sampling
 from identity_service.telemetry.tracing.spans import Spans, current
+from tests.fakes.streams import FakeStream
 
 
 class Site:
@@ -142,7 +143,7 @@ def test_a_stream_that_cannot_be_opened_ends_its_span_once(site: Site) -> None:
 
     handler = site.register(StreamHandler(threads=cast("Any", None), open=open_))
     with pytest.raises(AbortedError):
-        handler.open(b"", context(), cast("Any", None))
+        handler.open(b"", context(), FakeStream())
 
     assert site.codes == ["NOT_FOUND"]
 
