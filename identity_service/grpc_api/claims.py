@@ -6,9 +6,11 @@ Extra claims are bounded in depth, size and names.
 import json
 import math
 from collections.abc import Mapping
-from typing import Final
+from datetime import datetime
+from typing import Any, Final, cast
 
 from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_service.domain.errors import FieldViolation, InvalidRequestError
 from identity_service.domain.tokens import MAX_EXTRA_CLAIMS_BYTES, RESERVED_CLAIMS, AccessToken, Actor
@@ -22,24 +24,40 @@ _EXACT: Final = 2**53
 
 def render(token: AccessToken) -> bytes:
     """Return a serialized VerifyResponse that holds only the field `verified`: the claims of this token."""
-    verified = token_pb2.VerifiedToken(
-        issuer=token.issuer,
-        subject=token.subject,
-        audiences=token.audiences,
-        client_id=token.client_id,
-        scopes=token.scopes,
-        token_id=token.token_id,
-        session_id=token.session_id,
-        issue_time=token.issue_time,
-        expire_time=token.expire_time,
-        auth_time=token.auth_time,
-        actors=map(_from_actor, token.actors),
-        may_act=_from_actor(token.may_act) if token.may_act is not None else None,
-        certificate_sha256=token.certificate_sha256,
-        dpop_key_sha256=token.key_sha256,
-        claims=token.claims or None,
-    )
-    return pb.VerifyResponse(verified=verified).SerializeToString()
+    response = pb.VerifyResponse()
+    # One assignment per field, as in `from_token_set` (bar S2).
+    verified = response.verified
+    verified.issuer = token.issuer
+    verified.subject = token.subject
+    verified.audiences.extend(token.audiences)
+    verified.client_id = token.client_id
+    verified.scopes.extend(token.scopes)
+    verified.token_id = token.token_id
+    _set_time(verified.issue_time, token.issue_time)
+    _set_time(verified.expire_time, token.expire_time)
+    if token.session_id is not None:
+        verified.session_id = token.session_id
+    if token.auth_time is not None:
+        _set_time(verified.auth_time, token.auth_time)
+    if token.actors:
+        verified.actors.extend(map(_from_actor, token.actors))
+    if token.may_act is not None:
+        verified.may_act.CopyFrom(_from_actor(token.may_act))
+    if token.certificate_sha256 is not None:
+        verified.certificate_sha256 = token.certificate_sha256
+    if token.key_sha256 is not None:
+        verified.dpop_key_sha256 = token.key_sha256
+    if token.claims:
+        verified.claims.update(cast("Mapping[str, Any]", token.claims))
+    return response.SerializeToString()
+
+
+def _set_time(field: Timestamp, time: datetime) -> None:
+    """Set a field to a time, which is nearly always a whole second; `FromDatetime` takes 2 µs for that."""
+    if time.microsecond:
+        field.FromDatetime(time)
+    else:
+        field.seconds = int(time.timestamp())
 
 
 def _from_actor(actor: Actor) -> token_pb2.Actor:

@@ -133,27 +133,29 @@ def to_verify(request: pb.VerifyRequest, path: str = "", *, may_wait: bool = Tru
     `path` precedes the names of fields in errors, such as `requests[3].` in a batch. `may_wait` is False on
     an event loop.
     """
-    if not request.audiences and not request.any_audience:
+    audiences, scopes = request.audiences, request.required_scopes
+    certificate, key = request.certificate_sha256, request.dpop_key_sha256
+    if not audiences and not request.any_audience:
         raise InvalidRequestError.of(
             f"{path}audiences", "must name the audience of the verifier, or any_audience must be true"
         )
-    if len(request.audiences) > MAX_AUDIENCES:
+    if len(audiences) > MAX_AUDIENCES:
         raise InvalidRequestError.of(f"{path}audiences", f"must have at most {MAX_AUDIENCES} entries")
-    if len(request.required_scopes) > MAX_SCOPES:
+    if len(scopes) > MAX_SCOPES:
         raise InvalidRequestError.of(f"{path}required_scopes", f"must have at most {MAX_SCOPES} entries")
-    if len(request.certificate_sha256) not in (0, 32):
+    if len(certificate) not in (0, 32):
         raise InvalidRequestError.of(f"{path}certificate_sha256", "must be the 32 bytes of a SHA-256")
-    if len(request.dpop_key_sha256) not in (0, 32):
+    if len(key) not in (0, 32):
         raise InvalidRequestError.of(f"{path}dpop_key_sha256", "must be the 32 bytes of a SHA-256")
     return VerifyRequest(
         token=request.token,
-        audiences=request.audiences,
+        audiences=audiences,
         any_audience=request.any_audience,
-        required_scopes=request.required_scopes,
+        required_scopes=scopes,
         at_least_revision=_revision(request.at_least_revision, path) if request.at_least_revision else None,
         strong=request.strong,
-        certificate_sha256=request.certificate_sha256,
-        key_sha256=request.dpop_key_sha256,
+        certificate_sha256=certificate,
+        key_sha256=key,
         may_wait=may_wait,
     )
 

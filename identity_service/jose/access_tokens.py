@@ -24,7 +24,7 @@ from identity_service.domain.tokens import (
     Rejected,
     RejectionReason,
 )
-from identity_service.jose.claims import MAX_KEY_ID_CHARS, read_audience, read_text, read_time
+from identity_service.jose.claims import MAX_KEY_ID_CHARS, parse_claims, read_audience, read_text, read_time
 from identity_service.jose.encryption import read_key_id
 from identity_service.jose.keys import ALGORITHMS
 from identity_shared.strict import JsonObject, decode_base64url, parse_object
@@ -155,7 +155,7 @@ class AccessTokenCodec:
 
     def _read_claims(self, payload: str, key_id: KeyId) -> AccessToken | Rejected:
         try:
-            claims = parse_object(decode_base64url(payload))
+            claims = parse_claims(decode_base64url(payload))
             token = _from_claims(claims, key_id)
         except ValueError as error:
             return _malformed(f"claims: {error}")
@@ -257,7 +257,9 @@ def _from_claims(claims: JsonObject, key_id: KeyId) -> AccessToken:
         generations=_generations(claims["gen"]) if "gen" in claims else {},
         certificate_sha256=bound.get(_CERTIFICATE),
         key_sha256=bound.get(_KEY),
-        claims={name: value for name, value in claims.items() if name not in _FIELD_CLAIMS},
+        claims={}
+        if claims.keys() <= _FIELD_CLAIMS
+        else {name: value for name, value in claims.items() if name not in _FIELD_CLAIMS},
         key_id=key_id,
     )
 
