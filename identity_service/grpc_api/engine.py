@@ -59,6 +59,10 @@ class ResponseStream(Protocol):
         """
 
 
+InstantResponse: TypeAlias = tuple[bytes, bool]
+"""A response, and whether it was cached; False = it was computed for this call."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnaryHandler:
     """The handler of a method with one response."""
@@ -66,7 +70,7 @@ class UnaryHandler:
     threads: Threads
     answer: Callable[[bytes, Context], bytes]
     """A function that returns the response to a request."""
-    instant: Callable[[bytes, Context], bytes | None] | None = None
+    instant: Callable[[bytes, Context], InstantResponse | None] | None = None
     """A function that returns the response if it is cached or quickly computed, else None. An event loop may
     call it, since it never waits.
 

@@ -15,7 +15,7 @@ from identity_service.domain.log import Revision
 from identity_service.domain.ports import ReplicaView
 from identity_service.domain.tokens import Rejected, RejectionReason
 from identity_service.grpc_api.calls import bind_trace, request_id_of
-from identity_service.grpc_api.engine import Context
+from identity_service.grpc_api.engine import Context, InstantResponse
 from identity_service.grpc_api.method_spec import Cached
 from identity_service.services.verify import StoreReadRequiredError, Verified, Verifier, VerifyRequest
 from identity_service.telemetry.counters import Counter
@@ -23,7 +23,7 @@ from identity_shared.lru_cache import LruCache
 from identityapi.v1 import identity_service_pb2 as pb
 
 Answer: TypeAlias = Callable[[bytes, Context], bytes]
-Instant: TypeAlias = Callable[[bytes, Context], bytes | None]
+Instant: TypeAlias = Callable[[bytes, Context], InstantResponse | None]
 _MAX_SERVED_NOW: Final = 16 * 1024
 """The longest request that an event loop parses, in bytes: the longest token fits, with room for the rest."""
 _CACHE_ENTRY_BYTES: Final = 500
@@ -212,11 +212,12 @@ def cached_answers(
         count_ok(now() - started)
         return response
 
-    def instant(data: bytes, context: Context) -> bytes | None:
+    def instant(data: bytes, context: Context) -> InstantResponse | None:
         started = now()
         try:
             admitted = steps.admit(method, spec, data, context, may_wait=False) if caller_required else None
             response = lookup(data)
+            is_cached = response is not None
             if response is None and serve_now is not None and len(data) <= _MAX_SERVED_NOW:
                 request, _ = admitted or steps.admit(method, spec, data, context)
                 response = serve_now(request, data)
@@ -224,8 +225,9 @@ def cached_answers(
             return None
         except Exception as error:  # noqa: BLE001  # the table has a status for each
             steps.fail(method, context, error, request_id_of(context), started)
-        if response is not None:
-            count_ok(now() - started)
-        return response
+        if response is None:
+            return None
+        count_ok(now() - started)
+        return response, is_cached
 
     return answer, instant

@@ -35,6 +35,7 @@ from identity_service.grpc_api.engine import (
     MAX_METADATA_BYTES,
     ConversationHandler,
     Handler,
+    InstantResponse,
     StreamHandler,
     UnaryHandler,
 )
@@ -152,7 +153,12 @@ class AsgiEngine:
             if known is None:
                 await self._run(handler, call, message, scope["path"], address)
             else:
-                await answer_known(send, known)
+                response, is_cached = known
+                if not is_cached:
+                    # All calls that are ready are computed before the first response is sent: each response
+                    # wakes the thread of the ASGI server, which would interrupt the computing (bar S2).
+                    await asyncio.sleep(0)
+                await answer_known(send, response)
 
     def _late_request_error(self, error: RequestTimeoutError, address: str, *, beyond: bool) -> IdentityError:
         """Count a request that has not arrived in time, and return the error for its client."""
@@ -214,7 +220,7 @@ class AsgiEngine:
 
     def _instant_response(
         self, handler: Handler, window: int, event: Event, context: AsgiContext
-    ) -> bytes | None:
+    ) -> InstantResponse | None:
         """Return the response if the handler has it at once, else None. Raises AbortedError.
 
         The handler is asked only if the first event is one whole, uncompressed message, as it nearly always

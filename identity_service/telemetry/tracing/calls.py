@@ -14,6 +14,7 @@ from identity_service.grpc_api.engine import (
     ConversationHandler,
     Engine,
     Handler,
+    InstantResponse,
     ResponseStream,
     StreamHandler,
     UnaryHandler,
@@ -93,11 +94,11 @@ class _TracedMethod:
         return traced
 
     def instant(
-        self, instant: Callable[[bytes, Context], bytes | None]
-    ) -> Callable[[bytes, Context], bytes | None]:
+        self, instant: Callable[[bytes, Context], InstantResponse | None]
+    ) -> Callable[[bytes, Context], InstantResponse | None]:
         """Return the function that answers at once, with a span of the calls that it has answered."""
 
-        def traced(data: bytes, context: Context) -> bytes | None:
+        def traced(data: bytes, context: Context) -> InstantResponse | None:
             # The span is made afterwards: if there is no response, `answer` is called, and makes it.
             began = time.time_ns()
             try:

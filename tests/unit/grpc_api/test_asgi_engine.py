@@ -14,7 +14,13 @@ import pytest
 
 from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.asgi.wire import Message, frame, opened
-from identity_service.grpc_api.engine import Context, ResponseStream, StreamHandler, UnaryHandler
+from identity_service.grpc_api.engine import (
+    Context,
+    InstantResponse,
+    ResponseStream,
+    StreamHandler,
+    UnaryHandler,
+)
 from identity_service.grpc_api.threads import Threads
 from identity_service.transport.limits import Bound, Limits, LimitsConfig
 from tests.fakes.event_logs import RecordingEventLog
@@ -41,14 +47,20 @@ async def call(
     *,
     body: bytes | None = None,
     headers: Sequence[tuple[bytes, bytes]] = (),
+    sent: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Status and body of one call; `body` is sent in place of the framed message."""
+    """Status and body of one call; `body` is sent in place of the framed message.
+
+    `sent` is called when the engine begins to send the response.
+    """
     answer: dict[str, Any] = {"body": b""}
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": frame(message) if body is None else body, "more_body": False}
 
     async def send(event: Any) -> None:
+        if event["type"] == "http.response.start":
+            sent()
         answer.update({name.decode(): value.decode() for name, value in event.get("headers", ())})
         answer["body"] += event.get("body", b"")
 
@@ -97,6 +109,30 @@ def test_servicers_set_a_status_as_with_grpcio(engine: AsgiEngine) -> None:
 
     assert (found["body"], found["grpc-status"]) == (frame(b"1"), "0")
     assert (missing["grpc-status"], missing["grpc-message"]) == ("5", "no such number")
+
+
+@pytest.mark.parametrize(
+    ("is_cached", "order"), [(True, "find send find send"), (False, "find find send send")]
+)
+def test_the_calls_that_are_ready_are_computed_before_a_response_is_sent(
+    engine: AsgiEngine, *, is_cached: bool, order: str
+) -> None:
+    happened: list[str] = []
+
+    def instant(request: bytes, context: Context) -> InstantResponse:
+        happened.append("find")
+        return request, is_cached
+
+    async def both() -> None:
+        await asyncio.gather(*(call(engine, sent=lambda: happened.append("send")) for _ in range(2)))
+
+    threads = Threads(1, "test-asgi")
+    handler = UnaryHandler(threads=threads, answer=lambda request, _: request, instant=instant)
+    engine.register("/test.Service/Method", handler)
+
+    asyncio.run(both())
+
+    assert " ".join(happened) == order
 
 
 def test_a_long_compressed_message_is_opened_in_the_thread_that_serves_it(

@@ -127,7 +127,7 @@ def test_a_call_that_an_event_loop_answers_counts() -> None:
     assert isinstance(site.handler, UnaryHandler)
     assert site.handler.instant is not None
 
-    assert site.handler.instant(b"", AsgiContext({"headers": []})) == b"known"
+    assert site.handler.instant(b"", AsgiContext({"headers": []})) == (b"known", True)
     assert site.answer() == b"known"
     assert site.counted == {("unary", "OK"): 2}
 

@@ -8,7 +8,7 @@ from identity_service.domain.errors import CallerUnauthenticatedError
 from identity_service.domain.ids import PrincipalId
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.calls import Caller
-from identity_service.grpc_api.engine import ConversationHandler, UnaryHandler
+from identity_service.grpc_api.engine import ConversationHandler, InstantResponse, UnaryHandler
 from identity_service.grpc_api.method_spec import Access, Cached, Conversation, MethodSpec, Pool, Rule
 from identity_service.grpc_api.pipeline import Pipeline
 from identity_service.grpc_api.proofs import CallProofs
@@ -93,14 +93,15 @@ def test_an_event_loop_answers_what_is_quick_and_leaves_the_rest_to_a_thread() -
     )
     handler = handler_of(spec)
 
-    def instant(token: str, audience: str = "") -> bytes | None:
+    def instant(token: str, audience: str = "") -> InstantResponse | None:
         data = pb.VerifyRequest(token=token, audiences=[audience]).SerializeToString()
         assert handler.answer(data, context()) == b"answer"
-        answer: bytes | None = handler.instant(data, context())
+        answer: InstantResponse | None = handler.instant(data, context())
         return answer
 
-    assert [instant(token) for token in ("quick", "slow", "unread")] == [b"at once", None, None]
-    assert [instant("quick", "x" * size) for size in (16_000, 16_400)] == [b"at once", None]
+    at_once = (b"at once", False)
+    assert [instant(token) for token in ("quick", "slow", "unread")] == [at_once, None, None]
+    assert [instant("quick", "x" * size) for size in (16_000, 16_400)] == [at_once, None]
 
 
 def test_a_conversation_that_needs_a_caller_does_not_open_without_one() -> None:

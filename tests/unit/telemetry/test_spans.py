@@ -13,7 +13,7 @@ from opentelemetry.trace import get_current_span
 
 from identity_service.domain.errors import NotFoundError, StoreUnavailableError
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
-from identity_service.grpc_api.engine import Handler, StreamHandler, UnaryHandler
+from identity_service.grpc_api.engine import Handler, InstantResponse, StreamHandler, UnaryHandler
 from identity_service.telemetry.tracing.calls import TracedEngine
 from identity_service.telemetry.tracing.sampling import Sampling
 from identity_service.telemetry.tracing.spans import Spans, current
@@ -68,7 +68,9 @@ def context() -> AsgiContext:
     return AsgiContext({"headers": []})
 
 
-def unary(answer: Callable[..., bytes], instant: Callable[..., bytes | None] | None = None) -> UnaryHandler:
+def unary(
+    answer: Callable[..., bytes], instant: Callable[..., InstantResponse | None] | None = None
+) -> UnaryHandler:
     return UnaryHandler(threads=cast("Any", None), answer=answer, instant=instant)
 
 
@@ -125,13 +127,13 @@ def test_a_call_that_is_aborted_ends_with_its_code(site: Site) -> None:
 def test_a_call_that_the_cache_answers_or_refuses_has_a_span_and_one_that_it_leaves_has_none(
     site: Site,
 ) -> None:
-    known = {b"known": b"response"}
+    known = {b"known": (b"response", True)}
     handler = site.register(unary(abort, lambda data, _: known.get(data)))
-    refusing = site.register(unary(abort, abort))
+    refusing = site.register(unary(abort, cast("Any", abort)))
 
     assert handler.instant(b"unknown", context()) is None
     assert site.codes == []
-    assert handler.instant(b"known", context()) == b"response"
+    assert handler.instant(b"known", context()) == (b"response", True)
     with pytest.raises(AbortedError):
         refusing.instant(b"", context())
     assert site.codes == ["OK", "NOT_FOUND"]
