@@ -80,7 +80,13 @@ class Admission:
             observe: is called with what is decided; None = nothing is called.
             certificate: returns the SHA-256 of the client certificate of a connection; b"" = none. It is
                 called only for a token that is bound to one.
+
+        Raises TypeError if the verifier is something else, such as the policy.
         """
+        if not isinstance(verifier, VerifierCore):
+            raise TypeError(
+                f"a guard needs a LocalVerifier or AsyncLocalVerifier as its verifier, not {type(verifier)}"
+            )
         self._verifier = verifier
         self._observe = observe
         self._certificate = certificate

@@ -77,8 +77,11 @@ class GuardMiddleware:
                 `refused` and the reason, and, when a token ends an open call, with `ended` and the reason. It
                 runs in the thread or task of the call, so it must not block.
 
-        Raises PolicyError if the policy says `ASK`, and there is no client for it.
+        Raises PolicyError if the policy says `ASK`, and there is no client for it; TypeError if `verifier` or
+        `policy` is something else.
         """
+        if not isinstance(policy, HttpPolicy):
+            raise TypeError(f"a guard needs HttpPolicy(...) as its policy, not {type(policy)}")
         check_ask(asks=policy.asks, given=ask is not None)
         self._app = app
         self._policy = policy

@@ -58,8 +58,11 @@ class Guard(grpc.aio.ServerInterceptor):
                 `refused` and the reason, and, when a token ends an open call, with `ended` and the reason. It
                 runs in the thread or task of the call, so it must not block.
 
-        Raises PolicyError if the policy says `ASK`, and there is no client for it.
+        Raises PolicyError if the policy says `ASK`, and there is no client for it; TypeError if `verifier` or
+        `policy` is something else.
         """
+        if not isinstance(policy, Policy):
+            raise TypeError(f"a guard needs Policy(...) as its policy, not {type(policy)}")
         check_ask(asks=policy.asks, given=ask is not None)
         self._policy = policy
         self._admission = Admission(verifier, observe, certificate_sha256)
