@@ -45,7 +45,7 @@ def watched_errors(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every status that a service in this process answers with goes through here."""
     leaks = request.config.stash[_LEAKS]
 
-    def watched(error: BaseException, request_id: str) -> Any:
+    def watched(error: BaseException, request_id: str = "") -> Any:
         status = to_status(error, request_id)
         said = repr(status.details) + repr(status.trailing_metadata)
         leaks.extend(f"an error {status.code.name} holds {kind}" for kind in secrets_in(said))
