@@ -27,7 +27,6 @@ from typing import Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
 import argon2
-import structlog
 from argon2.low_level import error_to_str
 
 from identity_service.domain.errors import (
@@ -89,10 +88,12 @@ class Argon2Hasher:
         """The number of hashes that are computed or wait for a child process now."""
         self.refused = 0
         """The number of hashes that found no place since this process began."""
-        # The password of an unknown user is compared with this hash, so that it takes as long as a known
-        # user's.
+        # One pass suffices: it takes all the memory and threads, and a fraction of the time of each start.
+        trial = argon2.PasswordHasher(
+            time_cost=1, memory_cost=config.memory_kib, parallelism=config.parallelism
+        )
         try:
-            self._dummy_hash = self._argon2.hash("the password of nobody")
+            tried = trial.hash("the password of nobody")
         except argon2.exceptions.HashingError as error:
             raise ConfigurationError(
                 f"this machine cannot hash passwords ({error}): argon2_parallelism needs "
@@ -100,6 +101,9 @@ class Argon2Hasher:
                 "of this process (`ulimit -u` and `-v`, pids.max and memory.max of the container, LimitNPROC="
                 " and TasksMax= of systemd)"
             ) from error
+        # The password of an unknown user is compared with this hash. It names all the passes, so that this
+        # takes as long as with a known user's.
+        self._dummy_hash = tried.replace("t=1,", f"t={config.time_cost},", 1)
 
     def hash(self, password: Secret) -> str:
         """Return the hash of a password in PHC string format."""
@@ -160,6 +164,9 @@ def _pool(processes: int) -> Executor:
     try:
         pool = ProcessPoolExecutor(processes, _HashingContext(), initializer=_initialise_child)
     except OSError as error:
+        # Imported here, since each child process imports this module, and none of them logs.
+        import structlog
+
         structlog.get_logger().warning("passwords_in_threads", error=type(error).__name__, code=error.errno)
         pool = ThreadPoolExecutor(processes, "identity-password")
     _POOLS.add(pool)

@@ -67,6 +67,18 @@ def test_no_password_is_right_for_an_unknown_user(hasher: Argon2Hasher) -> None:
     assert not hasher.verify(None, Secret("the password of nobody"))
 
 
+def test_the_password_of_an_unknown_user_is_compared_at_the_full_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    costly = Argon2Hasher(Argon2Config(time_cost=2, memory_kib=64, parallelism=1))
+    compared: list[str] = []
+    monkeypatch.setattr(costly, "_run", lambda work, argon2, phc, password: compared.append(phc))
+
+    costly.verify(None, RIGHT)
+
+    assert [costly.is_outdated(phc) for phc in compared] == [False]
+
+
 def test_two_ways_to_write_a_letter_are_one_password(hasher: Argon2Hasher) -> None:
     composed, decomposed = Secret("caf\u00e9 au lait"), Secret("cafe\u0301 au lait")
 
