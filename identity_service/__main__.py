@@ -10,6 +10,8 @@ def main() -> None:
     end_on_sigterm_as_init()
     # gRPC would log each failed handshake, also of strangers, in lines that are no JSON.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # pydantic would read the metadata of every installed package for plugins, which then see all settings.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Imported here: the processes that hash passwords load this module too, and do not need the command line.
     from identity_service.cli.app import app
     from identity_service.cli.output import color_system
