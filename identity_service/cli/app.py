@@ -5,7 +5,7 @@ list`, then starts in half the time, since it does not load the server.
 """
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
@@ -77,6 +77,8 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         put(f"identity-service {metadata.version('identity-service')}")
         raise typer.Exit
 

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from identity_client import IdentityError as CallError
+from identity_service.cli.call_errors import code_of
 from identity_service.cli.options import YesOption
-from identity_service.cli.output import Exit, JsonFlag, code_of, fail, put, put_styled, say, show
+from identity_service.cli.output import Exit, JsonFlag, fail, put, put_styled, say, show
 from identity_service.cli.records import confirm
 from identity_service.cli.remote import Service, remote
 from identity_service.cli.remote_records import RemoteRecords

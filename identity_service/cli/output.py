@@ -13,15 +13,7 @@ from functools import cache
 from typing import Annotated, Final, Literal, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
-from rich.text import Text
 
-from identity_client import IdentityError as CallError
-from identity_client import PermissionDeniedError as CallDeniedError
-from identity_client import ResourceExhaustedError as CallExhaustedError
-from identity_client import UnauthenticatedError as CallUnauthenticatedError
-from identity_client import UnavailableError as CallUnavailableError
 from identity_service.domain import errors
 from identity_service.domain.visible import escape, escape_lines, to_json
 from identity_service.process import thread_limit
@@ -57,6 +49,11 @@ def show_table(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: st
     elif not rows:
         put(empty)
     else:
+        # Imported here, since most commands print neither a table nor a style.
+        from rich.console import Console
+        from rich.table import Column, Table
+        from rich.text import Text
+
         # Long values are folded, never cut off, and the first column is not even folded: ids are for copying.
         columns = (Column(name, overflow="fold", no_wrap=name == next(iter(rows[0]))) for name in rows[0])
         table = Table(*columns, box=None, pad_edge=False, header_style="bold")
@@ -85,6 +82,9 @@ def put_json(value: object, *, indent: int | None = None) -> None:
 
 def put_styled(*parts: tuple[str, str]) -> None:
     """Print one line of texts, each in its style if the terminal supports styles."""
+    from rich.console import Console
+    from rich.text import Text
+
     line = Text.assemble(*((_encodable(escape(text)), style) for text, style in parts))
     Console(highlight=False, soft_wrap=True, color_system=color_system()).print(line)
 
@@ -124,20 +124,9 @@ def failures(*, as_json: bool) -> Iterator[None]:
         # Only a configuration error has several lines; other texts may come from a store or a service.
         message = str(error) if isinstance(error, errors.ConfigurationError) else escape(str(error))
         fail(message, code_of_refusal(error), as_json=as_json, reason=error.reason)
-    except CallError as error:
-        fail(escape(str(error)), code_of(error), as_json=as_json, reason=error.reason)
     except UnicodeError:
         # The text of the error is not shown: it names a character of the value, which may be a password.
         fail(_NOT_UTF_8, Exit.USAGE, as_json=as_json)
-
-
-def code_of(error: CallError) -> Exit:
-    """Return the exit code of a command whose call failed."""
-    if isinstance(error, CallUnauthenticatedError | CallDeniedError):
-        return Exit.REFUSED
-    if isinstance(error, CallUnavailableError | CallExhaustedError):
-        return Exit.UNAVAILABLE
-    return Exit.FAILED
 
 
 def _print_json(value: object) -> None:

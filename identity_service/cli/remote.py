@@ -24,6 +24,7 @@ from identity_client import (
     TrustClient,
 )
 from identity_client.environment import SERVICE_AUDIENCE
+from identity_service.cli.call_errors import call_failures
 from identity_service.cli.caller import Caller, secret_of, subject_of
 from identity_service.cli.output import failures
 from identity_service.cli.tls_files import tls_options
@@ -120,7 +121,8 @@ def _with_options(command: Callable[..., None], options: Sequence[inspect.Parame
     def run(**values: Any) -> None:
         given = {option.name: values.pop(option.name) for option in options}
         logging.getLogger("identity_client").addHandler(_LOG_OF_CLIENT)
-        with failures(as_json=bool(values.get("as_json"))):
+        json_wanted = bool(values.get("as_json"))
+        with failures(as_json=json_wanted), call_failures(as_json=json_wanted):
             service = _service(**given)
             with explained(service.target, service.tls, _PATIENCE):
                 command(service, **values)
