@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.composition.apis import Apis
+from identity_service.composition.checks import check_issuer
 from identity_service.composition.opening import (
-    check_issuer,
     key_policy,
     open_hasher,
     open_issuer_keys,

@@ -4,9 +4,8 @@ import typer
 
 from identity_service.cli.local_settings import ConfigOption, StoreOption, load
 from identity_service.cli.output import JsonFlag, failures, say, show, show_table
-from identity_service.composition import opening
+from identity_service.composition import checks
 from identity_service.composition.files import check_all_files
-from identity_service.composition.tracing import check_tracing
 
 app = typer.Typer(help="Show and check the settings.", no_args_is_help=True)
 
@@ -33,8 +32,8 @@ def check(config: ConfigOption = None, store: StoreOption = None, as_json: JsonF
     """Check the settings and the files that they name: exit 0 if valid, otherwise print each problem."""
     with failures(as_json=as_json):
         settings = load(config, store=store).settings
-        opening.check_issuer(settings)
-        check_tracing(settings)
+        checks.check_issuer(settings)
+        checks.check_tracing(settings)
         check_all_files(settings)
         if as_json:
             show({"valid": True}, as_json=True)

@@ -16,7 +16,7 @@ from typing import Final
 from identity_service.cli.demo import DEMO_FILE, MASTER_KEY_FILE, DemoSecrets, read_demo_secrets
 from identity_service.cli.output import say
 from identity_service.cli.private_files import write_private
-from identity_service.composition import opening
+from identity_service.composition import checks
 from identity_service.composition.store_admin import open_store_admin
 from identity_service.config.sources import LoadedSettings
 from identity_service.domain.errors import AlreadyExistsError
@@ -94,13 +94,13 @@ def prepare(settings: Settings) -> tuple[Settings, DemoSecrets | None]:
     Lowers `durability` if this Redis cannot provide it. Returns the settings to serve with, and the demo
     secrets, or None if those of the store are not known.
     """
-    store = opening.store_name(settings)
+    store = checks.store_name(settings)
     say(f"identity-service: starting for trials (--dev) with the store {store}")
     logs.configure("warning", settings.log_format)  # not the events of the demo client and user
-    findings = opening.check_store(settings)
+    findings = checks.check_store(settings)
     if settings.durability != "unsynced" and any(f.severity == "refuse" for f in findings):
         lowered = settings.model_copy(update={"durability": "unsynced"})
-        if not any(f.severity == "refuse" for f in opening.check_store(lowered)):
+        if not any(f.severity == "refuse" for f in checks.check_store(lowered)):
             say(
                 f"store {store}: this Redis may lose acknowledged revocations when it crashes. The service "
                 "starts with durability `unsynced`, for trials only; without --dev it would not start"

@@ -17,7 +17,7 @@ from identity_service.cli.local_settings import (
 )
 from identity_service.cli.output import Exit, JsonFlag, failures, show_table
 from identity_service.cli.tls_check import Check, check_tls
-from identity_service.composition import opening
+from identity_service.composition import checks, opening
 from identity_service.composition.files import file_checks
 from identity_service.composition.store_admin import StoreAdmin, open_store_admin
 from identity_service.domain.clock_guard import LONGEST_BACK
@@ -51,20 +51,20 @@ def _checks(settings: Settings, *, is_trial: bool) -> Iterator[Check]:
         yield _attempt("issuer name", lambda: _check_issuer(settings))
     yield _attempt("master key", partial(_silently, partial(opening.open_sealer, settings)))
     yield from check_tls(settings, SystemClock().now())
-    checks = file_checks(settings)
+    files = file_checks(settings)
     for name in _OTHER_FILES:
-        if name in checks:
-            yield _attempt(name, partial(_silently, checks[name]))
+        if name in files:
+            yield _attempt(name, partial(_silently, files[name]))
     yield from _check_grpcio(settings)
     with ExitStack() as opened:
         try:
             _require_file(settings)
-            findings = opening.check_store(settings)
+            findings = checks.check_store(settings)
             store_admin = opened.enter_context(open_store_admin(settings))
         except IdentityError as error:
             yield Check("store", "FAIL", str(error))
             return
-        yield Check("store", "ok", opening.store_name(settings))
+        yield Check("store", "ok", checks.store_name(settings))
         for finding in findings:
             yield Check(
                 "store set-up",
@@ -82,13 +82,13 @@ def _checks(settings: Settings, *, is_trial: bool) -> Iterator[Check]:
 
 def _require_file(settings: Settings) -> None:
     """Raise ConfigurationError if the file of an SQLite store is missing, since opening would create it."""
-    file = opening.store_file(settings)
+    file = checks.store_file(settings)
     try:
         if file is not None:
             file.stat()
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigurationError(
-            f"{opening.store_name(settings)}: there is no such file; run `identity init` to create the "
+            f"{checks.store_name(settings)}: there is no such file; run `identity init` to create the "
             "store, or set `store` (IDENTITY_STORE) to the path of an existing one"
         ) from None
     except OSError:
@@ -114,7 +114,7 @@ def _attempt(name: str, check: Callable[[], str]) -> Check:
 
 
 def _check_issuer(settings: Settings) -> str:
-    opening.check_issuer(settings)
+    checks.check_issuer(settings)
     return settings.issuer
 
 

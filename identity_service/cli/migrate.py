@@ -9,7 +9,7 @@ from identity_service.cli.local_settings import ConfigOption, load
 from identity_service.cli.output import JsonFlag, say, show
 from identity_service.cli.stopping import stoppable
 from identity_service.cli.store_check import check_store
-from identity_service.composition import copies, opening
+from identity_service.composition import checks, copies
 from identity_service.domain.errors import ConfigurationError
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
@@ -33,7 +33,7 @@ def migrate(
     outcome = "nothing was moved; if the service answers STORE_MOVED, run the same with --undo"
     with stoppable(outcome, as_json=as_json):
         source, target = _settings(config, from_), _settings(config, to)
-        names = opening.store_name(source), opening.store_name(target)
+        names = checks.store_name(source), checks.store_name(target)
         if names[0] == names[1]:
             raise ConfigurationError("FROM and TO are the same store")
         if not undo:

@@ -13,7 +13,7 @@ from identity_service.cli.output import JsonFlag, put, put_json, show
 from identity_service.cli.records import confirm
 from identity_service.cli.stopping import stoppable
 from identity_service.cli.store_check import check_store
-from identity_service.composition import copies, opening
+from identity_service.composition import checks, copies
 from identity_service.services.regained import Named, Regained
 from identity_service.services.restore import Restored
 
@@ -55,7 +55,7 @@ def restore(
             prepared = use_case.prepare(replace=replace)
             made = prepared.contents.manifest
             if replace and prepared.replaces:
-                question = f"Delete everything in {opening.store_name(settings)}, and restore the backup of"
+                question = f"Delete everything in {checks.store_name(settings)}, and restore the backup of"
                 confirm(f"{question} {made.time:%F %T} UTC?", yes=yes)
             restored = use_case.run(prepared)
         if as_json:

@@ -1,4 +1,8 @@
-"""`identity init` and `identity serve`: initialise a store; run the service until it is told to stop."""
+"""`identity init` and `identity serve`: initialise a store; run the service until it is told to stop.
+
+With `--workers`, and with the engine `envoy`, this process only supervises those that serve. So the parts of
+the service are imported within functions, where they are used.
+"""
 
 import contextlib
 import signal
@@ -8,21 +12,16 @@ from typing import Annotated, Final
 
 import typer
 
-from identity_service.cli import dev
 from identity_service.cli.demo import TRIAL_DEFAULTS
 from identity_service.cli.local_settings import ConfigOption, StoreOption, load, settings_for_store_admin
 from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
 from identity_service.cli.store_check import check_store
-from identity_service.cli.tls_check import warn_of_dates
-from identity_service.composition import listeners, opening
-from identity_service.composition.store_admin import open_store_admin
-from identity_service.composition.tracing import check_tracing
+from identity_service.composition import checks, listeners
 from identity_service.domain.errors import ConfigurationError
 from identity_service.process import last_resort, thread_limit
 from identity_service.process.addresses import port_of, with_port
 from identity_service.process.signals import SignalThread
 from identity_service.serving import server_process
-from identity_service.serving.worker_metrics import WorkerMetrics
 from identity_service.serving.workers import Workers
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
@@ -35,6 +34,8 @@ few to spare."""
 
 def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
     """Initialise an empty store: create keys and the first administrator, whose secret is printed once."""
+    from identity_service.composition.store_admin import open_store_admin
+
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
         with open_store_admin(settings) as store_admin:
@@ -74,13 +75,15 @@ def serve(
     flags |= {"engine": engine, "insecure": insecure or None, "http_listen": http_listen}
     with failures(as_json=False):
         if dev_mode:
+            from identity_service.cli import dev
+
             flags |= dev.flags(load(config, TRIAL_DEFAULTS, **flags))
 
         def read() -> Settings:
             settings = load(config, **flags).settings
             # Each worker would refuse as well. Checked here, it is said once, and before anything is created.
-            opening.check_issuer(settings, dev=dev_mode)
-            check_tracing(settings)
+            checks.check_issuer(settings, dev=dev_mode)
+            checks.check_tracing(settings)
             return settings
 
         settings = read()
@@ -90,7 +93,10 @@ def serve(
             settings, demo = dev.prepare(settings)
         logs.configure(settings.log_level, settings.log_format)
         check_store(settings)
-        warn_of_dates(settings)
+        if settings.tls_certificate is not None:
+            from identity_service.cli.tls_check import warn_of_dates
+
+            warn_of_dates(settings)
 
         def announce(places: Mapping[str, str]) -> None:
             http_url = _announce(settings, places)
@@ -108,7 +114,7 @@ def _announce(settings: Settings, places: Mapping[str, str]) -> str:
     """Print the address of each listener; return the URL of `http_listen`, or an empty text."""
     tls, scheme = ("", "http") if settings.tls_certificate is None else (" with TLS", "https")
     by = f" by {settings.workers} workers" if settings.workers else ""
-    store = opening.store_name(settings)
+    store = checks.store_name(settings)
     say(f"identity-service: serving on {places['listen']}{tls}{by}, store {store}")
     if place := places.get("mtls_listen"):
         say(f"identity-service: for clients with a certificate on {place}")
@@ -133,6 +139,8 @@ def _supervise(
         fixed = {name: getattr(plan, name) for name in (*_PLACES, "metrics_listen")}
         places, follow = listeners.places(plan), None
         if place := settings.metrics_listen:
+            from identity_service.serving.worker_metrics import WorkerMetrics
+
             metrics = WorkerMetrics()
             places["metrics_listen"] = with_port(place, metrics.serve(place).port)
             follow = metrics.follow

@@ -10,22 +10,17 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from identity_service.composition.engines import open_asgi, open_grpcio
 from identity_service.composition.listeners import tls_files
-from identity_service.composition.opening import (
-    forwarded_certificates,
-    grpcio_config,
-    limits_config,
-)
+from identity_service.composition.opening import forwarded_certificates, limits_config
 from identity_service.composition.wiring import Parts, UseCases
 from identity_service.domain.urls import is_loopback
 from identity_service.grpc_api.admin import AdminServicer
-from identity_service.grpc_api.asgi.engine import AsgiEngine
 from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.engine import Engine
 from identity_service.grpc_api.ext_authz.descriptors import read_requirements
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.gate import CallerGate
-from identity_service.grpc_api.grpcio_engine import GrpcioEngine
 from identity_service.grpc_api.issue import IssueServicer
 from identity_service.grpc_api.proofs import CallProofs
 from identity_service.grpc_api.revoke import RevokeServicer
@@ -46,6 +41,8 @@ from identity_service.transport.tls import Certificates
 
 if TYPE_CHECKING:
     from identity_service.composition.http import AsgiApp
+    from identity_service.grpc_api.asgi.engine import AsgiEngine
+    from identity_service.grpc_api.grpcio_engine import GrpcioEngine
     from identity_service.http_api.app import HttpApp
     from identity_service.http_api.listener import HttpListener
 
@@ -90,13 +87,13 @@ class Apis:
         self._grpcio: GrpcioEngine | None = None
         engine: Engine
         if behind_asgi:
-            engine = self.app = AsgiEngine(self.limits, max_message_bytes=settings.max_message_bytes)
+            engine = self.app = open_asgi(settings, self.limits)
         else:
-            listening = grpcio_config(settings, share_port=share_port)
-            engine = self._grpcio = GrpcioEngine(listening, self.limits, event_log, self.certificates)
+            engine = self._grpcio = open_grpcio(
+                settings, self.limits, event_log, self.certificates, share_port=share_port
+            )
             if settings.web_origins:
-                size = settings.max_message_bytes
-                self._web = AsgiEngine(self.limits, max_message_bytes=size, server_bounds_requests=False)
+                self._web = open_asgi(settings, self.limits, server_bounds_requests=False)
                 engine = TwoEngines(engine, self._web)
         self.server = self._server(tracing.engine(engine), parts, use, metrics)
         self._http_app: HttpApp | None = None

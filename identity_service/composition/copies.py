@@ -7,14 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.composition.opening import (
-    key_policy,
-    open_sealer,
-    open_store,
-    open_vault,
-    store_file,
-    store_name,
-)
+from identity_service.composition.checks import store_file, store_name
+from identity_service.composition.opening import key_policy, open_sealer, open_store, open_vault
 from identity_service.domain.errors import ConfigurationError, StoreDamagedError
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store

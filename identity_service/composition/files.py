@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from identity_service.composition.checks import store_file
 from identity_service.composition.listeners import tls_files
-from identity_service.composition.opening import open_key_servers, open_sealer, store_file
+from identity_service.composition.opening import open_key_servers, open_sealer
 from identity_service.domain.errors import ConfigurationError
 from identity_service.grpc_api.ext_authz.descriptors import read_requirements
 from identity_service.jose.public_keys import StrictKeyChecker

@@ -1,22 +1,18 @@
 """Opens the store and the keys that the settings name, and translates the settings for other parts."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
 from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
+from identity_service.composition.checks import named_if_away
 from identity_service.composition.waiting import waiting_calls
-from identity_service.config.issuer_url import why_not_issuer_url
 from identity_service.config.tokens import LONGEST_SESSION
-from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
+from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.keys import KeyPolicy, KeyPurpose
 from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.store import Store
-from identity_service.grpc_api.grpcio_engine import GrpcioConfig
 from identity_service.jose.jwks import MAX_SET_BYTES
 from identity_service.jose.public_keys import StrictKeyChecker
 from identity_service.jose.sealing import Sealer
@@ -25,28 +21,12 @@ from identity_service.replication.maintenance import retention_for
 from identity_service.replication.replica import ReplicaConfig
 from identity_service.services.admin.administration import Administration
 from identity_service.settings import Settings
-from identity_service.storage.sqlite import SqliteStore
-from identity_service.storage.sqlite.database import MEMORY
 from identity_service.transport.forwarded_certificates import ForwardedCertificates
 from identity_service.transport.limits import Bound, LimitsConfig
 from identity_service.transport.tls import Certificates
 
 if TYPE_CHECKING:
     from identity_service.principals.keeper import PrincipalsKeeper
-    from identity_service.storage.redis.client.server_checks import Finding
-
-
-def check_issuer(settings: Settings, *, dev: bool = False) -> None:
-    """Check that clients can find the service by `issuer`, if it serves HTTP.
-
-    Args:
-        settings: the settings of the service.
-        dev: whether the service runs with `--dev`, so that its issuer may be an http URL of this machine.
-
-    Raises ConfigurationError, which says what to write.
-    """
-    if settings.http_listen and (why := why_not_issuer_url(settings.issuer, dev=dev)):
-        raise ConfigurationError(f"issuer: {why}")
 
 
 def open_store(
@@ -65,7 +45,10 @@ def open_store(
     Raises StoreUnavailableError, ConfigurationError.
     """
     scheme, _, rest = settings.store.partition("://")
+    # Each store is imported here, since a process has only one: a sixth of its start is the Redis client.
     if scheme == "sqlite":
+        from identity_service.storage.sqlite import SqliteStore
+
         return SqliteStore.open(
             rest.removeprefix("/"),
             clock=clock,
@@ -75,10 +58,9 @@ def open_store(
             may_be_damaged=may_be_damaged,
         )
     if scheme.startswith("redis"):
-        # Imported here, since a process on SQLite would start a sixth later with the Redis client.
         from identity_service.composition.redis_opening import open_redis
 
-        with _named_if_away(settings):
+        with named_if_away(settings):
             return open_redis(settings, clock, event_log, may_be_damaged=may_be_damaged)
     raise ConfigurationError(f"store: the scheme {scheme!r} is not supported; use sqlite:/// or redis://")
 
@@ -95,46 +77,6 @@ def open_sealer(settings: Settings) -> Sealer:
 def open_vault(settings: Settings) -> Vault:
     """Return the key vault. Raises ConfigurationError if the master key is missing or too short."""
     return Vault(open_sealer(settings))
-
-
-def check_store(settings: Settings) -> "Sequence[Finding]":
-    """Return the conflicts of the Redis servers' configuration with the settings; empty for other stores.
-
-    Raises StoreUnavailableError, ConfigurationError.
-    """
-    if not settings.store.startswith("redis"):
-        return ()
-    from identity_service.composition.redis_opening import check_redis
-
-    with _named_if_away(settings):
-        return check_redis(settings)
-
-
-@contextmanager
-def _named_if_away(settings: Settings) -> Iterator[None]:
-    """Name the store and the remedy in the error if no server can be used; leave other errors as they are."""
-    try:
-        yield
-    except StoreUnavailableError as error:
-        if type(error) is not StoreUnavailableError:
-            raise
-        raise StoreUnavailableError(
-            f"store {store_name(settings)}: {error}. Start Redis there, or correct the URL (setting `store`, "
-            "IDENTITY_STORE): host, port, user and password"
-        ) from error
-
-
-def store_name(settings: Settings) -> str:
-    """Return the URL of the store without passwords; the path of a file is absolute."""
-    file = store_file(settings)
-    return f"sqlite:///{file.resolve()}" if file is not None else settings.masked()["store"]
-
-
-def store_file(settings: Settings) -> Path | None:
-    """Return the path of an SQLite store; None for a store in memory and for any other store."""
-    scheme, _, rest = settings.store.partition("://")
-    path = rest.removeprefix("/")
-    return Path(path) if scheme == "sqlite" and path != MEMORY else None
 
 
 def limits_config(settings: Settings) -> LimitsConfig:
@@ -180,20 +122,6 @@ def replica_config(settings: Settings) -> ReplicaConfig:
         retention=retention_for(settings.max_access_token_lifetime, settings.leeway),
         strong_limit=settings.strong_limit,
         marks=settings.marks,
-    )
-
-
-def grpcio_config(settings: Settings, *, share_port: bool) -> GrpcioConfig:
-    """Return the addresses and limits of the grpcio engine; see `bootstrap.Service` for `share_port`."""
-    return GrpcioConfig(
-        share_port=share_port,
-        listen=settings.listen,
-        mtls_listen=settings.mtls_listen,
-        max_message_bytes=settings.max_message_bytes,
-        max_connections=settings.max_connections,
-        max_streams_per_connection=settings.max_streams_per_connection,
-        max_connection_age=settings.max_connection_age,
-        drain_grace=settings.drain_grace,
     )
 
 

@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ports import EventLog
-from identity_service.transport.forwarded_certificates import ForwardedCertificates
 from identity_service.transport.quotas import UNIX, AddressBusyError, Peers, Quota
 from identity_service.transport.refusals import RefusalTurns, Strikes
+
+if TYPE_CHECKING:
+    from identity_service.transport.forwarded_certificates import ForwardedCertificates
 
 _LOG_INTERVAL: Final = 10.0
 """Seconds between two log lines about the same limit."""
@@ -88,7 +90,7 @@ class Limits:
         event_log: EventLog,
         monotonic: Callable[[], float] = time.monotonic,
         *,
-        forwarded: ForwardedCertificates | None = None,
+        forwarded: "ForwardedCertificates | None" = None,
     ) -> None:
         """Create the counters. Raises ValueError if an entry of `exempt` is not a network.
 

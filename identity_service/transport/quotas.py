@@ -8,14 +8,16 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import unquote
 
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.forwarded import FORWARDED_FOR, Network, forwarded_client, is_trusted
 from identity_service.domain.origin import PeerCertificate
 from identity_service.services.attempts import address_of
-from identity_service.transport.forwarded_certificates import ForwardedCertificates
+
+if TYPE_CHECKING:
+    from identity_service.transport.forwarded_certificates import ForwardedCertificates
 
 UNIX: Final = "unix"
 """The entry of `limits_exempt` that stands for connections through Unix sockets."""
@@ -126,7 +128,7 @@ class Peers:
         self,
         exempt: Sequence[str],
         proxies: Sequence[str] = (),
-        forwarded: ForwardedCertificates | None = None,
+        forwarded: "ForwardedCertificates | None" = None,
     ) -> None:
         """Parse the networks that are exempt, and those of trusted proxies.
 

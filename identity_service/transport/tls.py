@@ -9,11 +9,14 @@ import threading
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import EventLog
-from identity_service.jose.certificates import CertificateFacts, check_authorities, check_pair
 from identity_service.process.file_access import MOUNT_ADVICE, irregular, others_may_read, why_unread
+
+if TYPE_CHECKING:
+    from identity_service.jose.certificates import CertificateFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +34,8 @@ class TlsFiles:
 class TlsFacts:
     """The facts of the certificates in the files."""
 
-    certificate: CertificateFacts
-    authorities: tuple[CertificateFacts, ...]
+    certificate: "CertificateFacts"
+    authorities: "tuple[CertificateFacts, ...]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,9 @@ def _content(setting: str, path: Path) -> bytes:
 
 
 def _check(content: Content, files: TlsFiles) -> TlsFacts:
+    # Imported here, since a process that supervises others without TLS does not need `cryptography`.
+    from identity_service.jose.certificates import check_authorities, check_pair
+
     try:
         certificate = check_pair(content.certificate, content.key)
     except ValueError as error:

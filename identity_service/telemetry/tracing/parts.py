@@ -1,11 +1,14 @@
 """The parts of a service that are traced if traces are on."""
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from identity_service.domain.ports import KeyVault, PasswordHasher
-from identity_service.grpc_api.asgi.web import AsgiApp
 from identity_service.grpc_api.engine import Engine
 from identity_service.telemetry.measured_store import Wrap
+
+if TYPE_CHECKING:
+    from identity_service.grpc_api.asgi.web import AsgiApp
 
 
 class Tracing:
@@ -15,7 +18,7 @@ class Tracing:
         """Return the engine with a span around each call."""
         return engine
 
-    def http(self, app: AsgiApp, routes: Collection[str]) -> AsgiApp:  # noqa: ARG002
+    def http(self, app: "AsgiApp", routes: Collection[str]) -> "AsgiApp":  # noqa: ARG002
         """Return the HTTP application, which has these paths, with a span around each request."""
         return app
 
