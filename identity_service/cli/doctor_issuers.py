@@ -6,7 +6,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from identity_service.adapters.remote_keys.fetching import FetchError, HttpsFetcher
+from identity_service.adapters.remote_keys.documents import FetchError
+from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.files import read_file
 from identity_service.composition import opening
 from identity_service.composition.store_admin import StoreAdmin

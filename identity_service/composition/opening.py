@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
-from identity_service.adapters.remote_keys.fetching import HttpsFetcher
+from identity_service.adapters.remote_keys.documents import Document
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
 from identity_service.composition.checks import named_if_away
@@ -168,7 +168,14 @@ def open_issuer_keys(settings: Settings, clock: Clock, event_log: EventLog) -> H
 
     Raises ConfigurationError.
     """
-    fetch = HttpsFetcher(open_key_servers(settings), max_bytes=MAX_SET_BYTES)
+    servers = open_key_servers(settings)
+
+    def fetch(url: str) -> Document:
+        # Imported here, since most processes have no trusted issuer whose keys are fetched.
+        from identity_service.adapters.remote_keys.fetching import HttpsFetcher
+
+        return HttpsFetcher(servers, max_bytes=MAX_SET_BYTES)(url)
+
     return HeldIssuerKeys(fetch, clock, event_log, waiting=waiting_calls(settings).for_issuers)
 
 

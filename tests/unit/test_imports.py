@@ -27,6 +27,7 @@ print(*sys.modules)
 _FEW_NEED = {
     "http_listen": {"starlette", "uvicorn", "identity_service.http_api"},
     "metrics of several workers": {"identity_service.serving.worker_metrics"},
+    "the keys of trusted issuers": {"urllib3"},
     "principals_file": {"yaml", "identity_service.principals"},
     "store on Redis": {"redis", "identity_service.storage.redis"},
     "the command line": {"typer", "click", "identity_client", "identity_service.cli"},

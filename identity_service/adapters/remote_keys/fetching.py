@@ -11,7 +11,6 @@ import ssl
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
@@ -21,6 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util import Url
 
+from identity_service.adapters.remote_keys.documents import Document, FetchError
 from identity_service.adapters.remote_keys.servers import KeyServers
 from identity_service.domain.errors import ConfigurationError
 from identity_service.process.thread_limit import REFUSED
@@ -37,19 +37,6 @@ _HEADERS: Final = {
 _CHUNK_BYTES: Final = 16 * 1024
 _MAX_AGE: Final = re.compile(r"(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})\b", re.IGNORECASE)
 _NO_CACHE: Final = re.compile(r"(?:^|,)\s*no-(?:cache|store)\b", re.IGNORECASE)
-
-
-class FetchError(Exception):
-    """A document cannot be fetched; the text tells an operator why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """A fetched document."""
-
-    body: bytes
-    max_age: timedelta | None = None
-    """The time for which it may be cached (Cache-Control, RFC 9111); None = the response does not say."""
 
 
 class HttpsFetcher:

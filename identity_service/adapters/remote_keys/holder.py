@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from identity_service.adapters.remote_keys.documents import Fetch
 from identity_service.adapters.remote_keys.local import FileKeys, InlineKeys
-from identity_service.adapters.remote_keys.remote import Fetch, RefreshPolicy, RemoteKeys, Waiting
+from identity_service.adapters.remote_keys.remote import RefreshPolicy, RemoteKeys, Waiting
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from identity_service.adapters.remote_keys.fetching import Document, FetchError
+from identity_service.adapters.remote_keys.documents import Document, Fetch, FetchError
 from identity_service.adapters.remote_keys.reporting import keys_read
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import KeySet
 from identity_service.process.thread_limit import REFUSED
 
-Fetch = Callable[[str], Document]
 _MAX_BACKOFF: Final = 300.0
 """The longest backoff after failed attempts, in seconds."""
 

@@ -9,12 +9,13 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-from urllib3.util import Url, parse_url
+from typing import TYPE_CHECKING, Final
 
 from identity_service.adapters.remote_keys.files import read_file, state_of
 from identity_service.domain.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from urllib3.util import Url
 
 _MAX_TOKEN_BYTES: Final = 16 * 1024
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
@@ -46,25 +47,26 @@ class KeyServers:
             servers: the entries of `jwks_servers`, at most one for each scheme, host and port.
         """
         self._ca_file = ca_file
-        self._servers = {_server_of(parse_url(server.url)): server for server in servers}
+        urls = [_parse(server.url) for server in servers]
+        self._servers = dict(zip(map(_server_of, urls), servers, strict=True))
         if ca_file is not None:
             _tls("issuer_ca_file", ca_file)
-        for url in map(parse_url, (server.url for server in servers)):
+        for url in urls:
             self.tls_for(url)
             self.headers_for(url)
 
-    def server_for(self, url: Url) -> KeyServer | None:
+    def server_for(self, url: "Url") -> KeyServer | None:
         """Return the entry of `jwks_servers` for this URL, or None."""
         return self._servers.get(_server_of(url))
 
-    def tls_for(self, url: Url) -> ssl.SSLContext:
+    def tls_for(self, url: "Url") -> ssl.SSLContext:
         """Return the TLS client context for this URL. Raises ConfigurationError if a file is not usable."""
         server = self.server_for(url)
         if server is not None and server.ca_file is not None:
             return _tls(f"jwks_servers: ca_file of {server.url}", server.ca_file)
         return _tls("issuer_ca_file", self._ca_file)
 
-    def cure_for(self, url: Url, refused: ssl.SSLCertVerificationError) -> str:
+    def cure_for(self, url: "Url", refused: ssl.SSLCertVerificationError) -> str:
         """Return advice for an operator if the server's certificate is from an unknown authority, else ''."""
         if refused.verify_code not in _UNKNOWN_AUTHORITY:
             return ""
@@ -75,7 +77,7 @@ class KeyServers:
             return f"set ca_file for this server in jwks_servers, or put its authority into {self._ca_file}"
         return "set ca_file for this server in jwks_servers"
 
-    def headers_for(self, url: Url) -> Mapping[str, str]:
+    def headers_for(self, url: "Url") -> Mapping[str, str]:
         """Return the headers that authenticate a request to this URL; empty if the server has no token.
 
         Raises ConfigurationError if the file of the token is not usable.
@@ -115,6 +117,13 @@ def _tls(setting: str, ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _server_of(url: Url) -> tuple[str | None, str | None, int | None]:
+def _parse(url: str) -> "Url":
+    # Imported here, since a process that fetches no keys does not need it.
+    from urllib3.util import parse_url
+
+    return parse_url(url)
+
+
+def _server_of(url: "Url") -> tuple[str | None, str | None, int | None]:
     """Return scheme, host, and the port or its default. urllib3 has lower-cased scheme and host."""
     return url.scheme, url.host, url.port or _PORTS.get(url.scheme or "")

@@ -14,7 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from identity_service.adapters.remote_keys.fetching import FetchError, HttpsFetcher
+from identity_service.adapters.remote_keys.documents import FetchError
+from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
 from identity_service.domain.errors import ConfigurationError
 from tests.issuer_server import IssuerServer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from identity_service.adapters.remote_keys.fetching import Document
+from identity_service.adapters.remote_keys.documents import Document
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer

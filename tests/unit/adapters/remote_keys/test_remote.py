@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from identity_service.adapters.remote_keys.fetching import Document, HttpsFetcher
+from identity_service.adapters.remote_keys.documents import Document
+from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.remote import RefreshPolicy
 from identity_service.adapters.remote_keys.servers import KeyServers

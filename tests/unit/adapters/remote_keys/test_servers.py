@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from urllib3.util import parse_url
 
-from identity_service.adapters.remote_keys.fetching import FetchError, HttpsFetcher
+from identity_service.adapters.remote_keys.documents import FetchError
+from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
 from identity_service.domain.errors import ConfigurationError
 from tests.issuer_server import IssuerServer

@@ -1,0 +1,22 @@
+"""A document that was fetched from an issuer, and the error if that is not possible."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+class FetchError(Exception):
+    """A document cannot be fetched; the text tells an operator why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A fetched document."""
+
+    body: bytes
+    max_age: timedelta | None = None
+    """The time for which it may be cached (Cache-Control, RFC 9111); None = the response does not say."""
+
+
+Fetch = Callable[[str], Document]
+"""Returns the document at a URL. Raises FetchError."""
