@@ -24,7 +24,12 @@ from identity_service.adapters.password_hashing import (
     _pool,
     end_processes,
 )
-from identity_service.domain.errors import NotReadyError, ServerBusyError, ShuttingDownError
+from identity_service.domain.errors import (
+    ConfigurationError,
+    NotReadyError,
+    ServerBusyError,
+    ShuttingDownError,
+)
 from identity_service.domain.secret import Secret
 from tests.patience import PATIENCE, until
 
@@ -77,6 +82,11 @@ def test_the_password_of_an_unknown_user_is_compared_at_the_full_cost(
     costly.verify(None, RIGHT)
 
     assert [costly.is_outdated(phc) for phc in compared] == [False]
+
+
+def test_a_machine_without_memory_for_a_hash_is_refused_at_start() -> None:
+    with pytest.raises(ConfigurationError, match="argon2_memory_kib"):
+        Argon2Hasher(Argon2Config(time_cost=3, memory_kib=2**31, parallelism=1))
 
 
 def test_two_ways_to_write_a_letter_are_one_password(hasher: Argon2Hasher) -> None:

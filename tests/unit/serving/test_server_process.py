@@ -81,15 +81,37 @@ class Draining(Service):
 server_process._open = lambda *_, **__: Draining()
 print(server_process.serve(settings, tell_soon))
 """
+_COLLECTS = """
+import gc
+
+def opened(*_, **__):
+    print(gc.isenabled())
+    return Service()
+
+def announced(*_):
+    print(gc.isenabled(), gc.get_freeze_count() > 0)
+    tell_soon()
+
+server_process._open = opened
+server_process.serve(settings, announced)
+"""
 
 
 @pytest.mark.parametrize("program", [_SERVES, _INTERRUPTED, _ORDERED, _SUPERVISES, _ORDERED_AGAIN])
 def test_the_order_to_stop_ends_the_process(program: str) -> None:
-    done = subprocess.run(
+    assert printed(program) == "True\n"
+
+
+def test_garbage_is_collected_once_the_service_is_imported() -> None:
+    assert printed(_COLLECTS) == "False\nTrue True\n"
+
+
+def printed(program: str) -> str:
+    """Return the output of a process with a service that stops at once."""
+    return subprocess.run(
         [sys.executable, "-c", _SERVICE + program],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=True,
-    )
-    assert done.stdout == "True\n"
+    ).stdout
