@@ -259,7 +259,8 @@ class StructuredEventLog:
 
     def __init__(self, counted: Mapping[str, Callable[[], object]] = MappingProxyType({})) -> None:
         """Create the log; `counted` maps the events that are also counted to the function that counts one."""
-        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger("identity.events")
+        # Bound once: structlog's proxy would be bound anew for each line (bars S6 and S7).
+        self._log: Any = structlog.get_logger("identity.events").bind()
         self._counted = counted
 
     def record(self, event: str, **fields: object) -> None:
