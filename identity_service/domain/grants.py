@@ -200,7 +200,9 @@ def narrow(field: str, held: Sequence[str], asked: Sequence[str]) -> tuple[str, 
     Raises:
         ScopeNotAllowedError, AudienceNotAllowedError: the request exceeds what the session holds.
     """
-    chosen = tuple(dict.fromkeys(asked)) or tuple(held)
+    if not asked:
+        return tuple(held)
+    chosen = tuple(dict.fromkeys(asked))
     if not set(held).issuperset(chosen):
         error = ScopeNotAllowedError if field == "scopes" else AudienceNotAllowedError
         raise error(f"the session does not hold one of these {field}")

@@ -83,8 +83,9 @@ def from_token_set(tokens: TokenSet) -> token_pb2.TokenSet:
     converted.token_id = tokens.token_id
     if tokens.refresh_token is not None:
         converted.refresh_token = tokens.refresh_token
-    if tokens.refresh_expire_time is not None:
-        converted.refresh_expire_time.FromDatetime(tokens.refresh_expire_time)
+    if (end := tokens.refresh_expire_time) is not None:
+        converted.refresh_expire_time.seconds = int(end.timestamp())
+        converted.refresh_expire_time.nanos = end.microsecond * 1000
     if tokens.session_id is not None:
         converted.session_id = tokens.session_id
     return converted

@@ -247,6 +247,7 @@ class Issuer:
             session,
             audiences=granted.audiences,
             scopes=granted.scopes,
+            certificate_sha256=session.certificate_sha256,
             key_sha256=key_sha256,
             recipient=recipient,
         )

@@ -9,7 +9,7 @@ session, and all of them get the same successor.
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, assert_never
 
@@ -126,7 +126,8 @@ class Refresher:
             UnavailableError: this process's data is stale, or the store cannot be reached.
         """
         self._replica.require_fresh()
-        check_names(GrantRequest(audiences=request.audiences, scopes=request.scopes), self._known_scopes)
+        if request.audiences or request.scopes:
+            check_names(GrantRequest(audiences=request.audiences, scopes=request.scopes), self._known_scopes)
         try:
             return self._refresh(request)
         except RefreshTokenReusedError:
@@ -170,9 +171,13 @@ class Refresher:
             scopes = narrow("scopes", granted[1], request.scopes)
             recipient = self._recipients.find(state.session.encryption, audiences)
             if self._settle(decision, state, request.origin):
-                session = replace(decision.session, certificate_sha256=bound)
                 return self._maker.for_session(
-                    session, audiences=audiences, scopes=scopes, key_sha256=key_sha256, recipient=recipient
+                    decision.session,
+                    audiences=audiences,
+                    scopes=scopes,
+                    certificate_sha256=bound,
+                    key_sha256=key_sha256,
+                    recipient=recipient,
                 )
         raise ServerBusyError("too many calls refresh this session at once; try again")
 

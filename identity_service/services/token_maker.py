@@ -229,10 +229,11 @@ class TokenMaker:
         *,
         audiences: tuple[str, ...],
         scopes: tuple[str, ...],
+        certificate_sha256: bytes | None,
         key_sha256: bytes | None,
         recipient: Recipient | None = None,
     ) -> TokenSet:
-        """Return an access token of the session, bound to this key, and the session's latest refresh token.
+        """Return an access token of the session, bound to these, and the session's latest refresh token.
 
         Raises NoSigningKeyError if the store has lost the session's refresh key or the signing key.
         """
@@ -254,7 +255,7 @@ class TokenMaker:
                 auth_time=session.auth_time.replace(microsecond=0),
                 may_act=Actor(subject=session.may_act) if session.may_act is not None else None,
                 generations=session.generations,
-                certificate_sha256=session.certificate_sha256,
+                certificate_sha256=certificate_sha256,
                 key_sha256=key_sha256,
                 claims=session.claims,
             ),

@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
 
+import orjson
+
 from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
 from identity_service.domain.copying import Fence
 from identity_service.domain.errors import StoreDamagedError, StoreFencedError, StoreUnavailableError
@@ -113,7 +115,7 @@ def encode_session(session: Session) -> str:
 
 def decode_session(text: str) -> Session:
     """Return the session of a JSON text. Raises ValueError, KeyError or TypeError."""
-    data: Json = json.loads(text)
+    data: Json = orjson.loads(text)
     return Session(
         session_id=SessionId(data["sid"]),
         subject=PrincipalId(data["sub"]),
