@@ -1,9 +1,9 @@
 """Measures the effect of password sign-ins on Verify: bar S12.
 
-64 sign-ins are kept in flight, with argon2id at its default cost, while another process verifies one token
-after the other. Rounds beside sign-ins, beside an idle-priority busy loop on the service's core, and beside
-nothing take turns: any program on that core makes some calls wait for the next tick of the kernel. Run as a
-program (`python -m benchmarks.logins TARGET PASSWORD_FILE`), it keeps the sign-ins in flight.
+64 sign-ins are kept in flight, each of another user, with argon2id at its default cost, while another process
+verifies one token after the other. Rounds beside sign-ins, beside an idle-priority busy loop on the service's
+core, and beside nothing take turns: any program on that core makes some calls wait for the next tick of the
+kernel. Run as a program (`python -m benchmarks.logins TARGET PASSWORD_FILE`), it keeps the sign-ins going.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ import select
 import subprocess
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Final
 
 import grpc
@@ -31,12 +31,12 @@ from identityapi.v1 import token_pb2
 IN_FLIGHT: Final = 64
 _LONGER: Final = 2
 """The factor by which a round is longer than other rounds, so that there are enough calls for a p99."""
-_AT_ONCE: Final = {
-    # Room for all of them, and for those of the round before, which the service may still hash: otherwise it
-    # would refuse most of them, and hash less.
-    "IDENTITY_PASSWORD_QUEUE": str(3 * IN_FLIGHT),
-    "IDENTITY_WORK_THREADS": "256",
-}
+AT_ONCE: Final[Mapping[str, Any]] = {"password_queue": IN_FLIGHT, "work_threads": 2 * IN_FLIGHT}
+"""The settings with which the service has a place for each sign-in, and refuses none."""
+USERS: Final = [f"{service.USER}-{number}" for number in range(IN_FLIGHT)]
+"""The users that sign in. Of the sign-ins of one user only five go on at a time; the service refuses others
+that wait for long."""
+_PATIENCE: Final = 120.0
 _LOOP: Final = """
 import os
 os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -69,13 +69,13 @@ class _Side:
 def trial(bench: Bench) -> Findings:
     """Measure rounds alone, beside sign-ins, and beside the loop, in turn."""
     root, cores, signed_in = bench.root / "logins", bench.cores, list[int]()
+    at_once = {f"IDENTITY_{name.upper()}": str(value) for name, value in AT_ONCE.items()}
 
     @contextlib.contextmanager
     def beside_sign_ins() -> Iterator[None]:
         with signing_in(running, root, cores) as done:
             yield
         signed_in.append(done[0])
-        running.sign_in(1)  # behind all that were cancelled: the next round is without them
 
     @contextlib.contextmanager
     def beside_loop() -> Iterator[None]:
@@ -85,10 +85,11 @@ def trial(bench: Bench) -> Findings:
             loop.require_running()
 
     with (
-        service.serve(root, f"sqlite:///{root}/identity.db", cores, settings=_AT_ONCE) as running,
+        service.serve(root, f"sqlite:///{root}/identity.db", cores, settings=at_once) as running,
         grpc.insecure_channel(running.target) as channel,
     ):
         stub, request = pb_grpc.IdentityServiceStub(channel), running.verify_request()
+        running.create_users(USERS)
 
         def call(seconds: float) -> Sequence[float]:
             return latencies(stub, request, seconds)
@@ -123,7 +124,11 @@ def p99(values: Sequence[float]) -> float:
 
 @contextlib.contextmanager
 def signing_in(running: Service, root: Path, cores: Cores) -> Iterator[list[int]]:
-    """Keep 64 sign-ins in flight until the block ends; the list then holds the number that succeeded."""
+    """Keep 64 sign-ins in flight during the block.
+
+    It returns when all of them have ended, so that the next round is without them. The list then holds the
+    number that succeeded during the block.
+    """
     secret = root / "password"
     secret.touch(mode=0o600)
     secret.write_text(running.password)
@@ -136,35 +141,44 @@ def signing_in(running: Service, root: Path, cores: Cores) -> Iterator[list[int]
         load.stdout.readline()  # the first one was done
         yield done
     finally:
-        out, _ = load.communicate("", timeout=60)  # the end of its input ends it
+        out, _ = load.communicate("", timeout=_PATIENCE)  # the end of its input ends it
         if load.returncode:
             raise BenchmarkError("the sign-ins failed")
         done[0] = int(out)
 
 
-def keep_signing_in(target: str, username: str, password: str) -> None:
-    """Keep 64 sign-ins in flight until standard input ends.
+def keep_signing_in(target: str, password: str) -> None:
+    """Keep a sign-in of each user in flight until standard input ends, and then wait for those in flight.
 
-    Prints a line after the first one, and their number at the end.
+    They are not cancelled: the service would go on with them, beside the next round. Prints a line after the
+    first one, and at the end the number that had succeeded when the input ended.
     """
-    credential = token_pb2.Credential(password=token_pb2.Password(username=username, password=password))
-    request = pb.IssueRequest(credential=credential)
-    in_flight: deque[Any] = deque()
+    ended: SimpleQueue[tuple[str, Any]] = SimpleQueue()
     count = 0
 
     with grpc.insecure_channel(target) as channel:
         stub = pb_grpc.IdentityServiceStub(channel)
+
+        def begin(username: str) -> None:
+            credential = token_pb2.Credential(
+                password=token_pb2.Password(username=username, password=password)
+            )
+            call = stub.Issue.future(pb.IssueRequest(credential=credential), timeout=_PATIENCE)
+            call.add_done_callback(lambda call: ended.put((username, call)))
+
+        for username in USERS:
+            begin(username)
         while not select.select([sys.stdin], [], [], 0)[0]:
-            while len(in_flight) < IN_FLIGHT:
-                in_flight.append(stub.Issue.future(request, timeout=120))
-            in_flight.popleft().result()
+            username, call = ended.get()
+            call.result()
             count += 1
             if count == 1:
                 print("begun", flush=True)
-        for call in in_flight:
-            call.cancel()
+            begin(username)
+        for _ in USERS:
+            ended.get()[1].result()
     print(count, flush=True)
 
 
 if __name__ == "__main__":
-    keep_signing_in(sys.argv[1], service.USER, Path(sys.argv[2]).read_text())
+    keep_signing_in(sys.argv[1], Path(sys.argv[2]).read_text())

@@ -23,9 +23,11 @@ from benchmarks.launch import Launcher, Running
 from benchmarks.processes import BenchmarkError, Cores, Process
 from benchmarks.sides import Check
 from identity_service.grpc_api.ext_authz.wire import auth_pb2
+from identityapi.v1 import admin_service_pb2 as admin_pb
+from identityapi.v1 import admin_service_pb2_grpc as admin_grpc
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as pb_grpc
-from identityapi.v1 import token_pb2
+from identityapi.v1 import principal_pb2, token_pb2
 from identityapi.v1 import trust_service_pb2 as trust_pb
 from identityapi.v1 import trust_service_pb2_grpc as trust_grpc
 
@@ -167,6 +169,14 @@ class Service:
         requests = [pb.IssueRequest(credential=token_pb2.Credential(password=password))] * count
         answers = _all(lambda request: self._stub.Issue.future(request, timeout=_DEADLINE), requests)
         return [answer.token_set.refresh_token for answer in answers]
+
+    def create_users(self, usernames: Sequence[str]) -> None:
+        """Create these users, with the password of the one user."""
+        stub, metadata = admin_grpc.AdminServiceStub(self._channel), self.admin_metadata("identity.admin")
+        for username in usernames:
+            user = principal_pb2.User(username=username, audiences=[AUDIENCE], scopes=[SCOPE])
+            request = admin_pb.CreateUserRequest(user=user, password=self.password)
+            stub.CreateUser(request, timeout=_DEADLINE, metadata=metadata)
 
     def verify_request(self) -> pb.VerifyRequest:
         """Return a request of Verify with a good token."""
