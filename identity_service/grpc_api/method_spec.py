@@ -94,9 +94,9 @@ class Unary(_Method[RequestT]):
 class Cached(_Method[RequestT]):
     """A unary method that answers from memory, and that may know its response to the bytes of a request."""
 
-    lookup: Callable[[bytes], bytes | None]
+    lookup: Callable[[bytes], bytes | None] | None
     """A function that returns the serialized response to these bytes, or None if it is not cached. It never
-    waits."""
+    waits. None = there is no such function."""
     serve: Callable[[RequestT, bytes], bytes]
     """A function that returns the serialized response to a request, which it also gets as the bytes that were
     parsed."""

@@ -165,7 +165,16 @@ def _admin(admin: AdminServicer, audit: AuditHandlers) -> Mapping[str, MethodSpe
 
 
 def _ext_authz(ext_authz: ExtAuthzServicer) -> Mapping[str, MethodSpec]:
-    return {"Check": Unary(_VERIFY, auth_pb2.CheckRequest, ext_authz.check, max_bytes=_HTTP_REQUEST)}
+    return {
+        "Check": Cached(
+            _VERIFY,
+            auth_pb2.CheckRequest,
+            None,  # no two requests are equal: each has the time, and the port of the client
+            ext_authz.check,
+            serve_now=ext_authz.check_now,
+            max_bytes=_HTTP_REQUEST,
+        )
+    }
 
 
 def _health(health: HealthServicer) -> Mapping[str, MethodSpec]:

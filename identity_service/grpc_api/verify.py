@@ -202,7 +202,7 @@ def cached_answers(
         started = now()
         try:
             admitted = steps.admit(method, spec, data, context) if caller_required else None
-            response = lookup(data)
+            response = None if lookup is None else lookup(data)
             if response is None:
                 bind_trace(context)
                 request, _ = admitted or steps.admit(method, spec, data, context)
@@ -216,7 +216,7 @@ def cached_answers(
         started = now()
         try:
             admitted = steps.admit(method, spec, data, context, may_wait=False) if caller_required else None
-            response = lookup(data)
+            response = None if lookup is None else lookup(data)
             is_cached = response is not None
             if response is None and serve_now is not None and len(data) <= _MAX_SERVED_NOW:
                 request, _ = admitted or steps.admit(method, spec, data, context)

@@ -5,7 +5,7 @@ PERMISSION_DENIED if the client speaks gRPC, with the body as the message.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -28,8 +28,9 @@ INSUFFICIENT_SCOPE: Final = "insufficient_scope"
 
 PREFIX: Final = "x-identity-"
 """The prefix of the headers that tell the identity; a client's own headers with this prefix are removed."""
-_CONFUSABLE: Final = re.compile(r"[^a-z0-9]")
-"""The characters that some servers take for each other in a name: as for CGI, they turn each into `_`."""
+_CLAIMED: Final = re.compile(PREFIX.replace("-", "[^a-z0-9]"))
+"""The beginning of a name that some servers take for one with the prefix: as for CGI, they turn each other
+character into `_`."""
 SUBJECT: Final = f"{PREFIX}subject"
 CLIENT: Final = f"{PREFIX}client"
 SCOPES: Final = f"{PREFIX}scopes"
@@ -88,16 +89,20 @@ def denied(denial: Denial) -> CheckResponse:
     )
 
 
-def allowed(token: AccessToken | None, present: Iterator[str]) -> CheckResponse:
+def claimed_in(names: Iterable[str]) -> frozenset[str]:
+    """Return those of the names of a request's headers by which its client claims an identity."""
+    return frozenset(filter(_CLAIMED.match, names))
+
+
+def allowed(token: AccessToken | None, claimed: frozenset[str]) -> CheckResponse:
     """Return the response that has Envoy pass the request on, with the identity in place of the client's own.
 
     Args:
         token: the token of the request; None for a public method.
-        present: the names of the request's headers.
+        claimed: the headers of `claimed_in`, which are removed.
     """
     values = {} if token is None else _identity(token)
     # Envoy removes headers after it has set others.
-    claimed = {name for name in present if _CONFUSABLE.sub("-", name).startswith(PREFIX)}
     removed = (claimed | NAMES) - values.keys()
     return CheckResponse(
         status=Status(),

@@ -27,7 +27,7 @@ def headers_of(http: AttributeContext.HttpRequest) -> Iterator[tuple[str, str]]:
 
     A byte that is not ASCII becomes U+FFFD, and an entry with two values is returned twice.
     """
-    for name, value in http.headers.items():
+    for name, value in dict(http.headers).items():  # its own `items` looks up each name
         yield name.lower(), value
     for header in http.header_map.headers:
         if header.raw_value or not header.value:

@@ -23,7 +23,7 @@ TOKEN: Final = AccessToken(
 
 
 def told(token: AccessToken) -> dict[str, str]:
-    return {each.header.key: each.header.value for each in allowed(token, iter(())).ok_response.headers}
+    return {each.header.key: each.header.value for each in allowed(token, frozenset()).ok_response.headers}
 
 
 @pytest.mark.parametrize(
