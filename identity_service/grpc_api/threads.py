@@ -196,3 +196,7 @@ def _fulfil(
         future.set_exception(error)
     else:
         future.set_result(result)
+    finally:
+        # Otherwise the future, its error and this frame in the error's traceback would form a cycle, which
+        # keeps the arguments in memory.
+        del future

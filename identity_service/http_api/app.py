@@ -198,7 +198,10 @@ class HttpApp:
             reading = asyncio.ensure_future(_body(request))
             timeout = limits.receive_grace if beyond else self._request_timeout
             if (await asyncio.wait({reading}, timeout=timeout))[0]:
-                return reading.result()
+                try:
+                    return reading.result()
+                finally:
+                    del reading  # otherwise the error and this frame would form a cycle, which keeps the body
         finally:
             limits.receives.release(address)
         reading.add_done_callback(_discard_outcome)
@@ -225,7 +228,10 @@ class HttpApp:
         await asyncio.wait({future})
         if future.cancelled():  # the pool was shut down
             raise ShuttingDownError("this process is stopping; reconnect")
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            del future  # as in `_read`
 
     async def _refuse_in_turn(self, error: ServerBusyError, exchange: Exchange) -> None:
         """Refuse a request that is not counted, when its turn comes (docs/limits.md)."""

@@ -271,7 +271,10 @@ async def serve_unary(handler: UnaryHandler, call: Call, message: Message) -> No
             future.add_done_callback(_discard_outcome)
     if future.cancelled():  # the pool was shut down
         raise stopping()
-    response = future.result()
+    try:
+        response = future.result()
+    finally:
+        del future  # otherwise the error and this frame would form a cycle that keeps the request in memory
     code = context.code()
     if code is not None and code is not grpc.StatusCode.OK:
         await call.finish(code, context.details())

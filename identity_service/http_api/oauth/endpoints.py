@@ -103,10 +103,15 @@ class OAuthEndpoints:
         try:
             return answer(request, _read_form(request))
         except Exception as error:  # noqa: BLE001  # the table has an answer to each
-            answered = from_error(error)
-            if answered.code == SERVER_ERROR:
-                self._log_bug(request, error)
-            return error_response(answered)
+            return self._refuse(request, error)
+
+    def _refuse(self, request: HttpRequest, error: Exception) -> HttpResponse:
+        # Not in `_serve`: its frame is in the traceback, and would form a cycle with the error, which keeps
+        # the request in memory.
+        answered = from_error(error)
+        if answered.code == SERVER_ERROR:
+            self._log_bug(request, error)
+        return error_response(answered)
 
     def _log_bug(self, request: HttpRequest, error: Exception) -> None:
         """Log only the place of an exception, whose text may contain a value of the request."""
