@@ -5,7 +5,6 @@ the pipe fails, and Envoy ends as well.
 """
 
 import asyncio
-import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -29,18 +28,13 @@ from identity_service.envoy.plan import DIRECTORY, PIPE, SAMPLES, Plan
 from identity_service.grpc_api.asgi.calls import Receive, Send
 from identity_service.process import last_resort
 from identity_service.process.background import BackgroundThread
+from identity_service.process.garbage import collect_seldom, skip_lasting_objects
 from identity_service.process.last_resort import LastResort
 from identity_service.telemetry import logs
 
 _ENVOY_VARIABLES: Final = (PIPE, SAMPLES, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
 """Environment variables that are meant for Envoy only, and not for processes that the service starts."""
 
-_NEW_OBJECTS: Final = 50_000
-"""The number of new objects after which Python's garbage collector looks for reference cycles.
-
-The default is 700. When a client opened 4,500 calls at once, their objects were traversed again and again,
-which took 40 % of the time for which the calls of other clients waited (bar S15). Requests leave no cycles.
-"""
 _ORPHANED_SECONDS: Final = last_resort.ORPHANED_GRACE.total_seconds() + last_resort.INSIDE
 """Seconds after the end of the parent at which the last resort ends this process."""
 
@@ -114,7 +108,8 @@ class Inside:
             with suppress(OSError):  # the parent has ended, which the thread notices
                 pipe.send(sendable(error))
             raise
-        spare_collector()
+        skip_lasting_objects()
+        collect_seldom()
         with suppress(OSError):
             pipe.send(None)
 
@@ -193,14 +188,6 @@ class Inside:
         if self._certificates is not None:
             self._certificates.close()
         return service is None or service.stop(grace)
-
-
-def spare_collector() -> None:
-    """Have Python's garbage collector skip the objects that exist now, and collect others less often."""
-    # They live until the end.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_NEW_OBJECTS)
 
 
 def sendable(error: BaseException) -> BaseException:

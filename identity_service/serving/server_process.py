@@ -4,13 +4,12 @@ A worker imports this module but not the command line, whose libraries take mega
 """
 
 import contextlib
-import gc
 import multiprocessing
 import multiprocessing.connection
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Final, Protocol
@@ -19,6 +18,7 @@ from identity_service.domain.errors import ConfigurationError, IdentityError
 from identity_service.domain.visible import escape_lines
 from identity_service.process import last_resort, open_files
 from identity_service.process.exit_codes import Exit, code_of_refusal
+from identity_service.process.garbage import skip_lasting_objects, uncollected
 from identity_service.process.signals import SignalThread
 from identity_service.serving.workers import OF_THE_TERMINAL
 from identity_service.settings import Settings
@@ -115,28 +115,14 @@ def _serve(
     dev: bool,
 ) -> bool:
     with contextlib.ExitStack() as cleanup:
-        with _uncollected():
+        with uncollected():
             service = _open(settings, stop, cleanup, share_port=share_port, samples=samples, dev=dev)
         service.start()
+        skip_lasting_objects()
         announce(service.places)
         stop.wait()
         _print_error("identity-service: stopping")
         return service.stop(stop.grace)
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Exclude the objects made in the block, which live as long as the process, from garbage collections.
-
-    The block imports the service: collections meanwhile, and one at its end, would take a sixth of the CPU
-    time of the start, and find a few hundred objects.
-    """
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 class _Service(Protocol):

@@ -9,7 +9,6 @@ import pytest
 
 from identity_service.bootstrap import Service
 from identity_service.composition.store_admin import open_store_admin
-from identity_service.envoy.inside import spare_collector
 from identity_service.grpc_api.asgi.context import AsgiContext
 from identity_service.grpc_api.asgi.wire import frame
 from identity_service.http_api.exchange import Exchange
@@ -134,15 +133,3 @@ def test_a_request_is_forgotten_when_it_has_ended(
 
     assert ended == ([] if status is None else [status])
     until(lambda: count() <= before)
-
-
-def test_many_calls_that_begin_at_once_are_traversed_once_at_most() -> None:
-    """A stranger can open thousands of calls, of some 30 objects each."""
-    before = gc.get_threshold()
-    try:
-        spare_collector()
-        young, ratio, _ = gc.get_threshold()
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-    assert young * ratio > 4_500 * 30 * 3
