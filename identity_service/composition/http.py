@@ -76,6 +76,7 @@ def oauth_endpoints(settings: Settings, use: UseCases, replica: ReplicaView) -> 
     return OAuthEndpoints(
         OAuthUseCases(
             issuer=use.issuer,
+            repeated_issue=use.repeated_issue,
             refresher=use.refresher,
             introspector=use.introspector,
             token_revoker=use.token_revoker,

@@ -16,6 +16,7 @@ from identity_service.http_api.oauth.errors import SERVER_ERROR, OAuthError, fro
 from identity_service.http_api.oauth.forms import Form, check_media_type, parse_form
 from identity_service.http_api.oauth.introspection import IntrospectionEndpoint
 from identity_service.http_api.oauth.proofs import RequestProofs
+from identity_service.http_api.oauth.repeated import repeated_response
 from identity_service.http_api.oauth.revocation import RevocationEndpoint
 from identity_service.http_api.oauth.token import TokenEndpoint
 from identity_service.services.authenticate import Authenticator
@@ -23,6 +24,7 @@ from identity_service.services.dpop import DpopProofs
 from identity_service.services.introspect import Introspector
 from identity_service.services.issue import Issuer
 from identity_service.services.refresh import Refresher
+from identity_service.services.repeated_issue import RepeatedIssue
 from identity_service.services.revoke_token import TokenRevoker
 from identity_service.services.verify import Verifier
 
@@ -32,6 +34,7 @@ class OAuthUseCases:
     """The parts behind the OAuth endpoints."""
 
     issuer: Issuer
+    repeated_issue: RepeatedIssue
     refresher: Refresher
     introspector: Introspector
     token_revoker: TokenRevoker
@@ -74,6 +77,7 @@ class OAuthEndpoints:
             urls = [paths.url_of(base, path) for base in (config.issuer, config.mtls_url) if base]
             return RequestProofs(urls, config.dpop_authorities, use.dpop.next_nonce)
 
+        self._repeated_issue = use.repeated_issue
         self._token = TokenEndpoint(use.issuer, use.refresher, callers, proofs(paths.TOKEN), url=url)
         self._introspection = IntrospectionEndpoint(
             use.introspector,
@@ -87,6 +91,11 @@ class OAuthEndpoints:
 
     def token(self, request: HttpRequest) -> HttpResponse:
         """Issue tokens (RFC 6749 section 3.2)."""
+        try:
+            if (response := repeated_response(request, self._repeated_issue)) is not None:
+                return response
+        except Exception as error:  # noqa: BLE001  # as in `_serve`
+            return self._refuse(request, error)
         return self._serve(request, self._token.answer)
 
     def introspect(self, request: HttpRequest) -> HttpResponse:

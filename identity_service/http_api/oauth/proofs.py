@@ -10,7 +10,7 @@ from identity_service.domain.errors import DpopProofRefusedError
 from identity_service.domain.secret import Secret
 from identity_service.http_api.messages import HttpRequest
 
-_HEADER: Final = "dpop"
+HEADER: Final = "dpop"
 
 
 class RequestProofs:
@@ -35,7 +35,7 @@ class RequestProofs:
 
     def shown(self, request: HttpRequest) -> PresentedProof | None:
         """Return the proof that a request shows, unverified; None = none. Raises DpopProofRefusedError."""
-        values = request.headers.get(_HEADER, ())
+        values = request.headers.get(HEADER, ())
         if not values:
             return None
         if len(values) != 1:
@@ -55,4 +55,4 @@ class RequestProofs:
 
     def nonce_for(self, request: HttpRequest) -> str | None:
         """Return the nonce that a successful answer to this request carries, or None."""
-        return self._next_nonce() if _HEADER in request.headers else None
+        return self._next_nonce() if HEADER in request.headers else None

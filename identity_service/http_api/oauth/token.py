@@ -26,6 +26,7 @@ from identity_service.http_api.oauth.errors import (
 )
 from identity_service.http_api.oauth.forms import Form
 from identity_service.http_api.oauth.proofs import RequestProofs
+from identity_service.http_api.oauth.repeated import digest_of
 from identity_service.jose.assertions import type_of
 from identity_service.services.authenticate import (
     ClientCertificate,
@@ -105,7 +106,10 @@ class TokenEndpoint:
 
     def _client_credentials(self, asked: _Asked) -> HttpResponse:
         request = IssueRequest(
-            credential=_credential(asked), grant=_wanted(asked.form), origin=asked.request.origin
+            credential=_credential(asked),
+            grant=_wanted(asked.form),
+            origin=asked.request.origin,
+            digest=digest_of(asked.request),
         )
         return token_response(self._issuer.issue(request))
 
