@@ -4,12 +4,19 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Final
 
 import grpc
 
 from identity_client import ClientOptions, IdentityClient, IdentityError, Verified
 from tests.e2e.process import Installation, Running
 from tests.patience import PATIENCE, until
+
+_PACE: Final = 0.01
+"""Seconds between two calls of a thread. Without pauses, the calls would take all cores from the processes
+that start meanwhile."""
+_CALLS: Final = 10
+"""The calls on one connection."""
 
 
 def token_of(installation: Installation, service: Running) -> str:
@@ -31,7 +38,8 @@ def calling(target: str, token: str) -> Iterator[list[str]]:
                 grpc.insecure_channel(target, arguments) as channel,
                 IdentityClient(channel=channel, options=options) as client,
             ):
-                for _ in range(50):  # then it connects anew
+                for _ in range(_CALLS):
+                    stop.wait(_PACE)
                     try:
                         answer = client.verify(token, any_audience=True)
                     except IdentityError as error:
