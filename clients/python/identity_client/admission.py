@@ -83,7 +83,7 @@ class Admission:
 
         Raises TypeError if the verifier is something else, such as the policy.
         """
-        if not isinstance(verifier, VerifierCore):
+        if not callable(getattr(verifier, "verify", None)):
             raise TypeError(
                 f"a guard needs a LocalVerifier or AsyncLocalVerifier as its verifier, not {type(verifier)}"
             )
@@ -107,11 +107,15 @@ class Admission:
         try:
             found = find(method)
         except Exception:  # noqa: BLE001  # whatever failed, the call is refused
-            _log.exception("the policy failed")
-            raise self._noted(failed()) from None
+            raise self.policy_failed() from None
         if found is None:
             raise self.without_entry(method)
         return found
+
+    def policy_failed(self) -> RefusedError:
+        """Log the exception of a policy; count and return the refusal of the call."""
+        _log.exception("the policy failed")
+        return self._noted(failed())
 
     def without_entry(self, method: str) -> RefusedError:
         """Count and return the refusal of a call whose method has no entry in the policy."""

@@ -80,7 +80,7 @@ class GuardMiddleware:
         Raises PolicyError if the policy says `ASK`, and there is no client for it; TypeError if `verifier` or
         `policy` is something else.
         """
-        if not isinstance(policy, HttpPolicy):
+        if not callable(getattr(policy, "table", None)):
             raise TypeError(f"a guard needs HttpPolicy(...) as its policy, not {type(policy)}")
         check_ask(asks=policy.asks, given=ask is not None)
         self._app = app

@@ -1,4 +1,4 @@
-"""What guards say about arguments that they cannot use."""
+"""Arguments that guards cannot use are named."""
 
 from typing import Any, Final
 

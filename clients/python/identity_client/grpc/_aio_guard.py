@@ -61,7 +61,7 @@ class Guard(grpc.aio.ServerInterceptor):
         Raises PolicyError if the policy says `ASK`, and there is no client for it; TypeError if `verifier` or
         `policy` is something else.
         """
-        if not isinstance(policy, Policy):
+        if not callable(getattr(policy, "requirement", None)):
             raise TypeError(f"a guard needs Policy(...) as its policy, not {type(policy)}")
         check_ask(asks=policy.asks, given=ask is not None)
         self._policy = policy
@@ -100,7 +100,10 @@ class Guard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        requirement = self._policy.requirement(details.method)
+        try:
+            requirement = self._policy.requirement(details.method)
+        except Exception:  # noqa: BLE001  # whatever failed, the call is refused
+            return _refusing(self._admission.policy_failed())
         if requirement is None:
             return _refusing(self._admission.without_entry(details.method))
         handler = await continuation(details)

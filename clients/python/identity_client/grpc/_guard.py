@@ -52,7 +52,7 @@ class Guard(grpc.ServerInterceptor):
         Raises PolicyError if the policy says `ASK`, and there is no client for it; TypeError if `verifier` or
         `policy` is something else.
         """
-        if not isinstance(policy, Policy):
+        if not callable(getattr(policy, "requirement", None)):
             raise TypeError(f"a guard needs Policy(...) as its policy, not {type(policy)}")
         check_ask(asks=policy.asks, given=ask is not None)
         self._policy = policy
@@ -71,7 +71,10 @@ class Guard(grpc.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Return the handler of a call, behind the check of its caller."""
-        requirement = self._policy.requirement(handler_call_details.method)
+        try:
+            requirement = self._policy.requirement(handler_call_details.method)
+        except Exception:  # noqa: BLE001  # whatever failed, the call is refused
+            return refusing(self._admission.policy_failed())
         if requirement is None:
             return refusing(self._admission.without_entry(handler_call_details.method))
         handler = continuation(handler_call_details)
