@@ -36,7 +36,9 @@ def main() -> None:
     """Serve until terminated."""
     event_log = _EventLog()
     server = GrpcioEngine(GrpcioConfig(listen="127.0.0.1:0"), Limits(LimitsConfig(), event_log), event_log)
-    server.register(YARDSTICK_PATH, UnaryHandler(threads=Threads(_THREADS, "yardstick"), answer=_empty))
+    threads = Threads(_THREADS, "yardstick")
+    threads.start_first()
+    server.register(YARDSTICK_PATH, UnaryHandler(threads=threads, answer=_empty))
     print(server.start(), flush=True)
     threading.Event().wait()
 

@@ -41,10 +41,11 @@ class Threads(ThreadPoolExecutor):
         self._idle = 0
         """The number of threads that wait for a job, or have just been started for one."""
         self._closed = False
-        self.put: Callable[[Job], None] = self._jobs.put
-        """Have a thread run a job without a future, after `start_first`; an exception is only logged.
+        self.put: Callable[[Job], None] = self._put_first
+        """Have a thread run a job without a future; an exception is only logged.
 
-        Raises RuntimeError after `shutdown`.
+        Raises RuntimeError after `shutdown`, and NotReadyError if there is no thread and the system refuses
+        one.
         """
 
     def start_first(self) -> None:
@@ -64,13 +65,7 @@ class Threads(ThreadPoolExecutor):
         return future
 
     def start(self, fn: Callable[..., None], *args: Any) -> None:
-        """Run this function in a thread without a future; an exception is only logged.
-
-        Raises RuntimeError after `shutdown`, and NotReadyError if there is no thread and the system refuses
-        one.
-        """
-        if not self._started:
-            self._add_thread()
+        """Run this function in a thread, as `put` does."""
         self.put((fn, args))
 
     @property
@@ -103,6 +98,10 @@ class Threads(ThreadPoolExecutor):
                 taken.append(self._jobs.get_nowait())
         return [job for job in taken if job is not None]
 
+    def _put_first(self, job: Job) -> None:
+        self._add_thread()
+        self._jobs.put(job)
+
     def _add_thread(self) -> None:
         """Start a further thread, unless there are enough.
 
@@ -126,6 +125,9 @@ class Threads(ThreadPoolExecutor):
                 "the system gives this process no thread; use another instance, and raise the limits of "
                 "processes and memory of this one"
             ) from error
+        with self._mutex:
+            if not self._closed:
+                self.put = self._jobs.put
 
     def _work(self) -> None:
         while True:

@@ -148,3 +148,11 @@ def test_a_pool_without_its_first_thread_names_the_limit_to_raise_at_start(
 
     with pytest.raises(ConfigurationError, match="ulimit -u"):
         threads.start_first()
+
+
+def test_a_job_that_is_put_before_there_is_a_thread_is_run(threads: Threads) -> None:
+    ran = threading.Event()
+
+    threads.put((ran.set, ()))
+
+    assert ran.wait(PATIENCE)
