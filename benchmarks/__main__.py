@@ -103,8 +103,11 @@ def _arguments() -> argparse.Namespace:
         help="instead of the bars: measure the service on this Python beside the one that runs",
     )
     arguments = parser.parse_args()
-    if arguments.python and not shutil.which(arguments.python):
-        parser.error(f"--python: there is no program {arguments.python}")
+    if arguments.python:
+        found = shutil.which(arguments.python)
+        if found is None:
+            parser.error(f"--python: there is no program {arguments.python}")
+        arguments.python = str(Path(found).absolute())  # the service runs in another directory
     if arguments.rounds < 1 or arguments.seconds <= 0:
         parser.error("--rounds must be at least 1 and --seconds positive")
     return arguments
