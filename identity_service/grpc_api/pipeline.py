@@ -37,7 +37,7 @@ from identity_service.grpc_api.engine import (
     StreamHandler,
     UnaryHandler,
 )
-from identity_service.grpc_api.errors import Failures
+from identity_service.grpc_api.failures import Failures
 from identity_service.grpc_api.gate import CallerGate
 from identity_service.grpc_api.method_spec import (
     Access,
