@@ -279,7 +279,7 @@ class TokenMaker:
             token = replace(token, generations={recipient.principal: NEVER_RAISED, **token.generations})
         return TokenSet(
             access_token=self._codec.sign(token, recipient.key if recipient is not None else None),
-            token_type=TokenType.BEARER if token.key_sha256 is None else TokenType.DPOP,
+            token_type=type_of(token),
             issue_time=token.issue_time,
             expire_time=token.expire_time,
             refresh_token=refresh_token,
@@ -289,3 +289,8 @@ class TokenMaker:
             token_id=token.token_id,
             session_id=token.session_id,
         )
+
+
+def type_of(token: AccessToken) -> TokenType:
+    """Return the type by which a token is shown (RFC 6749 section 7.1, RFC 9449)."""
+    return TokenType.BEARER if token.key_sha256 is None else TokenType.DPOP

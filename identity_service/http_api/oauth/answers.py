@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from identity_service.domain.tokens import AccessToken, TokenType
+from identity_service.domain.tokens import AccessToken
 from identity_service.http_api.messages import HttpResponse
 from identity_service.http_api.oauth.errors import DPOP_NONCE, OAuthError
 from identity_service.jose.access_tokens import to_claims
 from identity_service.services.introspect import LiveRefreshToken
-from identity_service.services.token_maker import TokenSet
+from identity_service.services.token_maker import TokenSet, type_of
 
 NO_STORE: Final = (("Cache-Control", "no-store"), ("Pragma", "no-cache"))
 _HIDDEN: Final = frozenset({"active", "gen", "token_type", "username"})
@@ -77,8 +77,7 @@ def inactive_response() -> HttpResponse:
 def access_token_response(token: AccessToken) -> HttpResponse:
     """Return the claims of a valid access token."""
     claims = {name: value for name, value in to_claims(token).items() if name not in _HIDDEN}
-    token_type = TokenType.BEARER if token.key_sha256 is None else TokenType.DPOP
-    return json_response({"active": True, **claims, "token_type": token_type})
+    return json_response({"active": True, **claims, "token_type": type_of(token)})
 
 
 def refresh_token_response(token: LiveRefreshToken, issuer: str) -> HttpResponse:
