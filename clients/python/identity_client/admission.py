@@ -19,7 +19,7 @@ from identity_client.caller import Caller
 from identity_client.policy import ASK, AllowFor, Requirement
 from identity_client.refusal import REJECTION_REASON, RefusedError, failed, naming, unavailable
 from identity_client.trust_follower import NotFreshError
-from identity_client.values import Outcome, Rejected, Verified
+from identity_client.values import Rejected, Verified
 from identity_client.verifier_core import VerifierCore
 
 _log: Final = logging.getLogger("identity_client.guard")
@@ -101,16 +101,6 @@ class Admission:
         """Return how many calls found the verifier stale: `refused`, `asked` and `allowed`."""
         with self._lock:
             return dict(self._stale_calls)
-
-    def require(self, find: Callable[[str], Requirement | None], method: str) -> Requirement:
-        """Return the requirement that the policy finds for a method. Raises RefusedError if it has none."""
-        try:
-            found = find(method)
-        except Exception:  # noqa: BLE001  # whatever failed, the call is refused
-            raise self.policy_failed() from None
-        if found is None:
-            raise self.without_entry(method)
-        return found
 
     def policy_failed(self) -> RefusedError:
         """Log the exception of a policy; count and return the refusal of the call."""
@@ -235,22 +225,23 @@ class Admission:
 
     def _reconsider(
         self,
-        outcome: Outcome,
+        rejected: Rejected,
         token: str,
         requirement: Requirement,
         connection: object,
         extra: timedelta,
     ) -> Verified:
         """Return the claims if a token that was rejected is valid with the certificate of the connection."""
-        if isinstance(outcome, Rejected) and outcome.reason == "BINDING_MISMATCH":
-            # Only now, since few tokens are bound, and reading the certificate takes longer than all else.
-            outcome = self._verifier.verify(
-                token,
-                audiences=requirement.audiences,
-                required_scopes=requirement.scopes,
-                certificate_sha256=self._certificate(connection),
-                max_extra_staleness=extra,
-            )
+        if rejected.reason != "BINDING_MISMATCH":
+            refuse(rejected, token, requirement.scopes)
+        # Only now, since few tokens are bound, and reading the certificate takes longer than all else.
+        outcome = self._verifier.verify(
+            token,
+            audiences=requirement.audiences,
+            required_scopes=requirement.scopes,
+            certificate_sha256=self._certificate(connection),
+            max_extra_staleness=extra,
+        )
         if isinstance(outcome, Rejected):
             refuse(outcome, token, requirement.scopes)
         return outcome

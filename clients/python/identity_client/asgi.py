@@ -155,9 +155,12 @@ class GuardMiddleware:
     async def _admit(self, scope: Scope, method: str) -> Caller | None:
         """Return the caller; None for a public route. Raises RefusedError."""
         path = _route_path(scope, getattr(self._app, "root_path", ""))
-        requirement = self._admission.require(
-            lambda _: self._requirement(scope, method, path), f"{method} {path}"
-        )
+        try:
+            requirement = self._requirement(scope, method, path)
+        except Exception:  # noqa: BLE001  # whatever failed, the request is refused
+            raise self._admission.policy_failed() from None
+        if requirement is None:
+            raise self._admission.without_entry(f"{method} {path}")
         if requirement.public:
             return None
         values = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
