@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -201,6 +202,9 @@ class Running:
                     is_late = self.process.poll() is not None or time.monotonic() > deadline
                     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not is_late:
                         continue
+                    if error.code() is grpc.StatusCode.UNAVAILABLE:  # it ends, and then says why
+                        with suppress(subprocess.TimeoutExpired):
+                            self.process.wait(PATIENCE)
                     raise AssertionError(f"the service does not serve: {self._installation.log}") from error
                 raise AssertionError(f"the service does not serve: {self._installation.log}")
 
