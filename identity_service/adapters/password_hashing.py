@@ -1,8 +1,7 @@
 """Password hashing with argon2id (RFC 9106) in child processes, and the list of common passwords.
 
-The only importer of `argon2` and of `zxcvbn`. One hash takes 64 MiB and tens of milliseconds, so there are at
-most as many in progress as child processes. Others wait in a bounded queue; if it is full, ServerBusyError is
-raised.
+The only importer of `zxcvbn`. One hash takes 64 MiB and tens of milliseconds, so there are at most as many in
+progress as child processes. Others wait in a bounded queue; if it is full, ServerBusyError is raised.
 """
 
 import multiprocessing
@@ -21,14 +20,19 @@ from concurrent.futures import (
 )
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Final, ParamSpec, TypeVar
 from weakref import WeakSet
 
-import argon2
-from argon2.low_level import error_to_str
-
+from identity_service.adapters.argon2id import (
+    NoThreadError,
+    hash_password,
+    is_made_with,
+    matches,
+    parameters,
+    thread_count,
+)
 from identity_service.domain.errors import (
     ConfigurationError,
     NotReadyError,
@@ -45,10 +49,6 @@ _POOLS: Final[WeakSet[Executor]] = WeakSet()
 """The pools that `end_processes` shuts down."""
 _PROCESSES: Final[WeakSet[SpawnProcess]] = WeakSet()
 """The child processes that hash."""
-_NO_MEMORY: Final = error_to_str(-22)
-"""The library's error if the system is out of memory (ARGON2_MEMORY_ALLOCATION_ERROR)."""
-_NO_THREAD: Final = error_to_str(-33)
-"""The library's error if it cannot start a thread for a lane (ARGON2_THREAD_FAIL)."""
 _NICENESS: Final = 19
 """The lowest priority of a process."""
 
@@ -78,9 +78,8 @@ class Argon2Hasher:
 
     def __init__(self, config: Argon2Config) -> None:
         """Compute one hash. Raises ConfigurationError if the system lacks memory or threads for it."""
-        self._argon2 = argon2.PasswordHasher(
-            time_cost=config.time_cost, memory_cost=config.memory_kib, parallelism=config.parallelism
-        )
+        cost = partial(parameters, memory_kib=config.memory_kib, lanes=config.parallelism)
+        self._parameters = cost(passes=config.time_cost)
         self._processes = config.processes
         self._places = config.processes + config.queue
         self._lock = threading.Lock()
@@ -89,17 +88,14 @@ class Argon2Hasher:
         self.refused = 0
         """The number of hashes that found no place since this process began."""
         # One pass suffices: it takes all the memory and threads, and a fraction of the time of each start.
-        trial = argon2.PasswordHasher(
-            time_cost=1, memory_cost=config.memory_kib, parallelism=config.parallelism
-        )
         try:
-            tried = trial.hash("the password of nobody")
-        except argon2.exceptions.HashingError as error:
+            tried = hash_password(cost(passes=1), "the password of nobody")
+        except (MemoryError, NoThreadError, ValueError) as error:
             raise ConfigurationError(
                 f"this machine cannot hash passwords ({error}): argon2_parallelism needs "
-                f"{config.parallelism} threads, argon2_memory_kib {config.memory_kib} KiB; raise the limits "
-                "of this process (`ulimit -u` and `-v`, pids.max and memory.max of the container, LimitNPROC="
-                " and TasksMax= of systemd)"
+                f"{thread_count(config.parallelism)} threads here, argon2_memory_kib {config.memory_kib} "
+                "KiB; raise the limits of this process (`ulimit -u` and `-v`, pids.max and memory.max of the "
+                "container, LimitNPROC= and TasksMax= of systemd)"
             ) from error
         # The password of an unknown user is compared with this hash. It names all the passes, so that this
         # takes as long as with a known user's.
@@ -107,16 +103,16 @@ class Argon2Hasher:
 
     def hash(self, password: Secret) -> str:
         """Return the hash of a password in PHC string format."""
-        return self._run(_hash, self._argon2, _normalized(password))
+        return self._run(hash_password, self._parameters, _normalized(password))
 
     def verify(self, phc: str | None, password: Secret) -> bool:
         """Return whether the password has this hash; always False, after the same time, if `phc` is None."""
-        right = self._run(_matches, self._argon2, phc or self._dummy_hash, _normalized(password))
+        right = self._run(matches, phc or self._dummy_hash, _normalized(password))
         return right and phc is not None
 
     def is_outdated(self, phc: str) -> bool:
         """Return whether the hash was made with other parameters than the present ones."""
-        return self._argon2.check_needs_rehash(phc)
+        return not is_made_with(self._parameters, phc)
 
     def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         self._enter()
@@ -124,7 +120,7 @@ class Argon2Hasher:
             return _pool(self._processes).submit(work, *args, **kwargs).result()
         except MemoryError as error:
             raise ServerBusyError("this process has no memory to check passwords now; try again") from error
-        except _NoThreadError as error:
+        except NoThreadError as error:
             raise NotReadyError(
                 "the system gives this process no thread to check passwords; use another instance, and raise "
                 "the limit of processes of this one"
@@ -216,35 +212,6 @@ class _HashingContext(SpawnContext):
     """A `multiprocessing` context whose processes are registered for `kill_processes`."""
 
     Process = _HashingProcess
-
-
-class _NoThreadError(Exception):
-    """The library could not start a thread, so it is unknown whether the password is right."""
-
-
-def _hash(hasher: argon2.PasswordHasher, password: str) -> str:
-    try:
-        return hasher.hash(password)
-    except argon2.exceptions.HashingError as error:
-        raise _translated(error) from None
-
-
-def _matches(hasher: argon2.PasswordHasher, phc: str, password: str) -> bool:
-    try:
-        return hasher.verify(phc, password)
-    except argon2.exceptions.InvalidHashError:
-        return False
-    except argon2.exceptions.VerificationError as error:
-        if (translated := _translated(error)) is not error:  # it is unknown whether the password is right
-            raise translated from None
-        return False
-
-
-def _translated(error: argon2.exceptions.Argon2Error) -> Exception:
-    """Return MemoryError if memory was short, _NoThreadError if no thread started, else the error itself."""
-    if _NO_MEMORY in str(error):
-        return MemoryError()
-    return _NoThreadError() if _NO_THREAD in str(error) else error
 
 
 def is_common(password: Secret) -> bool:

@@ -9,18 +9,15 @@ import textwrap
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import argon2
 import pytest
-from argon2.low_level import error_to_str
 
 from identity_service.adapters import password_hashing as passwords
+from identity_service.adapters.argon2id import NoThreadError, hash_password, parameters
 from identity_service.adapters.password_hashing import (
     Argon2Config,
     Argon2Hasher,
-    _hash,
-    _matches,
     _pool,
     end_processes,
 )
@@ -77,7 +74,7 @@ def test_the_password_of_an_unknown_user_is_compared_at_the_full_cost(
 ) -> None:
     costly = Argon2Hasher(Argon2Config(time_cost=2, memory_kib=64, parallelism=1))
     compared: list[str] = []
-    monkeypatch.setattr(costly, "_run", lambda work, argon2, phc, password: compared.append(phc))
+    monkeypatch.setattr(costly, "_run", lambda work, phc, password: compared.append(phc))
 
     costly.verify(None, RIGHT)
 
@@ -142,25 +139,18 @@ def test_without_memory_no_password_is_wrong(hasher: Argon2Hasher) -> None:
     with pytest.raises(ServerBusyError, match="no memory"):
         hasher.verify(dear, RIGHT)
     with pytest.raises(ServerBusyError, match="no memory"):
-        Argon2Hasher._run(hasher, _hash, argon2.PasswordHasher(1, 2**31, 1), "any")
+        Argon2Hasher._run(hasher, hash_password, parameters(passes=1, memory_kib=2**31, lanes=1), "any")
     assert hasher.verify(right, RIGHT), "the next one is checked"
 
 
-class LacksThreads(argon2.PasswordHasher):
-    """A hasher that fails as argon2 does if the system gives it no thread for a lane."""
-
-    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
-        raise argon2.exceptions.HashingError(error_to_str(-33))
-
-    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002
-        raise argon2.exceptions.VerificationError(error_to_str(-33))
+def find_no_thread() -> str:
+    """Fail as a hash does if the system gives the library no thread."""
+    raise NoThreadError
 
 
-@pytest.mark.parametrize("arguments", [(_hash, "any"), (_matches, "$argon2id$…", "any")])
-def test_without_threads_no_password_is_wrong(hasher: Argon2Hasher, arguments: tuple[Any, ...]) -> None:
-    work, *rest = arguments
+def test_without_threads_no_password_is_wrong(hasher: Argon2Hasher) -> None:
     with pytest.raises(NotReadyError, match="no thread"):
-        Argon2Hasher._run(hasher, work, LacksThreads(), *rest)
+        Argon2Hasher._run(hasher, find_no_thread)
 
 
 def test_processes_that_hang_are_ended_and_their_callers_get_an_error(hasher: Argon2Hasher) -> None:
