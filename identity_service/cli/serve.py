@@ -18,7 +18,7 @@ from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, sho
 from identity_service.cli.store_check import check_store
 from identity_service.composition import checks, listeners
 from identity_service.domain.errors import ConfigurationError
-from identity_service.process import last_resort, thread_limit
+from identity_service.process import cores, last_resort, thread_limit
 from identity_service.process.addresses import port_of, with_port
 from identity_service.process.signals import SignalThread
 from identity_service.serving import server_process
@@ -149,12 +149,13 @@ def _supervise(
             logs.StructuredEventLog(),
             count=settings.workers,
             grace=lambda plan: plan.drain_grace,
+            cores=cores.of_workers(settings.workers) if settings.pin_workers else (),
             follow=follow,
         )
 
         def renewed() -> Settings:
             found = reload()
-            for name in (*_PLACES, "metrics_listen", "workers"):
+            for name in (*_PLACES, "metrics_listen", "workers", "pin_workers"):
                 if getattr(found, name) != getattr(settings, name):
                     raise ConfigurationError(f"{name}: a change takes effect only after a restart")
             check_store(found)

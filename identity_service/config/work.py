@@ -18,6 +18,10 @@ class WorkSettings(BaseModel):
         le=256,
         description="worker processes that share the port, restarted when they end; 0 = a single process",
     )
+    pin_workers: bool = Field(
+        default=True,
+        description="keep each worker on one core, if there are as many workers as cores (Linux)",
+    )
     verify_threads: int = Field(4, ge=1, le=64, description="threads that answer from memory; 1 to 64")
     work_threads: int = Field(
         40, ge=2, le=256, description="threads that may wait for the store; 2 to 256, see password_queue"

@@ -10,7 +10,7 @@ import multiprocessing.resource_tracker
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +20,7 @@ from typing import Final, Generic, TypeVar
 
 from identity_service.domain.errors import IdentityError
 from identity_service.domain.ports import EventLog
+from identity_service.process.cores import on_core
 from identity_service.process.last_resort import BETWEEN, SERVING
 
 P = TypeVar("P")
@@ -79,6 +80,7 @@ class Workers(Generic[P]):
         *,
         count: int,
         grace: Callable[[P], timedelta],
+        cores: Sequence[int] = (),
         follow: Callable[[Connection], None] | None = None,
     ) -> None:
         """Create the supervisor; `run` starts the workers.
@@ -89,12 +91,14 @@ class Workers(Generic[P]):
             event_log: receives the events of the workers.
             count: number of workers.
             grace: returns how long a worker with this plan may take to end.
+            cores: the core of each worker; empty = each runs on any.
             follow: called with a second pipe for each worker that starts, to receive what the worker sends;
                 None = there is no such pipe.
         """
         self._work = work
         self._event_log = event_log
         self._grace = grace
+        self._cores = cores
         self._follow = follow
         self._spawning = multiprocessing.get_context("spawn")
         self._slots: dict[int, _Worker | None] = dict.fromkeys(range(count))
@@ -164,7 +168,7 @@ class Workers(Generic[P]):
     def _start_all(self, plan: P) -> int:
         """Start the workers and wait until all are ready; return the exit code of one that is not, or 0."""
         for index in self._slots:
-            self._slots[index] = self._start(plan)
+            self._slots[index] = self._start(index, plan)
         for worker in [*self._slots.values()]:
             if worker is None:
                 return 1
@@ -173,7 +177,7 @@ class Workers(Generic[P]):
                 return max(worker.process.exitcode or 0, 0) or 1
         return 0
 
-    def _start(self, plan: P) -> _Worker | None:
+    def _start(self, index: int, plan: P) -> _Worker | None:
         """Start a worker; return None if the system cannot start a process."""
         try:
             reader, writer = multiprocessing.Pipe(duplex=False)
@@ -185,7 +189,8 @@ class Workers(Generic[P]):
             # The worker inherits the mask and unblocks the signals itself, once it ignores them.
             signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_TERMINAL)
             try:
-                process.start()
+                with on_core(self._cores[index] if self._cores else None):
+                    process.start()
             finally:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
         except OSError as error:
@@ -256,7 +261,7 @@ class Workers(Generic[P]):
         now = time.monotonic()
         for index in [index for index, due in self._due.items() if due <= now]:
             del self._due[index]
-            self._slots[index] = self._start(plan)
+            self._slots[index] = self._start(index, plan)
             if self._slots[index] is None:
                 self._note_crash(index, age=0)
 
@@ -269,7 +274,7 @@ class Workers(Generic[P]):
             self._event_log.record("workers_not_renewed", error=str(error))
             return plan
         for index in self._slots:
-            new = self._next = self._start(wanted)
+            new = self._next = self._start(index, wanted)
             ready = new is not None and self._await_ready(new, plan)
             self._next = None
             if new is None or not ready:

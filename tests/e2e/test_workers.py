@@ -63,6 +63,63 @@ def test_all_workers_serve_and_know_a_revocation_of_one(installation: Installati
     assert service.terminate() == 0
 
 
+@pytest.fixture
+def two_cores() -> Iterator[set[int]]:
+    """Let this thread, and what it starts, run on two cores at most, as on a machine that has no more."""
+    all_cores = os.sched_getaffinity(0)
+    cores = set(sorted(all_cores)[:2])
+    os.sched_setaffinity(0, cores)
+    try:
+        yield cores
+    finally:
+        os.sched_setaffinity(0, all_cores)
+
+
+def cores_of(pids: set[int]) -> list[list[int]]:
+    """Return the cores that the threads of each process may use, in the order of the cores."""
+    return sorted(
+        sorted(
+            {
+                core
+                for thread in Path(f"/proc/{pid}/task").iterdir()
+                for core in os.sched_getaffinity(int(thread.name))
+            }
+        )
+        for pid in pids
+    )
+
+
+@pytest.mark.parametrize("engine", ["grpcio", "envoy"])
+def test_as_many_as_cores_stay_on_a_core_each_also_when_they_are_replaced(
+    installation: Installation, two_cores: set[int], engine: str
+) -> None:
+    installation.init()
+    with installation.serve("--workers", str(len(two_cores)), "--engine", engine) as service:
+        until(lambda: "serving on" in installation.log)
+        before = workers(service)
+        assert cores_of(before) == [[core] for core in sorted(two_cores)]
+
+        os.kill(service.process.pid, signal.SIGHUP)
+        installation.await_event("workers_renewed")
+        until(lambda: not workers(service) & before)
+
+        assert cores_of(workers(service)) == [[core] for core in sorted(two_cores)]
+        assert cores_of({service.process.pid}) == [sorted(two_cores)]
+
+
+@pytest.mark.parametrize(
+    ("count", "pinned"), [(2, "false"), (3, "true")], ids=["told not to", "more than cores"]
+)
+def test_others_run_on_any_core(
+    installation: Installation, two_cores: set[int], count: int, pinned: str
+) -> None:
+    installation.environment["IDENTITY_PIN_WORKERS"] = pinned
+    installation.init()
+    with installation.serve("--workers", str(count)) as service:
+        until(lambda: "serving on" in installation.log)
+        assert cores_of(workers(service)) == [sorted(two_cores)] * count
+
+
 def test_one_that_dies_is_replaced_while_the_others_serve(
     installation: Installation, service: Running
 ) -> None:
