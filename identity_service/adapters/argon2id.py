@@ -8,14 +8,14 @@ Verify was twice what it is with one (`docs/decisions/0011`). The number of thre
 import base64
 import binascii
 import hmac
-import os
 import secrets
-import sys
 from typing import Final
 
 from argon2 import Parameters, extract_parameters
 from argon2.exceptions import InvalidHashError
 from argon2.low_level import ARGON2_VERSION, Type, core, error_to_str, ffi
+
+from identity_service.process.cores import available
 
 _NO_MEMORY: Final = -22
 """The library's error code if the system is out of memory (ARGON2_MEMORY_ALLOCATION_ERROR)."""
@@ -72,8 +72,7 @@ def is_made_with(parameters: Parameters, phc: str) -> bool:
 
 def thread_count(lanes: int) -> int:
     """Return the number of threads that compute one hash: one for each core that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(lanes, cores)
+    return min(lanes, available())
 
 
 def _derive(parameters: Parameters, password: str, salt: bytes) -> bytes:

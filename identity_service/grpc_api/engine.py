@@ -62,6 +62,8 @@ class ResponseStream(Protocol):
 InstantResponse: TypeAlias = tuple[bytes, bool]
 """A response, and whether it was cached; False = it was computed for this call."""
 
+Instant: TypeAlias = Callable[[bytes, Context], InstantResponse | None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnaryHandler:
@@ -70,9 +72,9 @@ class UnaryHandler:
     threads: Threads
     answer: Callable[[bytes, Context], bytes]
     """A function that returns the response to a request."""
-    instant: Callable[[bytes, Context], InstantResponse | None] | None = None
-    """A function that returns the response if it is cached or quickly computed, else None. An event loop may
-    call it, since it never waits.
+    instant: Instant | None = None
+    """A function that returns the response if it is cached or quickly computed, else None. An event loop and
+    grpcio's serving thread may call it, since it never waits.
 
     None = the method has no such responses.
     """

@@ -18,6 +18,7 @@ from identity_service.grpc_api.engine import (
     UnaryHandler,
 )
 from identity_service.grpc_api.tls import server_credentials
+from identity_service.process import cores
 from identity_service.process.addresses import why_not_bound, with_port
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
@@ -82,8 +83,10 @@ class GrpcioEngine:
         self.places: dict[str, str] = {}
         """host:port of each listener, by its setting; known after `start`."""
         self._certificates = certificates
+        # With one core, to hand a call over costs less than the shorter batches of a thread that answers
+        # itself; with several, the threads would wait for each other's cores (docs/decisions/0034).
         self._serving: CompletionServing | BlockingServing = CompletionServing(
-            limits, config.max_message_bytes
+            limits, config.max_message_bytes, at_once=cores.available() > 1
         )
         if reason := why_not():
             event_log.record("grpcio_fallback", reason=reason)

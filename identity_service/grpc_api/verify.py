@@ -15,7 +15,7 @@ from identity_service.domain.log import Revision
 from identity_service.domain.ports import ReplicaView
 from identity_service.domain.tokens import Rejected, RejectionReason
 from identity_service.grpc_api.calls import bind_trace, request_id_of
-from identity_service.grpc_api.engine import Context, InstantResponse
+from identity_service.grpc_api.engine import Context, Instant, InstantResponse
 from identity_service.grpc_api.method_spec import Cached
 from identity_service.services.verify import StoreReadRequiredError, Verified, Verifier, VerifyRequest
 from identity_service.telemetry.counters import Counter
@@ -23,7 +23,6 @@ from identity_shared.lru_cache import LruCache
 from identityapi.v1 import identity_service_pb2 as pb
 
 Answer: TypeAlias = Callable[[bytes, Context], bytes]
-Instant: TypeAlias = Callable[[bytes, Context], InstantResponse | None]
 _MAX_SERVED_NOW: Final = 16 * 1024
 """The longest request that an event loop parses, in bytes: the longest token fits, with room for the rest."""
 _CACHE_ENTRY_BYTES: Final = 500

@@ -1,4 +1,4 @@
-"""The cores that the workers of a service run on.
+"""The cores that a process may use, and those of workers.
 
 One worker computes on one core at a time, since its threads share the interpreter's lock. If the system moves
 these threads between cores, they wait for each other more often: with two workers on two cores, a worker that
@@ -6,6 +6,7 @@ stays on one core answered a quarter more calls (`docs/decisions/0033`).
 """
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
@@ -15,10 +16,15 @@ def of_workers(count: int) -> Sequence[int]:
 
     With fewer workers than cores, a worker can use a second core for what needs no lock, such as signatures.
     """
-    if not hasattr(os, "sched_getaffinity"):  # only Linux has it
+    if sys.platform != "linux":
         return ()
     cores = sorted(os.sched_getaffinity(0))
     return cores if len(cores) == count else ()
+
+
+def available() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 @contextmanager

@@ -21,6 +21,12 @@ from tests.rpc.keys import keys, signed_with
 from tests.rpc.world import API, World, bearer, failure
 
 
+@pytest.fixture(autouse=True, params=[1, 2], ids=["one core", "two cores"])
+def number_of_cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test with both ways in which grpcio answers: in threads, or in its serving thread."""
+    monkeypatch.setattr("identity_service.process.cores.available", lambda: request.param)
+
+
 @pytest.fixture
 def known(world: World) -> pb.VerifyRequest:
     """A request that was answered well twice: the second answer came from memory."""

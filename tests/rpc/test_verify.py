@@ -13,6 +13,12 @@ from tests.rpc.forging import forger_of
 from tests.rpc.world import API, World, failure
 
 
+@pytest.fixture(autouse=True, params=[1, 2], ids=["one core", "two cores"])
+def number_of_cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test with both ways in which grpcio answers: in threads, or in its serving thread."""
+    monkeypatch.setattr("identity_service.process.cores.available", lambda: request.param)
+
+
 @pytest.fixture
 def token(world: World) -> str:
     return world.issue(world.new_client()).access_token

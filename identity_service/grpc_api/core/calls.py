@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import grpc
 import grpc._server as internals
+import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from identity_service.domain.errors import IdentityError, ServerBusyError, ShuttingDownError
 from identity_service.grpc_api.compression import FIRST_BYTES, Decompressor, WireError
 from identity_service.grpc_api.core.memory import FreedMemory
+from identity_service.grpc_api.engine import Instant
 from identity_service.grpc_api.errors import RpcStatus, to_status
 from identity_service.grpc_api.threads import Threads
 from identity_service.transport.limits import Limits
@@ -197,11 +199,23 @@ class Receiver(ThreadPoolExecutor):
     that is why this class is an executor.
     """
 
-    def __init__(self, calls: OpenCalls, threads: Threads, decompressor: Decompressor) -> None:
+    def __init__(
+        self, calls: OpenCalls, threads: Threads, decompressor: Decompressor, instant: Instant | None = None
+    ) -> None:
+        """Create a receiver.
+
+        Args:
+            calls: the open calls of the server.
+            threads: run the calls.
+            decompressor: decompresses the requests.
+            instant: the function of `UnaryHandler`, which answers some calls in grpcio's serving thread;
+                None = a thread answers all.
+        """
         super().__init__(1)  # the base class starts no thread, since no job is submitted to it
         self._calls = calls
         self._pool = threads
         self._decompressor = decompressor
+        self._instant = instant
 
     def submit(self, run: Any, handle: Any, event: Any, state: Any, *rest: Any) -> Any:  # type: ignore[override]
         """Take over a call from grpcio's server; return None, which the server treats as "not queued".
@@ -226,8 +240,24 @@ class Receiver(ThreadPoolExecutor):
             call.abort(_NO_MESSAGE)
             self._calls.ending(call)
             return
-        serve = self._serve_compressed if message[:1] in FIRST_BYTES else self._serve
-        self._start(call, serve, call, message, run, handle, *rest)
+        if message[:1] in FIRST_BYTES:
+            self._start(call, self._serve_compressed, call, message, run, handle, *rest)
+        elif self._instant is None or not self._answered(call, message, run, self._instant):
+            self._start(call, self._serve, call, message, run, handle, *rest)
+
+    def _answered(self, call: OpenCall, message: bytes, run: Any, instant: Instant) -> bool:
+        """Answer a call in grpcio's serving thread if that takes no time; return whether it has ended."""
+        try:
+            found, alive = run(internals._call_behavior, call.event, call.state, instant, message, None)
+            if alive:
+                if found is None:
+                    return False
+                internals._status(call.event, call.state, found[0])
+        except Exception as error:  # noqa: BLE001  # it would end the serving thread
+            structlog.get_logger().error("thread_bug", error=type(error).__name__)
+            call.event.call.cancel()
+        self._calls.ending(call)
+        return True
 
     def _start(self, call: OpenCall, function: Callable[..., None], *args: Any) -> None:
         try:

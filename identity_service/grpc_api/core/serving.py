@@ -196,12 +196,19 @@ class SlowClients:
 class CompletionServing:
     """A server of methods by completions of gRPC's core."""
 
-    def __init__(self, limits: Limits, max_message_bytes: int) -> None:
-        """Create a server; `max_message_bytes` bounds messages, also after they are decompressed."""
+    def __init__(self, limits: Limits, max_message_bytes: int, *, at_once: bool) -> None:
+        """Create a server.
+
+        Args:
+            limits: the bounds on the calls and streams that clients may hold open.
+            max_message_bytes: the longest message, also after it is decompressed.
+            at_once: whether calls that need no waiting are answered in grpcio's serving thread.
+        """
         self._calls = OpenCalls(limits)
         check = SlowClients(self._calls, limits).check
         self._checking = BackgroundThread("identity-calls", every(_CHECK_INTERVAL, check))
         self._max_message_bytes = max_message_bytes
+        self._at_once = at_once
         unused = Threads(1, "identity-unused")
         self.default = Receiver(self._calls, unused, self._decompressor(None))
         """The receiver for grpcio's server; unused, because each method has its own."""
@@ -226,7 +233,9 @@ class CompletionServing:
 
     def unary(self, handler: UnaryHandler) -> Any:
         """Return the behaviour with which grpcio serves this handler."""
-        receiver = Receiver(self._calls, handler.threads, self._decompressor(handler.max_bytes))
+        decompressor = self._decompressor(handler.max_bytes)
+        instant = handler.instant if self._at_once else None
+        receiver = Receiver(self._calls, handler.threads, decompressor, instant)
         return _received_by(receiver, handler.answer)
 
     def stream(self, handler: StreamHandler) -> Any:
