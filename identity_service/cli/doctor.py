@@ -34,7 +34,7 @@ _OTHER_FILES: Final = ("principals_file", "ext_authz_descriptors")
 
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
-    """Check settings, issuer, keys, TLS, grpcio, store, clock and issuers. Exit 1 if a check fails."""
+    """Check settings, keys, TLS, store, clock and issuers, and say what to fix. Exit 1 if a check fails."""
     with failures(as_json=as_json):
         settings = settings_for_store_admin(config, store)
         is_trial = trial_settings(config, store) is not None

@@ -36,7 +36,7 @@ Algorithms = Annotated[
     list[str] | None, typer.Option("--algorithm", help="Accepted signature algorithm. Repeatable.")
 ]
 RuleClient = Annotated[
-    str | None, typer.Option("--client", help="Client that a token with every --claim authenticates.")
+    str | None, typer.Option("--client", help="Client that a token authenticates if it has every --claim.")
 ]
 RuleClaims = Annotated[
     list[str] | None,
@@ -45,7 +45,7 @@ RuleClaims = Annotated[
     ),
 ]
 PerSubject = Annotated[
-    bool, typer.Option("--per-subject", help="Make each sub a subject of its own, not the client.")
+    bool, typer.Option("--per-subject", help="The subject is each token's own sub, not the client.")
 ]
 Rules = Annotated[
     Path | None,

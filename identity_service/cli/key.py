@@ -70,7 +70,7 @@ def retire(
 @app.command("rewrap")
 @remote
 def rewrap(service: Service, as_json: JsonFlag = False) -> None:
-    """Seal every key again under the service's master key, after a change of it: docs/keys.md."""
+    """Seal every key under the current master key of the service, after a change of it: see docs/keys.md."""
     with service.admin() as admin:
         done = admin.rewrap_keys()
     show({"rewrapped": done.rewrapped, "total": done.total}, as_json=as_json)

@@ -142,9 +142,13 @@ def refresh(
 def verify(
     service: Service,
     token: Token,
-    audience: AudienceOption = None,
+    audience: Annotated[
+        list[str] | None, typer.Option("--audience", "-a", help="Accepted audience. Repeatable.")
+    ] = None,
     any_audience: Annotated[bool, typer.Option("--any-audience", help="Accept any audience.")] = False,
-    scope: ScopeOption = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", "-s", help="Scope that the token must have. Repeatable.")
+    ] = None,
     strong: Annotated[bool, typer.Option("--strong", help="First catch up with the store.")] = False,
     at_least_revision: Annotated[
         str | None, typer.Option(help="First catch up with this revision, as printed by revoke.")

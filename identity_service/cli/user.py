@@ -22,7 +22,7 @@ from identity_service.cli.remote import Service, remote
 from identity_service.domain.ids import USER_PREFIX
 from identityapi.v1 import principal_pb2 as pb
 
-app = typer.Typer(help="Manage users, the people that sign in.", no_args_is_help=True)
+app = typer.Typer(help="Manage users, the people who sign in.", no_args_is_help=True)
 
 UserName = Annotated[str, typer.Argument(help="The username or the user's id.")]
 PasswordStdin = Annotated[

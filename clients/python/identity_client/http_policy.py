@@ -69,7 +69,7 @@ class HttpPolicy:
             match = _KEY.fullmatch(key)
             if match is None:
                 raise PolicyError(
-                    f"{key!r} is no route: write a path, or a method and a path: 'GET /reports'"
+                    f"{key!r} is not a route: write a path, or a method and a path: 'GET /reports'"
                 )
             try:
                 expression(match[2])

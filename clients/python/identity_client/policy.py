@@ -153,7 +153,8 @@ class Policy:
         for pattern, access in methods.items():
             if not _PATTERN.fullmatch(pattern):
                 raise PolicyError(
-                    f"{pattern!r} is no method: write /package.Service/Method, or /package.Service/* for all"
+                    f"{pattern!r} is not a method: write /package.Service/Method, or "
+                    "/package.Service/* for all"
                 )
             try:
                 self._entries[pattern] = complete(access, audience, on_stale)

@@ -119,7 +119,7 @@ _REVOKE: Final = _operation(
     "revokeToken",
     "Revoke an access token, or the session of a refresh token (RFC 7009).",
     {
-        "200": answer("The token is revoked, or is no token of this service."),
+        "200": answer("The token is revoked, or is not a token of this service."),
         **answers.REVOCATION_ERRORS,
     },
     description="A client that is not public authenticates itself; a public one sends its `client_id`.",

@@ -185,7 +185,7 @@ def _entry_of(position: int, link: str, previous: str, change: str) -> LogEntry:
     try:
         return LogEntry(position, Link(link), Link(previous), decode_change(change))
     except Exception:
-        with reading(f"log, position {position}", "is no entry that this version knows"):
+        with reading(f"log, position {position}", "is not an entry that this version knows"):
             decode_change(change)
         raise
 

@@ -105,7 +105,7 @@ def test_a_route_whose_path_depends_on_the_host_is_refused() -> None:
 
 @pytest.mark.parametrize("key", ["GET", "get /a", "GET  /a", "GET a", "/a b", "GET,POST /a", ""])
 def test_a_key_that_is_no_route_is_refused(key: str) -> None:
-    with pytest.raises(PolicyError, match="is no route"):
+    with pytest.raises(PolicyError, match="is not a route"):
         HttpPolicy("shop", {key: []})
 
 

@@ -72,7 +72,7 @@ def test_a_key_that_is_no_method_is_refused(text: str) -> None:
     if well_formed:
         assert Policy("shop", {text: []}).requirement(text) == ANY_TOKEN
     else:
-        with pytest.raises(PolicyError, match="is no method"):
+        with pytest.raises(PolicyError, match="is not a method"):
             Policy("shop", {text: []})
 
 

@@ -207,6 +207,6 @@ def _require_files(options: Mapping[str, str]) -> None:
 
 def _malformed() -> ConfigurationError:
     return ConfigurationError(
-        "store: is no Redis URL such as redis://host:6379/0, redis+sentinel://host:26379/<service>/0 "
+        "store: is not a Redis URL such as redis://host:6379/0, redis+sentinel://host:26379/<service>/0 "
         "or redis+cluster://host:6379"
     )
