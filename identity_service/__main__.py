@@ -8,7 +8,7 @@ from identity_service.process.signals import end_on_sigterm_as_init
 def main() -> None:
     """Run the command line."""
     end_on_sigterm_as_init()
-    # gRPC would log each failed handshake, also of strangers, in lines that are no JSON.
+    # gRPC would log each failed handshake, also of unknown clients, in lines that are not JSON.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # pydantic would read the metadata of every installed package for plugins, which then see all settings.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

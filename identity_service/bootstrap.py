@@ -189,7 +189,7 @@ class Service:
                 look = every(_PRINCIPALS_INTERVAL, self._principals.look)
                 self._start_thread("identity-principals", look, ends_first=True)
             if (certificates := apis.certificates) and self._settings.client_certificate_header:
-                # The connections of a proxy may be old, and its requests do not read the files.
+                # A proxy may keep a connection for days, and only a handshake would read the files again.
                 read = every(_CERTIFICATES_INTERVAL, certificates.latest)
                 self._start_thread("identity-authorities", read, ends_first=True)
             server.set_serving(serving=True)

@@ -87,7 +87,7 @@ class Argon2Hasher:
         """The number of hashes that are computed or wait for a child process now."""
         self.refused = 0
         """The number of hashes that found no place since this process began."""
-        # One pass suffices: it takes all the memory and threads, and a fraction of the time of each start.
+        # A hash with one pass needs as much memory and as many threads as one with all passes, and less time.
         try:
             tried = hash_password(cost(passes=1), "the password of nobody")
         except (MemoryError, NoThreadError, ValueError) as error:

@@ -29,7 +29,7 @@ _COMMANDS: Final = {
     "user": "user:app",
     "session": "session:app",
     "issuer": "issuer:app",
-    "token": "exchange:app",  # that of `token`, to which the module adds a command
+    "token": "exchange:app",  # the app of token.py, to which exchange.py adds a command
     "key": "key:app",
     "audit": "audit:app",
     "clock": "clock:app",

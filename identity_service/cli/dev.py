@@ -96,7 +96,7 @@ def prepare(settings: Settings) -> tuple[Settings, DemoSecrets | None]:
     """
     store = checks.store_name(settings)
     say(f"identity-service: starting for trials (--dev) with the store {store}")
-    logs.configure("warning", settings.log_format)  # not the events of the demo client and user
+    logs.configure("warning", settings.log_format)  # omits the audit events of the demo client and user
     findings = checks.check_store(settings)
     if settings.durability != "unsynced" and any(f.severity == "refuse" for f in findings):
         lowered = settings.model_copy(update={"durability": "unsynced"})

@@ -123,7 +123,7 @@ def _announce(settings: Settings, places: Mapping[str, str]) -> str:
         say(f"identity-service: HTTP on {http_url}")
     if place := places.get("http_mtls_listen"):
         say(f"identity-service: HTTP for clients with a certificate on https://{place}")
-    if (place := places.get("metrics_listen")) and port_of(place):  # not known on Envoy, if it is a free one
+    if (place := places.get("metrics_listen")) and port_of(place):  # 0 = a free port that Envoy has chosen
         say(f"identity-service: metrics on http://{place}/metrics")
     return http_url
 

@@ -19,7 +19,7 @@ def file_checks(settings: Settings) -> Mapping[str, Callable[[], object]]:
     A check raises ConfigurationError, which names the setting and the file, if a file cannot be used.
     """
     checks: dict[str, Callable[[], object]] = {}
-    if "store" in settings.model_fields_set:  # its default is relative to any folder
+    if "store" in settings.model_fields_set:  # the default is a file in the folder where the service starts
         checks["store"] = partial(_check_folder_of_store, settings)
     if (files := tls_files(settings)) is not None:
         checks["tls_certificate"] = partial(check_files, files)

@@ -26,7 +26,7 @@ def open_redis(
 
 
 def check_redis(settings: Settings) -> Sequence[Finding]:
-    """Return the conflicts of the servers' configuration with the settings; see `opening.check_store`."""
+    """Return the conflicts of the servers' configuration with the settings; see `checks.check_store`."""
     demands = _demands(settings, insist=False)
     store = RedisStore.connect(settings.store, demands=demands, wall_clock=SystemClock(), may_be_damaged=True)
     try:

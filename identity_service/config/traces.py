@@ -11,7 +11,7 @@ def _check_endpoint(value: str) -> str:
     try:
         url = urlsplit(value)
         named = url.scheme in ("http", "https") and url.hostname and url.port is not None
-    except ValueError:  # the port is no number, or an address is malformed
+    except ValueError:  # the port is not a number, or an address is malformed
         named = False
     if value and (not named or "@" in value or url.path or url.query or url.fragment):
         raise ValueError(

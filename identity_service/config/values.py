@@ -1,6 +1,6 @@
 """The types of settings (durations, addresses, URLs), and how each value is shown without its secrets.
 
-The module knows no single setting, except that `store` is shown as a URL.
+No setting is named here, except `store`, which is shown as a URL.
 """
 
 import re
@@ -141,7 +141,7 @@ WebOrigin = Annotated[str, AfterValidator(_check_origin)]
 
 
 def authority_of(url: str) -> tuple[str, ...]:
-    """Return the authority of an https URL as the only entry; empty if the text is no such URL."""
+    """Return the authority of an https URL as the only entry; empty if the text is not such a URL."""
     scheme, _, rest = url.partition("://")
     authority = rest.partition("/")[0]
     try:

@@ -67,12 +67,12 @@ class ChangeLog(ReadableLog, Protocol):
         """Write this process's heartbeat, have the store confirm it, and return the head.
 
         In the same step the log's retention becomes at least `retention`, and the store's marks at least
-        `marks`. `status`, of which 200 characters are kept, says how the process sees its clock and the
-        store. Raises NotConfirmedError.
+        `marks`. `status` says how the process sees its clock and the store; its first 200 characters are
+        kept. Raises NotConfirmedError.
         """
 
     def adopt(self, epoch: Epoch) -> None:
-        """Expect this epoch in every mutation from now on, of whichever part of the store."""
+        """Expect this epoch in every later mutation, whichever part of the store makes it."""
 
     def renew(self, found: Epoch | None, epoch: Epoch) -> Epoch:
         """Give the log this epoch if it still has the epoch `found` (None = it has lost its epoch).
@@ -93,7 +93,7 @@ class ChangeLog(ReadableLog, Protocol):
 
         That is every denial and every ended session without an entry; and conversely, the state gets every
         generation that an entry raised and the state lacks. Returns how many facts were missing. Repeating it
-        is safe, also from several processes at once; if a process dies halfway, `Head.complete` stays False.
+        is safe, even from several processes at once; if a process dies halfway, `Head.complete` stays False.
 
         Raises StoreReplacedError if the store has another epoch than the one adopted, StoreUnavailableError
         if entries vanish meanwhile, StoreDamagedError if the store is known to have held generations of which

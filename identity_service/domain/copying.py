@@ -163,8 +163,8 @@ class CopyTarget(Protocol):
     def discard_copy(self) -> None:
         """Delete the remains of an unfinished copy; does nothing if there is none.
 
-        If another process is about to finish a copy, that is decided when this returns: the copy has a head,
-        and this raises AlreadyExistsError, or it will never have one. Raises StoreUnavailableError, also if
+        If another process is about to finish the copy, either that process fails, or this call raises
+        AlreadyExistsError, since the copy has a head by then. Raises StoreUnavailableError; one cause is that
         another process is in the middle of a write.
         """
 

@@ -96,8 +96,8 @@ def check_proof(
         presented: the request.
         now: the wall-clock time.
         leeway: the largest difference between the clock of the client and this one.
-        nonces: the nonces of which the proof must have one, the current one first; empty = none is needed,
-            and one that the proof has is ignored.
+        nonces: the accepted nonces, the current one first; the proof must have one of them. Empty = none is
+            needed, and one that the proof has is ignored.
         access_token: the access token that is shown with the proof, whose digest `ath` must be; None = no
             token is shown, and an `ath` is ignored.
 

@@ -106,8 +106,8 @@ class CertificateMissingError(CredentialRefusedError):
 class IdJagRefusedError(CredentialRefusedError):
     """An ID-JAG was refused.
 
-    Its message is `why`. Either the client that presents it is authenticated, or the `typ` of the JWT, which
-    the client knows, is the reason.
+    Unlike other refusals of credentials, its message contains `why`. That tells a stranger nothing: the error
+    is raised only to an authenticated client, or for the `typ` of the JWT, which its sender knows.
     """
 
     def __str__(self) -> str:
@@ -150,7 +150,7 @@ class DpopNonceRequiredError(UnauthenticatedError, reason="DPOP_NONCE_REQUIRED")
     def __init__(self, nonce: str) -> None:
         super().__init__("the DPoP proof needs a nonce of this service: make a new proof that has it")
         self.nonce = nonce
-        """The nonce that the next proof must have; it is no secret."""
+        """The nonce that the next proof must have; it is not a secret."""
 
 
 class RefreshTokenInvalidError(UnauthenticatedError, reason="REFRESH_TOKEN_INVALID"):

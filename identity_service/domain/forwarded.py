@@ -20,10 +20,10 @@ _ENDPOINT: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([0-9.]+))(?::([0-9]{1,5
 def forwarded_client(peer: str, values: Iterable[str], proxies: Sequence[Network]) -> str | None:
     """Return host:port of the client for which the peer of a connection forwards a request.
 
-    Returns None if the peer is the client: it is no trusted proxy, or it forwards nothing. Returns the peer
-    if the last entry that is not a trusted proxy's is no address: then the client is not known. If all
-    entries are addresses of trusted proxies, returns the first of them. The port is 0 if the proxy forwards
-    none.
+    Returns None if the peer itself is the client: it is not a trusted proxy, or it forwards nothing. Entries
+    are read from the last to the first, and those of trusted proxies are skipped. The next one is the client;
+    if it is not an address, the client is not known, and the peer is returned. If all entries are addresses
+    of trusted proxies, returns the first of them. The port is 0 if the proxy forwards none.
 
     Args:
         peer: host:port of the other end of the connection.

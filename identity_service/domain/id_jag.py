@@ -61,7 +61,7 @@ def check_id_jag(
         assertion: the verified claims.
         issuer: the issuer whose key has signed them; only its `max_age` matters here.
         client_id: the client that presents the ID-JAG, and has authenticated itself.
-        audiences: the issuer names of this service, of which `aud` must be one.
+        audiences: the issuer names of this service; `aud` must be one of them.
         now: the time.
         leeway: the largest difference between the clock of the issuer and this one.
 

@@ -1,7 +1,7 @@
 """The change log: the ordered list of everything that can change an answer of Verify.
 
 The module contains the facts, the entries and the revisions that name their places. It does not know where
-the log is stored. Facts are only ever added to, so applying them is idempotent and needs no order. An entry
+the log is stored. Facts only grow, so applying them is idempotent and needs no order. An entry
 holds its own `link` and the link of the entry before it, so a reader notices at once that a log is not the
 one it read before.
 """
@@ -183,7 +183,7 @@ class RecordChanged:
 
 
 Fact = TokenDenied | SessionEnded | GenerationRaised
-"""A change that is only ever added to; repaired if a log has lost it."""
+"""A change whose effect only grows; it is appended again (repair) if a log has lost it."""
 Change = Fact | RecordChanged
 
 

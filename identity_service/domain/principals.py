@@ -79,8 +79,8 @@ class Client:
     """The longest lifetime of its access tokens; None = the service's own maximum."""
     on_reuse: OnReuse = OnReuse.END_SESSION
     require_binding: bool = False
-    """True if its tokens are issued only over a connection with a client certificate, to which they are then
-    bound."""
+    """True if its tokens are issued only bound: to the key of the request's DPoP proof, or else to the client
+    certificate of the connection."""
     exchange_audiences: frozenset[str] = frozenset()
     """The audiences of subject tokens that it may exchange: the names under which it receives tokens."""
     encryption_key: str | None = None

@@ -1,6 +1,6 @@
 """The revocations that one process knows: the denylist and the generations, built from the change log.
 
-Facts are only ever added to: a denial may be extended, never shortened; a generation raised, never lowered.
+Facts only grow: a denial may be extended, never shortened; a generation raised, never lowered.
 Entries may therefore be applied twice and in any order. Threads that verify tokens read without a lock, since
 every change is one assignment; the caller makes sure that only one thread at a time writes.
 """

@@ -25,7 +25,7 @@ class CallerStreams:
             ended()
 
     def end_revoked(self) -> None:
-        """End the streams whose callers have been revoked; leave those of which that is not known."""
+        """End the streams whose callers have been revoked; leave a stream if that cannot be known now."""
         for stream, caller in tuple(self._open.items()):
             with suppress(UnavailableError):
                 if caller.is_revoked():

@@ -82,10 +82,10 @@ class Decompressor:
     def opened(self, data: bytes) -> bytes:
         """Return a message as `Compressed.open` does, or the message itself if it is not compressed.
 
-        A message that begins like a compressed one and does not go on like it, up to the right checksum, was
-        not compressed. No protobuf message begins like gzip, since there is no wire type 7; one may begin
-        like deflate, with a field 15 that is a number. Raises WireError: RESOURCE_EXHAUSTED if the message is
-        too long.
+        A message that begins like a compressed one, but cannot be decompressed to the end with the right
+        checksum, was not compressed. No protobuf message begins like gzip, since there is no wire type 7; one
+        may begin like deflate, with a field 15 that is a number. Raises WireError: RESOURCE_EXHAUSTED if the
+        message is too long.
         """
         for start, window in _STARTS.items():
             if data.startswith(start):

@@ -134,7 +134,7 @@ class Threads(ThreadPoolExecutor):
             job = self._jobs.get()
             if job is None:
                 is_empty = self._jobs.empty()
-                self._jobs.put(None)  # for the next thread
+                self._jobs.put(None)  # ends the next thread
                 if is_empty:
                     return
                 continue  # a job came while the pool was being closed

@@ -128,7 +128,7 @@ class HttpApp:
             if self._draining:
                 with self._ended:
                     self._ended.notify_all()
-        if exchange.refused is not None:  # now that it is not counted
+        if exchange.refused is not None:  # only after `release`: the refusal may wait for its turn
             await self._refuse_in_turn(exchange.refused, exchange)
         self._count(scope["method"], exchange)
         self._log_request(scope["method"], exchange)

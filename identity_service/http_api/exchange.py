@@ -26,7 +26,7 @@ _CLOSE: Final = (b"connection", b"close")
 
 
 class Exchange:
-    """The sender of a request, and the answer on its way: every answer gets the headers that all have."""
+    """The client of one request, and the answer to it; adds the headers that every answer has."""
 
     def __init__(self, scope: Mapping[str, Any], send: Send, peers: Peers) -> None:
         """Read the sender of a request; `peers` tells for which client a trusted proxy forwards it."""
@@ -64,8 +64,8 @@ class Exchange:
         """True if the request is logged at level debug only, unless it fails."""
         self.refused: ServerBusyError | None = None
         """The error with which the request is refused before its body has arrived; None unless it is."""
-        # A client that is refused before it was asked for its body may send its next request instead, of
-        # which the beginning would be read as the body (RFC 9110 section 10.1.1).
+        # A client that is refused before it was asked for its body may send its next request instead. The
+        # beginning of that request would be read as the body (RFC 9110 section 10.1.1).
         self.closes = b"expect" in names
         """True if the connection ends with the answer, since the request has not been read."""
         self._started_at = time.perf_counter()

@@ -15,7 +15,7 @@ class HealthEndpoints:
         self._is_serving = is_serving
 
     def live(self, _request: HttpRequest) -> HttpResponse:
-        """Return 200: an answer means that the process needs no restart, also while its store is away."""
+        """Return 200: an answer means that the process needs no restart, even while its store is away."""
         return HttpResponse(status=200, headers=(_TEXT,), body=b"alive\n")
 
     def ready(self, _request: HttpRequest) -> HttpResponse:

@@ -14,7 +14,7 @@ _ETAG: Final = re.compile(r'(?:W/)?"([^"]*)"')
 
 
 class JwksEndpoint:
-    """The endpoint of the key set. It answers from memory, also while the replica is stale.
+    """The endpoint of the key set. It answers from memory, even while the replica is stale.
 
     So other services can verify tokens while the store is away.
     """

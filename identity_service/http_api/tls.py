@@ -43,7 +43,7 @@ class TlsContexts:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         files = self._certificates.files
-        # The module loads from files only. A password, so that it never asks for one on a terminal.
+        # `ssl` loads keys from files only. With a password given, it never asks for one on the terminal.
         context.load_cert_chain(files.certificate, files.key, password=b"")
         if self._ask:
             context.verify_mode = ssl.CERT_REQUIRED

@@ -20,7 +20,7 @@ from identity_shared.key_members import MAX_RSA_BITS, MIN_RSA_BITS, check_rsa
 
 E = TypeVar("E", bound=x509.ExtensionType)
 UNREADABLE: Final = (ValueError, x509.InvalidVersion)
-"""The errors of the library for bytes that are no certificate, or one of a version that does not exist."""
+"""The errors of the library for bytes that are not a certificate, or whose version number is unknown."""
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 """The curves that every gRPC client offers; a handshake with Ed25519 or P-521 fails."""
 
@@ -38,8 +38,8 @@ class CertificateFacts:
 def check_pair(certificate: bytes, key: bytes) -> CertificateFacts:
     """Return the facts of a chain's first certificate, after checking that the key belongs to it.
 
-    Raises ValueError, which says what is wrong, also if the key of another certificate of the chain is weak:
-    an attacker can sign for an authority whose key can be factored.
+    Raises ValueError, which says what is wrong. A weak key of any other certificate of the chain is an error,
+    too: an attacker can sign for an authority whose key can be factored.
     """
     (leaf, *others), private = _read_certificates(certificate), _read_key(key)
     same = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

@@ -1,7 +1,7 @@
 """DPoP proofs as compact JWS (RFC 9449 section 4.2): strict parsing; implements DpopProofReader.
 
 The key is the one in the header, as the RFC demands: a proof shows that its sender holds this key, and says
-nothing about which principal that is. The module knows no clock and no request.
+nothing about which principal that is. The module does not compare a proof with a clock or a request.
 """
 
 from base64 import urlsafe_b64decode

@@ -1,7 +1,7 @@
 """The schema of a principals file, and its conversion to records. Strict: unknown fields are errors.
 
-Field names are those of the protos. The module knows no YAML and no bounds of values: these are checked as in
-the administration API (services/admin/checks.py).
+Field names are those of the protos. `document.py` reads the YAML, and services/admin/checks.py checks the
+bounds of values, as for the administration API.
 """
 
 import json

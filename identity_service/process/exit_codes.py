@@ -1,4 +1,4 @@
-"""The exit codes of the service and the command line, for scripts and supervisors. Knows no command.
+"""The exit codes of the service and the command line, for scripts and supervisors.
 
 0 done · 1 failed · 2 wrong usage · 3 refused or rejected · 4 unavailable, try again ·
 5 there is a difference (`apply --dry-run`) · 6 ended by force while stopping, since something hung.

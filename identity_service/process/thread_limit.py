@@ -24,7 +24,7 @@ _MESSAGE: Final = "can't start new thread"
 
 def is_refusal(error: BaseException) -> bool:
     """Return whether this error means that the system gave no further thread, or no further process."""
-    if isinstance(error, BlockingIOError):  # of fork; a write that would block has a text of its own
+    if isinstance(error, BlockingIOError):  # fork and non-blocking writes raise it, with different texts
         return error.strerror == os.strerror(errno.EAGAIN)
     return isinstance(error, RuntimeError) and _MESSAGE in str(error)
 

@@ -92,7 +92,7 @@ class Follower:
             try:
                 step()
             except StoreFencedError as error:
-                if not self._fenced and not stopping.is_set():  # once for all threads
+                if not self._fenced and not stopping.is_set():  # recorded by the first of the three threads
                     self._fenced = True
                     self._event_log.record("store_moved", error=str(error))
                 pause = _back_off(pause, stopping)
@@ -116,5 +116,5 @@ def _back_off(pause: float, stopping: threading.Event) -> float:
     Returns the upper bound of this sleep in seconds.
     """
     pause = min(_LONGEST_PAUSE, pause * 2 or _FIRST_PAUSE)
-    stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is no secret
+    stopping.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter is not a secret
     return pause

@@ -23,7 +23,7 @@ class History:
         self._ring: list[tuple[int, Link]] = [(0, NO_LINK)] * _KEPT
 
     def add(self, entries: Iterable[LogEntry], end: Revision) -> None:
-        """Remember the links of these entries, and of `end`, up to which the log has been read with them."""
+        """Remember the links of these entries, and that of `end`, up to which the log has now been read."""
         ring = self._ring
         for entry in entries:
             position = entry.position

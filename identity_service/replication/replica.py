@@ -187,7 +187,7 @@ class Replica:
         """Read everything from the start: generations and records first, then the whole log.
 
         The head is requested after the records were read, so that no change is missed in between. A log that
-        lacks entries that the store knows of is rebuilt first, also if this shows during the read.
+        lacks entries that the store knows of is rebuilt first, even if this shows during the read.
 
         Raises StoreUnavailableError, StoreUninitializedError, StoreDamagedError.
         """

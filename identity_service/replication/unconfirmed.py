@@ -30,8 +30,8 @@ class Missing:
     """The acknowledged facts that have to be sent to the store again."""
 
     lost: list[Fact] = field(default_factory=list)
-    """Facts of which the log has another entry at their position, or ends before it: an acknowledged write is
-    gone."""
+    """Facts whose acknowledged write is gone: the log has another entry at their position, or ends before
+    it."""
     unsure: list[Fact] = field(default_factory=list)
     """Facts whose position was read too long ago to compare, or in another log. Most likely the store has
     them."""

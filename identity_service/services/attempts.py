@@ -87,7 +87,7 @@ class AttemptGuard:
         # Cached, since one connection makes many calls, and parsing an address takes longer than counting.
         self._address_of = lru_cache(_PEERS)(address_of)
         self._known_limits = lru_cache(_PEERS)(self._limits_of)
-        """The limits of clients that exist; what a caller only claims to be is not kept in memory."""
+        """The limits of clients that exist; a client that a caller only claims to be takes no memory."""
 
     @property
     def waiting(self) -> int:

@@ -174,7 +174,7 @@ class StoredTrail(LoggedTrail):
             self._changed.notify_all()
 
     def _wait(self, stopping: threading.Event) -> bool:
-        """Wait until there is something to do; return True if that is to end."""
+        """Wait until events have to be written; return True if the thread has to end afterwards."""
         with self._changed:
             self._changed.wait_for(lambda: self._events or stopping.is_set() or self._has_folded)
             self._changed.wait_for(lambda: self._events or stopping.is_set(), _LOOK_EVERY)

@@ -55,9 +55,10 @@ class ClientAssertion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientCertificate:
-    """The client certificate of the TLS connection (RFC 8705); None = the connection has none."""
+    """The client certificate of the TLS connection as a credential (RFC 8705)."""
 
     certificate: PeerCertificate | None
+    """The verified certificate; None = the connection has none, and the credential is refused."""
     client_id: PrincipalId | None = None
     """The client that the request names; None = none. Any other is refused."""
 
@@ -238,7 +239,7 @@ class Authenticator:
         if client.is_public:
             return True
         if (proven := credential.authenticated) is not None:
-            # If it was revoked since, the session of today would escape the revocation.
+            # If the client was revoked after its authentication, a session that begins now would escape that.
             revoked = first_raised(generations, frozenset({client.client_id}), proven.generations)
             return proven.client.client_id == client.client_id and revoked is None
         if (secret := credential.client_secret) is not None:
@@ -255,11 +256,11 @@ def bind(
 ) -> bytes | None:
     """Return the SHA-256 of the certificate that new tokens are bound to; None = they are not bound to one.
 
-    Tokens are bound (RFC 8705 section 3) if the certificate was the credential, or if the client requires a
-    binding and they are not bound to a key (`key_sha256`, RFC 9449). Any certificate that an accepted client
-    CA has signed will do: the binding proves that later calls come from the holder of the same certificate,
-    not which client that is. Raises BindingRequiredError if tokens must be bound and the connection has no
-    certificate.
+    Tokens are bound to it (RFC 8705 section 3) if the certificate was the credential, or if the client
+    requires a binding and they are not bound to a key (`key_sha256`, RFC 9449). Any certificate that an
+    accepted client CA has signed will do: the binding proves that later calls come from the holder of the
+    same certificate, not which client that is. Raises BindingRequiredError if the client requires a binding,
+    and the request has neither a key nor a certificate.
     """
     required = client.require_binding and key_sha256 is None
     if not (required or isinstance(credential, ClientCertificate)):

@@ -116,7 +116,7 @@ class IdJags:
         if not rule.per_subject:
             raise CredentialRefusedError("the rule of its issuer that applies to it is not per_subject")
         subject = federated_id(issuer.issuer, assertion.subject)
-        # Those of the client are from before its authentication, so that a revocation since then counts.
+        # The generations of the client were read before it was authenticated: a revocation since then counts.
         generations = {**self._replica.revocations.current(subject), **presenter.generations}
         return CheckedIdJag(
             proven=AuthenticatedClient(client=presenter.client, subject=subject, generations=generations),

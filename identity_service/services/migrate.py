@@ -134,7 +134,7 @@ class Migration:
     ) -> Iterator[CopiedItem]:
         yield from tally.watching(items)
         yield CopiedEvent(event=self._migrated_event(head, self._clock.now()))
-        self._require(fence)  # the head comes next
+        self._require(fence)  # the last check before the head is written
 
     def _require(self, fence: Fence) -> None:
         """Raise ConfigurationError if the source is not fenced by this run any more."""

@@ -74,7 +74,7 @@ class BackupRecords:
             case CopiedRecord(record=TrustedIssuer() as issuer):
                 self._issuers[issuer.issuer] = _issuer(issuer)
             case CopiedRecord():
-                pass  # a key, which is no credential
+                pass  # a key, which is not a credential
 
     def regained_over(self, records: RecordStore) -> Regained:
         """Compare the backup with the store that is about to be replaced.

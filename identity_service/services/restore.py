@@ -66,7 +66,7 @@ class Prepared:
     replaces: bool
     """True if the store holds data, which `Restore.run` deletes."""
     only_a_part: bool = False
-    """True if only an unfinished copy may be deleted; if it was finished meanwhile, `Restore.run` fails."""
+    """True if only an unfinished copy may be deleted; `Restore.run` fails if it is finished by then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

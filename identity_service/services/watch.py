@@ -2,7 +2,7 @@
 
 The module holds the set of watchers, the queue of each, and the last 10,000 changes, from which a watcher
 that reconnects is served. Each message is rendered once for all watchers. The senders of the transport take
-the messages from the queues; this module sends nothing and knows no wire type.
+the messages from the queues; this module sends nothing and uses no wire types.
 """
 
 import threading
@@ -213,7 +213,7 @@ class WatchHub:
             self._begin = self._revision = revision
             if not self._watchers:
                 return
-            # The denials follow, since the log is read again. A generation may be in the store's table only.
+            # Denials are queued as the log is read again. Generations may lack an entry there: queue all.
             messages = [self._renderer.restarted()]
             messages += [self._renderer.changes(chunk, None) for chunk in _chunks(self._generations())]
             for watcher in self._watchers:

@@ -1,7 +1,7 @@
 """The metrics of all workers together, for the supervisor, which answers `/metrics` for them.
 
-Counters and histograms are the sums of all workers, and keep what workers had counted that have ended.
-Gauges, and the metrics of processes, are shown for each worker, with the label `worker`.
+Counters and histograms are the sums over all workers, including those that have ended. Gauges, and the
+metrics of processes, are shown for each worker, with the label `worker`.
 """
 
 import threading
@@ -29,7 +29,7 @@ _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """A worker process, as far as it has sent metrics."""
+    """A worker process, and the metrics that it sent last."""
 
     label: str
     families: Sequence[Family] = ()

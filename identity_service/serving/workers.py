@@ -185,7 +185,8 @@ class Workers(Generic[P]):
             process = self._spawning.Process(
                 target=self._work, args=(plan, writer, sender), name="identity-worker"
             )
-            multiprocessing.resource_tracker.ensure_running()  # its later start would unblock the signals
+            # Else `start` would start the resource tracker, and thereby unblock the signals.
+            multiprocessing.resource_tracker.ensure_running()
             # The worker inherits the mask and unblocks the signals itself, once it ignores them.
             signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_TERMINAL)
             try:

@@ -116,7 +116,7 @@ class OpenBackup:
     def __init__(self, path: Path, file: IO[bytes], sealer: TextSealer) -> None:
         """Read the first line and the manifest.
 
-        Raises ConfigurationError if the file is no backup, of another format, or sealed with another key.
+        Raises ConfigurationError if it is not a backup, of another format, or sealed with another key.
         """
         self._path = path
         self._file = file

@@ -55,7 +55,7 @@ def request_id(sent: Iterable[str]) -> str:
 def read_context(metadata: Collection[tuple[str, str | bytes]]) -> TraceContext | None:
     """Return the context that these metadata or headers hold; None if there is no valid one.
 
-    An invalid `tracestate` makes no `traceparent` invalid: it counts as absent.
+    An invalid `tracestate` counts as absent; the `traceparent` stays valid.
     """
     parent = _read_parent(metadata)
     if parent is None:

@@ -94,7 +94,7 @@ class LimitsCollector(Collector):
 
 
 def counter_by(name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
-    """Return a counter with one label, from its values by those of the label."""
+    """Return a counter with one label; `values` has a count for each value of the label."""
     found = CounterMetricFamily(name, what, labels=[label])
     for value, number in values.items():
         found.add_metric([value], number)
@@ -102,7 +102,7 @@ def counter_by(name: str, what: str, label: str, values: Mapping[str, float]) ->
 
 
 def gauge_by(name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
-    """Return a gauge with one label, from its values by those of the label."""
+    """Return a gauge with one label; `values` has a number for each value of the label."""
     found = GaugeMetricFamily(name, what, labels=[label])
     for value, number in values.items():
         found.add_metric([value], number)

@@ -78,7 +78,7 @@ def pem_from_envoy(scope: Mapping[str, Any]) -> bytes | None:
 def _texts(values: Sequence[bytes]) -> list[str]:
     """Decode names of a certificate; a byte that is not ASCII becomes U+FFFD.
 
-    An authority can sign names that are not ASCII. After the replacement they are no valid name and prove
+    An authority can sign names that are not ASCII. After the replacement they are not valid names, and prove
     nothing.
     """
     return [value.decode("ascii", "replace") for value in values]

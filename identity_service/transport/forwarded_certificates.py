@@ -34,8 +34,8 @@ class ForwardedCertificates:
 
         Args:
             header: `CLIENT_CERT` or `ENVOYS`.
-            authorities: returns the client authorities in PEM, of which a forwarded certificate must be;
-                None = the proxy alone has verified it.
+            authorities: returns the client authorities in PEM, one of which must have signed a forwarded
+                certificate; None = only the proxy has verified it.
         """
         self._header = header
         self._read = _READERS[header]

@@ -161,7 +161,7 @@ class Peers:
         """
         if not self._proxies or not peer.startswith(_PEER_KINDS):
             return None
-        # A value that is not text is no address, as the empty one.
+        # A value that is not text counts as empty, which is not an address.
         sent = (value for key, value in metadata() if key == FORWARDED_FOR)
         values = (value if isinstance(value, str) else "" for value in sent)
         return forwarded_client(unquote(peer[len(_PEER_KIND) :]), values, self._proxies)

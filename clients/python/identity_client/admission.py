@@ -136,7 +136,7 @@ class Admission:
         try:
             value = values[0] if len(values) == 1 else None
             token = value[7:] if isinstance(value, str) and value.startswith("Bearer ") else ""
-            if not token:  # few calls
+            if not token:  # only few calls get here
                 token = _bearer(values)
             try:
                 outcome = self._verifier.verify(
@@ -158,7 +158,7 @@ class Admission:
         return Caller(outcome, token)
 
     def conclude(self, question: Question, outcome: object) -> Caller:
-        """Return the caller by the service's answer to a question. Raises RefusedError."""
+        """Return the caller that the service's answer to a question names. Raises RefusedError."""
         try:
             caller = self._concluded(question, outcome)
         except RefusedError as refusal:
@@ -171,7 +171,7 @@ class Admission:
         return self._noted(self._unavailable())
 
     def note(self, event: str, reason: str = "") -> None:
-        """Tell the program's `observe`. What it raises is logged, and changes no decision."""
+        """Call the program's `observe`. An exception that it raises is logged, and changes no decision."""
         if self._observe is None:
             return
         try:

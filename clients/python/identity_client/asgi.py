@@ -145,7 +145,7 @@ class GuardMiddleware:
         except Exception:
             if call.refusal is None:
                 raise
-            ended_by = call.refusal  # the application has met the end of its call in its own way
+            ended_by = call.refusal  # the application raised something else because its call has ended
         finally:
             self._calls.remove(call)
             current.reset(restore)
@@ -171,7 +171,7 @@ class GuardMiddleware:
 
     def _requirement(self, scope: Scope, method: str, path: str) -> Requirement | None:
         # Some frameworks take `delete` for DELETE, whose entry may ask for more than that of the path. A
-        # request with the method WEBSOCKET is no websocket.
+        # request with the method WEBSOCKET is not a websocket.
         if scope["type"] == "http" and (method != method.upper() or method == WEBSOCKET):
             return None
         # Starlette takes a path with a final line break for the path without it, Django does not.

@@ -53,17 +53,17 @@ def check_ask(*, asks: bool, given: bool) -> None:
 
 
 class Asking:
-    """Asks by an `IdentityClient`; calls with the same token wait for the same answer."""
+    """Sends questions with an `IdentityClient`; calls with the same token wait for the same answer."""
 
     def __init__(self, admission: Admission, client: Asked | None) -> None:
-        """Create it; without a client, each question remains unanswered."""
+        """Prepare to send questions; without a client, each call that needs an answer is refused."""
         self._admission = admission
         self._client = client
         self._lock = threading.Lock()
         self._open: dict[Question, Future[Outcome]] = {}
 
     def ask(self, question: Question) -> Caller:
-        """Return the caller by the service's answer. Raises RefusedError, also if there is no answer."""
+        """Return the caller that the service's answer names. Without an answer, raises RefusedError too."""
         with self._lock:
             answer = self._open.get(question)
             is_first = answer is None
@@ -86,16 +86,16 @@ class Asking:
 
 
 class AsyncAsking:
-    """Asks by an `AsyncIdentityClient`, or by an `IdentityClient` in a thread."""
+    """Sends questions with an `AsyncIdentityClient`, or with an `IdentityClient` in a thread."""
 
     def __init__(self, admission: Admission, client: Asked | AsyncAsked | None) -> None:
-        """Create it; without a client, each question remains unanswered."""
+        """Prepare to send questions; without a client, each call that needs an answer is refused."""
         self._admission = admission
         self._client = client
         self._open: dict[Question, asyncio.Task[Outcome]] = {}
 
     async def ask(self, question: Question) -> Caller:
-        """Return the caller by the service's answer. Raises RefusedError, also if there is no answer.
+        """Return the caller that the service's answer names. Without an answer, raises RefusedError too.
 
         If one of the calls that wait for an answer is cancelled, the others still get it.
         """

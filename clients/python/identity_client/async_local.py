@@ -8,7 +8,7 @@ async with AsyncLocalVerifier("127.0.0.1:50051", issuer="https://identity.exampl
     if isinstance(outcome, Verified):
         ...
 
-A task follows `TrustService.Watch`. `verify` is no coroutine, since it only reads memory.
+A task follows `TrustService.Watch`. `verify` is not a coroutine, since it only reads memory.
 """
 
 import asyncio

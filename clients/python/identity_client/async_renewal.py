@@ -69,7 +69,7 @@ async def wait_for_tokens(renewer: TokenRenewer, timeout: float | None, wait: fl
                     raise error
             case Paused(seconds, error):
                 if gives_up(error, wait, end - seconds):
-                    raise error.with_traceback(None)  # each raise adds to it
+                    raise error.with_traceback(None)  # each raise would make its traceback longer
                 await asyncio.sleep(seconds)
 
 

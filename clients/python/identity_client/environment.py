@@ -5,7 +5,7 @@
 | `IDENTITY_TARGET` | host:port of the service; default 127.0.0.1:50051 |
 | `IDENTITY_ISSUER` | the issuer of the tokens; several are separated by commas. Default: identity-service |
 | `IDENTITY_CA` | a PEM file with the authorities that issue the service's certificate |
-| `IDENTITY_TLS` | 1 = TLS with the root certificates of gRPC, also on loopback |
+| `IDENTITY_TLS` | 1 = TLS with the root certificates of gRPC, even on loopback |
 | `IDENTITY_ALLOW_PLAINTEXT` | 1 = no TLS to another machine either, if no other variable asks for it |
 | `IDENTITY_CERT`, `IDENTITY_KEY` | the client's certificate and its private key, PEM files |
 | `IDENTITY_CLIENT_ID` | the client |
@@ -72,9 +72,9 @@ class Environment:
     allow_plaintext: bool = False
     """True = no TLS to another machine either, if nothing else asks for it."""
     certificate_file: Path | None = None
-    """The client's certificate."""
+    """The file that holds the client's certificate."""
     key_file: Path | None = None
-    """The private key of `certificate_file`."""
+    """The file that holds the private key of `certificate_file`."""
     client_id: str = ""
     """The client; empty for a certificate and a federated token, which name it themselves."""
     secret: str | None = field(default=None, repr=False)
@@ -82,9 +82,9 @@ class Environment:
     secret_file: Path | None = None
     """The file that holds the client's secret."""
     private_key_file: Path | None = None
-    """The client's private key for assertions."""
+    """The file that holds the client's private key for assertions."""
     federated_token_file: Path | None = None
-    """The JWT of a trusted issuer."""
+    """The file that holds the JWT of a trusted issuer."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Self:

@@ -88,7 +88,7 @@ def wait_for_tokens(renewer: TokenRenewer, timeout: float | None, wait: float) -
                         raise
             case Paused(seconds, error):
                 if gives_up(error, wait, end - seconds):
-                    raise error.with_traceback(None)  # each raise adds to it
+                    raise error.with_traceback(None)  # each raise would make its traceback longer
                 time.sleep(seconds)
 
 

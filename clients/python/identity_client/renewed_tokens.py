@@ -22,7 +22,7 @@ from identityapi.v1 import token_pb2
 class RenewedTokens:
     """A source of access tokens that are renewed at about three quarters of their life.
 
-    Until a token expires, a call gets it at once, also while the next one is requested in the background or
+    Until a token expires, a call gets it at once, even while the next one is requested in the background or
     the service cannot be reached. Without a valid token a call waits, and a failed renewal is repeated after
     a pause of at most 10 s. All threads may use one object; a child process (`os.fork`) makes connections of
     its own.
@@ -277,7 +277,7 @@ class RenewedTokens:
         """Stop using this token because a service refuses it; the next call waits for another one.
 
         It has no effect if the token is not the current one any more, and at most three times in three
-        minutes. Returns whether another token is to be had, so that a second attempt makes sense.
+        minutes. Returns whether the next call may get another token, so that a second attempt makes sense.
         """
         return self._renewer.invalidate(token)
 

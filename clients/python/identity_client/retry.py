@@ -25,7 +25,7 @@ class TokenSource(Protocol):
         """Return the `jti` of a token that this source has returned; "" if it is not known."""
 
     def invalidate(self, token: str) -> bool:
-        """Note that a service refuses the token; return whether another token is to be had."""
+        """Note that a service refuses the token; return whether there may be another one."""
 
 
 class Tokens(TokenSource, Protocol):

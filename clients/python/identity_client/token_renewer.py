@@ -173,7 +173,7 @@ class TokenRenewer:
                 if self._state.invalidations == before:
                     self._renewal = None
                     break
-                self._state.expire()  # they may have the fault of those that were refused
+                self._state.expire()  # tokens were refused meanwhile, perhaps for a fault that these have too
         renewal.set_result(obtained.tokens)
 
     def _accept(self, obtained: Obtained, sent: float) -> None:
@@ -203,7 +203,7 @@ class TokenRenewer:
 
 
 _RENEWERS: Final[WeakSet[TokenRenewer]] = WeakSet()
-"""The renewers of this process. It exists for `os.fork` alone, which knows no objects."""
+"""The renewers of this process; only for the hook of `os.fork`, a function without arguments."""
 
 
 def _continue_in_child() -> None:

@@ -109,7 +109,7 @@ class TokenState:
         self._retry_at = now + self._backoff.next_pause(error)
 
     def invalidate(self, token: str, now: float) -> bool:
-        """Stop using the token because a service refuses it; return whether another one is to be had.
+        """Stop using the token because a service refuses it; return whether there may be another one.
 
         A token that is not the current one changes nothing: the next is there, or under way. The current one
         is given up, but at most `INVALIDATIONS` of them in `INVALIDATION_INTERVAL`.

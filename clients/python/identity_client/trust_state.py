@@ -1,7 +1,7 @@
 """The state that a watch has sent: the published keys and all revocations in effect.
 
-The module parses no tokens. Facts are only added to: a denial may be extended, never shortened, a generation
-raised, never lowered. One thread applies events; other threads read without a lock, since every change is one
+The module parses no tokens. Facts only grow: a denial may be extended, never shortened, a generation raised,
+never lowered. One thread applies events; other threads read without a lock, since every change is one
 assignment.
 """
 

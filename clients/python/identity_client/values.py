@@ -137,7 +137,7 @@ def to_outcome(response: pb.VerifyResponse) -> Outcome:
 
 
 def _reason(rejection: pb.Rejection) -> str:
-    """Return the reason's name without its prefix; a reason of a newer service is no error."""
+    """Return the reason's name without its prefix; a reason of a newer service gets a name too."""
     if rejection.reason not in pb.RejectionReason.values():
         return f"UNKNOWN_{rejection.reason}"
     return pb.RejectionReason.Name(rejection.reason).removeprefix("REJECTION_REASON_")

@@ -6,8 +6,8 @@ from pathlib import Path
 from identity_service.process.file_access import irregular
 
 FileState = tuple[int, ...]
-"""The device, inode, modification time (ns) and size of a file, of which one changes if the file is replaced
-or written."""
+"""The device, inode, modification time (ns) and size of a file. If the file is replaced or written, at least
+one of them changes."""
 
 
 def state_of(stat: os.stat_result) -> FileState:

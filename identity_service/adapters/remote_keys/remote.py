@@ -126,7 +126,7 @@ class RemoteKeys:
             key, now = self._known(key_id), self._clock.monotonic()
             self._ensure_thread(now)
             if now >= self._due:
-                self._changed.notify_all()  # the thread may have overslept while the machine was suspended
+                self._changed.notify_all()  # the thread's timeout may be late if the machine was suspended
             if key is None and (self._fetching or now >= self._earliest):
                 self._await_attempt()
                 key = self._known(key_id)

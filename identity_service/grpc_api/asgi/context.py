@@ -188,7 +188,7 @@ def start_telling() -> None:
 
 
 def _run_callbacks(callbacks: Iterable[Callable[[], None]]) -> None:
-    """Call all of these callbacks, also if some of them raise."""
+    """Call all of these callbacks, even if some of them raise."""
     for callback in callbacks:
         try:
             callback()

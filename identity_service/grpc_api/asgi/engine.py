@@ -108,7 +108,7 @@ class AsgiEngine:
             if self._stopping:
                 with self._ended:
                     self._ended.notify_all()
-        if refused is not None:  # now that it is not counted
+        if refused is not None:  # only after `release`: the refusal may wait for its turn
             await self._refuse_in_turn(receive, send, refused, context)
 
     async def _refuse_in_turn(

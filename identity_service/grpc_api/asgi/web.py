@@ -21,7 +21,7 @@ _REPLACED: Final = frozenset(
         b"content-type",
         b"content-length",
         b"te",
-        # Only the Envoy around a service may set it, and there is none.
+        # Only an Envoy that runs the service may set it; here there is none, so a client has sent it.
         OF_ENVOY,
     }
 )
@@ -161,7 +161,7 @@ class _Exchange:
         kept = [h for h in event["headers"] if h[0] not in (b"content-type", b"grpc-accept-encoding")]
         kind = (b"content-type", content_type(text=self._answers_text))
         exposed = [*self._allowed, _EXPOSED] if self._allowed else []
-        # What the client sends of a body that is not read would be taken for its next request.
+        # Otherwise the unread rest of the body would be taken for the client's next request.
         closing = [] if self._gone is not None else [_CLOSE]
         return [kind, *kept, *_COMMON, *exposed, *closing]
 

@@ -108,10 +108,10 @@ def timeout_of(value: bytes) -> float:
 
 
 def to_metadata(headers: Headers) -> Metadata:
-    """Return the custom metadata of a request, without reserved headers and binary values that are no base64.
+    """Return the custom metadata of a request, without reserved headers and malformed base64.
 
-    In text, a byte that is not ASCII becomes U+FFFD, so that the value is malformed for its reader. Were it
-    left out, a client could hide the value of which it is a part, such as an address that a proxy appends.
+    In text, a byte that is not ASCII becomes U+FFFD, so that the value is malformed for its reader. If such a
+    value were left out, a client could hide the rest of it, such as an address that a proxy appends.
     """
     found: list[tuple[str, str | bytes]] = []
     for name, value in headers:

@@ -81,7 +81,7 @@ class BlockingServing:
     """A server of methods with many threads that may wait for clients."""
 
     def __init__(self, limits: Limits, max_message_bytes: int) -> None:
-        """Create a server; `max_message_bytes` bounds messages, also after they are decompressed."""
+        """Create a server; `max_message_bytes` bounds messages, even after they are decompressed."""
         self._limits = limits
         self._max_message_bytes = max_message_bytes
         self.default = Threads(_THREADS, "identity-receiving")

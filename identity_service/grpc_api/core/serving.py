@@ -201,7 +201,7 @@ class CompletionServing:
 
         Args:
             limits: the bounds on the calls and streams that clients may hold open.
-            max_message_bytes: the longest message, also after it is decompressed.
+            max_message_bytes: the longest message, even after it is decompressed.
             at_once: whether calls that need no waiting are answered in grpcio's serving thread.
         """
         self._calls = OpenCalls(limits)

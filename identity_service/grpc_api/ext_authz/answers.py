@@ -141,5 +141,5 @@ def _challenge(denial: Denial) -> str:
 
 
 def _header(name: str, value: str) -> HeaderValueOption:
-    # `append` unset means the same here, but in no other message of Envoy.
+    # `append` is set, since its default is false in this message of Envoy, and true in all others.
     return HeaderValueOption(header=HeaderValue(key=name, value=value), append={"value": False})

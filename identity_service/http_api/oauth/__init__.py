@@ -1,4 +1,4 @@
 """The OAuth 2.0 endpoints: functions from requests to responses around the use cases.
 
-The package knows no framework. No JSON and no form leaves it.
+The package uses no HTTP framework. Forms and JSON are used in this package only, not in the use cases.
 """

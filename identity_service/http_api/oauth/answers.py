@@ -81,7 +81,7 @@ def access_token_response(token: AccessToken) -> HttpResponse:
 
 
 def refresh_token_response(token: LiveRefreshToken, issuer: str) -> HttpResponse:
-    """Return the facts of a valid refresh token, without `token_type`: it is no access token.
+    """Return the facts of a valid refresh token, without `token_type`: it is not an access token.
 
     Its audience is this service alone, so that a resource that checks `aud` does not take it for an access
     token.

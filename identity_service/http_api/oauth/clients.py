@@ -87,7 +87,7 @@ def _read_basic(authorization: Sequence[str], named: PrincipalId | None) -> Clie
     found = _client_id(client_id)
     if found is None:
         raise invalid_client("the header Authorization names no client")
-    # Libraries send an empty secret for a client that has none, also where the parameter client_id would do.
+    # Libraries send an empty secret for a client that has none, even where the parameter client_id would do.
     return ClientSecret(client_id=found, secret=secret) if secret else PublicClient(client_id=found)
 
 

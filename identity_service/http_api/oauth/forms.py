@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from identity_service.http_api.oauth.errors import invalid_request
 
 MAX_FORM_BYTES: Final = 64 * 1024
-"""The longest body: three tokens of 8 KiB, and a request's audiences and scopes, also if they are encoded."""
+"""The longest body: three tokens of 8 KiB, and a request's audiences and scopes, even if they are encoded."""
 _MAX_PARAMETERS: Final = 256
 """The largest number of parameters.
 
@@ -26,7 +26,7 @@ class Form:
     """The parameters of a request. One without a value counts as absent (RFC 6749 section 3.2)."""
 
     values: Mapping[str, tuple[str, ...]] = field(repr=False)
-    """A map from each name to its values, of which none is empty. They may be credentials."""
+    """A map from each name to its values. No value is empty; some are credentials."""
 
     def get(self, name: str, limit: int | None = None) -> str | None:
         """Return the value of a parameter, or None if it is absent.

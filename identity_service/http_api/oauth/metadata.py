@@ -1,7 +1,7 @@
 """The metadata documents (RFC 8414, OpenID Connect Discovery 1.0), which claim only what is enabled.
 
-This service is no OpenID provider. It serves the second document for libraries that look for nothing else,
-and that refuse one without the two members that `openid_configuration` adds.
+This service is not an OpenID provider. It serves the second document for libraries that read only that one,
+and that refuse it without the two members that `openid_configuration` adds.
 """
 
 from collections.abc import Mapping

@@ -29,7 +29,7 @@ class RequestProofs:
         path = urlsplit(urls[0]).path
         self._uris: list[str] = []
         for uri in (*urls, *(f"https://{authority}{path}" for authority in authorities)):
-            with suppress(ValueError):  # an issuer may be a URL that is no URI, such as one with an umlaut
+            with suppress(ValueError):  # an issuer may be a URL but not a URI, such as one with an umlaut
                 self._uris.append(normalised_uri(uri))
         self._next_nonce = next_nonce
 

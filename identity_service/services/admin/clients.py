@@ -141,7 +141,7 @@ class Clients:
 
         def decide(client: Client) -> Changed[Client]:
             if client.is_public and Grant.PASSWORD in client.grants:
-                # If it had a secret, every user who signs in through the client without one would be refused.
+                # With a secret, users could no longer sign in through the client without showing the secret.
                 raise InvalidRequestError.of("client_id", "is that of a public client, which has no secret")
             kept = _ending(client.secrets, now, overlap)
             if len(kept) >= MAX_SECRETS:

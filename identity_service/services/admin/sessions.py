@@ -98,7 +98,7 @@ class Sessions:
         """End the sessions durably.
 
         Raises:
-            CallerScopeMissingError: the sessions of another user, and the caller is no administrator.
+            CallerScopeMissingError: the sessions of another user, and the caller is not an administrator.
             NotFoundError: there is no such session, or it is not the caller's own.
             UnavailableError: the store did not confirm one of the writes. The sessions before it are ended,
                 and the call can be repeated.

@@ -1,4 +1,4 @@
-"""Audit events on Redis: two streams, of changes and of traffic, of which the newest entries are kept.
+"""Audit events on Redis: a stream of changes and a stream of traffic. Each keeps its newest entries.
 
 The event of a change is written by the script that makes the change. The id of an event is that of its stream
 entry. The scripts assign ids, each above every id in either stream, so that both streams are read as one

@@ -1,7 +1,7 @@
 """The names of the keys in Redis, and the arguments that every script gets: epoch, time and audit event.
 
 All keys except those of the sessions share the hash tag `{idn}`, so that one script changes record, log and
-state together, also in a cluster; the sessions are spread over its servers. Other tools may read these keys,
+state together, even in a cluster; the sessions are spread over its servers. Other tools may read these keys,
 so their names are part of the public contract:
 
     {idn}:log:head           hash: format (2), epoch, position and link of the last entry, floor, retention;

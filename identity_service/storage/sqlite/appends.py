@@ -140,7 +140,7 @@ class _OpenFile:
 
 
 class _FileWatch:
-    """A watch by inotify(7) on the mode of one file, also while it has another name."""
+    """A watch by inotify(7) on the mode of one file, even while it has another name."""
 
     def __init__(self, path: Path) -> None:
         """Begin to watch. Raises AttributeError on a system without inotify, OSError if it is refused."""

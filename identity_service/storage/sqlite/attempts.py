@@ -129,7 +129,7 @@ class SqliteAttempts:
                 made = Connection(self._path, self._timeout)
                 try:
                     with made.held() as connection:
-                        connection.execute("PRAGMA schema_version")  # an error if it is no database
+                        connection.execute("PRAGMA schema_version")  # raises if the file is not a database
                         if self._path != ":memory:":
                             leave_to_owner(Path(self._path))
                         use_write_ahead_log(connection, self._timeout)

@@ -43,7 +43,7 @@ class SqliteAudit:
         """Return the events that match, the newest first, and the `before` of the next page.
 
         Reads at most 2,000 events. The `before` of the next page is empty if there are no more events. Raises
-        ValueError if `before` is no event id.
+        ValueError if `before` is not an event id.
         """
         place = _place(before) if before else (_FURTHEST, 0)
         found: list[StoredEvent] = []
@@ -63,7 +63,7 @@ class SqliteAudit:
     def read_after(self, after: str | None, limit: int) -> Sequence[StoredEvent]:
         """Return the events after this one, the oldest first; None = the last event only.
 
-        Raises ValueError if `after` is no event id.
+        Raises ValueError if `after` is not an event id.
         """
         with self._transactions.reading() as connection:
             if after is None:

@@ -67,7 +67,7 @@ class SqliteCopying:
         return False
 
     def generations_held(self) -> Mapping[PrincipalId, Generation]:
-        """Return the generations in the table, also if the store has lost its head."""
+        """Return the generations in the table, even if the store has lost its head."""
         with self._database.reading() as connection:
             return facts.all_generations(connection)
 

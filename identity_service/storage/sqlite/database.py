@@ -1,8 +1,8 @@
 """The open SQLite file: its connections, transactions and errors.
 
-The module knows no tables beyond the schema. One connection writes and one reads. A lock guards each, so any
-thread may call. A private database (`:memory:`) has a single connection for both. `guard.py` watches the
-files, and `appends.py` waits for entries of other processes.
+One connection writes and one reads. A lock guards each, so any thread may call. A private database
+(`:memory:`) has a single connection for both. `guard.py` watches the files, and `appends.py` waits for
+entries of other processes.
 """
 
 import sqlite3

@@ -71,7 +71,8 @@ def create_private(path: Path) -> None:
     file of another program. No file is opened, because closing it would drop the locks that this process has
     on it.
 
-    Raises ConfigurationError if the path, or that of a file of SQLite beside it, is no regular file; OSError.
+    Raises OSError, and ConfigurationError if the path, or that of a file of SQLite beside it, is not that of
+    a regular file.
     """
     for name in _all_of(path):
         with suppress(FileNotFoundError):

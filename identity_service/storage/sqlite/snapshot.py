@@ -37,7 +37,7 @@ class Snapshot:
     def held(self) -> Iterator[sqlite3.Connection]:
         """Hold the connection for a few short statements.
 
-        Raises StoreUnavailableError, also if the files were reopened since the transaction began.
+        Raises StoreUnavailableError; one cause is that the files were reopened since the transaction began.
         """
         with self._translated(), self._connection.held() as raw:
             self._raw = self._raw or raw

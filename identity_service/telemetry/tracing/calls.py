@@ -37,7 +37,7 @@ _FAILURES: Final = frozenset(
 
 
 class TracedEngine:
-    """An engine that serves by another one, with a span around each call."""
+    """An engine that puts a span around each call and passes it to another engine."""
 
     def __init__(self, engine: Engine, spans: Spans) -> None:
         self._engine = engine
@@ -55,7 +55,7 @@ class TracedEngine:
                 case StreamHandler():
                     traced = replace(handler, open=calls.open(handler.open))
                 case ConversationHandler():
-                    pass  # only reflection
+                    pass  # a bidirectional stream: reflection alone, which is not traced
         self._engine.register(method, traced)
 
     def start(self) -> int:
@@ -99,7 +99,7 @@ class _TracedMethod:
         """Return the function that answers at once, with a span of the calls that it has answered."""
 
         def traced(data: bytes, context: Context) -> InstantResponse | None:
-            # The span is made afterwards: if there is no response, `answer` is called, and makes it.
+            # The span is made afterwards: without a response, `answer` is called, which makes one itself.
             began = time.time_ns()
             try:
                 response = instant(data, context)

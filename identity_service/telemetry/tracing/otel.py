@@ -40,8 +40,8 @@ _BATCH: Final = 512
 _DELAY_MS: Final = 1000
 """The time that the first span of a batch waits for others."""
 _FLUSH: Final = 0.5
-"""Seconds that `close` waits until the collector has the spans that wait: less than `process.last_resort`
-allows, together with what else a stop may wait for."""
+"""Seconds that `close` waits until the collector has the queued spans. Together with the other waits of a
+stop that is less than `process.last_resort` allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class OpenTelemetry(Tracing):
         """
         self._exporter = _exporter(config.endpoint)
         self._failures = RateLimitedEvent("traces_not_exported", event_log, clock, endpoint=config.endpoint)
-        # `Sampling` has decided before a span is made. At exit `close` is called.
+        # `Sampling` decides before a span is made, and `close` shuts the provider down.
         self._provider = TracerProvider(sampler=ALWAYS_ON, resource=_resource(), shutdown_on_exit=False)
         sampling = Sampling(config.ratio, config.per_second, clock.monotonic)
         self._spans = Spans(self._provider.get_tracer(_NAME), sampling)
@@ -100,7 +100,7 @@ class OpenTelemetry(Tracing):
 
     def start(self) -> None:
         """Start to export. Raises RuntimeError if the system gives no thread."""
-        # A collector that is away would cause a line for each attempt; `traces_not_exported` tells of it.
+        # The SDK logs each attempt that fails; the event `traces_not_exported` reports them together.
         if not logging.getLogger("identity").isEnabledFor(logging.DEBUG):
             logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         exporter = _ReportingExporter(self._exporter, self._failures.happened)
@@ -114,7 +114,7 @@ class OpenTelemetry(Tracing):
         )
 
     def close(self) -> None:
-        """Export what has been recorded, for half a second, and stop; what is left is lost."""
+        """Export the recorded spans for at most half a second, and stop; the others are lost."""
         # In a thread, since the SDK waits 30 s for a collector that does not answer.
         flushing = threading.Thread(target=self._provider.shutdown, name="identity-traces", daemon=True)
         try:
@@ -127,7 +127,7 @@ class OpenTelemetry(Tracing):
 
 
 class _ReportingExporter(SpanExporter):
-    """An exporter that exports by another one, and reports each batch that was lost."""
+    """An exporter that passes batches to another exporter, and reports each batch that was lost."""
 
     def __init__(self, exporter: SpanExporter, report: Callable[[], None]) -> None:
         self._exporter = exporter
@@ -144,13 +144,13 @@ class _ReportingExporter(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """Do nothing: `OpenTelemetry.close` stops the other one."""
+        """Do nothing: `OpenTelemetry.close` stops the other exporter."""
 
 
 def _exporter(endpoint: str) -> OTLPSpanExporter:
     try:
         return OTLPSpanExporter(endpoint=endpoint)
-    except Exception as error:  # of several classes, for what the variables may hold
+    except Exception as error:  # each kind of invalid variable raises another class
         raise ConfigurationError(
             f"traces_endpoint: a variable OTEL_EXPORTER_OTLP_… of the environment is invalid: {error}"
         ) from error

@@ -20,7 +20,7 @@ _NO_ANSWER: Final = "no_answer"
 
 
 class TracedHttpApp:
-    """An ASGI application that serves by another one, with a span around each request."""
+    """An ASGI application that puts a span around each request and passes it to another application."""
 
     def __init__(self, app: AsgiApp, spans: Spans, routes: Collection[str]) -> None:
         """Trace requests; `routes` are the paths that the application has."""

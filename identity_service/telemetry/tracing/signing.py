@@ -10,7 +10,7 @@ from identity_service.telemetry.tracing.spans import Spans
 
 
 class TracedVault:
-    """A vault that opens keys by another one; those that sign are traced. Implements the port KeyVault."""
+    """A vault whose signing keys are traced; another vault opens them. Implements the port KeyVault."""
 
     def __init__(self, vault: KeyVault, spans: Spans) -> None:
         self._vault = vault

@@ -77,8 +77,8 @@ class Spans:
     ) -> Callable[P, T]:
         """Return the function with a span around it, if it runs within a call that is recorded.
 
-        That the service refuses something is no error of the span: only a store or device that cannot be
-        reached is one, or a bug.
+        A span is marked as failed for a bug, or for a store or device that cannot be reached, but not if the
+        service refuses something.
         """
 
         def run(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -43,7 +43,7 @@ def secure_channel(
 def _interceptors(tokens: AsyncTokens) -> list[grpc.aio.ClientInterceptor]:
     """Return one interceptor for each kind of call.
 
-    grpc.aio registers an object for the first kind only that it has a method for.
+    They are four objects: grpc.aio registers each object for one kind of call only.
     """
     return [_UnaryUnary(tokens), _UnaryStream(tokens), _StreamUnary(tokens), _StreamStream(tokens)]
 

@@ -175,7 +175,7 @@ class Guard(grpc.aio.ServerInterceptor):
         except Exception:
             if call.refusal is None:
                 raise
-            refusal = call.refusal  # the handler has met the end of its call in its own way
+            refusal = call.refusal  # the handler raised something else because its call has ended
         else:
             return response
         finally:

@@ -81,12 +81,12 @@ class NoTokenError(grpc.RpcError):
         return self._details
 
     def initial_metadata(self) -> Any:
-        """Return the metadata of the answer, of which there is none."""
+        """Return no metadata, since there is no answer."""
         return ()
 
     trailing_metadata = initial_metadata
 
-    # Interceptors outside of ours get this error as the call, which has ended.
+    # Interceptors that wrap this one get the error in place of a call, and use it as a call that has ended.
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ARG002
         """Raise this error."""

@@ -227,7 +227,8 @@ def _checked(
                 return
             yield response
     finally:
-        # Otherwise the handler would clean up when it is collected: late, in any thread, without its caller.
+        # Otherwise the generator would clean up when the garbage collector closes it: late, in any thread,
+        # and without its caller in `current`.
         restore = current.set(caller)
         try:
             if isinstance(responses, Generator):

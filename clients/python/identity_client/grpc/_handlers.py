@@ -10,14 +10,14 @@ from identity_client.policy import Requirement
 if TYPE_CHECKING:
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 else:
-    Handler = grpc.RpcMethodHandler  # no generic class when the program runs
+    Handler = grpc.RpcMethodHandler  # generic in the type stubs only
 
 
 class UnaryHandler(Handler):
     """The handler of one call with one request and one response; each guard has a subclass.
 
     gRPC calls `unary_unary` when the request has arrived. The token is verified only then, since a client may
-    send its request long after the begin of the call.
+    send its request long after the start of the call.
     """
 
     request_streaming = False
@@ -32,7 +32,7 @@ class UnaryHandler(Handler):
         requirement: Requirement,
         values: list[str | bytes],
     ) -> None:
-        """Put it before the handler of the server.
+        """Put this handler before that of the server.
 
         Args:
             admission: decides on the call.

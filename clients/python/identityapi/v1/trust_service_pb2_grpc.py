@@ -63,7 +63,7 @@ class TrustServiceServicer(object):
 
     def Watch(self, request, context):
         """Sends every revocation: first the live ones, then each new one, with heartbeats in between. Revocations
-        are facts that are only ever added to, so applying one twice, or in another order, changes nothing. A
+        are facts that only grow, so applying one twice, or in another order, changes nothing. A
         watcher that reads too slowly is ended with RESOURCE_EXHAUSTED (with CANCELLED if it does not read at
         all); it should reconnect with the last revision that it received.
         """

@@ -41,7 +41,7 @@ class TrustServiceStub:
     """
     Watch: _grpc.UnaryStreamMultiCallable[_trust_service_pb2.WatchRequest, _trust_service_pb2.WatchResponse]
     """Sends every revocation: first the live ones, then each new one, with heartbeats in between. Revocations
-    are facts that are only ever added to, so applying one twice, or in another order, changes nothing. A
+    are facts that only grow, so applying one twice, or in another order, changes nothing. A
     watcher that reads too slowly is ended with RESOURCE_EXHAUSTED (with CANCELLED if it does not read at
     all); it should reconnect with the last revision that it received.
     """
@@ -59,7 +59,7 @@ class TrustServiceAsyncStub(TrustServiceStub):
     """
     Watch: _aio.UnaryStreamMultiCallable[_trust_service_pb2.WatchRequest, _trust_service_pb2.WatchResponse]  # type: ignore[assignment]
     """Sends every revocation: first the live ones, then each new one, with heartbeats in between. Revocations
-    are facts that are only ever added to, so applying one twice, or in another order, changes nothing. A
+    are facts that only grow, so applying one twice, or in another order, changes nothing. A
     watcher that reads too slowly is ended with RESOURCE_EXHAUSTED (with CANCELLED if it does not read at
     all); it should reconnect with the last revision that it received.
     """
@@ -86,7 +86,7 @@ class TrustServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trust_service_pb2.WatchResponse], _abc.AsyncIterator[_trust_service_pb2.WatchResponse]]:
         """Sends every revocation: first the live ones, then each new one, with heartbeats in between. Revocations
-        are facts that are only ever added to, so applying one twice, or in another order, changes nothing. A
+        are facts that only grow, so applying one twice, or in another order, changes nothing. A
         watcher that reads too slowly is ended with RESOURCE_EXHAUSTED (with CANCELLED if it does not read at
         all); it should reconnect with the last revision that it received.
         """
