@@ -82,7 +82,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def leaks_of(log: Path) -> list[str]:
-    """Return the log of a service process; the text that it prints for people is no line of its log."""
+    """Return the log of a service process; the text that it prints for people is left out."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("{")]
     kinds = [kind for line in lines for kind in secrets_in(line)]
     return [f"{log.parent.name}: a line of {log.name} holds {kind}" for kind in kinds]

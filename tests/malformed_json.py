@@ -1,4 +1,4 @@
-"""Texts that are no JSON object, or one that two parsers may read differently."""
+"""Texts that are not a JSON object, or are one that two parsers may read differently."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The origin of a call: the peer, and the caller as far as it was authenticated.
+"""The origin of a call: the peer, and the caller if it was authenticated.
 
 The module knows no transport.
 """

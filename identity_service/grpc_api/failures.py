@@ -17,7 +17,7 @@ class Failures:
     """The end of the calls that fail: each is logged, counted, and gets the status of its error."""
 
     def __init__(self, log: Any, count: Callable[[str, grpc.StatusCode, float], None]) -> None:
-        """Create it with the log of calls, and a function that counts a call.
+        """Log to the log of calls, and count each call with a function.
 
         `count` gets the method, the code, and the `perf_counter` at which the call began.
         """

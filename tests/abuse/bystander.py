@@ -59,7 +59,7 @@ class Bystander:
             issue = stubs.identity.Issue.future(self._issue_request(), timeout=patience)
             verify = pb.VerifyRequest(token=self._token, audiences=[AUDIENCE])
             refresh = pb.RefreshRequest(refresh_token=self._refresh)
-            revoke = pb.RevokeRequest(token=self._token[:-2])  # which is no token, and OK without effect
+            revoke = pb.RevokeRequest(token=self._token[:-2])  # not a token any more: OK without effect
             calls = {
                 "Verify": stubs.identity.Verify.future(verify, timeout=patience),
                 "Issue": issue,

@@ -217,7 +217,7 @@ class Connection:
             self._end(number, f"status {stream.status if stream else None}")
 
     def _take_fields(self, number: int) -> None:
-        fields = dict(self._decoder.decode(bytes(self._block), raw=True))  # raw: values may be no text
+        fields = dict(self._decoder.decode(bytes(self._block), raw=True))  # raw: values may not be text
         self._block.clear()
         stream = self.streams.get(number)
         if stream is None:

@@ -29,7 +29,7 @@ def token_of(installation: Installation, service: Running) -> str:
 def calling(target: str, token: str) -> Iterator[list[str]]:
     """Verify again and again on many connections until the block ends; what went wrong."""
     stop, wrong, calls = threading.Event(), list[str](), [0]
-    options = ClientOptions(timeout=timedelta(seconds=PATIENCE))  # a busy machine is no failure
+    options = ClientOptions(timeout=timedelta(seconds=PATIENCE))  # a busy machine is not a failure
     arguments = [*options.channel_arguments(), ("grpc.use_local_subchannel_pool", 1)]
 
     def call() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 class FakePublicKeys:
-    """A checker of keys: the id of a key is its text, and a text that contains "bad" is no key."""
+    """A checker of keys: the id of a key is its text, and a text that contains "bad" is not a key."""
 
     def check_key(self, jwk: str) -> str:
         return _checked(jwk)

@@ -309,7 +309,7 @@ class _Asking:
     def __init__(self, caller: Caller, history: History) -> None:
         self._caller = caller
         self._history = history
-        self._random = random.Random(caller.process)  # noqa: S311  # which ones is no secret
+        self._random = random.Random(caller.process)  # noqa: S311  # the choice is not secret
 
     def turn(self) -> None:
         known = self._history.revocations

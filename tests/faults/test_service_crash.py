@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]
 
 def crash(site: Site, rounds: int) -> None:
     """Kill each process in turn at any moment of its work, and start it again at once."""
-    moments = random.Random(rounds)  # noqa: S311  # when is no secret
+    moments = random.Random(rounds)  # noqa: S311  # the moments are not secret
     with site.load() as load:
         for number in range(rounds):
             load.run(moments.uniform(0.2, 0.6))

@@ -28,4 +28,4 @@ class ClientSecretBasic:
             case.headers["Authorization"] = data
         if len(case.headers.get("DPoP", "x" * MAX_PROOF_CHARS)) < MAX_PROOF_CHARS:
             uri = f"{os.environ['ISSUER']}{case.path}"
-            case.headers["DPoP"] = dpop_proof(KEY, datetime.now(UTC), htu=uri)  # random text is no proof
+            case.headers["DPoP"] = dpop_proof(KEY, datetime.now(UTC), htu=uri)  # random text is not a proof

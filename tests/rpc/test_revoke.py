@@ -142,7 +142,7 @@ def test_a_repeated_request_id_raises_a_generation_once(world: World) -> None:
 
 
 def test_a_token_that_does_not_verify_is_ok_without_effect(world: World) -> None:
-    """RFC 7009 section 2.2: an invalid token is no error."""
+    """RFC 7009 section 2.2: an invalid token is not an error."""
     token = world.issue(world.new_client()).access_token
     forged = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
     before = entries(world)

@@ -73,11 +73,11 @@ class Admission:
         observe: Observe | None = None,
         certificate: Callable[[Any], bytes] = _without_certificate,
     ) -> None:
-        """Create it.
+        """Decide by the tokens of calls.
 
         Args:
             verifier: verifies the tokens.
-            observe: is called with what is decided; None = nothing is called.
+            observe: is called with each decision; None = nothing is called.
             certificate: returns the SHA-256 of the client certificate of a connection; b"" = none. It is
                 called only for a token that is bound to one.
 

@@ -18,7 +18,7 @@ class AsyncOpenCall(OpenCall):
     __slots__ = ("loop", "sending", "task")
 
     def __init__(self, caller: Caller) -> None:
-        """Create it for the current task; if its token ends the call, the task is cancelled."""
+        """Create a call of the current task; if the token ends the call, the task is cancelled."""
         task = asyncio.current_task()
         if task is None:  # pragma: no cover  # coroutines of servers run in tasks
             raise RuntimeError("an open call needs a task")

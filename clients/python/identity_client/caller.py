@@ -31,7 +31,7 @@ class Caller:
     __slots__ = ("_call", "_verified", "token")
 
     def __init__(self, verified: Verified, token: str) -> None:
-        """Create it from the claims of a token that was verified."""
+        """Create a caller from a verified token and its claims."""
         self._verified = verified
         self._call: Ending | None = None
         self.token = token

@@ -38,7 +38,7 @@ class OpenCall:
     __slots__ = ("_callbacks", "_lock", "cancel", "done", "refusal", "token")
 
     def __init__(self, caller: Caller, cancel: Callable[[], object]) -> None:
-        """Create it, and pass the functions of `Caller.on_ended` on to it.
+        """Create a call, which gets the functions of `Caller.on_ended`.
 
         Args:
             caller: the caller of the call.

@@ -127,10 +127,10 @@ class _OpenFile:
         """A path that leads to this very file."""
 
     def notify(self) -> None:
-        """Set the mode of the file to what it is, so that the kernel notifies all who watch it.
+        """Set the mode of the file to its present value: the kernel notifies each process that watches it.
 
         Not its times: if they change, its content is checked (`ContentCheck`). Raises OSError if this process
-        is not the file's owner.
+        is not the owner of the file.
         """
         self.name.chmod(stat.S_IMODE(os.fstat(self._descriptor).st_mode))
 

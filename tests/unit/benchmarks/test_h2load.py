@@ -1,4 +1,4 @@
-"""The output of h2load is parsed; a number of bytes that does not match the calls is no measurement."""
+"""The output of h2load is parsed; a number of bytes that does not match the calls is an error."""
 
 import pytest
 

@@ -78,7 +78,7 @@ def test_a_message_beyond_the_limit_is_refused(window: int) -> None:
 
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=["gzip", "deflate"])
 def test_half_of_a_compressed_message_stays_as_it_is(window: int) -> None:
-    """It is no protobuf message, which the pipeline says to the client."""
+    """It is not a protobuf message, which the pipeline says to the client."""
     half = compressed(bytes(100), window)[:-4]
 
     assert decompressor().opened(half) == half

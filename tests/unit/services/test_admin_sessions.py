@@ -52,7 +52,7 @@ def people(site: UseCaseSite) -> People:
 
 
 def caller(actor: PrincipalId) -> Origin:
-    """Return the origin of a call by a principal that is no administrator."""
+    """Return the origin of a call by a principal that is not an administrator."""
     return Origin(peer="192.0.2.9:1", actor=actor)
 
 

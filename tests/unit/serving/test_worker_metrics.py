@@ -97,7 +97,7 @@ def test_a_worker_that_dies_within_a_message_keeps_the_counts_of_the_one_before(
     pipe = site.start()
     pipe.send_bytes(message(2))
     site.await_value(2, "calls_total")
-    with open(pipe.fileno(), "wb", closefd=False) as half:  # it is no path
+    with open(pipe.fileno(), "wb", closefd=False) as half:  # it is not a path
         half.write(struct.pack("!i", 1000) + b"[")
     pipe.close()
 

@@ -39,7 +39,7 @@ T = TypeVar("T", Client, Marks, Session, StoredKey, StoredSecret, TrustRule, Tru
 
 
 def every_field(kind: type[T], **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[T]:
-    """Build values of a kind. Each field needs a strategy: the default of a field that is lost is no loss."""
+    """Build values of a kind. Each field needs a strategy: at its default, its loss would go unnoticed."""
     missing = {field.name for field in fields(kind)} - strategies.keys()
     assert not missing, f"{kind.__name__} needs strategies for {sorted(missing)} here"
     return st.builds(kind, **strategies)
