@@ -8,7 +8,6 @@ from typing import Any
 from identity_service.composition.wiring import Parts, UseCases
 from identity_service.domain.grants import SCOPE_ADMIN, SCOPE_REVOKE, SCOPE_VERIFY
 from identity_service.domain.ports import ReplicaView
-from identity_service.grpc_api.asgi.web import AsgiApp as AsgiApp
 from identity_service.grpc_api.asgi.web import GrpcWebApp
 from identity_service.http_api import paths
 from identity_service.http_api.app import HttpApp, HttpRoute
@@ -22,6 +21,7 @@ from identity_service.http_api.peers import with_certificate
 from identity_service.http_api.routes import routes
 from identity_service.services.keyring import max_age
 from identity_service.settings import Settings
+from identity_service.transport.asgi import AsgiApp as AsgiApp
 from identity_service.transport.client_certificates import certificate_in, pem_from_envoy
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates

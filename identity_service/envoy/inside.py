@@ -25,12 +25,12 @@ from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.certificates import keep_handing_over
 from identity_service.envoy.plan import DIRECTORY, PIPE, SAMPLES, Plan
-from identity_service.grpc_api.asgi.calls import Receive, Send
 from identity_service.process import last_resort
 from identity_service.process.background import BackgroundThread
 from identity_service.process.garbage import collect_seldom, skip_lasting_objects
 from identity_service.process.last_resort import LastResort
 from identity_service.telemetry import logs
+from identity_service.transport.asgi import Receive, Send
 
 _ENVOY_VARIABLES: Final = (PIPE, SAMPLES, DIRECTORY, "PYTHONHOME", "PYTHONPATH", "LD_PRELOAD")
 """Environment variables that are meant for Envoy only, and not for processes that the service starts."""

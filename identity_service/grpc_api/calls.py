@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, cast
-from urllib.parse import unquote
 
 import grpc
 import structlog
@@ -16,11 +15,9 @@ from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.grpc_api.proofs import PROOF, CallProofs
 from identity_service.telemetry.call_ids import PARENT, REQUEST_ID, request_id, trace_fields
 from identity_service.transport.client_certificates import has_expired, peer_certificate
-from identity_service.transport.quotas import Peers
+from identity_service.transport.quotas import Peers, endpoint_of
 
 _IDS: Final = frozenset({REQUEST_ID, PARENT})
-_PEER_KINDS: Final = ("ipv4:", "ipv6:")
-_PEER_KIND: Final = "ipvN:"
 _PEM: Final = "x509_pem_cert"
 _RESUMED: Final = "ssl_session_reused"
 _URI: Final = "peer_uri"
@@ -122,15 +119,10 @@ def _request_id_in(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     return request_id(value for key, value in metadata if key == REQUEST_ID and isinstance(value, str))
 
 
-def peer_of(context: grpc.ServicerContext) -> str:
-    """Return host:port of the other end of the connection; empty if it has no network address."""
-    peer = context.peer()
-    return unquote(peer[len(_PEER_KIND) :]) if peer.startswith(_PEER_KINDS) else ""
-
-
 def client_of(context: grpc.ServicerContext, peers: Peers) -> str:
     """Return host:port of the client: the peer, or the client for which a trusted proxy forwards the call."""
-    return peers.client_of(context.peer(), context.invocation_metadata) or peer_of(context)
+    peer = context.peer()
+    return peers.client_of(peer, context.invocation_metadata) or endpoint_of(peer)
 
 
 def client_certificate_of(context: grpc.ServicerContext, peers: Peers) -> PeerCertificate | None:

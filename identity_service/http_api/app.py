@@ -22,7 +22,6 @@ from starlette.types import Receive, Scope
 
 from identity_service.domain.errors import (
     IdentityError,
-    RequestTimeoutError,
     ServerBusyError,
     ShuttingDownError,
 )
@@ -206,10 +205,7 @@ class HttpApp:
             limits.receives.release(address)
         reading.add_done_callback(_discard_outcome)
         exchange.closes = True
-        if beyond:
-            raise limits.end_grace(address)
-        limits.hit("request_timeout", address)
-        raise RequestTimeoutError(timeout)
+        raise limits.late_request(address, beyond=beyond)
 
     async def _run(self, route: HttpRoute, message: HttpRequest) -> HttpResponse:
         """Return the answer of the endpoint. Raises what it raises, ShuttingDownError, NotReadyError."""

@@ -210,12 +210,9 @@ class Connection(H11Protocol):
     def _end_reading(self) -> None:
         """Close the connection, whose request has not arrived in time."""
         answer = b""
-        if self._is_counted and self._is_brief:
-            self._limits.end_grace(self._address)
-            answer = _BUSY
-        elif self._is_counted:
-            self._limits.hit("request_timeout", self._address)
-            answer = _LATE
+        if self._is_counted:
+            self._limits.late_request(self._address, beyond=self._is_brief)
+            answer = _BUSY if self._is_brief else _LATE
         self._close(answer)
 
     def _end_writing(self) -> None:

@@ -10,9 +10,9 @@ from starlette.responses import Response
 from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.origin import Origin
 from identity_service.http_api.messages import HttpRequest, HttpResponse
-from identity_service.http_api.peers import certificate_of, endpoint, grpc_peer
+from identity_service.http_api.peers import certificate_of, grpc_peer
 from identity_service.telemetry.call_ids import REQUEST_ID, request_id
-from identity_service.transport.quotas import Peers
+from identity_service.transport.quotas import Peers, endpoint_of
 
 Event = MutableMapping[str, Any]
 Send = Callable[[Event], Awaitable[None]]
@@ -48,7 +48,7 @@ class Exchange:
             return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
 
         client = peers.client_of(peer, metadata)
-        self.peer = client or endpoint(peer)
+        self.peer = client or endpoint_of(peer)
         """The client as host:port; empty if it has no network address."""
         self.address = peers.address_of_client(peer, client)
         """The address under which the request counts; empty if it is exempt."""

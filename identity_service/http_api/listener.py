@@ -7,11 +7,11 @@ the latest certificate.
 import asyncio
 import socket
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -22,10 +22,9 @@ from identity_service.http_api.peers import grpc_peer
 from identity_service.http_api.tls import TlsContexts
 from identity_service.process.addresses import cannot_listen, with_port
 from identity_service.process.background import BackgroundThread
+from identity_service.transport.asgi import AsgiApp
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
-
-AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 _BACKLOG: Final = 1024
 _KEEP_ALIVE: Final = 75

@@ -25,9 +25,3 @@ def grpc_peer(client: tuple[str, int] | None) -> str:
         return "unix:"
     host, port = client
     return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
-
-
-def endpoint(peer: str) -> str:
-    """Return the host:port of a peer as gRPC writes it; empty if it has no network address."""
-    kind, _, rest = peer.partition(":")
-    return rest if kind != "unix" else ""

@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
-from identity_service.domain.errors import ServerBusyError
+from identity_service.domain.errors import IdentityError, RequestTimeoutError, ServerBusyError
 from identity_service.domain.ports import EventLog
 from identity_service.transport.quotas import UNIX, AddressBusyError, Peers, Quota
 from identity_service.transport.refusals import RefusalTurns, Strikes
@@ -127,13 +127,17 @@ class Limits:
         }
         """The counters of streams, from the time that a stream is admitted to its end."""
 
-    def end_grace(self, address: str) -> AddressBusyError:
-        """Record that a request has not arrived within `receive_grace`; return the error for its client.
+    def late_request(self, address: str, *, beyond: bool) -> IdentityError:
+        """Record that a request has not arrived in time; return the error for its client.
 
-        For 5 s, calls of this address get no such grace.
+        If it was `beyond` the bound of its address, it had `receive_grace` only, and for 5 s further calls of
+        this address get no such grace.
         """
-        self.strikes.add(address)
-        return self.receives.refuse_beyond(address)
+        if beyond:
+            self.strikes.add(address)
+            return self.receives.refuse_beyond(address)
+        self.hit("request_timeout", address)
+        return RequestTimeoutError(self.config.request_timeout.total_seconds())
 
     def seconds_until_refused(self, error: ServerBusyError) -> float:
         """Return the seconds after which a new call is to be refused with this error; 0.0 = at once.

@@ -159,12 +159,12 @@ class Peers:
             peer: the peer of the connection as gRPC writes it.
             metadata: returns the metadata of the call; it is called only if trusted proxies are configured.
         """
-        if not self._proxies or not peer.startswith(_PEER_KINDS):
+        if not self._proxies or not (place := endpoint_of(peer)):
             return None
         # A value that is not text counts as empty, which is not an address.
         sent = (value for key, value in metadata() if key == FORWARDED_FOR)
         values = (value if isinstance(value, str) else "" for value in sent)
-        return forwarded_client(unquote(peer[len(_PEER_KIND) :]), values, self._proxies)
+        return forwarded_client(place, values, self._proxies)
 
     def address_of_call(self, peer: str, metadata: Metadata) -> str:
         """Return the address under which a call counts; empty if it is exempt.
@@ -196,12 +196,12 @@ class Peers:
         return self._forwarded.find(metadata())
 
     def _is_proxy(self, peer: str) -> bool:
-        return peer.startswith(_PEER_KINDS) and is_trusted(unquote(peer[len(_PEER_KIND) :]), self._proxies)
+        return is_trusted(endpoint_of(peer), self._proxies)
 
     def _address_of(self, peer: str) -> str:
-        if not peer.startswith(_PEER_KINDS):
+        host_and_port = endpoint_of(peer)
+        if not host_and_port:
             return "" if self._unix else UNIX
-        host_and_port = unquote(peer[len(_PEER_KIND) :])
         host = host_and_port.rpartition(":")[0].strip("[]")
         try:
             address = ip_address(host)
@@ -211,6 +211,11 @@ class Peers:
         if any(mapped in network for network in self._networks):
             return ""
         return address_of(host_and_port)
+
+
+def endpoint_of(peer: str) -> str:
+    """Return host:port of a peer as gRPC writes it; empty if it has no network address."""
+    return unquote(peer[len(_PEER_KIND) :]) if peer.startswith(_PEER_KINDS) else ""
 
 
 def network_of(text: str) -> Network:

@@ -6,7 +6,7 @@ through `AsgiStream`.
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -26,10 +26,7 @@ from identity_service.grpc_api.asgi.wire import (
 )
 from identity_service.grpc_api.compression import WireError
 from identity_service.grpc_api.engine import UnaryHandler
-
-Event = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Event]]
-Send = Callable[[Event], Awaitable[None]]
+from identity_service.transport.asgi import Event, Receive, Send, discard_outcome, within
 
 _HEADERS: Final = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", ACCEPTED)]
 START: Final[Event] = {"type": "http.response.start", "status": 200, "headers": _HEADERS, "trailers": True}
@@ -89,13 +86,7 @@ class Call:
         self.received(event)
         message = self._unframer.next()
         if message is None and not self._received:
-            left = self.context.time_remaining()
-            try:
-                message = await within(self.read(), timeout if left is None else min(left, timeout))
-            except TimeoutError:
-                if left is not None and left <= timeout:
-                    raise
-                raise RequestTimeoutError(timeout) from None
+            message = await arrived(self.read(), timeout, self.context.time_remaining())
         if message is None:
             raise WireError(grpc.StatusCode.UNIMPLEMENTED, "the method takes exactly one message")
         return message
@@ -144,17 +135,18 @@ class Call:
         body: Event = {"type": "http.response.body", "body": frame(message)}
         await send_all(self._send, self._start(), body, self._trailers(grpc.StatusCode.OK))
 
-    async def finish(self, code: grpc.StatusCode, details: str = "") -> None:
-        """Send the status, which ends the call. Raises ClientGoneError.
+    async def finish(self) -> None:
+        """Send the status of the context, which ends the call; unset = OK. Raises ClientGoneError.
 
         An error status before which nothing was sent is a Trailers-Only response.
         """
+        code = self.context.code() or grpc.StatusCode.OK
         if not self._started and code is not grpc.StatusCode.OK:
-            await refuse(self._send, code, details, self.context)
+            await refuse(self._send, self.context)
             return
         start = () if self._started else (self._start(),)
         end: Event = {"type": "http.response.body", "body": b""}
-        await send_all(self._send, *start, end, self._trailers(code, details))
+        await send_all(self._send, *start, end, self._trailers(code, self.context.details()))
 
     def _start(self) -> Event:
         initial = self.context.initial
@@ -167,21 +159,24 @@ class Call:
         return {"type": "http.response.trailers", "headers": status_headers(code, details, metadata)}
 
 
-async def within(waiting: Awaitable[T], seconds: float | None) -> T:
-    """Wait at most `seconds` (None = without a limit) for `waiting`, and return its result.
+async def arrived(waiting: Awaitable[T], timeout: float | None, left: float | None) -> T:
+    """Return what a client sends, once it has arrived.
 
-    Raises TimeoutError, without cancelling `waiting`: the ASGI server may still complete it.
+    Args:
+        waiting: returns it.
+        timeout: seconds that it may take; None = the ASGI server bounds the time.
+        left: seconds until the deadline of the call; None = it has none.
+
+    Raises RequestTimeoutError after `timeout`, TimeoutError at the deadline.
     """
-    if seconds is None:
+    if timeout is None and left is None:  # as a rule, inside Envoy
         return await waiting
-    future = asyncio.ensure_future(waiting)
-    if not (await asyncio.wait({future}, timeout=seconds))[0]:
-        future.add_done_callback(_discard_outcome)
-        raise TimeoutError
+    if timeout is None or (left is not None and left <= timeout):
+        return await within(waiting, left)
     try:
-        return future.result()
-    finally:
-        del future  # otherwise the error and this frame would form a cycle that keeps the request in memory
+        return await within(waiting, timeout)
+    except TimeoutError:
+        raise RequestTimeoutError(timeout) from None
 
 
 async def receive_from(receive: Receive) -> Event:
@@ -195,15 +190,15 @@ async def receive_from(receive: Receive) -> Event:
 async def await_client(receive: Receive, seconds: float) -> None:
     """Wait at most `seconds` until the client has sent something or has disconnected."""
     waiting = asyncio.ensure_future(receive())
-    waiting.add_done_callback(_discard_outcome)
+    waiting.add_done_callback(discard_outcome)
     await asyncio.wait({waiting}, timeout=seconds)
 
 
-async def refuse(send: Send, code: grpc.StatusCode, details: str, context: AsgiContext) -> None:
-    """Send a status without messages (Trailers-Only). Raises ClientGoneError."""
-    headers = (
-        _HEADERS + from_metadata(context.initial) + status_headers(code, details, context.trailing_metadata())
-    )
+async def refuse(send: Send, context: AsgiContext) -> None:
+    """Send the status of the context without messages (Trailers-Only). Raises ClientGoneError."""
+    code = context.code() or grpc.StatusCode.UNKNOWN
+    status = status_headers(code, context.details(), context.trailing_metadata())
+    headers = _HEADERS + from_metadata(context.initial) + status
     start: Event = {"type": "http.response.start", "status": 200, "headers": headers}
     await send_all(send, start, {"type": "http.response.body", "body": b""})
 
@@ -268,7 +263,7 @@ async def serve_unary(handler: UnaryHandler, call: Call, message: Message) -> No
     finally:
         # A call that still waits for a thread is cancelled, and never runs.
         if future.cancel() or not ended.done():
-            future.add_done_callback(_discard_outcome)
+            future.add_done_callback(discard_outcome)
     if future.cancelled():  # the pool was shut down
         raise stopping()
     try:
@@ -277,7 +272,7 @@ async def serve_unary(handler: UnaryHandler, call: Call, message: Message) -> No
         del future  # otherwise the error and this frame would form a cycle that keeps the request in memory
     code = context.code()
     if code is not None and code is not grpc.StatusCode.OK:
-        await call.finish(code, context.details())
+        await call.finish()
     else:
         await call.answer(response)
 
@@ -288,12 +283,6 @@ def _answer(handler: UnaryHandler, message: Message, context: AsgiContext) -> by
     # Another error, whose traceback does not refer to the request: it would stay in memory until the next
     # garbage collection, and many requests of 16 MiB would fill the memory before that.
     raise AbortedError
-
-
-def _discard_outcome(future: "asyncio.Future[Any]") -> None:
-    """Read and discard the outcome of a future without a waiter, so that asyncio logs no unhandled error."""
-    if not future.cancelled():
-        future.exception()
 
 
 def _set_from_any_thread(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[None]") -> None:

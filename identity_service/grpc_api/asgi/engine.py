@@ -9,7 +9,7 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
@@ -17,15 +17,12 @@ from identity_service.domain.errors import IdentityError, RequestTimeoutError, S
 from identity_service.grpc_api.asgi.calls import (
     Call,
     ClientGoneError,
-    Event,
-    Receive,
-    Send,
     answer_known,
+    arrived,
     await_client,
     receive_from,
     refuse,
     serve_unary,
-    within,
 )
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext, log_bug, start_telling
 from identity_service.grpc_api.asgi.streams import AsgiStream, converse
@@ -39,7 +36,8 @@ from identity_service.grpc_api.engine import (
     StreamHandler,
     UnaryHandler,
 )
-from identity_service.grpc_api.errors import to_status
+from identity_service.grpc_api.errors import RpcStatus, to_status
+from identity_service.transport.asgi import Event, Receive, Send
 from identity_service.transport.limits import Limits
 
 
@@ -121,7 +119,8 @@ class AsgiEngine:
         with suppress(ClientGoneError):
             if delay := self._limits.seconds_until_refused(error):
                 await await_client(receive, delay)
-            await _refuse_with(send, error, context)
+            context.set_status(to_status(error))
+            await refuse(send, context)
 
     async def _serve(
         self, scope: Mapping[str, Any], receive: Receive, send: Send, context: AsgiContext, address: str
@@ -130,25 +129,28 @@ class AsgiEngine:
 
         Raises ClientGoneError; ServerBusyError, without a status, if the call is not to be received.
         """
+        limits = self._limits
         try:
             handler, window = self._open(scope, context)
-            receiving = self._limits.receives
-            beyond = receiving.acquire(address)
-            until = self._limits.monotonic() + self._limits.receive_grace if beyond else None
+            beyond = limits.receives.acquire(address)
+            until = limits.monotonic() + limits.receive_grace if beyond else None
+            timeout = self._first_timeout if until is None else limits.receive_grace
             try:
-                event = await self._first_event(receive, context.time_remaining(), until)
+                event = await arrived(receive_from(receive), timeout, context.time_remaining())
                 known = self._instant_response(handler, window, event, context)
                 if known is None:
                     unframer = Unframer(self._max_message_bytes, window, handler.max_bytes)
                     call = Call(context, receive, send, unframer)
-                    timeout = self._request_timeout if until is None else self._seconds_until(until)
-                    message = await call.read_first(event, timeout)
+                    left = self._request_timeout if until is None else max(0.0, until - limits.monotonic())
+                    message = await call.read_first(event, left)
             finally:
-                receiving.release(address)
-        except RequestTimeoutError as error:
-            await _refuse_with(send, self._late_request_error(error, address, beyond=beyond), context)
+                limits.receives.release(address)
+        except RequestTimeoutError:
+            context.set_status(to_status(limits.late_request(address, beyond=beyond)))
+            await refuse(send, context)
         except (WireError, AbortedError, TimeoutError) as error:
-            await refuse(send, *_status(error, context), context)
+            context.set_status(_status(error, context))
+            await refuse(send, context)
         else:
             if known is None:
                 await self._run(handler, call, message, scope["path"], address)
@@ -159,38 +161,6 @@ class AsgiEngine:
                     # wakes the thread of the ASGI server, which would interrupt the computing (bar S2).
                     await asyncio.sleep(0)
                 await answer_known(send, response)
-
-    def _late_request_error(self, error: RequestTimeoutError, address: str, *, beyond: bool) -> IdentityError:
-        """Count a request that has not arrived in time, and return the error for its client."""
-        if beyond:
-            return self._limits.end_grace(address)
-        self._limits.hit("request_timeout", address)
-        return error
-
-    def _seconds_until(self, until: float) -> float:
-        return max(0.0, until - self._limits.monotonic())
-
-    async def _first_event(self, receive: Receive, left: float | None, until: float | None) -> Event:
-        """Return the first event that `receive` returns.
-
-        Args:
-            receive: ASGI's `receive` of the call.
-            left: seconds until the deadline of the call; None = no deadline.
-            until: the time by which the request must have arrived, by the clock of `Limits`; None = the usual
-                timeout.
-
-        Raises:
-            ClientGoneError: the client has disconnected.
-            RequestTimeoutError: nothing has arrived in time.
-            TimeoutError: the deadline of the call has passed.
-        """
-        timeout = self._first_timeout if until is None else self._seconds_until(until)
-        if timeout is None or (left is not None and left <= timeout):
-            return await within(receive_from(receive), left)
-        try:
-            return await within(receive_from(receive), timeout)
-        except TimeoutError:
-            raise RequestTimeoutError(timeout) from None
 
     def _open(self, scope: Mapping[str, Any], context: AsgiContext) -> tuple[Handler, int]:
         """Check the headers of a call; return its handler, and the `ENCODINGS` value of its compression.
@@ -255,9 +225,10 @@ class AsgiEngine:
             status = _status(error, context)
             if status.code is grpc.StatusCode.UNKNOWN:
                 log_bug(path, error)
+            context.set_status(status)
             context.end()
             with suppress(Exception):  # the client may have disconnected meanwhile
-                await call.finish(*status)
+                await call.finish()
 
     # The interface of an engine
 
@@ -281,33 +252,18 @@ class AsgiEngine:
         return done
 
 
-async def _refuse_with(send: Send, error: IdentityError, context: AsgiContext) -> None:
-    """Refuse a call with the status of an error, including the error's details. Raises ClientGoneError."""
-    status = to_status(error)
-    context.set_status(status)
-    await refuse(send, status.code, status.details, context)
-
-
-class _Status(NamedTuple):
-    """A status without metadata."""
-
-    code: grpc.StatusCode
-    details: str
-
-
-def _status(error: Exception, context: AsgiContext) -> _Status:
+def _status(error: Exception, context: AsgiContext) -> RpcStatus:
     """Return the status of a call that ended by this error.
 
     The text of an unexpected exception is not sent: it may hold values of the request.
     """
+    trailing = context.trailing_metadata()
     if isinstance(error, TimeoutError) or context.time_remaining() == 0:
-        return _Status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        return RpcStatus(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded", trailing)
     if isinstance(error, WireError):
-        return _Status(error.code, str(error))
+        return RpcStatus(error.code, str(error), trailing)
     if isinstance(error, AbortedError):
-        return _Status(context.code() or grpc.StatusCode.UNKNOWN, context.details())
+        return RpcStatus(context.code() or grpc.StatusCode.UNKNOWN, context.details(), trailing)
     if isinstance(error, IdentityError):  # the call could not be handed to a thread
-        status = to_status(error)
-        context.set_status(status)
-        return _Status(status.code, status.details)
-    return _Status(grpc.StatusCode.UNKNOWN, "Exception calling application")
+        return to_status(error)
+    return RpcStatus(grpc.StatusCode.UNKNOWN, "Exception calling application", trailing)

@@ -5,13 +5,12 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
-import grpc
-
-from identity_service.grpc_api.asgi.calls import Call, ClientGoneError, in_thread, stopping, within
+from identity_service.grpc_api.asgi.calls import Call, ClientGoneError, in_thread, stopping
 from identity_service.grpc_api.asgi.context import AbortedError
 from identity_service.grpc_api.asgi.wire import opened
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler
 from identity_service.grpc_api.errors import RpcStatus
+from identity_service.transport.asgi import within
 
 
 class AsgiStream:
@@ -90,7 +89,7 @@ class AsgiStream:
             _, late = await asyncio.wait({self._writing}, timeout=self._send_timeout)
             if late:
                 raise AbortedError
-        await self._call.finish(context.code() or grpc.StatusCode.OK, context.details())
+        await self._call.finish()
 
     def _on_loop(self, function: Callable[..., None], *args: Any) -> bool:
         """Schedule a call of this function on the event loop; return False if the loop is closed."""
@@ -160,7 +159,7 @@ async def converse(handler: ConversationHandler, call: Call, message: bytes, sen
         await within(call.write(response), _shorter(context.time_remaining(), send_timeout))
         message_after = await within(call.read(), context.time_remaining())
         following = None if message_after is None else opened(message_after)
-    await call.finish(grpc.StatusCode.OK)
+    await call.finish()
 
 
 async def _result(handler: ConversationHandler, context: Any, run: Any, function: Any, *args: Any) -> Any:

@@ -5,16 +5,14 @@ gRPC-Web needs neither HTTP/2 nor trailers. The engine behind it sees calls of g
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
-from identity_service.grpc_api.asgi.calls import Event, Receive, Send
 from identity_service.grpc_api.asgi.web_wire import Base64Decoder, content_type, is_text, trailers_frame
 from identity_service.grpc_api.asgi.wire import Headers
+from identity_service.transport.asgi import AsgiApp, Event, Receive, Send
 from identity_service.transport.client_certificates import OF_ENVOY
 from identity_service.transport.web import MAX_AGE, METHOD, PATHS, REQUEST_HEADERS, RESPONSE_HEADERS
-
-AsgiApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 _REPLACED: Final = frozenset(
     {

@@ -10,7 +10,6 @@ import grpc
 import grpc._server as internals
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
-from identity_service.domain.errors import IdentityError, RequestTimeoutError
 from identity_service.grpc_api.compression import Decompressor, WireError
 from identity_service.grpc_api.core.calls import OpenCall, OpenCalls, Phase, Receiver
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler, UnaryHandler
@@ -182,15 +181,9 @@ class SlowClients:
     def _stop_receiving(self, call: OpenCall) -> None:
         with call.state.condition:
             if self._calls.received(call):
-                call.refuse(self._timeout_error(call))
+                call.refuse(self._limits.late_request(call.address, beyond=call.beyond))
                 self._calls.ending(call)
                 self._calls.memory.note()
-
-    def _timeout_error(self, call: OpenCall) -> IdentityError:
-        if call.beyond:
-            return self._limits.end_grace(call.address)
-        self._limits.hit("request_timeout", call.address)
-        return RequestTimeoutError(self._request_timeout)
 
 
 class CompletionServing:

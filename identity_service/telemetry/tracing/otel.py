@@ -22,7 +22,6 @@ from opentelemetry.trace import SpanKind
 
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.ports import Clock, EventLog, KeyVault, PasswordHasher
-from identity_service.grpc_api.asgi.web import AsgiApp
 from identity_service.grpc_api.engine import Engine
 from identity_service.replication.rate_limited_event import RateLimitedEvent
 from identity_service.telemetry.measured_store import Wrap
@@ -32,6 +31,7 @@ from identity_service.telemetry.tracing.requests import TracedHttpApp
 from identity_service.telemetry.tracing.sampling import Sampling
 from identity_service.telemetry.tracing.signing import TracedHasher, traced_vault
 from identity_service.telemetry.tracing.spans import Spans
+from identity_service.transport.asgi import AsgiApp
 
 _NAME: Final = "identity-service"
 _QUEUE: Final = 2048

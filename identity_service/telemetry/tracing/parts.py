@@ -8,7 +8,7 @@ from identity_service.grpc_api.engine import Engine
 from identity_service.telemetry.measured_store import Wrap
 
 if TYPE_CHECKING:
-    from identity_service.grpc_api.asgi.web import AsgiApp
+    from identity_service.transport.asgi import AsgiApp
 
 
 class Tracing:

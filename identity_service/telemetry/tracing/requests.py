@@ -5,11 +5,11 @@ from typing import Any, Final
 
 from opentelemetry.trace import Span
 
-from identity_service.grpc_api.asgi.web import AsgiApp
 from identity_service.http_api import paths
 from identity_service.http_api.app import KNOWN_METHODS
 from identity_service.telemetry.call_ids import PARENT, STATE
 from identity_service.telemetry.tracing.spans import Spans, current, fail
+from identity_service.transport.asgi import AsgiApp
 
 _UNTRACED: Final = frozenset((paths.LIVE, paths.READY, paths.METRICS))
 """The paths whose requests are not traced: probes send them, not the clients of an application."""

@@ -6,7 +6,8 @@ from urllib.parse import quote
 import pytest
 
 from identity_service.grpc_api.asgi.context import AsgiContext
-from identity_service.grpc_api.calls import certificate_of, peer_of
+from identity_service.grpc_api.calls import certificate_of
+from identity_service.transport.quotas import endpoint_of
 from tests.tls import Certifier, Holder
 
 SPIFFE = "spiffe://example.org/reports"
@@ -54,4 +55,4 @@ def test_a_certificate_on_a_plain_text_connection_is_ignored(holder: Holder) -> 
 
 @pytest.mark.parametrize(("host", "peer"), [("127.0.0.1", "127.0.0.1:4711"), ("::1", "[::1]:4711")])
 def test_the_peer_has_the_same_form_as_with_grpcio(host: str, peer: str) -> None:
-    assert peer_of(context(b"", host=host)) == peer
+    assert endpoint_of(context(b"", host=host).peer()) == peer

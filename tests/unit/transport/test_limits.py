@@ -208,7 +208,7 @@ def test_an_address_that_let_a_grace_pass_gets_none_for_five_seconds_and_the_oth
     assert [limits.receives.acquire(ATTACKER) for _ in range(2)] == [False, True]
     limits.receives.release(ATTACKER)
 
-    error = limits.end_grace(ATTACKER)
+    error = limits.late_request(ATTACKER, beyond=True)
 
     assert "from your address (1)" in str(error)
     with pytest.raises(AddressBusyError):
@@ -222,7 +222,7 @@ def test_an_address_that_let_a_grace_pass_gets_none_for_five_seconds_and_the_oth
 
 def test_an_address_that_let_a_grace_pass_may_send_as_many_requests_as_its_bound() -> None:
     limits = Limits(LimitsConfig(receives=Bound(total=100, per_peer=2)), RecordingEventLog())
-    limits.end_grace(ATTACKER)
+    limits.late_request(ATTACKER, beyond=True)
 
     assert [limits.receives.acquire(ATTACKER) for _ in range(2)] == [False, False]
 
