@@ -25,11 +25,20 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpResponse:
-    """A response with its complete body; the listener adds Content-Length and headers that all have."""
+    """A response with its complete body; `Exchange` adds Content-Length and headers that all have.
+
+    Raises ValueError if a header has anything but visible ASCII characters and blanks: it could split the
+    response.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        for name, value in self.headers:
+            if not (value.isascii() and value.isprintable()):
+                raise ValueError(f"the header {name} of a response is not printable ASCII")
 
 
 Endpoint = Callable[[HttpRequest], HttpResponse]

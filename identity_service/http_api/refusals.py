@@ -1,7 +1,10 @@
 """The answers of the HTTP API to requests that reach no endpoint, or whose endpoint raises."""
 
 import math
-from typing import Final
+import traceback
+from typing import Any, Final
+
+import structlog
 
 from identity_service.domain import errors
 from identity_service.http_api.messages import HttpResponse
@@ -48,3 +51,10 @@ def refusal_of(error: Exception) -> HttpResponse:
     headers = (("Retry-After", str(math.ceil(retry_after))),) if retry_after is not None else ()
     text = _BUSY if isinstance(error, errors.ServerBusyError) else str(error)
     return refusal(status, text, *headers)
+
+
+def log_bug(error: Exception, path: str | None, request_id: str) -> None:
+    """Log the place of an unexpected exception; its text may contain a value of the request."""
+    frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    log: Any = structlog.get_logger("identity.http")
+    log.error("http_bug", path=path, request_id=request_id, error=type(error).__name__, frames=frames[-8:])

@@ -25,7 +25,7 @@ service.stop()
 print(*sys.modules)
 """
 _FEW_NEED = {
-    "http_listen": {"starlette", "uvicorn", "identity_service.http_api"},
+    "http_listen": {"uvicorn", "identity_service.http_api"},
     "metrics of several workers": {"identity_service.serving.worker_metrics"},
     "the keys of trusted issuers": {"urllib3"},
     "principals_file": {"yaml", "identity_service.principals"},
