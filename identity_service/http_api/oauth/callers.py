@@ -1,5 +1,6 @@
 """Authenticates the clients that call an endpoint; every refusal leaves an audit event."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from identity_service.domain.audit import AuditType
@@ -10,6 +11,7 @@ from identity_service.domain.errors import (
     CredentialRefusedError,
     DpopNonceRequiredError,
     DpopProofRefusedError,
+    IdentityError,
     TooManyAttemptsError,
 )
 from identity_service.domain.grants import SCOPE_VERIFY
@@ -17,7 +19,7 @@ from identity_service.domain.origin import sha256_of
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.tokens import Rejected, TokenType
 from identity_service.http_api.messages import HttpRequest
-from identity_service.http_api.oauth.clients import ClientOfRequest, PublicClient
+from identity_service.http_api.oauth.clients import ClientOfRequest, PublicClient, read_client
 from identity_service.http_api.oauth.errors import (
     from_error,
     insufficient_scope,
@@ -25,6 +27,7 @@ from identity_service.http_api.oauth.errors import (
     invalid_token,
     proof_refused,
 )
+from identity_service.http_api.oauth.forms import Form
 from identity_service.http_api.oauth.proofs import RequestProofs
 from identity_service.services.audit import record_refusal
 from identity_service.services.authenticate import Authenticator, ClientCertificate
@@ -33,36 +36,31 @@ from identity_service.services.dpop import DpopProofs
 from identity_service.services.verify import Verifier, VerifyRequest
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Callers:
     """A checker of callers, by the credential of a client or by an access token for this service."""
 
-    def __init__(
-        self,
-        authenticator: Authenticator,
-        verifier: Verifier[Any],
-        replica: ReplicaView,
-        dpop: DpopProofs,
-        audit: AuditTrail,
-        *,
-        audience: str,
-    ) -> None:
-        """Create a checker; `audience` is that of access tokens for this service itself."""
-        self._authenticator = authenticator
-        self._verifier = verifier
-        self._replica = replica
-        self._dpop = dpop
-        self._audit = audit
-        self._audience = audience
+    authenticator: Authenticator
+    verifier: Verifier[Any]
+    replica: ReplicaView
+    dpop: DpopProofs
+    audit: AuditTrail
+    audience: str
+    """The audience of access tokens for this service itself."""
+    token_endpoint: str
+    """The URL that the `aud` of an assertion may be."""
 
-    def by_certificate(self, named: ClientOfRequest | None, request: HttpRequest) -> ClientOfRequest | None:
-        """Return the client of a request; if it is only named, the certificate must prove it.
+    def presented(self, request: HttpRequest, form: Form) -> ClientOfRequest | None:
+        """Return the client of a request, or None; if it is only named, the certificate must prove it.
 
-        A public client needs no proof, whatever certificate the connection has. Raises UnavailableError.
+        A public client needs no proof, whatever certificate the connection has. Raises OAuthError,
+        UnavailableError.
         """
+        named = read_client(request.headers, form, token_endpoint=self.token_endpoint)
         certificate = request.origin.certificate
         if certificate is None or not isinstance(named, PublicClient):
             return named
-        if self._authenticator.is_public(named.client_id):
+        if self.authenticator.is_public(named.client_id):
             return named
         return ClientCertificate(certificate=certificate, client_id=named.client_id)
 
@@ -74,13 +72,13 @@ class Callers:
         Raises OAuthError, UnavailableError.
         """
         # A process whose data is stale may not know a client or a secret, and must not say that it is wrong.
-        self._replica.require_fresh()
+        self.replica.require_fresh()
         if client is None or isinstance(client, PublicClient):
             raise invalid_client("the client must authenticate itself")
         try:
-            return self._authenticator.client(client, request.origin)
+            return self.authenticator.client(client, request.origin)
         except (CredentialRefusedError, TooManyAttemptsError) as error:
-            record_refusal(self._audit, type_, error, request.origin, target=request.path)
+            self._record(error, request, type_)
             raise from_error(error) from error
 
     def verifying_client(self, client: ClientOfRequest | None, request: HttpRequest) -> None:
@@ -91,7 +89,7 @@ class Callers:
         proven = self.client(client, request)
         if SCOPE_VERIFY not in proven.client.scopes:
             error = CallerScopeMissingError(f"the client lacks the scope {SCOPE_VERIFY}")
-            record_refusal(self._audit, AuditType.CALL_REFUSED, error, request.origin, target=request.path)
+            self._record(error, request)
             raise error
 
     def verifying_bound_token(self, token: str, proofs: RequestProofs, request: HttpRequest) -> None:
@@ -100,13 +98,13 @@ class Callers:
         Raises OAuthError, ServerBusyError, UnavailableError.
         """
         try:
-            proof = self._dpop.check(proofs.required(request), access_token=token)
+            proof = self.dpop.check(proofs.required(request), access_token=token)
             self.verifying_token(token, request, proof)
-            self._dpop.consume_here(proof)
+            self.dpop.consume_here(proof)
         except DpopNonceRequiredError as error:
             raise proof_refused(error) from error
         except DpopProofRefusedError as error:
-            record_refusal(self._audit, AuditType.CALL_REFUSED, error, request.origin, target=request.path)
+            self._record(error, request)
             raise proof_refused(error) from error
 
     def verifying_token(self, token: str, request: HttpRequest, proof: DpopProof | None = None) -> None:
@@ -116,19 +114,24 @@ class Callers:
         Raises OAuthError, UnavailableError.
         """
         scheme = TokenType.BEARER if proof is None else TokenType.DPOP
-        answer = self._verifier.verify(
+        answer = self.verifier.verify(
             VerifyRequest(
                 token=token,
-                audiences=(self._audience,),
+                audiences=(self.audience,),
                 certificate_sha256=sha256_of(request.origin.certificate),
                 key_sha256=proof.key_sha256 if proof is not None else b"",
             )
         )
         if isinstance(answer, Rejected):
             refused = CallerUnauthenticatedError(f"the caller's token was rejected: {answer.reason}")
-            record_refusal(self._audit, AuditType.CALL_REFUSED, refused, request.origin, target=request.path)
+            self._record(refused, request)
             raise invalid_token(str(refused), scheme)
         if SCOPE_VERIFY not in answer.scopes:
             missing = CallerScopeMissingError(f"the caller lacks the scope {SCOPE_VERIFY}")
-            record_refusal(self._audit, AuditType.CALL_REFUSED, missing, request.origin, target=request.path)
+            self._record(missing, request)
             raise insufficient_scope(scheme)
+
+    def _record(
+        self, error: IdentityError, request: HttpRequest, type_: AuditType = AuditType.CALL_REFUSED
+    ) -> None:
+        record_refusal(self.audit, type_, error, request.origin, target=request.path)

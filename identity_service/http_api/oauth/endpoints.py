@@ -1,24 +1,19 @@
 """The OAuth endpoints as functions of requests, with the checks and error answers that all of them share."""
 
-import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.http_api import paths
-from identity_service.http_api.messages import HttpRequest, HttpResponse
+from identity_service.http_api.messages import Endpoint, HttpRequest, HttpResponse
 from identity_service.http_api.oauth.answers import error_response
 from identity_service.http_api.oauth.callers import Callers
-from identity_service.http_api.oauth.errors import SERVER_ERROR, OAuthError, from_error, invalid_request
-from identity_service.http_api.oauth.forms import Form, check_media_type, parse_form
+from identity_service.http_api.oauth.errors import SERVER_ERROR, from_error
 from identity_service.http_api.oauth.introspection import IntrospectionEndpoint
 from identity_service.http_api.oauth.proofs import RequestProofs
-from identity_service.http_api.oauth.repeated import repeated_response
 from identity_service.http_api.oauth.revocation import RevocationEndpoint
 from identity_service.http_api.oauth.token import TokenEndpoint
+from identity_service.http_api.refusals import log_bug
 from identity_service.services.authenticate import Authenticator
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.introspect import Introspector
@@ -63,82 +58,52 @@ class OAuthEndpoints:
     """The endpoints for tokens, introspection and revocation. Their functions raise nothing."""
 
     def __init__(self, use: OAuthUseCases, config: OAuthConfig) -> None:
-        url = paths.url_of(config.issuer, paths.TOKEN)
         callers = Callers(
-            use.authenticator,
-            use.verifier,
-            use.replica,
-            use.dpop,
-            use.audit,
+            authenticator=use.authenticator,
+            verifier=use.verifier,
+            replica=use.replica,
+            dpop=use.dpop,
+            audit=use.audit,
             audience=config.service_audience,
+            token_endpoint=paths.url_of(config.issuer, paths.TOKEN),
         )
 
         def proofs(path: str) -> RequestProofs:
             urls = [paths.url_of(base, path) for base in (config.issuer, config.mtls_url) if base]
             return RequestProofs(urls, config.dpop_authorities, use.dpop.next_nonce)
 
-        self._repeated_issue = use.repeated_issue
-        self._token = TokenEndpoint(use.issuer, use.refresher, callers, proofs(paths.TOKEN), url=url)
-        self._introspection = IntrospectionEndpoint(
-            use.introspector,
-            callers,
-            proofs(paths.INTROSPECT),
+        token = TokenEndpoint(use.issuer, use.repeated_issue, use.refresher, callers, proofs(paths.TOKEN))
+        introspection = IntrospectionEndpoint(
+            introspector=use.introspector,
+            callers=callers,
+            proofs=proofs(paths.INTROSPECT),
             issuer=config.issuer,
-            token_endpoint=url,
         )
-        self._revocation = RevocationEndpoint(use.token_revoker, callers, use.audit, token_endpoint=url)
-        self._log: Any = structlog.get_logger("identity.http")
+        revocation = RevocationEndpoint(revoker=use.token_revoker, callers=callers, audit=use.audit)
+        self.token = _served(token.answer)
+        """Issues tokens (RFC 6749 section 3.2)."""
+        self.introspect = _served(introspection.answer)
+        """Returns whether a token is valid (RFC 7662)."""
+        self.revoke = _served(revocation.answer)
+        """Revokes a token (RFC 7009)."""
 
-    def token(self, request: HttpRequest) -> HttpResponse:
-        """Issue tokens (RFC 6749 section 3.2)."""
+
+def _served(answer: Endpoint) -> Endpoint:
+    """Return an endpoint that answers with this function, and with the table of errors if that raises."""
+
+    def endpoint(request: HttpRequest) -> HttpResponse:
         try:
-            if (response := repeated_response(request, self._repeated_issue)) is not None:
-                return response
-        except Exception as error:  # noqa: BLE001  # as in `_serve`
-            return self._refuse(request, error)
-        return self._serve(request, self._token.answer)
-
-    def introspect(self, request: HttpRequest) -> HttpResponse:
-        """Return whether a token is valid (RFC 7662)."""
-        return self._serve(request, self._introspection.answer)
-
-    def revoke(self, request: HttpRequest) -> HttpResponse:
-        """Revoke a token (RFC 7009)."""
-        return self._serve(request, self._revocation.answer)
-
-    def _serve(
-        self, request: HttpRequest, answer: Callable[[HttpRequest, Form], HttpResponse]
-    ) -> HttpResponse:
-        try:
-            return answer(request, _read_form(request))
+            return answer(request)
         except Exception as error:  # noqa: BLE001  # the table has an answer to each
-            return self._refuse(request, error)
+            return _refused(request, error)
 
-    def _refuse(self, request: HttpRequest, error: Exception) -> HttpResponse:
-        # Not in `_serve`: its frame is in the traceback, and would form a cycle with the error, which keeps
-        # the request in memory.
-        answered = from_error(error)
-        if answered.code == SERVER_ERROR:
-            self._log_bug(request, error)
-        return error_response(answered)
-
-    def _log_bug(self, request: HttpRequest, error: Exception) -> None:
-        """Log only the place of an exception, whose text may contain a value of the request."""
-        frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-        self._log.error(
-            "http_bug",
-            path=request.path,
-            request_id=request.origin.request_id,
-            error=type(error).__name__,
-            frames=frames[-8:],
-        )
+    return endpoint
 
 
-def _read_form(request: HttpRequest) -> Form:
-    if request.method != "POST":
-        raise OAuthError("invalid_request", "send a POST", status=405, headers=(("Allow", "POST"),))
-    if request.query:
-        # A URL is logged on its way, and a credential must not be (RFC 6749 section 2.3.1).
-        raise invalid_request("send the parameters in the body, and none in the URL")
-    check_media_type(request.headers.get("content-type", ()))
-    return parse_form(request.body)
+def _refused(request: HttpRequest, error: Exception) -> HttpResponse:
+    # Not in `endpoint`: its frame is in the traceback, and would form a cycle with the error, which keeps the
+    # request in memory.
+    answered = from_error(error)
+    if answered.code == SERVER_ERROR:
+        log_bug(error, request.path, request.origin.request_id)
+    return error_response(answered)

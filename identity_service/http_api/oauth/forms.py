@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from identity_service.http_api.oauth.errors import invalid_request
+from identity_service.http_api.messages import HttpRequest
+from identity_service.http_api.oauth.errors import OAuthError, invalid_request
 
 MAX_FORM_BYTES: Final = 64 * 1024
 """The longest body: three tokens of 8 KiB, and a request's audiences and scopes, even if they are encoded."""
@@ -48,6 +49,17 @@ class Form:
     def all(self, name: str) -> tuple[str, ...]:
         """Return all values of a parameter that may be repeated."""
         return self.values.get(name, ())
+
+
+def read_form(request: HttpRequest) -> Form:
+    """Return the parameters of a request. Raises OAuthError unless it sends them as a form, by POST."""
+    if request.method != "POST":
+        raise OAuthError("invalid_request", "send a POST", status=405, headers=(("Allow", "POST"),))
+    if request.query:
+        # A URL is logged on its way, and a credential must not be (RFC 6749 section 2.3.1).
+        raise invalid_request("send the parameters in the body, and none in the URL")
+    check_media_type(request.headers.get("content-type", ()))
+    return parse_form(request.body)
 
 
 def parse_form(body: bytes) -> Form:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from identity_service.domain.audit import AuditType
@@ -14,7 +15,7 @@ from identity_service.domain.visible import NO_CONTROLS, has_controls
 from identity_service.http_api.messages import HttpRequest, HttpResponse
 from identity_service.http_api.oauth.answers import token_response, with_nonce
 from identity_service.http_api.oauth.callers import Callers
-from identity_service.http_api.oauth.clients import ClientOfRequest, PublicClient, read_client
+from identity_service.http_api.oauth.clients import ClientOfRequest, PublicClient
 from identity_service.http_api.oauth.errors import (
     INVALID_CLIENT,
     INVALID_GRANT,
@@ -24,9 +25,9 @@ from identity_service.http_api.oauth.errors import (
     invalid_client,
     invalid_request,
 )
-from identity_service.http_api.oauth.forms import Form
+from identity_service.http_api.oauth.forms import Form, read_form
+from identity_service.http_api.oauth.proofs import HEADER as DPOP
 from identity_service.http_api.oauth.proofs import RequestProofs
-from identity_service.http_api.oauth.repeated import digest_of
 from identity_service.jose.assertions import type_of
 from identity_service.services.authenticate import (
     ClientCertificate,
@@ -38,6 +39,8 @@ from identity_service.services.exchange import ExchangeRequest
 from identity_service.services.id_jags import IdJag
 from identity_service.services.issue import Issuer, IssueRequest
 from identity_service.services.refresh import Refresher, RefreshRequest
+from identity_service.services.repeated_issue import RepeatedIssue
+from identity_service.services.token_maker import TokenSet
 
 CLIENT_CREDENTIALS: Final = "client_credentials"
 PASSWORD: Final = "password"  # noqa: S105  # the name of a grant
@@ -50,6 +53,10 @@ _TOKEN_TYPES: Final = frozenset({ACCESS_TOKEN_TYPE, "urn:ietf:params:oauth:token
 """The types by which an access token of this service can be named."""
 MAX_USERNAME_CHARS: Final = 128
 MAX_PASSWORD_CHARS: Final = 1024
+_HEADERS: Final = ("authorization", "content-type")
+"""The headers that the token endpoint reads, beside that of a DPoP proof."""
+_KIND: Final = b"oauth2/token"
+"""Distinguishes the digests from those of other kinds of requests."""
 
 
 class _Asked(NamedTuple):
@@ -58,6 +65,8 @@ class _Asked(NamedTuple):
     request: HttpRequest
     form: Form
     client: ClientOfRequest | None
+    digest: bytes | None
+    """The result of `digest_of` for the request."""
 
 
 class _Grant(NamedTuple):
@@ -72,14 +81,18 @@ class TokenEndpoint:
     """The token endpoint."""
 
     def __init__(
-        self, issuer: Issuer, refresher: Refresher, callers: Callers, proofs: RequestProofs, *, url: str
+        self,
+        issuer: Issuer,
+        repeated: RepeatedIssue,
+        refresher: Refresher,
+        callers: Callers,
+        proofs: RequestProofs,
     ) -> None:
-        """Create the endpoint; `url` is its URL, which may be the audience of assertions."""
         self._proofs = proofs
         self._issuer = issuer
+        self._repeated = repeated
         self._refresher = refresher
         self._callers = callers
-        self._url = url
         self._grants: Mapping[str, _Grant] = {
             CLIENT_CREDENTIALS: _Grant(self._client_credentials, INVALID_CLIENT),
             PASSWORD: _Grant(self._password, INVALID_GRANT),
@@ -88,30 +101,47 @@ class TokenEndpoint:
             JWT_BEARER: _Grant(self._jwt_bearer, INVALID_GRANT),
         }
 
-    def answer(self, request: HttpRequest, form: Form) -> HttpResponse:
-        """Issue tokens. Raises OAuthError."""
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Issue tokens; a request that equals one that was granted is not decided again.
+
+        Raises OAuthError, and the errors of `RepeatedIssue.issue`.
+        """
+        digest = digest_of(request)
+        if digest is not None and (known := self._repeated.find(digest)) is not None:
+            tokens = self._repeated.issue(known, request.origin.peer, request.origin.request_id)
+            if tokens is not None:
+                return token_response(tokens)
+        form = read_form(request)
         grant = self._grants.get(form.require("grant_type"))
         if grant is None:
             raise OAuthError(
                 UNSUPPORTED_GRANT_TYPE, f"the grant_type must be one of {', '.join(self._grants)}"
             )
-        named = read_client(request.headers, form, token_endpoint=self._url)
-        client = self._callers.by_certificate(named, request)
+        client = self._callers.presented(request, form)
         try:
             request = replace(request, origin=replace(request.origin, proof=self._proofs.shown(request)))
-            response = grant.serve(_Asked(request, form, client))
+            response = grant.serve(_Asked(request, form, client, digest))
             return with_nonce(response, self._proofs.nonce_for(request))
         except IdentityError as error:
             raise from_error(error, refused=grant.refused) from error
 
-    def _client_credentials(self, asked: _Asked) -> HttpResponse:
+    def _issue(
+        self,
+        asked: _Asked,
+        credential: ClientCredential | IdJag | Password,
+        exchange: ExchangeRequest | None = None,
+    ) -> TokenSet:
         request = IssueRequest(
-            credential=_credential(asked),
+            credential=credential,
             grant=_wanted(asked.form),
+            exchange=exchange,
             origin=asked.request.origin,
-            digest=digest_of(asked.request),
+            digest=asked.digest,
         )
-        return token_response(self._issuer.issue(request))
+        return self._issuer.issue(request)
+
+    def _client_credentials(self, asked: _Asked) -> HttpResponse:
+        return token_response(self._issue(asked, _credential(asked)))
 
     def _password(self, asked: _Asked) -> HttpResponse:
         form, client = asked.form, _required(asked)
@@ -120,17 +150,14 @@ class TokenEndpoint:
         if has_controls(username):
             raise invalid_request(f"the parameter username {NO_CONTROLS}")
         if isinstance(client, PublicClient):
-            credential = Password(username=username, password=password, client_id=client.client_id)
+            client_id, proven = client.client_id, None
         else:
             # Before the password: otherwise the error code would tell an unauthenticated client whether the
             # password is right.
             proven = self._callers.client(client, asked.request, AuditType.ISSUE_REFUSED)
             client_id = proven.client.client_id
-            credential = Password(
-                username=username, password=password, client_id=client_id, authenticated=proven
-            )
-        request = IssueRequest(credential=credential, grant=_wanted(form), origin=asked.request.origin)
-        return token_response(self._issuer.issue(request))
+        credential = Password(username=username, password=password, client_id=client_id, authenticated=proven)
+        return token_response(self._issue(asked, credential))
 
     def _refresh(self, asked: _Asked) -> HttpResponse:
         client, wanted = _required(asked), _wanted(asked.form)
@@ -152,15 +179,8 @@ class TokenEndpoint:
         subject_token = _typed_token(form, "subject_token")
         if subject_token is None:
             raise invalid_request("the parameter subject_token is missing")
-        request = IssueRequest(
-            credential=_credential(asked),
-            grant=_wanted(form),
-            exchange=ExchangeRequest(
-                subject_token=subject_token, actor_token=_typed_token(form, "actor_token")
-            ),
-            origin=asked.request.origin,
-        )
-        return token_response(self._issuer.issue(request), issued_token_type=requested)
+        exchange = ExchangeRequest(subject_token=subject_token, actor_token=_typed_token(form, "actor_token"))
+        return token_response(self._issue(asked, _credential(asked), exchange), issued_token_type=requested)
 
     def _jwt_bearer(self, asked: _Asked) -> HttpResponse:
         jwt = Secret(asked.form.require("assertion", MAX_TOKEN_CHARS))
@@ -171,23 +191,33 @@ class TokenEndpoint:
                 "this grant takes no client authentication: the assertion is the credential; send client_id "
                 "at most"
             )
-        credential = FederatedToken(
-            jwt=jwt,
-            client_id=None if asked.client is None else asked.client.client_id,
-        )
-        request = IssueRequest(credential=credential, grant=_wanted(asked.form), origin=asked.request.origin)
-        return token_response(self._issuer.issue(request))
+        client_id = None if asked.client is None else asked.client.client_id
+        return token_response(self._issue(asked, FederatedToken(jwt=jwt, client_id=client_id)))
 
     def _id_jag(self, asked: _Asked, jwt: Secret) -> HttpResponse:
         # The client first: only an authenticated client learns why an ID-JAG is refused.
         credential = _credential(asked)
         presenter = self._callers.client(asked.client, asked.request, AuditType.ISSUE_REFUSED)
-        request = IssueRequest(
-            credential=IdJag(jwt=jwt, presenter=presenter, credential=credential),
-            grant=_wanted(asked.form),
-            origin=asked.request.origin,
-        )
-        return token_response(self._issuer.issue(request), names_resource=True)
+        id_jag = IdJag(jwt=jwt, presenter=presenter, credential=credential)
+        return token_response(self._issue(asked, id_jag), names_resource=True)
+
+
+def digest_of(request: HttpRequest) -> bytes | None:
+    """Return a digest of all that decides a token request; None if the request is not to be recognised.
+
+    That is so if it has a DPoP proof, which is another one each time, or comes with a client certificate.
+    """
+    if request.method != "POST" or request.query or DPOP in request.headers or request.origin.certificate:
+        return None
+    digest = blake2b(person=_KIND)
+    for name in _HEADERS:
+        values = request.headers.get(name, ())
+        digest.update(b"%d;" % len(values))
+        for value in values:
+            encoded = value.encode("utf-8", "surrogatepass")
+            digest.update(b"%d;%b" % (len(encoded), encoded))
+    digest.update(request.body)
+    return digest.digest()
 
 
 def _wanted(form: Form) -> GrantRequest:
