@@ -163,16 +163,19 @@ REVOCATION_ERRORS: Final[Json] = {
 }
 
 
-def _object(*required: str, **properties: object) -> Json:
-    return {"type": "object", "required": list(required), "properties": properties}
+def _object(required: str, **properties: object) -> Json:
+    """Return the schema of an object; `required` are the names that it must have, separated by blanks."""
+    return {"type": "object", "required": required.split(), "properties": properties}
+
+
+def _all(names: str, schema: Json) -> Json:
+    """Return properties of the same schema, whose names are separated by blanks."""
+    return dict.fromkeys(names.split(), schema)
 
 
 SCHEMAS: Final[Json] = {
     "Tokens": _object(
-        "access_token",
-        "token_type",
-        "expires_in",
-        "scope",
+        "access_token token_type expires_in scope",
         access_token=_TEXT,
         token_type=_TOKEN_TYPE,
         expires_in={"type": "integer", "minimum": 1, "description": "seconds"},
@@ -194,28 +197,13 @@ SCHEMAS: Final[Json] = {
                 "title": "active",
                 "description": "The claims of the token, extra claims among them.",
                 **_object(
-                    "active",
-                    "iss",
-                    "sub",
-                    "aud",
-                    "client_id",
-                    "exp",
+                    "active iss sub aud client_id exp",
                     active={"const": True},
                     token_type={**_TOKEN_TYPE, "description": "Absent for a refresh token."},
-                    iss=_TEXT,
-                    sub=_TEXT,
                     aud=_TEXTS,
-                    client_id=_TEXT,
-                    scope=_TEXT,
-                    exp=_NUMBER,
-                    iat=_NUMBER,
-                    nbf=_NUMBER,
-                    jti=_TEXT,
-                    sid=_TEXT,
-                    auth_time=_NUMBER,
-                    act={"type": "object"},
-                    may_act={"type": "object"},
-                    cnf={"type": "object"},
+                    **_all("iss sub client_id scope jti sid", _TEXT),
+                    **_all("exp iat nbf auth_time", _NUMBER),
+                    **_all("act may_act cnf", {"type": "object"}),
                 ),
             },
         ]
@@ -224,25 +212,13 @@ SCHEMAS: Final[Json] = {
         "keys",
         keys={
             "type": "array",
-            "items": _object(
-                "kty", "kid", "alg", "use", kty=_TEXT, kid=_TEXT, alg=_TEXT, use={"const": "sig"}
-            ),
+            "items": _object("kty kid alg use", **_all("kty kid alg", _TEXT), use={"const": "sig"}),
         },
     ),
     "Metadata": _object(
-        "issuer",
-        "token_endpoint",
-        "jwks_uri",
-        "grant_types_supported",
-        "response_types_supported",
-        issuer=_URL,
-        token_endpoint=_URL,
-        introspection_endpoint=_URL,
-        revocation_endpoint=_URL,
-        jwks_uri=_URL,
-        grant_types_supported=_TEXTS,
+        "issuer token_endpoint jwks_uri grant_types_supported response_types_supported",
+        **_all("issuer token_endpoint introspection_endpoint revocation_endpoint jwks_uri", _URL),
+        **_all("grant_types_supported scopes_supported token_endpoint_auth_methods_supported", _TEXTS),
         response_types_supported={"type": "array", "maxItems": 0},
-        scopes_supported=_TEXTS,
-        token_endpoint_auth_methods_supported=_TEXTS,
     ),
 }

@@ -1,6 +1,7 @@
 """The OpenAPI description: every path of the HTTP API, and the URLs of one service."""
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import metadata
 from typing import Final
 
@@ -143,21 +144,19 @@ _KEYS: Final = _operation(
     ],
     security=[],
 )
-_OPENAPI: Final = _operation(
+_always = partial(_operation, needs_data=False, security=[])
+"""Returns an operation that a process answers from its start on."""
+_OPENAPI: Final = _always(
     "getDescription",
     "This description.",
     {"200": answer("The description.", {"application/json": {"type": "object", "required": ["openapi"]}})},
-    needs_data=False,
-    security=[],
 )
-_LIVE: Final = _operation(
+_LIVE: Final = _always(
     "getLiveness",
     "Whether the process lives.",
     {"200": answer("The process needs no restart.", {"text/plain": {"const": "alive\n"}})},
-    needs_data=False,
-    security=[],
 )
-_READY: Final = _operation(
+_READY: Final = _always(
     "getReadiness",
     "Whether grpc.health.v1 reports SERVING.",
     {
@@ -168,6 +167,4 @@ _READY: Final = _operation(
             answers.RETRY_AFTER,
         ),
     },
-    needs_data=False,
-    security=[],
 )
