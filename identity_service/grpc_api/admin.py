@@ -1,5 +1,7 @@
 """The servicer of AdminService: each method converts, calls a use case, and converts the result."""
 
+from dataclasses import dataclass
+
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import KeyId
 from identity_service.domain.secret import Secret
@@ -24,30 +26,21 @@ from identity_service.services.rotation import Rotation
 from identityapi.v1 import admin_service_pb2 as pb
 
 
+@dataclass(frozen=True, slots=True)
 class AdminServicer:
     """The servicer of AdminService, except for audit events (`AuditHandlers`)."""
 
-    def __init__(
-        self,
-        directory: Administration,
-        sessions: Sessions,
-        keys: KeyRing,
-        rotation: Rotation,
-        rewrap: Rewrap,
-    ) -> None:
-        self._clients = directory.clients
-        self._users = directory.users
-        self._issuers = directory.issuers
-        self._sessions = sessions
-        self._keys = keys
-        self._rotation = rotation
-        self._rewrap = rewrap
+    records: Administration
+    sessions: Sessions
+    keys: KeyRing
+    rotation: Rotation
+    rewrap: Rewrap
 
     # Clients
 
     def create_client(self, request: pb.CreateClientRequest, call: Call) -> pb.CreateClientResponse:
         """Create a client; the response holds its secret, unless the client has none."""
-        made, secret = self._clients.create(
+        made, secret = self.records.clients.create(
             convert.to_new_client(request.client), no_secret=request.no_secret, origin=call.origin
         )
         shown = secret.reveal() if secret is not None else ""
@@ -55,20 +48,20 @@ class AdminServicer:
 
     def get_client(self, request: pb.GetClientRequest, _call: Call) -> pb.GetClientResponse:
         """Return the client with this id."""
-        found = self._clients.get(convert.to_id("client_id", request.client_id))
+        found = self.records.clients.get(convert.to_id("client_id", request.client_id))
         return pb.GetClientResponse(client=from_client(found))
 
     def list_clients(self, request: pb.ListClientsRequest, _call: Call) -> pb.ListClientsResponse:
         """Return a page of the clients, ordered by id."""
         page = Page.asked("ListClients", request.page_size, request.page_token)
-        found = self._clients.list(after=page.after, limit=page.limit + 1)
+        found = self.records.clients.list(after=page.after, limit=page.limit + 1)
         shown, token = page.cut(found, lambda client: client.record.id)
         return pb.ListClientsResponse(clients=map(from_client, shown), next_page_token=token)
 
     def update_client(self, request: pb.UpdateClientRequest, call: Call) -> pb.UpdateClientResponse:
         """Change the fields of a client that `update_mask` names."""
         convert.to_id("client.client_id", request.client.client_id)
-        changed = self._clients.update(
+        changed = self.records.clients.update(
             convert.to_client(request.client),
             convert.to_fields(request.update_mask, CLIENT_FIELDS),
             expected=convert.to_etag("client.etag", request.client.etag),
@@ -78,7 +71,7 @@ class AdminServicer:
 
     def delete_client(self, request: pb.DeleteClientRequest, call: Call) -> pb.DeleteClientResponse:
         """Delete a client; the response holds the revision that revokes its tokens."""
-        revision = self._clients.delete(
+        revision = self.records.clients.delete(
             convert.to_id("client_id", request.client_id),
             expected=convert.to_etag("etag", request.etag),
             origin=call.origin,
@@ -89,9 +82,9 @@ class AdminServicer:
         self, request: pb.RotateClientSecretRequest, call: Call
     ) -> pb.RotateClientSecretResponse:
         """Give a client a new secret, which the response holds."""
-        changed, secret = self._clients.rotate_secret(
+        changed, secret = self.records.clients.rotate_secret(
             convert.to_id("client_id", request.client_id),
-            overlap=convert.to_overlap(request),
+            overlap=convert.to_timedelta("overlap", request.overlap),
             revoke=request.revoke,
             expected=convert.to_etag("etag", request.etag),
             origin=call.origin,
@@ -102,16 +95,16 @@ class AdminServicer:
 
     def create_user(self, request: pb.CreateUserRequest, call: Call) -> pb.CreateUserResponse:
         """Create a user."""
-        made = self._users.create(convert.to_new_user(request), origin=call.origin)
+        made = self.records.users.create(convert.to_new_user(request), origin=call.origin)
         return pb.CreateUserResponse(user=from_user(made))
 
     def get_user(self, request: pb.GetUserRequest, _call: Call) -> pb.GetUserResponse:
         """Return the user with this id or username."""
         match request.WhichOneof("name"):
             case "user_id":
-                found = self._users.get(convert.to_id("user_id", request.user_id))
+                found = self.records.users.get(convert.to_id("user_id", request.user_id))
             case "username":
-                found = self._users.find(convert.to_id("username", request.username))
+                found = self.records.users.find(convert.to_id("username", request.username))
             case _:
                 raise InvalidRequestError.of("name", "must be set: one of user_id and username")
         return pb.GetUserResponse(user=from_user(found))
@@ -119,14 +112,14 @@ class AdminServicer:
     def list_users(self, request: pb.ListUsersRequest, _call: Call) -> pb.ListUsersResponse:
         """Return a page of the users, ordered by id."""
         page = Page.asked("ListUsers", request.page_size, request.page_token)
-        found = self._users.list(after=page.after, limit=page.limit + 1)
+        found = self.records.users.list(after=page.after, limit=page.limit + 1)
         shown, token = page.cut(found, lambda user: user.record.id)
         return pb.ListUsersResponse(users=map(from_user, shown), next_page_token=token)
 
     def update_user(self, request: pb.UpdateUserRequest, call: Call) -> pb.UpdateUserResponse:
         """Change the fields of a user that `update_mask` names."""
         convert.to_id("user.user_id", request.user.user_id)
-        changed = self._users.update(
+        changed = self.records.users.update(
             convert.to_user(request.user),
             convert.to_fields(request.update_mask, USER_FIELDS),
             expected=convert.to_etag("user.etag", request.user.etag),
@@ -136,7 +129,7 @@ class AdminServicer:
 
     def delete_user(self, request: pb.DeleteUserRequest, call: Call) -> pb.DeleteUserResponse:
         """Delete a user; the response holds the revision that revokes the user's tokens."""
-        revision = self._users.delete(
+        revision = self.records.users.delete(
             convert.to_id("user_id", request.user_id),
             expected=convert.to_etag("etag", request.etag),
             origin=call.origin,
@@ -145,7 +138,7 @@ class AdminServicer:
 
     def set_password(self, request: pb.SetPasswordRequest, call: Call) -> pb.SetPasswordResponse:
         """Set a user's password; revoke the user's sessions and tokens unless `revoke` is false."""
-        changed = self._users.set_password(
+        changed = self.records.users.set_password(
             convert.to_id("user_id", request.user_id),
             Secret(request.password),
             revoke=request.revoke or not request.HasField("revoke"),
@@ -164,7 +157,7 @@ class AdminServicer:
         named = owner.client_id if isinstance(owner, OfClient) else owner.subject or origin.actor
         of = f"ListSessions {request.WhichOneof('owner')} {named}"
         page = Page.asked(of, request.page_size, request.page_token)
-        found, more = self._sessions.list(owner, origin, before=page.after, limit=page.limit)
+        found, more = self.sessions.list(owner, origin, before=page.after, limit=page.limit)
         return pb.ListSessionsResponse(
             sessions=[from_session(session, origin) for session in found],
             next_page_token=page.token_after(found[-1].session_id) if more else "",
@@ -172,7 +165,7 @@ class AdminServicer:
 
     def revoke_sessions(self, request: pb.RevokeSessionsRequest, call: Call) -> pb.RevokeSessionsResponse:
         """End one session, or all sessions of a subject except one."""
-        ended = self._sessions.revoke(convert.to_ending(request), call.origin, reason=request.reason)
+        ended = self.sessions.revoke(convert.to_ending(request), call.origin, reason=request.reason)
         return pb.RevokeSessionsResponse(revision=str(ended.revision), count=ended.count)
 
     # Trusted issuers
@@ -181,14 +174,16 @@ class AdminServicer:
         self, request: pb.CreateTrustedIssuerRequest, call: Call
     ) -> pb.CreateTrustedIssuerResponse:
         """Add a trusted issuer."""
-        made = self._issuers.create(convert.to_trusted_issuer(request.trusted_issuer), origin=call.origin)
+        made = self.records.issuers.create(
+            convert.to_trusted_issuer(request.trusted_issuer), origin=call.origin
+        )
         return pb.CreateTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(made))
 
     def get_trusted_issuer(
         self, request: pb.GetTrustedIssuerRequest, _call: Call
     ) -> pb.GetTrustedIssuerResponse:
         """Return the trusted issuer with this `iss`."""
-        found = self._issuers.get(convert.to_id("issuer", request.issuer))
+        found = self.records.issuers.get(convert.to_id("issuer", request.issuer))
         return pb.GetTrustedIssuerResponse(trusted_issuer=from_trusted_issuer(found))
 
     def list_trusted_issuers(
@@ -196,7 +191,7 @@ class AdminServicer:
     ) -> pb.ListTrustedIssuersResponse:
         """Return a page of the trusted issuers, ordered by `iss`."""
         page = Page.asked("ListTrustedIssuers", request.page_size, request.page_token)
-        found = self._issuers.list(after=page.after, limit=page.limit + 1)
+        found = self.records.issuers.list(after=page.after, limit=page.limit + 1)
         shown, token = page.cut(found, lambda issuer: issuer.record.id)
         return pb.ListTrustedIssuersResponse(
             trusted_issuers=map(from_trusted_issuer, shown), next_page_token=token
@@ -207,7 +202,7 @@ class AdminServicer:
     ) -> pb.UpdateTrustedIssuerResponse:
         """Change the fields of a trusted issuer that `update_mask` names."""
         convert.to_id("trusted_issuer.issuer", request.trusted_issuer.issuer)
-        changed = self._issuers.update(
+        changed = self.records.issuers.update(
             convert.to_trusted_issuer(request.trusted_issuer),
             convert.to_fields(request.update_mask, ISSUER_FIELDS),
             expected=convert.to_etag("trusted_issuer.etag", request.trusted_issuer.etag),
@@ -219,7 +214,7 @@ class AdminServicer:
         self, request: pb.DeleteTrustedIssuerRequest, call: Call
     ) -> pb.DeleteTrustedIssuerResponse:
         """Remove a trusted issuer."""
-        revision = self._issuers.delete(
+        revision = self.records.issuers.delete(
             convert.to_id("issuer", request.issuer),
             expected=convert.to_etag("etag", request.etag),
             origin=call.origin,
@@ -230,18 +225,16 @@ class AdminServicer:
 
     def list_keys(self, _request: pb.ListKeysRequest, _call: Call) -> pb.ListKeysResponse:
         """Return the keys of every purpose and their states, without secrets."""
-        return pb.ListKeysResponse(keys=map(from_key, self._keys.listed()))
+        return pb.ListKeysResponse(keys=map(from_key, self.keys.listed()))
 
     def rotate_keys(self, request: pb.RotateKeysRequest, call: Call) -> pb.RotateKeysResponse:
         """Bring the next key of a purpose into use ahead of schedule."""
-        key = self._rotation.rotate(
-            convert.to_purpose(request.purpose), request.algorithm, origin=call.origin
-        )
+        key = self.rotation.rotate(convert.to_purpose(request.purpose), request.algorithm, origin=call.origin)
         return pb.RotateKeysResponse(key=from_key(key))
 
     def retire_key(self, request: pb.RetireKeyRequest, call: Call) -> pb.RetireKeyResponse:
         """Revoke a key and everything that was made with it; the response holds its successor."""
-        retired = self._rotation.retire(
+        retired = self.rotation.retire(
             KeyId(convert.to_id("key_id", request.key_id)),
             convert.to_reason(request.reason),
             origin=call.origin,
@@ -250,5 +243,5 @@ class AdminServicer:
 
     def rewrap_keys(self, _request: pb.RewrapKeysRequest, call: Call) -> pb.RewrapKeysResponse:
         """Encrypt every key in the store under the current master key."""
-        done = self._rewrap.rewrap(origin=call.origin)
+        done = self.rewrap.rewrap(origin=call.origin)
         return pb.RewrapKeysResponse(rewrapped=done.rewrapped, total=done.total)

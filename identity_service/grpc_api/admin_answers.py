@@ -3,21 +3,12 @@
 No message holds a password hash, a secret's hash or an encrypted key.
 """
 
-from typing import Final
-
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.origin import Origin
-from identity_service.domain.principals import Client, OnReuse, StoredSecret, User
+from identity_service.domain.principals import Client, StoredSecret, User
 from identity_service.domain.records import Versioned
 from identity_service.domain.sessions import Session
-from identity_service.grpc_api.admin_convert import GRANTS
 from identityapi.v1 import principal_pb2
-
-_GRANTS: Final = {grant: number for number, grant in GRANTS.items()}
-_ON_REUSE: Final = {
-    OnReuse.END_SESSION: principal_pb2.ON_REUSE_END_SESSION,
-    OnReuse.REFUSE: principal_pb2.ON_REUSE_REFUSE,
-}
 
 
 def from_client(found: Versioned[Client]) -> principal_pb2.Client:
@@ -26,10 +17,10 @@ def from_client(found: Versioned[Client]) -> principal_pb2.Client:
     return principal_pb2.Client(
         client_id=client.client_id,
         display_name=client.display_name,
-        grants=sorted(_GRANTS[grant] for grant in client.grants),
+        grants=sorted(f"GRANT_{grant.name}" for grant in client.grants),
         audiences=sorted(client.audiences),
         scopes=sorted(client.scopes),
-        on_reuse=_ON_REUSE[client.on_reuse],
+        on_reuse=f"ON_REUSE_{client.on_reuse.name}",
         disabled=client.disabled,
         certificates=sorted(client.certificates),
         public_keys=client.public_keys,

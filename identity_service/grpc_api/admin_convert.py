@@ -18,7 +18,7 @@ from identity_service.domain.keys import KeyPurpose
 from identity_service.domain.log import Revision
 from identity_service.domain.principals import Client, Grant, OnReuse, User
 from identity_service.domain.secret import Secret
-from identity_service.grpc_api.issue import refuse_controls, refuse_invisible, refuse_long
+from identity_service.grpc_api.issue import refuse_controls, refuse_invisible, refuse_long, to_revision
 from identity_service.services.admin.sessions import AllBut, OfClient, OfSubject, OneSession
 from identity_service.services.admin.users import NewUser
 from identityapi.v1 import admin_service_pb2 as pb
@@ -28,7 +28,7 @@ MAX_REASON_CHARS: Final = 256
 _MAX_ID_CHARS: Final = 256
 _EVERY_FIELD: Final = "*"
 
-GRANTS: Final = {
+_GRANTS: Final = {
     principal_pb2.GRANT_CLIENT_CREDENTIALS: Grant.CLIENT_CREDENTIALS,
     principal_pb2.GRANT_PASSWORD: Grant.PASSWORD,
     principal_pb2.GRANT_REFRESH_TOKEN: Grant.REFRESH_TOKEN,
@@ -52,7 +52,7 @@ def to_client(message: principal_pb2.Client) -> Client:
 
     Raises InvalidRequestError.
     """
-    unknown = [number for number in message.grants if number not in GRANTS]
+    unknown = [number for number in message.grants if number not in _GRANTS]
     if unknown:
         raise InvalidRequestError.of("client.grants", f"has the unknown value {unknown[0]}")
     if message.on_reuse not in _ON_REUSE:
@@ -60,10 +60,10 @@ def to_client(message: principal_pb2.Client) -> Client:
     return Client(
         client_id=PrincipalId(message.client_id),
         display_name=message.display_name,
-        grants=frozenset(GRANTS[number] for number in message.grants),
+        grants=frozenset(_GRANTS[number] for number in message.grants),
         audiences=frozenset(message.audiences),
         scopes=frozenset(message.scopes),
-        max_lifetime=_timedelta("client.max_lifetime", message.max_lifetime)
+        max_lifetime=to_timedelta("client.max_lifetime", message.max_lifetime)
         if message.HasField("max_lifetime")
         else None,
         on_reuse=_ON_REUSE[message.on_reuse],
@@ -129,7 +129,7 @@ def to_trusted_issuer(message: principal_pb2.TrustedIssuer) -> TrustedIssuer:
             for rule in message.rules
         ),
         single_use=message.single_use,
-        max_age=_timedelta("trusted_issuer.max_age", message.max_age)
+        max_age=to_timedelta("trusted_issuer.max_age", message.max_age)
         if message.HasField("max_age")
         else None,
     )
@@ -155,10 +155,7 @@ def to_etag(field: str, text: str) -> Revision | None:
 
     Raises InvalidRequestError.
     """
-    try:
-        return Revision.parse(text) if text else None
-    except ValueError:
-        raise InvalidRequestError.of(field, "must be the etag of an earlier answer") from None
+    return to_revision(field, text, "must be the etag of an earlier answer")
 
 
 def to_id(field: str, text: str) -> str:
@@ -184,14 +181,6 @@ def to_reason(text: str) -> str:
     return text
 
 
-def to_overlap(request: pb.RotateClientSecretRequest) -> timedelta:
-    """Return the time for which the older secrets still work; the use case checks the bounds.
-
-    Raises InvalidRequestError.
-    """
-    return _timedelta("overlap", request.overlap)
-
-
 def to_owner(request: pb.ListSessionsRequest) -> OfSubject | OfClient:
     """Return the subject or client whose sessions to list; unset means the caller.
 
@@ -209,11 +198,8 @@ def to_owner(request: pb.ListSessionsRequest) -> OfSubject | OfClient:
 def to_ending(request: pb.RevokeSessionsRequest) -> OneSession | AllBut:
     """Return the selection of the sessions to end. Raises InvalidRequestError."""
     to_reason(request.reason)
-    kept = (
-        SessionId(to_id("except_session_id", request.except_session_id))
-        if request.except_session_id
-        else None
-    )
+    excepted = request.except_session_id
+    kept = SessionId(to_id("except_session_id", excepted)) if excepted else None
     match request.WhichOneof("target"):
         case "session_id" if kept is not None:
             raise InvalidRequestError.of("except_session_id", "may be set only with subject or own")
@@ -230,7 +216,8 @@ def to_ending(request: pb.RevokeSessionsRequest) -> OneSession | AllBut:
             raise InvalidRequestError.of("target", "must be set: one of session_id, subject and own")
 
 
-def _timedelta(field: str, duration: Duration) -> timedelta:
+def to_timedelta(field: str, duration: Duration) -> timedelta:
+    """Convert a duration; the use case checks the bounds. Raises InvalidRequestError."""
     try:
         return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
     except OverflowError:

@@ -7,7 +7,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from identity_service.domain.audit import AuditFilter, AuditOutcome, AuditType, StoredEvent
+from identity_service.domain.audit import AuditFilter, AuditType, StoredEvent
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.store import AuditStore
 from identity_service.grpc_api.audit_tails import AuditTails
@@ -18,10 +18,6 @@ from identity_service.grpc_api.senders import Senders
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import audit_pb2
 
-_OUTCOMES: Final = {
-    AuditOutcome.DONE: audit_pb2.AUDIT_OUTCOME_DONE,
-    AuditOutcome.REFUSED: audit_pb2.AUDIT_OUTCOME_REFUSED,
-}
 _TYPES: Final = frozenset(AuditType)
 _MAX_TYPES: Final = 20
 
@@ -67,7 +63,7 @@ def from_stored_event(stored: StoredEvent) -> audit_pb2.AuditEvent:
         event_id=stored.event_id,
         time=stored.time,
         type=event.type.value,
-        outcome=_OUTCOMES[event.outcome],
+        outcome=f"AUDIT_OUTCOME_{event.outcome.name}",
         actor=event.actor,
         target=event.target,
         peer=event.peer,

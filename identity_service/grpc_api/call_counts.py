@@ -11,7 +11,7 @@ import grpc
 
 from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.errors import RpcStatus
-from identity_service.grpc_api.method_spec import Conversation, MethodSpec, Stream
+from identity_service.grpc_api.method_spec import MethodSpec
 from identity_service.telemetry.counters import DurationsByLabels
 
 _NAMES: Final = {
@@ -34,22 +34,12 @@ class CallCounts:
         That function takes the duration of the call in seconds.
         """
         service, _, name = method.removeprefix("/").rpartition("/")
-        self._labels[method] = service, name, _type_of(spec)
+        self._labels[method] = service, name, "unary" if spec is None else spec.grpc_type
         return self.durations[*self._labels[method], _NAMES[grpc.StatusCode.OK]].add
 
     def add(self, method: str, code: grpc.StatusCode, started: float) -> None:
         """Count a call of a registered method that ended with this code, and began at this `perf_counter`."""
         self.durations[*self._labels[method], _NAMES[code]].add(time.perf_counter() - started)
-
-
-def _type_of(spec: MethodSpec | None) -> str:
-    match spec:
-        case Stream():
-            return "server_stream"
-        case Conversation():
-            return "bidi_stream"
-        case _:
-            return "unary"
 
 
 class CountedStream:

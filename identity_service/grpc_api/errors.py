@@ -5,8 +5,6 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 import grpc
-from google.protobuf import any_pb2
-from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from identity_service.domain import errors
@@ -70,21 +68,13 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"request_id": request_id})
     if isinstance(error, errors.CallerUnauthenticatedError) and error.token_id_sha256:
         info.metadata[ID_SHA256] = error.token_id_sha256
-    _attach(status, info)
+    status.details.add().Pack(info)
     if isinstance(error, errors.InvalidRequestError):
-        _attach(
-            status,
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-                    for v in error.violations
-                ]
-            ),
-        )
+        violations = [{"field": v.field, "description": v.description} for v in error.violations]
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, errors.ExhaustedError | errors.UnavailableError):
-        retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after))
-        _attach(status, retry)
+        delay = timedelta(seconds=error.retry_after)
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return RpcStatus(
         code=code,
         details=message,
@@ -94,9 +84,3 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
             *(((NONCE, error.nonce),) if isinstance(error, errors.DpopNonceRequiredError) else ()),
         ),
     )
-
-
-def _attach(status: status_pb2.Status, detail: Message) -> None:
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    status.details.append(packed)

@@ -1,7 +1,7 @@
 """The servicer of Issue and Refresh: each method converts its request, calls a use case, converts the tokens.
 
-A converter names the wrong field in its error, and makes no other decision. The checks on text fields at the
-end also serve the other services.
+A converter names the wrong field in its error, and makes no other decision. The converters of text fields at
+the end also serve the other services.
 """
 
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 from identity_service.domain.errors import FieldViolation, InvalidRequestError, LifetimeOutOfBoundsError
 from identity_service.domain.grants import GrantRequest
 from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId, is_principal_id
+from identity_service.domain.log import Revision
 from identity_service.domain.origin import NOWHERE, Origin
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, TokenEncryption
@@ -222,6 +223,14 @@ def refuse_long(path: str = "", **fields: tuple[str, int]) -> None:
     """Raise InvalidRequestError if a text is longer than its limit."""
     too_long = {name: limit for name, (value, limit) in fields.items() if len(value) > limit}
     _refuse(path, {name: f"must have at most {limit} characters" for name, limit in too_long.items()})
+
+
+def to_revision(field: str, text: str, rule: str) -> Revision | None:
+    """Convert a revision; None if it is empty. Raises InvalidRequestError, which states this rule."""
+    try:
+        return Revision.parse(text) if text else None
+    except ValueError:
+        raise InvalidRequestError.of(field, rule) from None
 
 
 def refuse_controls(path: str = "", **fields: str) -> None:

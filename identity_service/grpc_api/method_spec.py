@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
@@ -63,6 +63,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class _Method(Generic[RequestT]):
+    grpc_type: ClassVar[str] = "unary"
+    """The label of its calls in the metrics."""
     rule: Rule
     request: type[RequestT]
     """The class of the request message."""
@@ -109,6 +111,7 @@ class Cached(_Method[RequestT]):
 class Stream(_Method[RequestT]):
     """A server stream. Its function hands the stream over to the senders and returns at once."""
 
+    grpc_type = "server_stream"
     open: Callable[[RequestT, Call, ResponseStream], None]
 
 
@@ -116,6 +119,7 @@ class Stream(_Method[RequestT]):
 class Conversation(_Method[RequestT]):
     """A bidirectional stream that answers each message by itself. Its caller is checked when it opens."""
 
+    grpc_type = "bidi_stream"
     answer: Callable[[RequestT], Message]
 
 

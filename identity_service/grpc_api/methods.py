@@ -83,15 +83,34 @@ def method_table(
     reflection: ReflectionServicer | None,
 ) -> Mapping[str, MethodSpec]:
     """Return the entry of each method, by its full name, such as `/grpc.health.v1.Health/Check`."""
-    services = {
+    services: dict[str, Mapping[str, MethodSpec]] = {
         "identityapi.v1.IdentityService": _identity(issue, verify, BatchServicer(verify), revoke),
-        "identityapi.v1.TrustService": _trust(trust),
+        "identityapi.v1.TrustService": {
+            "GetKeys": Unary(_VERIFY, trust_pb.GetKeysRequest, trust.get_keys),
+            "Watch": Stream(_WATCH, trust_pb.WatchRequest, trust.watch),
+        },
         "identityapi.v1.AdminService": _admin(admin, audit),
-        "envoy.service.auth.v3.Authorization": _ext_authz(ext_authz),
-        HEALTH: _health(health),
+        "envoy.service.auth.v3.Authorization": {
+            "Check": Cached(
+                _VERIFY,
+                auth_pb2.CheckRequest,
+                None,  # no two requests are equal: each has the time, and the port of the client
+                ext_authz.check,
+                serve_now=ext_authz.check_now,
+                max_bytes=_HTTP_REQUEST,
+            )
+        },
+        HEALTH: {
+            "Check": Unary(_OPEN_MEMORY, health_pb2.HealthCheckRequest, health.check, max_bytes=_HEALTH_NAME),
+            "List": Unary(_OPEN_MEMORY, health_pb2.HealthListRequest, health.list),
+            "Watch": Stream(
+                _HEALTH_WATCH, health_pb2.HealthCheckRequest, health.watch, max_bytes=_HEALTH_NAME
+            ),
+        },
     }
     if reflection is not None:
-        services |= dict.fromkeys(REFLECTION, _reflection(reflection))
+        answer = Conversation(_REFLECTION, reflection_pb2.ServerReflectionRequest, reflection.answer)
+        services |= {name: {"ServerReflectionInfo": answer} for name in REFLECTION}
     return {f"/{service}/{name}": spec for service, specs in services.items() for name, spec in specs.items()}
 
 
@@ -118,13 +137,6 @@ def _identity(
         ),
         "Refresh": Unary(_OPEN, identity_pb.RefreshRequest, issue.refresh),
         "Revoke": Unary(_REVOKE, identity_pb.RevokeRequest, revoke.revoke, max_bytes=_ANY_TOKEN),
-    }
-
-
-def _trust(trust: TrustServicer) -> Mapping[str, MethodSpec]:
-    return {
-        "GetKeys": Unary(_VERIFY, trust_pb.GetKeysRequest, trust.get_keys),
-        "Watch": Stream(_WATCH, trust_pb.WatchRequest, trust.watch),
     }
 
 
@@ -161,33 +173,4 @@ def _admin(admin: AdminServicer, audit: AuditHandlers) -> Mapping[str, MethodSpe
         "RewrapKeys": Unary(_ADMIN, admin_pb.RewrapKeysRequest, admin.rewrap_keys),
         "ListAuditEvents": Unary(_ADMIN, admin_pb.ListAuditEventsRequest, audit.list_events),
         "TailAuditEvents": Stream(_AUDIT_TAIL, admin_pb.TailAuditEventsRequest, audit.tail),
-    }
-
-
-def _ext_authz(ext_authz: ExtAuthzServicer) -> Mapping[str, MethodSpec]:
-    return {
-        "Check": Cached(
-            _VERIFY,
-            auth_pb2.CheckRequest,
-            None,  # no two requests are equal: each has the time, and the port of the client
-            ext_authz.check,
-            serve_now=ext_authz.check_now,
-            max_bytes=_HTTP_REQUEST,
-        )
-    }
-
-
-def _health(health: HealthServicer) -> Mapping[str, MethodSpec]:
-    return {
-        "Check": Unary(_OPEN_MEMORY, health_pb2.HealthCheckRequest, health.check, max_bytes=_HEALTH_NAME),
-        "List": Unary(_OPEN_MEMORY, health_pb2.HealthListRequest, health.list),
-        "Watch": Stream(_HEALTH_WATCH, health_pb2.HealthCheckRequest, health.watch, max_bytes=_HEALTH_NAME),
-    }
-
-
-def _reflection(reflection: ReflectionServicer) -> Mapping[str, MethodSpec]:
-    return {
-        "ServerReflectionInfo": Conversation(
-            _REFLECTION, reflection_pb2.ServerReflectionRequest, reflection.answer
-        )
     }

@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from queue import SimpleQueue
 from typing import Final, Protocol
@@ -46,30 +47,20 @@ class Source(Protocol):
         """Return the message to send before the stream ends because the process stops; None = no message."""
 
 
+@dataclass(slots=True, eq=False)
 class _OpenStream:
     """One open stream and its source."""
 
-    __slots__ = ("end_by", "gone", "limited", "request_id", "since", "source", "stream")
-
-    def __init__(
-        self,
-        source: Source,
-        stream: ResponseStream,
-        request_id: str,
-        gone: Callable[[], None],
-        end_by: float,
-    ) -> None:
-        self.source = source
-        self.stream = stream
-        self.request_id = request_id
-        self.gone = gone
-        self.end_by = end_by
-        """The time at which the stream is so old that it ends."""
-        self.since: float | None = None
-        """The time at which the message was sent that the transport has not taken yet; None = no such
-        message."""
-        self.limited = False
-        """True if a limit has ended the stream."""
+    source: Source
+    stream: ResponseStream
+    request_id: str
+    gone: Callable[[], None]
+    end_by: float
+    """The time at which the stream is so old that it ends."""
+    since: float | None = None
+    """The time at which the message was sent that the transport has not taken yet; None = no such message."""
+    limited: bool = False
+    """True if a limit has ended the stream."""
 
 
 class Senders:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from identity_service.domain.ids import Link
-from identity_service.domain.keys import KeyPurpose, KeyState, PublishedKey
+from identity_service.domain.keys import PublishedKey
 from identity_service.domain.log import (
     Change,
     GenerationRaised,
@@ -17,17 +17,6 @@ from identity_service.domain.log import (
 from identity_service.services.keyring import key_set_document
 from identityapi.v1 import trust_service_pb2 as pb
 
-_PURPOSES: Final = {
-    KeyPurpose.SIGN: pb.KEY_PURPOSE_SIGN,
-    KeyPurpose.REFRESH: pb.KEY_PURPOSE_REFRESH,
-    KeyPurpose.ENCRYPT: pb.KEY_PURPOSE_ENCRYPT,
-}
-_STATES: Final = {
-    KeyState.PENDING: pb.KEY_STATE_PENDING,
-    KeyState.SIGNING: pb.KEY_STATE_SIGNING,
-    KeyState.VERIFYING: pb.KEY_STATE_VERIFYING,
-    KeyState.REVOKED: pb.KEY_STATE_REVOKED,
-}
 _RESTARTED: Final = pb.WatchResponse(restarted=True).SerializeToString()
 
 
@@ -41,9 +30,9 @@ def from_key(key: PublishedKey) -> pb.PublishedKey:
     """Convert one key and its state, without secrets."""
     return pb.PublishedKey(
         key_id=key.key_id,
-        purpose=_PURPOSES[key.purpose],
+        purpose=f"KEY_PURPOSE_{key.purpose.name}",
         algorithm=key.algorithm,
-        state=_STATES[key.state],
+        state=f"KEY_STATE_{key.state.name}",
         jwk=key.public_jwk or "",
         create_time=key.create_time,
         activate_time=key.activate_time,

@@ -16,6 +16,7 @@ from identity_service.domain.ports import ReplicaView
 from identity_service.domain.tokens import Rejected, RejectionReason
 from identity_service.grpc_api.calls import bind_trace, request_id_of
 from identity_service.grpc_api.engine import Context, Instant, InstantResponse
+from identity_service.grpc_api.issue import to_revision
 from identity_service.grpc_api.method_spec import Cached
 from identity_service.services.verify import StoreReadRequiredError, Verified, Verifier, VerifyRequest
 from identity_service.telemetry.counters import Counter
@@ -146,26 +147,19 @@ def to_verify(request: pb.VerifyRequest, path: str = "", *, may_wait: bool = Tru
         raise InvalidRequestError.of(f"{path}certificate_sha256", "must be the 32 bytes of a SHA-256")
     if len(key) not in (0, 32):
         raise InvalidRequestError.of(f"{path}dpop_key_sha256", "must be the 32 bytes of a SHA-256")
+    least = request.at_least_revision
+    rule = "must be a revision that Revoke returned"
     return VerifyRequest(
         token=request.token,
         audiences=audiences,
         any_audience=request.any_audience,
         required_scopes=scopes,
-        at_least_revision=_revision(request.at_least_revision, path) if request.at_least_revision else None,
+        at_least_revision=to_revision(f"{path}at_least_revision", least, rule) if least else None,
         strong=request.strong,
         certificate_sha256=certificate,
         key_sha256=key,
         may_wait=may_wait,
     )
-
-
-def _revision(text: str, path: str) -> Revision:
-    try:
-        return Revision.parse(text)
-    except ValueError:
-        raise InvalidRequestError.of(
-            f"{path}at_least_revision", "must be a revision that Revoke returned"
-        ) from None
 
 
 class Steps(Protocol):
