@@ -78,9 +78,6 @@ def _write(
 
 def _checked(items: Iterator[CopiedItem], check_key: Callable[[StoredKey], None]) -> Iterator[CopiedItem]:
     for item in items:
-        match item:
-            case CopiedRecord(record=StoredKey() as key):
-                check_key(key)
-            case _:
-                pass
+        if isinstance(item, CopiedRecord) and isinstance(item.record, StoredKey):
+            check_key(item.record)
         yield item

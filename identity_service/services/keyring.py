@@ -28,8 +28,7 @@ from identity_service.domain.revocations import Revocations
 from identity_service.domain.store import RecordStore, all_records
 
 _NO_KEY = "the store holds no key that is in use; restore it from a backup or run `identity init`"
-
-
+_NO_ENCRYPTING_KEY = "the store holds no key to encrypt with; restore it from a backup"
 _LONGEST_MAX_AGE: Final = timedelta(minutes=20)
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
@@ -82,18 +81,12 @@ class KeyRing:
     def signing(self) -> SigningKey:
         """Return the signing key in use. Raises NoSigningKeyError."""
         keys = self._keys
-        stored = self._in_use(keys, KeyPurpose.SIGN)
-        if stored is None:
-            raise NoSigningKeyError(_NO_KEY)
-        return keys.signing[stored.key_id]
+        return keys.signing[self._in_use(keys, KeyPurpose.SIGN).key_id]
 
     def encrypting(self) -> EncryptingKey:
         """Return the key in use to encrypt tokens to this service. Raises NoSigningKeyError."""
         keys = self._keys
-        stored = self._in_use(keys, KeyPurpose.ENCRYPT)
-        if stored is None:
-            raise NoSigningKeyError("the store holds no key to encrypt with; restore it from a backup")
-        return keys.encrypting[stored.key_id]
+        return keys.encrypting[self._in_use(keys, KeyPurpose.ENCRYPT).key_id]
 
     def decrypting(self, key_id: str) -> DecryptingKey | None:
         """Return the key of this id that decrypts tokens, or None if there is none or it was retired."""
@@ -105,19 +98,14 @@ class KeyRing:
 
     def current_refresh_key(self) -> KeyId:
         """Return the id of the refresh key that derives new tokens. Raises NoSigningKeyError."""
-        stored = self._in_use(self._keys, KeyPurpose.REFRESH)
-        if stored is None:
-            raise NoSigningKeyError(_NO_KEY)
-        return stored.key_id
+        return self._in_use(self._keys, KeyPurpose.REFRESH).key_id
 
     def refresh_keys(self) -> Sequence[bytes]:
         """Return the refresh keys that were not retired, the one in use first. Raises NoSigningKeyError."""
         keys = self._keys
-        stored = self._in_use(keys, KeyPurpose.REFRESH)
-        if stored is None:
-            raise NoSigningKeyError(_NO_KEY)
-        others = (i for i in keys.refresh if i != stored.key_id and not self._is_revoked(KeyId(i)))
-        return [keys.refresh[key_id] for key_id in (stored.key_id, *others)]
+        first = self._in_use(keys, KeyPurpose.REFRESH).key_id
+        others = (i for i in keys.refresh if i != first and not self._is_revoked(KeyId(i)))
+        return [keys.refresh[key_id] for key_id in (first, *others)]
 
     def published(self) -> Sequence[PublishedKey]:
         """Return the public signing keys and their states, without HS256 keys and retired keys."""
@@ -131,7 +119,8 @@ class KeyRing:
             key for purpose in KeyPurpose for key in self._schedule(keys, purpose).described(self._policy)
         ]
 
-    def _in_use(self, keys: _Opened, purpose: KeyPurpose) -> StoredKey | None:
+    def _in_use(self, keys: _Opened, purpose: KeyPurpose) -> StoredKey:
+        """Return the key in use for a purpose. Raises NoSigningKeyError."""
         now, raised = self._clock.now(), len(self._revocations.generations)
         choice = keys.choices.get(purpose)
         if choice is None or choice.raised != raised or not choice.since <= now < choice.until:
@@ -142,6 +131,8 @@ class KeyRing:
                 until=min((time for time in due if time > now), default=_END_OF_TIME),
                 raised=raised,
             )
+        if choice.key is None:
+            raise NoSigningKeyError(_NO_ENCRYPTING_KEY if purpose is KeyPurpose.ENCRYPT else _NO_KEY)
         return choice.key
 
     def _schedule(self, keys: _Opened, purpose: KeyPurpose, now: datetime | None = None) -> KeySchedule:

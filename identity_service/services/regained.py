@@ -81,47 +81,38 @@ class BackupRecords:
 
         Raises UnavailableError if the store cannot be read.
         """
-        found = _Found()
+        enabled, passwords, credentials, permissions = (list[str]() for _ in range(4))
+
+        def compare(backup: _Known | None, now: _Known, proofs: list[str]) -> None:
+            """Note in which respects the backup's record of a principal differs; None = it has none."""
+            if backup is None:
+                return
+            if backup.is_enabled and not now.is_enabled:
+                enabled.append(backup.name)
+            if backup.credentials != now.credentials:
+                proofs.append(backup.name)
+            if backup.permissions != now.permissions:
+                permissions.append(backup.name)
+
         principals, issuers = dict(self._principals), dict(self._issuers)
         for client in all_records(records, Client):
             key = (RecordKind.CLIENT, str(client.record.client_id))
-            found.compare(principals.pop(key, None), _client(client.record), found.credentials)
+            compare(principals.pop(key, None), _client(client.record), credentials)
         for user in all_records(records, User):
             key = (RecordKind.USER, str(user.record.user_id))
-            found.compare(principals.pop(key, None), _user(user.record), found.passwords)
+            compare(principals.pop(key, None), _user(user.record), passwords)
         for issuer in all_records(records, TrustedIssuer):
             if issuers.get(issuer.record.issuer) == _issuer(issuer.record):
                 del issuers[issuer.record.issuer]
         # Principals that are left were deleted after the backup; issuers that are left, deleted or changed.
-        found.enabled += [known.name for known in principals.values() if known.is_enabled]
+        enabled += [known.name for known in principals.values() if known.is_enabled]
         return Regained(
-            enabled=_named(found.enabled),
-            passwords=_named(found.passwords),
-            credentials=_named(found.credentials),
-            permissions=_named(found.permissions),
+            enabled=_named(enabled),
+            passwords=_named(passwords),
+            credentials=_named(credentials),
+            permissions=_named(permissions),
             issuers=_named(list(issuers)),
         )
-
-
-class _Found:
-    """The names that a comparison has found so far."""
-
-    def __init__(self) -> None:
-        self.enabled: list[str] = []
-        self.passwords: list[str] = []
-        self.credentials: list[str] = []
-        self.permissions: list[str] = []
-
-    def compare(self, backup: _Known | None, now: _Known, credentials: list[str]) -> None:
-        """Note in which respects the backup's record of a principal differs; None = it has none."""
-        if backup is None:
-            return
-        if backup.is_enabled and not now.is_enabled:
-            self.enabled.append(backup.name)
-        if backup.credentials != now.credentials:
-            credentials.append(backup.name)
-        if backup.permissions != now.permissions:
-            self.permissions.append(backup.name)
 
 
 def _client(client: Client) -> _Known:

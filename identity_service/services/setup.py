@@ -60,22 +60,19 @@ def initialise(
         ConfigurationError: the algorithm is not known.
         StoreUnavailableError: the store cannot be reached; the call can be repeated.
     """
-    signing_key = vault.make(KeyPurpose.SIGN, algorithm, clock.now())
-    other_keys = [
-        vault.make(purpose, algorithm_of, clock.now()) for purpose, algorithm_of in FIXED_ALGORITHMS.items()
-    ]
+    now, algorithms = clock.now(), {KeyPurpose.SIGN: algorithm, **FIXED_ALGORITHMS}
+    keys = {purpose: vault.make(purpose, name, now) for purpose, name in algorithms.items()}
+    signing_key = keys.pop(KeyPurpose.SIGN)
+    later = now + policy.rotate_every
     standbys = [
-        replace(
-            vault.make(purpose, algorithm_of, clock.now()), activate_time=clock.now() + policy.rotate_every
-        )
-        for purpose, algorithm_of in ((KeyPurpose.SIGN, algorithm), *FIXED_ALGORITHMS.items())
+        replace(vault.make(kind, name, now), activate_time=later) for kind, name in algorithms.items()
     ]
     try:
         store.initialise(new_epoch())
     except AlreadyExistsError as error:
-        if _has_signing_key(store.records, clock.now()):
+        if _has_signing_key(store.records, now):
             raise AlreadyExistsError("the store is initialised already; nothing was changed") from error
-    for key in other_keys:
+    for key in keys.values():
         store.records.create(key, audit=_created(key))
     with suppress(AlreadyExistsError):
         store.records.create(first_party_client())
