@@ -6,6 +6,7 @@ client certificate, the token decides: a client that sends a token wants to act 
 """
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -38,30 +39,20 @@ _NEEDED: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
 class CallerGate:
     """A gate that enforces the access rule of a method on one call."""
 
-    def __init__(
-        self,
-        verifier: Verifier[Any],
-        directory: Directory,
-        audit: AuditTrail,
-        peers: Peers,
-        dpop: DpopProofs,
-        proofs: CallProofs,
-        *,
-        audience: str,
-        require_caller_auth: bool,
-    ) -> None:
-        self.proofs = proofs
-        """Reads the DPoP proofs of calls."""
-        self._dpop = dpop
-        self._verifier = verifier
-        self._directory = directory
-        self._audit = audit
-        self._peers = peers
-        self._audience = audience
-        self._require_caller_auth = require_caller_auth
+    verifier: Verifier[Any]
+    directory: Directory
+    audit: AuditTrail
+    peers: Peers
+    dpop: DpopProofs
+    proofs: CallProofs
+    """Reads the DPoP proofs of calls."""
+    _: KW_ONLY
+    audience: str
+    require_caller_auth: bool
 
     def applies(self, rule: Rule, request: Any) -> bool:  # any message
         """Return whether this call must have an authenticated caller.
@@ -74,7 +65,7 @@ class CallerGate:
             case Access.SCOPE | Access.OWN_OR_SCOPE:
                 return True
             case Access.SCOPE_WHERE_CONFIGURED:
-                return self._require_caller_auth
+                return self.require_caller_auth
             case Access.HOLDER_OR_SCOPE:
                 # A client that can send a token holds it, so the token is its own proof. A request without a
                 # target is refused as invalid later, for every caller.
@@ -96,14 +87,14 @@ class CallerGate:
         except (CallerUnauthenticatedError, CallerScopeMissingError, DpopProofRefusedError) as error:
             # A response may be cached, so calls of Verify bind nothing before they fail.
             bind_trace(context)
-            certificate = client_certificate_of(context, self._peers)
-            origin = Origin(peer=client_of(context, self._peers), certificate=certificate)
-            record_refusal(self._audit, AuditType.CALL_REFUSED, error, origin, target=method)
+            certificate = client_certificate_of(context, self.peers)
+            origin = Origin(peer=client_of(context, self.peers), certificate=certificate)
+            record_refusal(self.audit, AuditType.CALL_REFUSED, error, origin, target=method)
             raise
 
     def _admit(self, method: str, rule: Rule, context: grpc.ServicerContext, *, may_wait: bool) -> Caller:
         values = [value for key, value in context.invocation_metadata() if key == _HEADER]
-        certificate = client_certificate_of(context, self._peers)
+        certificate = client_certificate_of(context, self.peers)
         if values:
             scheme, text = self._authorization(values)
             if scheme is TokenType.BEARER:
@@ -143,19 +134,19 @@ class CallerGate:
         presented = self.proofs.shown(method, context)
         if presented is None:
             raise CallerUnauthenticatedError(f"the scheme DPoP needs a proof in metadata `{PROOF}`")
-        proof = self._dpop.check(presented, access_token=text)
+        proof = self.dpop.check(presented, access_token=text)
         caller = self._by_token(text, certificate, proof, may_wait=True)
-        self._dpop.consume_here(proof)
+        self.dpop.consume_here(proof)
         context.set_trailing_metadata(self.proofs.next_nonce())
         return caller
 
     def _by_token(
         self, text: str, certificate: PeerCertificate | None, proof: DpopProof | None, *, may_wait: bool
     ) -> Caller:
-        answer = self._verifier.verify(
+        answer = self.verifier.verify(
             VerifyRequest(
                 token=text,
-                audiences=(self._audience,),
+                audiences=(self.audience,),
                 certificate_sha256=sha256_of(certificate),
                 key_sha256=proof.key_sha256 if proof is not None else b"",
                 may_wait=may_wait,
@@ -172,21 +163,21 @@ class CallerGate:
             scopes=frozenset(token.scopes),
             session_id=token.session_id,
             is_delegated=bool(token.actors),
-            is_revoked=partial(self._verifier.is_revoked, answer),
+            is_revoked=partial(self.verifier.is_revoked, answer),
         )
 
     def _by_certificate(self, certificate: PeerCertificate | None, scope: str, *, may_wait: bool) -> Caller:
         if certificate is None:
             raise self._unauthenticated()
-        client = self._directory.client_of(certificate, may_wait=may_wait)
+        client = self.directory.client_of(certificate, may_wait=may_wait)
         if client is None or client.disabled:
             raise self._unauthenticated()
 
         def is_revoked() -> bool:
-            now = self._directory.client_of(certificate)
+            now = self.directory.client_of(certificate)
             return now is None or now.disabled or scope not in now.scopes
 
         return Caller(principal=client.client_id, scopes=client.scopes, is_revoked=is_revoked)
 
     def _unauthenticated(self) -> CallerUnauthenticatedError:
-        return CallerUnauthenticatedError(f"{_NEEDED}{self._audience!r}, or a client certificate")
+        return CallerUnauthenticatedError(f"{_NEEDED}{self.audience!r}, or a client certificate")

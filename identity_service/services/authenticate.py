@@ -99,30 +99,19 @@ class AuthenticatedUser:
     """The time at which the user was authenticated, by the store's clock."""
 
 
+@dataclass(frozen=True, slots=True)
 class Authenticator:
     """A checker of the credentials of clients and users, which limits how often a caller may try."""
 
-    def __init__(
-        self,
-        sessions: SessionStore,
-        records: RecordStore,
-        replica: ReplicaView,
-        directory: Directory,
-        hasher: PasswordHasher,
-        clock: Clock,
-        proofs: ClientProofs,
-        guard: AttemptGuard,
-        audit: AuditTrail,
-    ) -> None:
-        self._sessions = sessions
-        self._records = records
-        self._replica = replica
-        self._directory = directory
-        self._hasher = hasher
-        self._clock = clock
-        self._proofs = proofs
-        self._guard = guard
-        self._audit = audit
+    sessions: SessionStore
+    records: RecordStore
+    replica: ReplicaView
+    directory: Directory
+    hasher: PasswordHasher
+    clock: Clock
+    proofs: ClientProofs
+    guard: AttemptGuard
+    audit: AuditTrail
 
     def client(self, credential: ClientCredential, origin: Origin = NOWHERE) -> AuthenticatedClient:
         """Check a client's credential and return the client.
@@ -131,7 +120,7 @@ class Authenticator:
         StoreUnavailableError.
         """
         claimed = credential.client_id if isinstance(credential, ClientSecret) else ""
-        with self._guard.of_client(claimed, origin.peer):
+        with self.guard.of_client(claimed, origin.peer):
             return self._client(credential)
 
     def is_public(self, client_id: PrincipalId) -> bool:
@@ -139,7 +128,7 @@ class Authenticator:
 
         Raises StoreUnavailableError.
         """
-        client = self._directory.client(client_id)
+        client = self.directory.client(client_id)
         return client is not None and client.is_public
 
     def _client(self, credential: ClientCredential) -> AuthenticatedClient:
@@ -147,22 +136,22 @@ class Authenticator:
             case ClientSecret():
                 return self._by_secret(credential)
             case ClientAssertion():
-                return self._proofs.by_assertion(
+                return self.proofs.by_assertion(
                     credential.jwt, named=credential.client_id, token_endpoint=credential.token_endpoint
                 )
             case ClientCertificate():
-                return self._proofs.by_certificate(credential.certificate, named=credential.client_id)
+                return self.proofs.by_certificate(credential.certificate, named=credential.client_id)
             case FederatedToken():
-                return self._proofs.by_federated_token(credential.jwt, named=credential.client_id)
+                return self.proofs.by_federated_token(credential.jwt, named=credential.client_id)
             case _:
                 assert_never(credential)
 
     def _by_secret(self, credential: ClientSecret) -> AuthenticatedClient:
         # Read before the record: if the generation is raised in between, the new token has the old one and
         # is refused. Read after it, the token would escape the revocation.
-        generations = self._replica.revocations.current(EVERYONE, credential.client_id)
-        client = self._directory.client(credential.client_id)
-        right = matches_any(credential.secret, client.secrets if client else (), self._clock.now())
+        generations = self.replica.revocations.current(EVERYONE, credential.client_id)
+        client = self.directory.client(credential.client_id)
+        right = matches_any(credential.secret, client.secrets if client else (), self.clock.now())
         if client is None:
             raise CredentialRefusedError("there is no client of this id")
         if not right or client.disabled:
@@ -176,7 +165,7 @@ class Authenticator:
         The client proves itself by its secret or by the certificate of the connection; a public client need
         not. Raises CredentialRefusedError, TooManyAttemptsError, ServerBusyError, StoreUnavailableError.
         """
-        with self._guard.of_user(normalize_username(credential.username), origin.peer):
+        with self.guard.of_user(normalize_username(credential.username), origin.peer):
             return self._user(credential, origin)
 
     def _user(self, credential: Password, origin: Origin) -> AuthenticatedUser:
@@ -186,7 +175,7 @@ class Authenticator:
         if proven and client is not None and not client.is_public and not client.disabled:
             # Before the password: a client without the grant must not learn whether the password is right.
             require_grant(client, Grant.PASSWORD)
-        right = self._hasher.verify(user.password_hash if user else None, credential.password)
+        right = self.hasher.verify(user.password_hash if user else None, credential.password)
         if user is None:
             raise CredentialRefusedError("there is no user of this name")
         if not right or user.disabled:
@@ -207,26 +196,26 @@ class Authenticator:
         """
         known: Mapping[PrincipalId, Generation] = {}
         while True:
-            sign_in = self._sessions.read_sign_in(credential.username, credential.client_id)
+            sign_in = self.sessions.read_sign_in(credential.username, credential.client_id)
             generations = newest(sign_in.generations, known)
             user_ids = () if sign_in.user is None else (sign_in.user.user_id,)
-            known = self._replica.revocations.current(EVERYONE, credential.client_id, *user_ids)
+            known = self.replica.revocations.current(EVERYONE, credential.client_id, *user_ids)
             if newest(generations, known) == generations:
                 return sign_in, generations
 
     def _rehash(self, user: User, password: Secret, origin: Origin) -> None:
         """Replace a password hash that is weaker than the settings; a failure does not stop the sign-in."""
-        if user.password_hash is None or not self._hasher.is_outdated(user.password_hash):
+        if user.password_hash is None or not self.hasher.is_outdated(user.password_hash):
             return
         event = AuditEvent.of(AuditType.PASSWORD_REHASHED, origin, target=user.user_id)
         with suppress(StaleEtagError, NotFoundError, UnavailableError, ServerBusyError):
-            hashed = self._hasher.hash(password)
-            found = self._records.get(User, user.user_id)
+            hashed = self.hasher.hash(password)
+            found = self.records.get(User, user.user_id)
             if found is None or found.record.password_hash != user.password_hash:
                 return  # the password was changed meanwhile
             stronger = replace(found.record, password_hash=hashed)
-            self._records.update(stronger, expected=found.revision, audit=event)
-            self._audit.stored(event)
+            self.records.update(stronger, expected=found.revision, audit=event)
+            self.audit.stored(event)
 
     def _is_proven(
         self,
@@ -243,8 +232,8 @@ class Authenticator:
             revoked = first_raised(generations, frozenset({client.client_id}), proven.generations)
             return proven.client.client_id == client.client_id and revoked is None
         if (secret := credential.client_secret) is not None:
-            return matches_any(secret, client.secrets, self._clock.now())
-        named = self._directory.client_of(certificate) if certificate is not None else None
+            return matches_any(secret, client.secrets, self.clock.now())
+        named = self.directory.client_of(certificate) if certificate is not None else None
         return named is not None and named.client_id == client.client_id
 
 

@@ -6,7 +6,7 @@ The errors name the client and the reason for the audit trail; the caller only l
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 
 from identity_service.domain.assertions import (
@@ -46,34 +46,21 @@ class AuthenticatedClient:
     """The generations of the client, the subject and the service, read before the client's record."""
 
 
+@dataclass(frozen=True, slots=True)
 class ClientProofs:
     """A checker of client proofs. Every method raises CredentialRefusedError and StoreUnavailableError."""
 
-    def __init__(
-        self,
-        single_use: SingleUse,
-        replica: ReplicaView,
-        directory: Directory,
-        issuers: Issuers,
-        reader: AssertionReader,
-        clock: Clock,
-        *,
-        audiences: tuple[str, ...],
-        leeway: timedelta,
-    ) -> None:
-        """Authenticate the clients of this directory.
-
-        `audiences` are the issuer names of this service, one of which a JWT must have as `aud`. `leeway` is
-        the largest difference between the clock of the signer and this one.
-        """
-        self._single_use = single_use
-        self._replica = replica
-        self._directory = directory
-        self._issuers = issuers
-        self._reader = reader
-        self._clock = clock
-        self._audiences = audiences
-        self._leeway = leeway
+    single_use: SingleUse
+    replica: ReplicaView
+    directory: Directory
+    issuers: Issuers
+    reader: AssertionReader
+    clock: Clock
+    _: KW_ONLY
+    audiences: tuple[str, ...]
+    """The issuer names of this service, one of which a JWT must have as `aud`."""
+    leeway: timedelta
+    """The largest difference between the clock of the signer and this one."""
 
     def by_assertion(
         self, jwt: Secret, *, named: PrincipalId | None = None, token_endpoint: str | None = None
@@ -85,21 +72,21 @@ class ClientProofs:
             named: the client that the request names beside the assertion; any other is refused.
             token_endpoint: a URL that `aud` may be beside the issuer name of this service; None = none.
         """
-        unverified = self._reader.read(jwt)
+        unverified = self.reader.read(jwt)
         _require_no_id_jag(unverified)
         issuer = unverified.assertion.issuer
         proven = self._find(PrincipalId(issuer)) if is_principal_id(issuer) else None
         with _naming_principal(proven):
             key = self._key_of(proven, unverified)
             if proven is None or key is None:
-                self._reader.spend(unverified)  # so that the duration does not tell which clients exist
+                self.reader.spend(unverified)  # so that the duration does not tell which clients exist
                 raise CredentialRefusedError("the assertion is of no client that has such a key")
             assertion = unverified.prove(key)
             token_id = check_client_assertion(
                 assertion,
-                audiences=(*self._audiences, *((token_endpoint,) if token_endpoint else ())),
-                now=self._clock.now(),
-                leeway=self._leeway,
+                audiences=(*self.audiences, *((token_endpoint,) if token_endpoint else ())),
+                now=self.clock.now(),
+                leeway=self.leeway,
             )
             _require_enabled(proven)
             _require_named(proven, named)
@@ -115,7 +102,7 @@ class ClientProofs:
         """
         if certificate is None:
             raise CertificateMissingError("the connection has no client certificate")
-        found = self._directory.client_of(certificate)
+        found = self.directory.client_of(certificate)
         # The client is read again, after the generations: see `_find`.
         proven = self._find(found.client_id) if found is not None else None
         if proven is None:
@@ -132,7 +119,7 @@ class ClientProofs:
 
         Also raises IssuerUnreachableError if the keys of the issuer cannot be fetched.
         """
-        unverified = self._reader.read(jwt)
+        unverified = self.reader.read(jwt)
         with naming_issuer(unverified):
             _require_no_id_jag(unverified)
             return self._by_token_of_issuer(unverified, named)
@@ -140,13 +127,13 @@ class ClientProofs:
     def _by_token_of_issuer(
         self, unverified: UnverifiedAssertion, named: PrincipalId | None
     ) -> AuthenticatedClient:
-        issuer, assertion = self._issuers.prove(unverified)
+        issuer, assertion = self.issuers.prove(unverified)
         token_id = check_federated_token(
             assertion,
             issuer,
-            audiences=self._audiences,
-            now=self._clock.now(),
-            leeway=self._leeway,
+            audiences=self.audiences,
+            now=self.clock.now(),
+            leeway=self.leeway,
         )
         rule = issuer.rule_for(assertion.claims)
         if rule is None:
@@ -169,8 +156,8 @@ class ClientProofs:
         # The generations are read before the record: if one is raised in between, the new token has the old
         # one and is refused. Read after it, the token would escape the revocation.
         subject = subject or client_id
-        generations = self._replica.revocations.current(EVERYONE, client_id, subject)
-        client = self._directory.client(client_id)
+        generations = self.replica.revocations.current(EVERYONE, client_id, subject)
+        client = self.directory.client(client_id)
         if client is None:
             return None
         return AuthenticatedClient(client=client, subject=subject, generations=generations)
@@ -186,15 +173,15 @@ class ClientProofs:
         keys = []
         for text in proven.client.public_keys if proven is not None else ():
             with suppress(ValueError):
-                keys.append(self._reader.open_key(text))
+                keys.append(self.reader.open_key(text))
         if unverified.key_id:
             return next((key for key in keys if key.key_id == unverified.key_id), None)
         fitting = [key for key in keys if key.algorithm == unverified.algorithm]
         return fitting[0] if len(fitting) == 1 else None
 
     def _consume(self, whose: str, token_id: str, assertion: Assertion) -> None:
-        until = remembered_until(assertion, self._leeway)
-        if not self._single_use.consume(f"{whose}:{digest_of(token_id)}", until):
+        until = remembered_until(assertion, self.leeway)
+        if not self.single_use.consume(f"{whose}:{digest_of(token_id)}", until):
             raise CredentialRefusedError("the JWT was used before, and is for a single use")
 
 

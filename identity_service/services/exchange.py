@@ -35,28 +35,18 @@ class ExchangeRequest:
     """An access token of the principal that acts; None = the client itself acts."""
 
 
+@dataclass(frozen=True, slots=True)
 class Exchanger:
     """The token exchange, a part of the use case Issue."""
 
-    def __init__(
-        self,
-        authenticator: Authenticator,
-        verifier: Verifier[Any],
-        maker: TokenMaker,
-        recipients: Recipients,
-        proofs: DpopProofs,
-        clock: Clock,
-        audit: AuditTrail,
-        lifetimes: LifetimeBounds,
-    ) -> None:
-        self._authenticator = authenticator
-        self._verifier = verifier
-        self._maker = maker
-        self._recipients = recipients
-        self._proofs = proofs
-        self._clock = clock
-        self._audit = audit
-        self._lifetimes = lifetimes
+    authenticator: Authenticator
+    verifier: Verifier[Any]
+    maker: TokenMaker
+    recipients: Recipients
+    proofs: DpopProofs
+    clock: Clock
+    audit: AuditTrail
+    lifetimes: LifetimeBounds
 
     def exchange(
         self,
@@ -82,12 +72,12 @@ class Exchanger:
 
         Also raises the errors of `Authenticator.client`, `Verifier.verify` and `decide_exchange`.
         """
-        proven = self._authenticator.client(credential, origin)
+        proven = self.authenticator.client(credential, origin)
         subject = self._verified("subject_token", request.subject_token, origin, proof)
         actor = None
         if request.actor_token is not None:
             actor = self._verified("actor_token", request.actor_token, origin, proof)
-        key_sha256 = self._proofs.bind(proof) if proof is not None else None
+        key_sha256 = self.proofs.bind(proof) if proof is not None else None
         case = ExchangeCase(
             subject_token=subject,
             actor_token=actor,
@@ -95,21 +85,21 @@ class Exchanger:
             client_subject=proven.subject,
             generations=proven.generations,
         )
-        issue_time = self._clock.now().replace(microsecond=0)
+        issue_time = self.clock.now().replace(microsecond=0)
         if subject.expire_time <= issue_time:  # it verifies within the leeway only; no lifetime is left
             raise SubjectTokenRefusedError("subject_token", "EXPIRED")
-        exchanged = decide_exchange(case, wanted, self._lifetimes, issue_time, claims=claims, may_act=may_act)
+        exchanged = decide_exchange(case, wanted, self.lifetimes, issue_time, claims=claims, may_act=may_act)
         bound = bind(proven.client, credential, origin.certificate, key_sha256)
-        tokens = self._maker.for_exchange(
+        tokens = self.maker.for_exchange(
             subject,
             exchanged,
             proven.client.client_id,
             issue_time=issue_time,
             certificate_sha256=bound,
             key_sha256=key_sha256,
-            recipient=self._recipients.find(encryption, exchanged.audiences),
+            recipient=self.recipients.find(encryption, exchanged.audiences),
         )
-        self._audit.record(
+        self.audit.record(
             AuditEvent.of(
                 AuditType.TOKEN_EXCHANGED,
                 origin,
@@ -125,7 +115,7 @@ class Exchanger:
 
     def _verified(self, field: str, token: Secret, origin: Origin, proof: DpopProof | None) -> AccessToken:
         request = VerifyRequest(token=token.reveal(), any_audience=True, any_holder=True)
-        answer = self._verifier.verify(request)
+        answer = self.verifier.verify(request)
         if isinstance(answer, Rejected):
             raise SubjectTokenRefusedError(field, answer.reason)
         found = answer.token

@@ -3,7 +3,7 @@
 `domain/id_jag.py` has the rules for the claims.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 
 from identity_service.domain.assertions import AssertionReader, UnverifiedAssertion, remembered_until
@@ -45,34 +45,21 @@ class CheckedIdJag:
     """The time until which the store must remember its use."""
 
 
+@dataclass(frozen=True, slots=True)
 class IdJags:
     """A checker of ID-JAGs, which limits how often a caller may try. Each ID-JAG works once."""
 
-    def __init__(
-        self,
-        single_use: SingleUse,
-        replica: ReplicaView,
-        issuers: Issuers,
-        reader: AssertionReader,
-        clock: Clock,
-        guard: AttemptGuard,
-        *,
-        audiences: tuple[str, ...],
-        leeway: timedelta,
-    ) -> None:
-        """Check ID-JAGs for this service.
-
-        `audiences` are its issuer names, one of which must be the `aud`. `leeway` is the largest difference
-        between the clock of an issuer and this one.
-        """
-        self._single_use = single_use
-        self._replica = replica
-        self._issuers = issuers
-        self._reader = reader
-        self._clock = clock
-        self._guard = guard
-        self._audiences = audiences
-        self._leeway = leeway
+    single_use: SingleUse
+    replica: ReplicaView
+    issuers: Issuers
+    reader: AssertionReader
+    clock: Clock
+    guard: AttemptGuard
+    _: KW_ONLY
+    audiences: tuple[str, ...]
+    """The issuer names of this service, one of which must be the `aud`."""
+    leeway: timedelta
+    """The largest difference between the clock of an issuer and this one."""
 
     def check(self, presented: IdJag, origin: Origin) -> CheckedIdJag:
         """Return what an ID-JAG allows the client that presents it.
@@ -81,9 +68,9 @@ class IdJags:
         keys of the issuer cannot be fetched.
         """
         presenter = presented.presenter
-        with self._guard.of_client("", origin.peer):
+        with self.guard.of_client("", origin.peer):
             try:
-                unverified = self._reader.read(presented.jwt)
+                unverified = self.reader.read(presented.jwt)
                 with naming_issuer(unverified):
                     return self._check(unverified, presenter)
             except CredentialRefusedError as error:
@@ -96,19 +83,19 @@ class IdJags:
 
         Raises IdJagRefusedError if it was used before, StoreUnavailableError.
         """
-        if not self._single_use.consume(checked.key, checked.until):
+        if not self.single_use.consume(checked.key, checked.until):
             raise IdJagRefusedError("it was used before", checked.proven.client.client_id)
 
     def _check(self, unverified: UnverifiedAssertion, presenter: AuthenticatedClient) -> CheckedIdJag:
         client_id = presenter.client.client_id
-        issuer, assertion = self._issuers.prove(unverified)
+        issuer, assertion = self.issuers.prove(unverified)
         token_id = check_id_jag(
             assertion,
             issuer,
             client_id=client_id,
-            audiences=self._audiences,
-            now=self._clock.now(),
-            leeway=self._leeway,
+            audiences=self.audiences,
+            now=self.clock.now(),
+            leeway=self.leeway,
         )
         rule = issuer.rule_for(assertion.claims)
         if rule is None or rule.client_id != client_id:
@@ -117,10 +104,10 @@ class IdJags:
             raise CredentialRefusedError("the rule of its issuer that applies to it is not per_subject")
         subject = federated_id(issuer.issuer, assertion.subject)
         # The generations of the client were read before it was authenticated: a revocation since then counts.
-        generations = {**self._replica.revocations.current(subject), **presenter.generations}
+        generations = {**self.replica.revocations.current(subject), **presenter.generations}
         return CheckedIdJag(
             proven=AuthenticatedClient(client=presenter.client, subject=subject, generations=generations),
             limits=limits_of(assertion),
             key=f"id-jag:{digest_of(issuer.issuer)}:{digest_of(token_id)}",
-            until=remembered_until(assertion, self._leeway),
+            until=remembered_until(assertion, self.leeway),
         )

@@ -1,6 +1,6 @@
 """The use case Introspect: returns the facts of a token that is valid now (RFC 7662). Changes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -25,24 +25,17 @@ class LiveRefreshToken:
     """The scopes that it may still grant."""
 
 
+@dataclass(frozen=True, slots=True)
 class Introspector:
     """The use case Introspect: looks tokens up without using them, so no refresh token is rotated."""
 
-    def __init__(
-        self,
-        verifier: Verifier[Any],
-        sessions: SessionStore,
-        replica: ReplicaView,
-        keys: KeyRing,
-        *,
-        grace: timedelta,
-    ) -> None:
-        """Look up the tokens of this store; `grace` is that of Refresh."""
-        self._verifier = verifier
-        self._sessions = sessions
-        self._replica = replica
-        self._keys = keys
-        self._grace = grace
+    verifier: Verifier[Any]
+    sessions: SessionStore
+    replica: ReplicaView
+    keys: KeyRing
+    _: KW_ONLY
+    grace: timedelta
+    """The grace of Refresh."""
 
     def access_token(self, token: Secret) -> AccessToken | None:
         """Return an access token that is valid for any audience, or None.
@@ -51,7 +44,7 @@ class Introspector:
         Raises UnavailableError.
         """
         request = VerifyRequest(token=token.reveal(), any_audience=True, any_holder=True)
-        answer = self._verifier.verify(request)
+        answer = self.verifier.verify(request)
         return None if isinstance(answer, Rejected) else answer.token
 
     def refresh_token(self, token: Secret) -> LiveRefreshToken | None:
@@ -59,20 +52,20 @@ class Introspector:
 
         It is the latest of its session, or an older one that Refresh still accepts. Raises UnavailableError.
         """
-        self._replica.require_fresh()
+        self.replica.require_fresh()
         try:
-            return self._refresh_token(read_refresh_token(token.reveal(), self._keys.refresh_key))
+            return self._refresh_token(read_refresh_token(token.reveal(), self.keys.refresh_key))
         except (RefreshTokenInvalidError, SessionEndedError):
             return None
 
     def _refresh_token(self, token: RefreshToken) -> LiveRefreshToken | None:
-        state = self._sessions.read(token.session_id)
+        state = self.sessions.read(token.session_id)
         if state is None:
             return None
-        client, user = require_live(state, self._replica.revocations)
+        client, user = require_live(state, self.replica.revocations)
         _, scopes = still_granted(state.session, client, user)
         decision = decide_refresh(
-            state.session, token.number, now=state.time, grace=self._grace, key_id=token.key_id
+            state.session, token.number, now=state.time, grace=self.grace, key_id=token.key_id
         )
         if Grant.REFRESH_TOKEN not in client.grants or isinstance(decision, Superseded | Reused):
             return None

@@ -65,36 +65,22 @@ class IssueRequest:
     keep it; None = it is not kept."""
 
 
+@dataclass(frozen=True, slots=True)
 class Issuer:
     """The use case Issue: issues tokens by credential, password, token exchange or ID-JAG."""
 
-    def __init__(
-        self,
-        authenticator: Authenticator,
-        maker: TokenMaker,
-        keys: KeyRing,
-        sessions: SessionStore,
-        replica: ReplicaView,
-        audit: AuditTrail,
-        exchanger: Exchanger,
-        id_jags: IdJags,
-        recipients: Recipients,
-        proofs: DpopProofs,
-        repeated: RepeatedIssue,
-        config: IssueConfig,
-    ) -> None:
-        self._authenticator = authenticator
-        self._maker = maker
-        self._keys = keys
-        self._sessions = sessions
-        self._replica = replica
-        self._audit = audit
-        self._exchanger = exchanger
-        self._id_jags = id_jags
-        self._recipients = recipients
-        self._proofs = proofs
-        self._repeated = repeated
-        self._config = config
+    authenticator: Authenticator
+    maker: TokenMaker
+    keys: KeyRing
+    sessions: SessionStore
+    replica: ReplicaView
+    audit: AuditTrail
+    exchanger: Exchanger
+    id_jags: IdJags
+    recipients: Recipients
+    proofs: DpopProofs
+    repeated: RepeatedIssue
+    config: IssueConfig
 
     def issue(self, request: IssueRequest) -> TokenSet:
         """Exchange a credential for tokens; they are bound to the key of the request's DPoP proof, if any.
@@ -110,26 +96,26 @@ class Issuer:
             EncryptionNotPossibleError: the audience has no encryption key.
             UnavailableError: this process's data is stale, or it has no signing key.
         """
-        self._replica.require_fresh()
-        check_names(request.grant, self._config.known_scopes)
+        self.replica.require_fresh()
+        check_names(request.grant, self.config.known_scopes)
         try:
             return self._issue(request)
         except DpopNonceRequiredError:
             raise  # a step of the protocol, not a refusal
         except (UnauthenticatedError, PermissionDeniedError, TooManyAttemptsError) as error:
-            record_refusal(self._audit, AuditType.ISSUE_REFUSED, error, request.origin)
+            record_refusal(self.audit, AuditType.ISSUE_REFUSED, error, request.origin)
             raise
 
     def _issue(self, request: IssueRequest) -> TokenSet:
         presented = request.origin.proof
-        proof = self._proofs.check(presented) if presented is not None else None
+        proof = self.proofs.check(presented) if presented is not None else None
         match request.credential:
             case Password() as credential:
                 return self._for_user(request, credential, proof)
             case IdJag() as id_jag:
                 return self._for_user_of_issuer(request, id_jag, proof)
             case credential if request.exchange is not None:
-                return self._exchanger.exchange(
+                return self.exchanger.exchange(
                     request.exchange,
                     credential,
                     request.grant,
@@ -140,17 +126,13 @@ class Issuer:
                     encryption=request.encryption,
                 )
             case credential:
-                return self._for_client(request, credential, proof)
-
-    def _for_client(
-        self, request: IssueRequest, credential: ClientCredential, proof: DpopProof | None
-    ) -> TokenSet:
-        proven = self._authenticator.client(credential, request.origin)
-        return self._without_session(request, credential, proven, client_entitlement(proven.client), proof)
+                proven = self.authenticator.client(credential, request.origin)
+                entitlement = client_entitlement(proven.client)
+                return self._without_session(request, credential, proven, entitlement, proof)
 
     def _for_user_of_issuer(self, request: IssueRequest, id_jag: IdJag, proof: DpopProof | None) -> TokenSet:
         """Issue a token for the subject of an ID-JAG; it has no refresh token, as the draft advises."""
-        checked = self._id_jags.check(id_jag, request.origin)
+        checked = self.id_jags.check(id_jag, request.origin)
         entitlement = checked.limits.narrow(client_entitlement(checked.proven.client))
         return self._without_session(
             request,
@@ -158,7 +140,7 @@ class Issuer:
             checked.proven,
             entitlement,
             proof,
-            use_up=lambda: self._id_jags.use_up(checked),
+            use_up=lambda: self.id_jags.use_up(checked),
         )
 
     def _without_session(
@@ -176,26 +158,22 @@ class Issuer:
         `use_up` is called once everything else is decided, so that a request that is refused for what it asks
         can be corrected and sent again.
         """
-        key_sha256 = self._proofs.bind(proof) if proof is not None else None
+        key_sha256 = self.proofs.bind(proof) if proof is not None else None
         require_grant(proven.client, Grant.CLIENT_CREDENTIALS)
-        granted = decide_grant(entitlement, request.grant, self._config.lifetimes)
+        granted = decide_grant(entitlement, request.grant, self.config.lifetimes)
         bound = bind(proven.client, credential, request.origin.certificate, key_sha256)
-        recipient = self._recipients.find(request.encryption, granted.audiences)
+        recipient = self.recipients.find(request.encryption, granted.audiences)
         if use_up is not None:
             use_up()
-        token = self._maker.for_client(
-            proven.client.client_id,
-            subject=proven.subject,
-            audiences=granted.audiences,
-            scopes=granted.scopes,
-            lifetime=granted.lifetime,
-            generations=proven.generations,
+        token = self.maker.for_client(
+            proven,
+            granted,
             certificate_sha256=bound,
             key_sha256=key_sha256,
             claims=request.claims,
             may_act=request.may_act,
         )
-        tokens = self._maker.sign(token, recipient)
+        tokens = self.maker.sign(token, recipient)
         if (
             request.digest is not None
             and isinstance(request.credential, ClientSecret)
@@ -203,8 +181,8 @@ class Issuer:
             and bound is None
             and key_sha256 is None
         ):
-            self._repeated.keep(request.digest, proven.client, request.credential.secret, token)
-        self._audit.record(
+            self.repeated.keep(request.digest, proven.client, request.credential.secret, token)
+        self.audit.record(
             AuditEvent(
                 type=AuditType.TOKEN_ISSUED,
                 actor=proven.subject,
@@ -217,12 +195,12 @@ class Issuer:
         return tokens
 
     def _for_user(self, request: IssueRequest, credential: Password, proof: DpopProof | None) -> TokenSet:
-        proven = self._authenticator.user(credential, request.origin)
-        key_sha256 = self._proofs.bind(proof) if proof is not None else None
+        proven = self.authenticator.user(credential, request.origin)
+        key_sha256 = self.proofs.bind(proof) if proof is not None else None
         granted = decide_grant(
-            user_entitlement(proven.client, proven.user), request.grant, self._config.lifetimes
+            user_entitlement(proven.client, proven.user), request.grant, self.config.lifetimes
         )
-        recipient = self._recipients.find(request.encryption, granted.audiences)
+        recipient = self.recipients.find(request.encryption, granted.audiences)
         session = Session(
             session_id=new_session_id(),
             subject=proven.user.user_id,
@@ -233,7 +211,7 @@ class Issuer:
             claims=request.claims,
             generations=proven.generations,
             auth_time=proven.auth_time,
-            expire_time=proven.auth_time + self._config.session_lifetime,
+            expire_time=proven.auth_time + self.config.session_lifetime,
             device=request.device,
             peer=request.origin.peer,
             may_act=request.may_act,
@@ -241,9 +219,9 @@ class Issuer:
             # A client with a credential proves by it that the refresh token is its own (RFC 9449 section 5).
             key_sha256=key_sha256 if proven.client.is_public else None,
             encryption=request.encryption,
-            key_id=self._keys.current_refresh_key(),
+            key_id=self.keys.current_refresh_key(),
         )
-        tokens = self._maker.for_session(
+        tokens = self.maker.for_session(
             session,
             audiences=granted.audiences,
             scopes=granted.scopes,
@@ -259,8 +237,8 @@ class Issuer:
             request_id=request.origin.request_id,
             details={"client_id": session.client_id, "token_id": tokens.token_id},
         )
-        self._sessions.create(session, audit=event)
-        self._audit.stored(event)
+        self.sessions.create(session, audit=event)
+        self.audit.stored(event)
         if Grant.REFRESH_TOKEN not in proven.client.grants:
             tokens = replace(tokens, refresh_token=None, refresh_expire_time=None)
         return tokens

@@ -9,7 +9,7 @@ session, and all of them get the same successor.
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import timedelta
 from typing import Final, assert_never
 
@@ -74,42 +74,25 @@ class RefreshRequest:
     origin: Origin = NOWHERE
 
 
+@dataclass(frozen=True, slots=True)
 class Refresher:
     """The use case Refresh: exchanges refresh tokens, and ends a session if an old one is used again."""
 
-    def __init__(
-        self,
-        sessions: SessionStore,
-        replica: ReplicaView,
-        authenticator: Authenticator,
-        directory: Directory,
-        keys: KeyRing,
-        maker: TokenMaker,
-        recipients: Recipients,
-        revoker: Revoker,
-        proofs: DpopProofs,
-        audit: AuditTrail,
-        *,
-        grace: timedelta,
-        known_scopes: frozenset[str] = frozenset(),
-    ) -> None:
-        """Refresh sessions of this store.
-
-        `grace` is the time for which a used refresh token still returns its successor. `known_scopes` are the
-        scopes that a request may name; empty = all that are well-formed.
-        """
-        self._sessions = sessions
-        self._replica = replica
-        self._authenticator = authenticator
-        self._directory = directory
-        self._keys = keys
-        self._maker = maker
-        self._recipients = recipients
-        self._revoker = revoker
-        self._proofs = proofs
-        self._audit = audit
-        self._grace = grace
-        self._known_scopes = known_scopes
+    sessions: SessionStore
+    replica: ReplicaView
+    authenticator: Authenticator
+    directory: Directory
+    keys: KeyRing
+    maker: TokenMaker
+    recipients: Recipients
+    revoker: Revoker
+    proofs: DpopProofs
+    audit: AuditTrail
+    _: KW_ONLY
+    grace: timedelta
+    """The time for which a used refresh token still returns its successor."""
+    known_scopes: frozenset[str] = frozenset()
+    """The scopes that a request may name; empty = all that are well-formed."""
 
     def refresh(self, request: RefreshRequest) -> TokenSet:
         """Exchange a refresh token. A call that is repeated within `grace` returns the same next token.
@@ -125,39 +108,37 @@ class Refresher:
             ServerBusyError: other calls refreshed the session at the same time in each of 16 tries.
             UnavailableError: this process's data is stale, or the store cannot be reached.
         """
-        self._replica.require_fresh()
+        self.replica.require_fresh()
         if request.audiences or request.scopes:
-            check_names(GrantRequest(audiences=request.audiences, scopes=request.scopes), self._known_scopes)
+            check_names(GrantRequest(audiences=request.audiences, scopes=request.scopes), self.known_scopes)
         try:
             return self._refresh(request)
-        except RefreshTokenReusedError:
-            raise  # it has an audit event of its own
-        except DpopNonceRequiredError:
-            raise  # a step of the protocol, not a refusal
+        except (RefreshTokenReusedError, DpopNonceRequiredError):
+            raise  # the first has an audit event of its own; the second is a step of the protocol
         except (UnauthenticatedError, PermissionDeniedError, TooManyAttemptsError) as error:
-            record_refusal(self._audit, AuditType.REFRESH_REFUSED, error, request.origin)
+            record_refusal(self.audit, AuditType.REFRESH_REFUSED, error, request.origin)
             raise
 
     def _refresh(self, request: RefreshRequest) -> TokenSet:
         presented = request.origin.proof
-        proof = self._proofs.check(presented) if presented is not None else None
-        token = read_refresh_token(request.refresh_token.reveal(), self._keys.refresh_key)
+        proof = self.proofs.check(presented) if presented is not None else None
+        token = read_refresh_token(request.refresh_token.reveal(), self.keys.refresh_key)
         proven: Client | None = None
         if request.client is not None:
-            proven = self._authenticator.client(request.client, request.origin).client
-        key_id = self._keys.current_refresh_key()
+            proven = self.authenticator.client(request.client, request.origin).client
+        key_id = self.keys.current_refresh_key()
         rotation = self._plain_rotation(token, request, proven, key_id)
         key_sha256, is_bound = None, False
         for _ in range(_TRIES):
-            state = self._sessions.read(token.session_id, rotation=rotation)
+            state = self.sessions.read(token.session_id, rotation=rotation)
             if state is None:
                 raise SessionEndedError
-            client, user = require_live(state, self._replica.revocations)
+            client, user = require_live(state, self.replica.revocations)
             _require_client(client, proven, request.client_id)
             if not is_bound:  # only once: a DPoP proof is single-use
                 _require_key(state.session, proof)
                 is_bound = True
-                key_sha256 = self._proofs.bind(proof) if proof is not None else None
+                key_sha256 = self.proofs.bind(proof) if proof is not None else None
             bound = rebind(state.session, client, request.client, request.origin.certificate, key_sha256)
             decision = self._decide(state, token, key_id)
             if isinstance(decision, Reused):
@@ -169,9 +150,9 @@ class Refresher:
             granted = still_granted(state.session, client, user)
             audiences = narrow("audiences", granted[0], request.audiences)
             scopes = narrow("scopes", granted[1], request.scopes)
-            recipient = self._recipients.find(state.session.encryption, audiences)
+            recipient = self.recipients.find(state.session.encryption, audiences)
             if self._settle(decision, state, request.origin):
-                return self._maker.for_session(
+                return self.maker.for_session(
                     decision.session,
                     audiences=audiences,
                     scopes=scopes,
@@ -190,20 +171,20 @@ class Refresher:
         """
         if request.scopes or request.audiences or request.origin.proof is not None:
             return None
-        if token.session_id in self._replica.revocations.denylist:
+        if token.session_id in self.replica.revocations.denylist:
             return None
         # Without a name, the client is a public one. If the guess is wrong, the store leaves the session be.
-        client = proven or self._directory.client(request.client_id or FIRST_PARTY_CLIENT)
+        client = proven or self.directory.client(request.client_id or FIRST_PARTY_CLIENT)
         if client is None or not (proven or client.is_public):
             return None
         if client.disabled or client.require_binding or Grant.REFRESH_TOKEN not in client.grants:
             return None
-        return PlainRotation(shown=token.number, client_id=client.client_id, key_id=key_id, grace=self._grace)
+        return PlainRotation(shown=token.number, client_id=client.client_id, key_id=key_id, grace=self.grace)
 
     def _decide(self, state: SessionState, token: RefreshToken, key_id: KeyId) -> Rotated | Replayed | Reused:
         """Decide whether the token rotates, repeats or reuses; raise the error of any other outcome."""
         decision = decide_refresh(
-            state.session, token.number, now=state.time, grace=self._grace, key_id=key_id
+            state.session, token.number, now=state.time, grace=self.grace, key_id=key_id
         )
         match decision:
             case Rotated() | Replayed() | Reused():
@@ -223,9 +204,9 @@ class Refresher:
         if isinstance(decision, Replayed):
             return True
         session = decision.session
-        if not (state.rotated or self._sessions.replace(session, expected_version=state.version)):
+        if not (state.rotated or self.sessions.replace(session, expected_version=state.version)):
             return False
-        self._audit.record(
+        self.audit.record(
             AuditEvent.of(
                 AuditType.SESSION_REFRESHED,
                 origin,
@@ -253,9 +234,9 @@ class Refresher:
             session_ended=not spare,
         )
         if spare:
-            self._audit.record(event)
+            self.audit.record(event)
         else:
-            self._revoker.end_session(session.session_id, event)
+            self.revoker.end_session(session.session_id, event)
 
 
 def _require_client(client: Client, proven: Client | None, named: PrincipalId | None) -> None:

@@ -82,28 +82,17 @@ class Restored:
     """The id of the new signing key."""
 
 
+@dataclass(frozen=True, slots=True)
 class Restore:
     """A restore of a backup in two steps, so that the operator can be asked in between."""
 
-    def __init__(
-        self,
-        store: Store,
-        reader: BackupReader,
-        vault: KeyVault,
-        clock: Clock,
-        config: RestoreConfig,
-        require_stopped: Callable[[], None],
-    ) -> None:
-        """Restore into this store.
-
-        `require_stopped` raises ConfigurationError while any process serves from the store.
-        """
-        self._store = store
-        self._reader = reader
-        self._vault = vault
-        self._clock = clock
-        self._config = config
-        self._require_stopped = require_stopped
+    store: Store
+    reader: BackupReader
+    vault: KeyVault
+    clock: Clock
+    config: RestoreConfig
+    require_stopped: Callable[[], None]
+    """Raises ConfigurationError while any process serves from the store."""
 
     def prepare(self, *, replace: bool) -> Prepared:
         """Verify the backup and check the store, without changing anything.
@@ -115,8 +104,8 @@ class Restore:
         """
         contents = self._read()
         for key in contents.keys:
-            require_openable(self._vault, key)
-        copying = self._store.copying
+            require_openable(self.vault, key)
+        copying = self.store.copying
         is_empty = copying.is_empty()
         only_a_part = not is_empty and not replace
         if only_a_part and not copying.has_part_of_copy():
@@ -133,23 +122,23 @@ class Restore:
             AlreadyExistsError: another command has finished a copy into the store since `prepare`.
             StoreUnavailableError: the store cannot be reached.
         """
-        self._require_stopped()
+        self.require_stopped()
         contents = prepared.contents
         regained, held = None, {}
         if prepared.replaces:
             with suppress(UnavailableError):
-                regained = contents.records.regained_over(self._store.records)
+                regained = contents.records.regained_over(self.store.records)
             # A damaged table of generations is not needed: every key that has signed is retired, or unknown.
             with suppress(StoreDamagedError):
-                held = dict(self._store.copying.generations_held())
+                held = dict(self.store.copying.generations_held())
         keys = self._make_keys()
         epoch = new_epoch()
         items = self._items(contents, _raised(contents, held), keys)
         if prepared.only_a_part:
-            self._store.copying.discard_copy()
+            self.store.copying.discard_copy()
         self._write(items, epoch, replaces=prepared.replaces and not prepared.only_a_part)
-        self._store.log.adopt(epoch)
-        self._store.log.rebuild()
+        self.store.log.adopt(epoch)
+        self.store.log.rebuild()
         return Restored(
             manifest=contents.manifest,
             counts=contents.counts,
@@ -161,7 +150,7 @@ class Restore:
         generations: dict[PrincipalId, Generation] = {}
         keys: dict[str, StoredKey] = {}
         records, tally = BackupRecords(), Tally()
-        for item in tally.watching(self._reader.items()):
+        for item in tally.watching(self.reader.items()):
             match item:
                 case CopiedGeneration(principal=principal, generation=generation):
                     generations[principal] = generation.merged(generations.get(principal, NEVER_RAISED))
@@ -172,7 +161,7 @@ class Restore:
                 case _:
                     pass
         return Contents(
-            manifest=self._reader.manifest,
+            manifest=self.reader.manifest,
             counts=tally.counts,
             generations=generations,
             keys=tuple(keys.values()),
@@ -181,9 +170,9 @@ class Restore:
 
     def _make_keys(self) -> tuple[StoredKey, StoredKey]:
         """Return a signing key that is in use at once, and the next one."""
-        now = self._clock.now()
-        first, second = (self._vault.make(KeyPurpose.SIGN, self._config.algorithm, now) for _ in range(2))
-        return first, replace(second, activate_time=now + self._config.policy.rotate_every)
+        now = self.clock.now()
+        first, second = (self.vault.make(KeyPurpose.SIGN, self.config.algorithm, now) for _ in range(2))
+        return first, replace(second, activate_time=now + self.config.policy.rotate_every)
 
     def _items(
         self,
@@ -191,14 +180,14 @@ class Restore:
         generations: Mapping[PrincipalId, Generation],
         keys: tuple[StoredKey, StoredKey],
     ) -> Iterator[CopiedItem]:
-        for item in self._reader.items():
+        for item in self.reader.items():
             if not isinstance(item, CopiedGeneration):
                 yield item
         for principal, generation in generations.items():
             yield CopiedGeneration(principal=principal, generation=generation)
         for key in keys:
             yield CopiedRecord(record=key)
-        yield CopiedEvent(event=_restored_event(contents.manifest, self._clock.now()))
+        yield CopiedEvent(event=_restored_event(contents.manifest, self.clock.now()))
 
     def _write(self, items: Iterator[CopiedItem], epoch: Epoch, *, replaces: bool) -> None:
         """Write the copy; return once the store has its head, even if the head may not be durable yet.
@@ -206,7 +195,7 @@ class Restore:
         The caller's `rebuild` makes it durable then. If there is no head, the error of the store is raised.
         """
         try:
-            self._store.copying.write_copy(items, epoch, replace=replaces)
+            self.store.copying.write_copy(items, epoch, replace=replaces)
         except StoreUnavailableError as error:
             if not self._has(epoch):
                 raise StoreUnavailableError(
@@ -215,12 +204,12 @@ class Restore:
         except BaseException:
             if not replaces:
                 with suppress(IdentityError):
-                    self._store.copying.discard_copy()
+                    self.store.copying.discard_copy()
             raise
 
     def _has(self, epoch: Epoch) -> bool:
         try:
-            return self._store.log.head().epoch == epoch
+            return self.store.log.head().epoch == epoch
         except StoreUninitializedError:
             return False
 

@@ -99,29 +99,19 @@ def resent_until_confirmed(replica: ReplicaView, fact: Fact) -> Iterator[None]:
         raise
 
 
+@dataclass(frozen=True, slots=True)
 class Revoker:
     """The use case Revoke: revokes tokens, sessions and principals, durably and at once in the replica."""
 
-    def __init__(
-        self,
-        facts: FactStore,
-        log: ReadableLog,
-        replica: ReplicaView,
-        codec: TokenCodec,
-        keys: KeyRing,
-        clock: Clock,
-        audit: AuditTrail,
-        configured: Marks,
-    ) -> None:
-        """Revoke in this store; `configured` are the longest durations of this process's settings."""
-        self._facts = facts
-        self._log = log
-        self._replica = replica
-        self._codec = codec
-        self._keys = keys
-        self._clock = clock
-        self._audit = audit
-        self._configured = configured
+    facts: FactStore
+    log: ReadableLog
+    replica: ReplicaView
+    codec: TokenCodec
+    keys: KeyRing
+    clock: Clock
+    audit: AuditTrail
+    configured: Marks
+    """The longest durations of this process's settings."""
 
     def revoke(self, request: RevokeRequest) -> Revision:
         """Revoke durably, and return the revision of the log that holds the revocation.
@@ -132,7 +122,7 @@ class Revoker:
             TokenNotOpenableError: the token is encrypted, and this service has no key to decrypt it.
             UnavailableError: this process's data is stale, or the store did not confirm the write.
         """
-        self._replica.require_fresh()
+        self.replica.require_fresh()
         match request.target:
             case ByToken(token=token):
                 return self._token(token.reveal(), request)
@@ -149,9 +139,9 @@ class Revoker:
         Its access tokens are denied until the last of them has expired, and its refresh tokens are refused
         until the session would have expired. Raises StoreUnavailableError: the write is then unconfirmed.
         """
-        with resent_until_confirmed(self._replica, self._session_ended(session_id, self._marks())):
+        with resent_until_confirmed(self.replica, self._session_ended(session_id, self._marks())):
             fact = self._session_ended(session_id, self._marks_in_store())
-            appended = self._facts.end_session(
+            appended = self.facts.end_session(
                 session_id, deny_until=fact.deny_until, end_until=fact.end_until, audit=event
             )
         return self._learned(appended, event)
@@ -166,11 +156,11 @@ class Revoker:
 
     def _marks(self) -> Marks:
         """Return the longest lifetimes of this process's settings and of all that its replica knows of."""
-        return self._configured.merged(self._replica.marks)
+        return self.configured.merged(self.replica.marks)
 
     def _marks_in_store(self) -> Marks:
         """Return `_marks` merged with those of the store, since a process with longer settings may be new."""
-        return self._marks().merged(self._log.head().marks)
+        return self._marks().merged(self.log.head().marks)
 
     def _now(self, marks: Marks) -> datetime:
         """Return the latest time that it may be now, so that a clock set back cannot shorten a revocation.
@@ -178,7 +168,7 @@ class Revoker:
         A clock that was ahead for a moment, here or in another process, may have issued a token that
         expires later than the clock of now suggests.
         """
-        now = self._replica.latest_time
+        now = self.replica.latest_time
         if marks.latest is not None and marks.latest > now + marks.leeway:
             now = marks.latest + _BETWEEN_HEARTBEATS + marks.leeway
         return now if marks.time is None else max(now, marks.time)
@@ -192,14 +182,14 @@ class Revoker:
         if text.startswith(REFRESH_TOKEN_PREFIX):
             refresh_token = self.read_refresh_token(text)
             if refresh_token is None:
-                return self._replica.revision
+                return self.replica.revision
             session_id = refresh_token.session_id
             return self.end_session(session_id, _event(AuditType.SESSION_REVOKED, session_id, request))
         token = self.read_access_token(text)
         if token is None:
-            return self._replica.revision
-        if token.expire_time + _LONG_EXPIRED < self._clock.now():
-            return self._replica.revision
+            return self.replica.revision
+        if token.expire_time + _LONG_EXPIRED < self.clock.now():
+            return self.replica.revision
         return self._deny(token.token_id, lambda marks: token.expire_time + marks.leeway, request)
 
     def read_refresh_token(self, text: str) -> RefreshToken | None:
@@ -210,7 +200,7 @@ class Revoker:
         unknown: list[KeyId] = []
 
         def find_key(key_id: KeyId) -> bytes | None:
-            key = self._keys.refresh_key(key_id)
+            key = self.keys.refresh_key(key_id)
             if key is None:
                 unknown.append(key_id)
             return key
@@ -221,7 +211,7 @@ class Revoker:
             if not unknown:
                 return None
         # Another process may have created the key a moment ago.
-        self._replica.reach(None)
+        self.replica.reach(None)
         try:
             return read_refresh_token(text, find_key)
         except RefreshTokenInvalidError:
@@ -232,10 +222,10 @@ class Revoker:
 
         Reads the log to its end if the key is unknown. Raises TokenNotOpenableError, UnavailableError.
         """
-        found = self._codec.read(text)
+        found = self.codec.read(text)
         if isinstance(found, Rejected) and found.reason in _PERHAPS_NEW_KEY:
-            self._replica.reach(None)
-            found = self._codec.read(text)
+            self.replica.reach(None)
+            found = self.codec.read(text)
         if isinstance(found, AccessToken):
             return found
         if found.reason is RejectionReason.UNDECRYPTABLE:
@@ -246,27 +236,27 @@ class Revoker:
         """Deny a token id until `end`, which is computed from the longest settings ever used."""
         event = _event(AuditType.TOKEN_REVOKED, token_id, request)
         until = whole_minute(end(self._marks()))
-        with resent_until_confirmed(self._replica, TokenDenied(token_id=token_id, deny_until=until)):
+        with resent_until_confirmed(self.replica, TokenDenied(token_id=token_id, deny_until=until)):
             until = whole_minute(end(self._marks_in_store()))
-            appended = self._facts.deny_token(token_id, until, audit=event)
+            appended = self.facts.deny_token(token_id, until, audit=event)
         return self._learned(appended, event)
 
     def _raise(self, principal: PrincipalId, request: RevokeRequest) -> Revision:
         event = _event(AuditType.PRINCIPAL_REVOKED, principal, request)
-        known = self._replica.revocations.generations.get(principal)
+        known = self.replica.revocations.generations.get(principal)
         above, link = known.number if known is not None else 0, new_link()
         with resent_until_confirmed(
-            self._replica, GenerationRaised(principal=principal, number=above + 1, origin=link)
+            self.replica, GenerationRaised(principal=principal, number=above + 1, origin=link)
         ):
-            appended = self._facts.raise_generation(
+            appended = self.facts.raise_generation(
                 principal, above=above, request_id=request.request_id, link=link, audit=event
             )
         return self._learned(appended, event)
 
     def _learned(self, appended: Appended, event: AuditEvent) -> Revision:
         """Apply the entry to this process's replica, log the audit event, and return the new revision."""
-        self._replica.learn(appended)
-        self._audit.stored(event)
+        self.replica.learn(appended)
+        self.audit.stored(event)
         return appended.revision
 
 

@@ -27,16 +27,14 @@ class Rewrapped:
     """The number of keys in the store."""
 
 
+@dataclass(frozen=True, slots=True)
 class Rewrap:
     """The use case that encrypts the keys of a store under the current master key."""
 
-    def __init__(
-        self, records: RecordStore, vault: KeyVault, replica: ReplicaView, trail: AuditTrail
-    ) -> None:
-        self._records = records
-        self._vault = vault
-        self._replica = replica
-        self._trail = trail
+    records: RecordStore
+    vault: KeyVault
+    replica: ReplicaView
+    trail: AuditTrail
 
     def rewrap(self, *, origin: Origin = NOWHERE) -> Rewrapped:
         """Rewrap every key that is not encrypted under the current master key yet.
@@ -46,9 +44,9 @@ class Rewrap:
             UnavailableError: this process's data is stale, or the store cannot be reached.
             StaleEtagError: another process changed a key at the same time in each of 8 attempts.
         """
-        self._replica.require_fresh()
+        self.replica.require_fresh()
         done = total = 0
-        for found in all_records(self._records, StoredKey):
+        for found in all_records(self.records, StoredKey):
             total += 1
             done += self._seal_anew(found, origin)
         return Rewrapped(rewrapped=done, total=total)
@@ -57,18 +55,18 @@ class Rewrap:
         for _ in range(_ATTEMPTS):
             if found is None:
                 return False  # deleted meanwhile
-            key = self._vault.reseal(found.record)
+            key = self.vault.reseal(found.record)
             if key is None:
                 return False
             event = AuditEvent.of(
                 AuditType.KEY_REWRAPPED, origin, target=key.key_id, purpose=key.purpose.value
             )
             try:
-                appended = self._records.update(key, expected=found.revision, audit=event)
+                appended = self.records.update(key, expected=found.revision, audit=event)
             except (StaleEtagError, NotFoundError):
-                found = self._records.get(StoredKey, key.key_id)
+                found = self.records.get(StoredKey, key.key_id)
                 continue
-            self._replica.learn(appended)
-            self._trail.stored(event)
+            self.replica.learn(appended)
+            self.trail.stored(event)
             return True
         raise StaleEtagError("the keys change too often; try again")

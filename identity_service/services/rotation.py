@@ -52,31 +52,20 @@ class Retired:
     """The key that is in use instead."""
 
 
+@dataclass(frozen=True, slots=True)
 class Rotation:
     """The use cases that change keys: by schedule, and when an administrator rotates or retires one."""
 
-    def __init__(
-        self,
-        records: RecordStore,
-        facts: FactStore,
-        single_use: SingleUse,
-        vault: KeyVault,
-        replica: ReplicaView,
-        clock: Clock,
-        trail: AuditTrail,
-        policy: KeyPolicy,
-        algorithms: Sequence[str],
-    ) -> None:
-        """Change the keys among these records; signing keys may be made for `algorithms`."""
-        self._records = records
-        self._facts = facts
-        self._single_use = single_use
-        self._vault = vault
-        self._replica = replica
-        self._clock = clock
-        self._trail = trail
-        self._policy = policy
-        self._algorithms = algorithms
+    records: RecordStore
+    facts: FactStore
+    single_use: SingleUse
+    vault: KeyVault
+    replica: ReplicaView
+    clock: Clock
+    trail: AuditTrail
+    policy: KeyPolicy
+    algorithms: Sequence[str]
+    """The algorithms for which signing keys may be made."""
 
     def maintain(self) -> int:
         """Create and delete the keys that are due, and return how many that were.
@@ -84,10 +73,10 @@ class Rotation:
         If another process holds the lease, nothing is done. Raises UnavailableError, and StaleEtagError or
         NotFoundError if another process changed the keys at the same time.
         """
-        self._replica.require_fresh()
+        self.replica.require_fresh()
         if not self._plan(self._read()):
             return 0
-        if not self._single_use.consume("keys/rotation", self._clock.now() + _LEASE):
+        if not self.single_use.consume("keys/rotation", self.clock.now() + _LEASE):
             return 0
         return self._follow_plan()  # it reads the keys again, which may have changed before the lease began
 
@@ -101,7 +90,7 @@ class Rotation:
             UnavailableError: this process's data is stale, or the store cannot be reached.
             StaleEtagError: other processes changed the keys at the same time in each of 8 attempts.
         """
-        self._replica.require_fresh()
+        self.replica.require_fresh()
         for left in reversed(range(_ATTEMPTS)):
             try:
                 return self._rotate(purpose, algorithm, origin)
@@ -115,8 +104,8 @@ class Rotation:
 
         Raises NotFoundError, UnavailableError.
         """
-        self._replica.require_fresh()
-        found = self._records.get(StoredKey, key_id)
+        self.replica.require_fresh()
+        found = self.records.get(StoredKey, key_id)
         if found is None:
             raise NotFoundError(f"{shown(key_id)}: there is no such key; `identity key list` lists the keys")
         purpose = found.record.purpose
@@ -125,18 +114,18 @@ class Rotation:
         )
         principal, link = key_principal(key_id), new_link()
         raised = GenerationRaised(principal=principal, number=1, origin=link)
-        with resent_until_confirmed(self._replica, raised):
-            appended = self._facts.raise_generation(
+        with resent_until_confirmed(self.replica, raised):
+            appended = self.facts.raise_generation(
                 principal, above=0, request_id=f"retire/{key_id}", link=link, audit=event
             )
-        self._replica.learn(appended)
-        self._trail.stored(event)
+        self.replica.learn(appended)
+        self.trail.stored(event)
         return Retired(revision=appended.revision, successor=self._succeed(purpose, origin))
 
     def _succeed(self, purpose: KeyPurpose, origin: Origin) -> PublishedKey:
         """Put the next key into use now, make sure that another one waits, and return the one in use."""
         for _ in range(_ATTEMPTS):
-            keys, now = self._read(), self._clock.now()
+            keys, now = self._read(), self.clock.now()
             in_use = self._schedule(keys, purpose).in_use
             try:
                 if in_use is not None and in_use.activate_time > now:
@@ -149,7 +138,7 @@ class Rotation:
         return self._described(purpose)
 
     def _rotate(self, purpose: KeyPurpose, algorithm: str, origin: Origin) -> PublishedKey:
-        keys, now = self._read(), self._clock.now()
+        keys, now = self._read(), self.clock.now()
         schedule = self._schedule(keys, purpose)
         self._check_algorithm(schedule, algorithm)
         standby = schedule.waiting[0] if schedule.waiting else None
@@ -157,10 +146,10 @@ class Rotation:
         if standby is None or standby.algorithm != wanted:
             for other in schedule.spare(0, now):
                 self._delete(keys[other.key_id], origin)
-            due = now + self._policy.publish_before
+            due = now + self.policy.publish_before
             made = self._create(CreateKey(purpose=purpose, algorithm=wanted, activate_time=due), origin)
             return self._described(purpose, made.key_id)
-        due = max(now, standby.create_time + self._policy.publish_before)
+        due = max(now, standby.create_time + self.policy.publish_before)
         if due < standby.activate_time:
             self._activate(keys[standby.key_id], origin, due)
         self._follow_plan(origin)
@@ -171,8 +160,8 @@ class Rotation:
             return
         if schedule.purpose is not KeyPurpose.SIGN:
             raise InvalidRequestError.of("algorithm", "only keys that sign have a choice; leave it empty")
-        if algorithm not in self._algorithms:
-            raise InvalidRequestError.of("algorithm", f"must be one of {', '.join(self._algorithms)}")
+        if algorithm not in self.algorithms:
+            raise InvalidRequestError.of("algorithm", f"must be one of {', '.join(self.algorithms)}")
         in_use = schedule.in_use
         if in_use is not None and (in_use.algorithm == _SYMMETRIC) != (algorithm == _SYMMETRIC):
             raise InvalidRequestError.of("algorithm", "HS256 is chosen when a store is initialised, or never")
@@ -193,30 +182,30 @@ class Rotation:
         return len(steps)
 
     def _create(self, step: CreateKey, origin: Origin) -> StoredKey:
-        made = self._vault.make(step.purpose, step.algorithm, self._clock.now())
+        made = self.vault.make(step.purpose, step.algorithm, self.clock.now())
         key = replace(made, activate_time=max(step.activate_time, made.create_time))
         event = _event(AuditType.KEY_CREATED, key, origin)
-        self._replica.learn(self._records.create(key, audit=event))
-        self._trail.stored(event)
+        self.replica.learn(self.records.create(key, audit=event))
+        self.trail.stored(event)
         return key
 
     def _activate(self, found: Versioned[StoredKey], origin: Origin, due: datetime) -> None:
         """Move the activation of a key to `due`."""
         key = replace(found.record, activate_time=due)
         event = _event(AuditType.KEY_ACTIVATED, key, origin)
-        self._replica.learn(self._records.update(key, expected=found.revision, audit=event))
-        self._trail.stored(event)
+        self.replica.learn(self.records.update(key, expected=found.revision, audit=event))
+        self.trail.stored(event)
 
     def _delete(self, found: Versioned[StoredKey], origin: Origin) -> None:
         event = _event(AuditType.KEY_DELETED, found.record, origin)
-        deleted = self._records.delete(
+        deleted = self.records.delete(
             RecordKind.KEY, found.record.key_id, expected=found.revision, audit=event
         )
-        self._replica.learn(deleted)
-        self._trail.stored(event)
+        self.replica.learn(deleted)
+        self.trail.stored(event)
 
     def _plan(self, keys: dict[KeyId, Versioned[StoredKey]]) -> list[CreateKey | DeleteKey]:
-        now, held = self._clock.now(), self._replica.held_time
+        now, held = self.clock.now(), self.replica.held_time
         return [
             step
             for purpose in KeyPurpose
@@ -224,8 +213,8 @@ class Rotation:
         ]
 
     def _longest_policy(self) -> KeyPolicy:
-        marks = self._replica.marks
-        return self._policy.covering(marks.lifetime + 2 * marks.leeway)
+        marks = self.replica.marks
+        return self.policy.covering(marks.lifetime + 2 * marks.leeway)
 
     def _described(self, purpose: KeyPurpose, key_id: KeyId | None = None) -> PublishedKey:
         """Return this key (None = the key in use) as the store has it now. Raises NotFoundError."""
@@ -237,12 +226,12 @@ class Rotation:
         raise NotFoundError("the key was deleted meanwhile; try again")
 
     def _schedule(self, keys: dict[KeyId, Versioned[StoredKey]], purpose: KeyPurpose) -> KeySchedule:
-        generations = self._replica.revocations.generations
+        generations = self.replica.revocations.generations
         revoked = [key_id for key_id in keys if key_principal(key_id) in generations]
-        return KeySchedule((found.record for found in keys.values()), revoked, purpose, self._clock.now())
+        return KeySchedule((found.record for found in keys.values()), revoked, purpose, self.clock.now())
 
     def _read(self) -> dict[KeyId, Versioned[StoredKey]]:
-        return {found.record.key_id: found for found in all_records(self._records, StoredKey)}
+        return {found.record.key_id: found for found in all_records(self.records, StoredKey)}
 
 
 def keep_keys(

@@ -10,13 +10,14 @@ from datetime import datetime, timedelta
 
 from identity_service.domain.errors import EncryptionNotPossibleError, NoSigningKeyError
 from identity_service.domain.exchange import Exchanged
-from identity_service.domain.grants import LifetimeBounds
+from identity_service.domain.grants import Granted, LifetimeBounds
 from identity_service.domain.ids import PrincipalId, SessionId, TokenId, key_principal, new_token_id
-from identity_service.domain.log import NEVER_RAISED, Generation
+from identity_service.domain.log import NEVER_RAISED
 from identity_service.domain.ports import Clock, EncryptingKey, KeySource, TokenCodec
 from identity_service.domain.secret import RefreshToken, derive_refresh_token
 from identity_service.domain.sessions import Session
 from identity_service.domain.tokens import AccessToken, Actor, TokenEncryption, TokenType
+from identity_service.services.client_proofs import AuthenticatedClient
 from identity_service.services.directory import Directory
 from identity_service.services.keyring import KeyRing
 
@@ -138,31 +139,27 @@ class TokenMaker:
 
     def for_client(
         self,
-        client_id: PrincipalId,
+        proven: AuthenticatedClient,
+        granted: Granted,
         *,
-        subject: PrincipalId,
-        audiences: tuple[str, ...],
-        scopes: tuple[str, ...],
-        lifetime: timedelta,
-        generations: Mapping[PrincipalId, Generation],
         claims: Mapping[str, object],
         certificate_sha256: bytes | None,
         key_sha256: bytes | None,
-        may_act: PrincipalId | None = None,
+        may_act: PrincipalId | None,
     ) -> AccessToken:
         """Return a token for `sign`; no refresh token comes with it (RFC 6749 section 4.4.3)."""
         issue_time = self._clock.now().replace(microsecond=0)
         return AccessToken(
             issuer=self._config.issuer,
-            subject=subject,
-            client_id=client_id,
-            audiences=audiences,
-            scopes=scopes,
+            subject=proven.subject,
+            client_id=proven.client.client_id,
+            audiences=granted.audiences,
+            scopes=granted.scopes,
             token_id=new_token_id(),
             issue_time=issue_time,
-            expire_time=issue_time + lifetime,
+            expire_time=issue_time + granted.lifetime,
             may_act=Actor(subject=may_act) if may_act is not None else None,
-            generations=generations,
+            generations=proven.generations,
             certificate_sha256=certificate_sha256,
             key_sha256=key_sha256,
             claims=claims,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from identity_service.services.issue import Issuer
 from tests.http.conftest import StartSite
 from tests.http.site import Answer, Site
 from tests.patience import PATIENCE, until
@@ -20,15 +21,14 @@ class SlowIssuer:
 
     def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.may_end = threading.Event(), threading.Event()
-        issuer: Any = site.world.service._use.issuer
-        issue = issuer.issue
+        issue = site.world.service._use.issuer.issue
 
-        def wait(*values: Any, **named: Any) -> Any:
+        def wait(_: Issuer, *values: Any, **named: Any) -> Any:
             self.entered.set()
             self.may_end.wait(PATIENCE)
             return issue(*values, **named)
 
-        monkeypatch.setattr(issuer, "issue", wait)
+        monkeypatch.setattr(Issuer, "issue", wait)
 
 
 @pytest.fixture

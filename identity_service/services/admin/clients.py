@@ -1,7 +1,7 @@
 """Administration of clients. The table of methods decides which callers may use it."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -38,13 +38,13 @@ MAX_SECRETS: Final = 5
 """The number of secrets of one client that may be valid at once."""
 
 
+@dataclass(frozen=True, slots=True)
 class Clients:
     """The use cases that create, find, change and delete clients, and rotate their secrets."""
 
-    def __init__(self, records: Records, keys: PublicKeyChecker, clock: Clock) -> None:
-        self._records = records
-        self._keys = keys
-        self._clock = clock
+    records: Records
+    keys: PublicKeyChecker
+    clock: Clock
 
     def create(
         self, client: Client, *, no_secret: bool = False, origin: Origin = NOWHERE
@@ -54,24 +54,24 @@ class Clients:
         With `no_secret`, it gets no secret, and None is returned for it. Raises InvalidRequestError;
         AlreadyExistsError if the id or one of the certificates is in use.
         """
-        now = self._clock.now()
+        now = self.clock.now()
         secret = None if no_secret else new_client_secret()
         made = replace(
             _normalized(client),
             secrets=() if secret is None else (_stored(secret, now),),
             create_time=now,
         )
-        check_client(made, self._keys)
+        check_client(made, self.keys)
         event = AuditEvent.of(AuditType.CLIENT_CREATED, origin, target=made.client_id)
-        return self._records.create(made, event), secret
+        return self.records.create(made, event), secret
 
     def get(self, client_id: str) -> Versioned[Client]:
         """Return the client of this id. Raises NotFoundError."""
-        return self._records.get(Client, client_id)
+        return self.records.get(Client, client_id)
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[Client]]:
         """Return up to `limit` clients in the order of their ids, beginning after the id `after`."""
-        return self._records.list_of(Client, after=after, limit=limit)
+        return self.records.list_of(Client, after=after, limit=limit)
 
     def update(
         self,
@@ -96,10 +96,10 @@ class Clients:
 
         def decide(client: Client) -> Changed[Client]:
             changed = replace(client, **values)
-            check_client(changed, self._keys, before=client)
+            check_client(changed, self.keys, before=client)
             return updated(AuditType.CLIENT_UPDATED, client, changed, fields, origin, path="client")
 
-        return self._records.change(Client, wanted.client_id, decide, expected=expected)
+        return self.records.change(Client, wanted.client_id, decide, expected=expected)
 
     def delete(
         self, client_id: str, *, expected: Revision | None = None, origin: Origin = NOWHERE
@@ -110,7 +110,7 @@ class Clients:
         """
         require_another(client_id, origin, "client_id")
         event = AuditEvent.of(AuditType.CLIENT_DELETED, origin, target=client_id)
-        return self._records.delete(RecordKind.CLIENT, client_id, event, expected=expected)
+        return self.records.delete(RecordKind.CLIENT, client_id, event, expected=expected)
 
     def rotate_secret(
         self,
@@ -130,7 +130,7 @@ class Clients:
         """
         if not timedelta(0) <= overlap <= MAX_OVERLAP:
             raise InvalidRequestError.of("overlap", "must be from 0 to 30 days")
-        secret, now = new_client_secret(), self._clock.now()
+        secret, now = new_client_secret(), self.clock.now()
         event = AuditEvent.of(
             AuditType.CLIENT_SECRET_ROTATED,
             origin,
@@ -151,7 +151,7 @@ class Clients:
             changed = replace(client, secrets=(_stored(secret, now), *kept))
             return Changed(record=changed, event=event, revoke=revoke)
 
-        return self._records.change(Client, client_id, decide, expected=expected), secret
+        return self.records.change(Client, client_id, decide, expected=expected), secret
 
 
 def _ending(secrets: Sequence[StoredSecret], now: datetime, overlap: timedelta) -> tuple[StoredSecret, ...]:

@@ -1,7 +1,7 @@
 """Administration of trusted issuers. The table of methods decides which callers may use it."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditType
@@ -19,32 +19,30 @@ ISSUER_FIELDS: Final = (*KEY_SOURCES, "audiences", "algorithms", "rules", "singl
 """The fields that `TrustedIssuers.update` can change."""
 
 
+@dataclass(frozen=True, slots=True)
 class TrustedIssuers:
     """The use cases that create, find, change and delete trusted issuers."""
 
-    def __init__(self, records: Records, keys: PublicKeyChecker, clock: Clock, *, own: IssuerNames) -> None:
-        """Administer the trusted issuers of this store.
-
-        `own` are this service's issuer names; an issuer with a spelling of one is refused.
-        """
-        self._own = own
-        self._records = records
-        self._keys = keys
-        self._clock = clock
+    records: Records
+    keys: PublicKeyChecker
+    clock: Clock
+    _: KW_ONLY
+    own: IssuerNames
+    """This service's issuer names; an issuer with a spelling of one is refused."""
 
     def create(self, issuer: TrustedIssuer, *, origin: Origin = NOWHERE) -> Versioned[TrustedIssuer]:
         """Trust an issuer from now on. Raises InvalidRequestError, AlreadyExistsError."""
-        check_issuer(issuer, self._keys, own=self._own)
+        check_issuer(issuer, self.keys, own=self.own)
         event = AuditEvent.of(AuditType.ISSUER_TRUSTED, origin, target=issuer.issuer)
-        return self._records.create(replace(issuer, create_time=self._clock.now()), event)
+        return self.records.create(replace(issuer, create_time=self.clock.now()), event)
 
     def get(self, issuer: str) -> Versioned[TrustedIssuer]:
         """Return the issuer of this name. Raises NotFoundError."""
-        return self._records.get(TrustedIssuer, issuer)
+        return self.records.get(TrustedIssuer, issuer)
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[TrustedIssuer]]:
         """Return up to `limit` issuers in the order of their `iss`, beginning after the name `after`."""
-        return self._records.list_of(TrustedIssuer, after=after, limit=limit)
+        return self.records.list_of(TrustedIssuer, after=after, limit=limit)
 
     def update(
         self,
@@ -66,7 +64,7 @@ class TrustedIssuers:
 
         def decide(issuer: TrustedIssuer) -> Changed[TrustedIssuer]:
             changed = replace(issuer, **values)
-            check_issuer(changed, self._keys, own=self._own, stored=True)
+            check_issuer(changed, self.keys, own=self.own, stored=True)
             event = AuditEvent.of(
                 AuditType.ISSUER_UPDATED,
                 origin,
@@ -75,7 +73,7 @@ class TrustedIssuers:
             )
             return Changed(record=changed, event=event)
 
-        return self._records.change(TrustedIssuer, wanted.issuer, decide, expected=expected)
+        return self.records.change(TrustedIssuer, wanted.issuer, decide, expected=expected)
 
     def delete(self, issuer: str, *, expected: Revision | None = None, origin: Origin = NOWHERE) -> Revision:
         """Stop trusting an issuer; tokens that were issued in return for its tokens stay valid.
@@ -83,4 +81,4 @@ class TrustedIssuers:
         Raises NotFoundError, StaleEtagError.
         """
         event = AuditEvent.of(AuditType.ISSUER_DISTRUSTED, origin, target=issuer)
-        return self._records.delete(RecordKind.ISSUER, issuer, event, expected=expected)
+        return self.records.delete(RecordKind.ISSUER, issuer, event, expected=expected)

@@ -42,24 +42,15 @@ class NewUser:
     disabled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
 class Users:
     """The use cases that create, find, change and delete users, and set their passwords."""
 
-    def __init__(
-        self,
-        records: Records,
-        hasher: PasswordHasher,
-        is_common: Callable[[Secret], bool],
-        clock: Clock,
-    ) -> None:
-        """Administer the users of this store.
-
-        `is_common` returns whether a password is one of those that attackers try first.
-        """
-        self._records = records
-        self._hasher = hasher
-        self._is_common = is_common
-        self._clock = clock
+    records: Records
+    hasher: PasswordHasher
+    is_common: Callable[[Secret], bool]
+    """Returns whether a password is one of those that attackers try first."""
+    clock: Clock
 
     def create(self, new: NewUser, *, origin: Origin = NOWHERE) -> Versioned[User]:
         """Create a user and return the record.
@@ -74,25 +65,25 @@ class Users:
             audiences=frozenset(new.audiences),
             scopes=frozenset(new.scopes),
             disabled=new.disabled,
-            create_time=self._clock.now(),
+            create_time=self.clock.now(),
         )
         check_user(user)
         if new.password:
             user = replace(user, password_hash=self._hash(new.password, user.username))
         event = AuditEvent.of(AuditType.USER_CREATED, origin, target=user.user_id)
-        return self._records.create(user, event)
+        return self.records.create(user, event)
 
     def get(self, user_id: str) -> Versioned[User]:
         """Return the user of this id. Raises NotFoundError."""
-        return self._records.get(User, user_id)
+        return self.records.get(User, user_id)
 
     def find(self, username: str) -> Versioned[User]:
         """Return the user of this username. Raises NotFoundError."""
-        return self._records.find_user(username)
+        return self.records.find_user(username)
 
     def list(self, *, after: str = "", limit: int = 100) -> Sequence[Versioned[User]]:
         """Return up to `limit` users in the order of their ids, beginning after the id `after`."""
-        return self._records.list_of(User, after=after, limit=limit)
+        return self.records.list_of(User, after=after, limit=limit)
 
     def update(
         self,
@@ -123,7 +114,7 @@ class Users:
                 self._check_rename(changed)
             return updated(AuditType.USER_UPDATED, user, changed, fields, origin, path="user")
 
-        return self._records.change(User, wanted.user_id, decide, expected=expected)
+        return self.records.change(User, wanted.user_id, decide, expected=expected)
 
     def delete(self, user_id: str, *, expected: Revision | None = None, origin: Origin = NOWHERE) -> Revision:
         """Delete a user, and revoke everything that was issued to the user.
@@ -132,7 +123,7 @@ class Users:
         """
         require_another(user_id, origin, "user_id")
         event = AuditEvent.of(AuditType.USER_DELETED, origin, target=user_id)
-        return self._records.delete(RecordKind.USER, user_id, event, expected=expected)
+        return self.records.delete(RecordKind.USER, user_id, event, expected=expected)
 
     def set_password(
         self, user_id: str, password: Secret, *, revoke: bool = True, origin: Origin = NOWHERE
@@ -149,7 +140,7 @@ class Users:
             _refuse_name(password, user.username)  # checked again, since the username may have changed
             return Changed(record=replace(user, password_hash=hashed), event=event, revoke=revoke)
 
-        return self._records.change(User, user_id, decide, expected=None)
+        return self.records.change(User, user_id, decide, expected=None)
 
     def _hash(self, password: Secret, username: str) -> str:
         """Check a password as NIST SP 800-63B says (length and a list of common ones), and hash it.
@@ -159,9 +150,9 @@ class Users:
         if not MIN_PASSWORD_CHARS <= len(password.reveal()) <= MAX_PASSWORD_CHARS:
             raise InvalidRequestError.of("password", "must have 8 to 1,024 characters")
         _refuse_name(password, username)
-        if self._is_common(password):
+        if self.is_common(password):
             raise InvalidRequestError.of("password", "is one of the commonly used ones; choose another")
-        return self._hasher.hash(password)
+        return self.hasher.hash(password)
 
     def _check_rename(self, user: User) -> None:
         """Refuse the new username if it, or its normalised form, is the password.
@@ -172,7 +163,7 @@ class Users:
         if user.password_hash is None:
             return
         for spelling in dict.fromkeys((user.username, normalize_username(user.username))):
-            if self._hasher.verify(user.password_hash, Secret(spelling)):
+            if self.hasher.verify(user.password_hash, Secret(spelling)):
                 raise InvalidRequestError.of("user.username", _NOT_A_NEW_NAME)
 
 

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from identity_service.http_api import paths
 from identity_service.http_api.messages import HttpRequest
+from identity_service.services.authenticate import Authenticator
 from tests.unit.http_api.oauth_site import PEER, Site
 
 PATHS = [paths.TOKEN, paths.INTROSPECT, paths.REVOKE]
@@ -88,7 +89,7 @@ def test_a_bug_is_answered_and_logged_without_the_text_of_the_exception(
     def fails(*_: object) -> None:
         raise RuntimeError("with a secret")
 
-    monkeypatch.setattr(site.use.authenticator, "client", fails)
+    monkeypatch.setattr(Authenticator, "client", fails)
     params = {"grant_type": "password", "username": "ana", "password": "x", "token": "x"}
 
     with capture_logs() as lines:

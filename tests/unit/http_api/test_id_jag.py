@@ -14,7 +14,12 @@ from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.principals import Grant
 from identity_service.domain.secret import Secret
 from identity_service.http_api.oauth import token
-from identity_service.services.authenticate import ClientAssertion, ClientCredential, FederatedToken
+from identity_service.services.authenticate import (
+    Authenticator,
+    ClientAssertion,
+    ClientCredential,
+    FederatedToken,
+)
 from identity_service.services.client_proofs import AuthenticatedClient
 from identity_service.services.issue import IssueRequest
 from tests.jwts import PartyKey, assertion_claims
@@ -145,12 +150,12 @@ def test_a_revocation_between_the_client_and_the_id_jag_is_not_escaped(
     """Else the token would have the generation of after the revocation."""
     authenticate = trusting.use.authenticator.client
 
-    def raced(credential: ClientCredential, origin: Origin) -> AuthenticatedClient:
+    def raced(_: Authenticator, credential: ClientCredential, origin: Origin) -> AuthenticatedClient:
         proven = authenticate(credential, origin)
         trusting.revoke_all_of("portal")
         return proven
 
-    monkeypatch.setattr(trusting.use.authenticator, "client", raced)
+    monkeypatch.setattr(Authenticator, "client", raced)
 
     answer = present(trusting, id_jag(trusting))
 

@@ -5,7 +5,7 @@ import pytest
 from identity_service.domain.origin import Origin, PeerCertificate
 from identity_service.domain.principals import Grant
 from identity_service.http_api.oauth import token
-from identity_service.services.authenticate import ClientCredential
+from identity_service.services.authenticate import Authenticator, ClientCredential
 from identity_service.services.client_proofs import AuthenticatedClient
 from tests.jwts import assertion_claims
 from tests.unit.http_api.oauth_site import (
@@ -244,12 +244,12 @@ def test_a_revocation_between_the_client_and_the_password_is_not_escaped(
     site.new_user()
     authenticate = site.use.authenticator.client
 
-    def raced(credential: ClientCredential, origin: Origin) -> AuthenticatedClient:
+    def raced(_: Authenticator, credential: ClientCredential, origin: Origin) -> AuthenticatedClient:
         proven = authenticate(credential, origin)
         site.revoke_all_of("portal")
         return proven
 
-    monkeypatch.setattr(site.use.authenticator, "client", raced)
+    monkeypatch.setattr(Authenticator, "client", raced)
 
     assert site.sign_in().error == "invalid_grant"
 
