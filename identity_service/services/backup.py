@@ -54,26 +54,19 @@ def back_up(
     if fence is not None:
         raise StoreFencedError(fence.target)
     for left in reversed(range(_ATTEMPTS)):
+        tally = Tally()
         try:
-            return _write(source, writer, check_key, issuer, version)
+            with source.export(whole=False) as (head, items):
+                manifest = Manifest(
+                    time=head.time, revision=str(head.revision), issuer=issuer, version=version
+                )
+                writer.write(manifest, _checked(tally.watching(items), check_key))
         except StoreReplacedError:
             if not left:
                 raise
+        else:
+            return BackedUp(manifest=manifest, counts=tally.counts)
     raise AssertionError("unreachable")
-
-
-def _write(
-    source: CopySource,
-    writer: BackupWriter,
-    check_key: Callable[[StoredKey], None],
-    issuer: str,
-    version: str,
-) -> BackedUp:
-    tally = Tally()
-    with source.export(whole=False) as (head, items):
-        manifest = Manifest(time=head.time, revision=str(head.revision), issuer=issuer, version=version)
-        writer.write(manifest, _checked(tally.watching(items), check_key))
-    return BackedUp(manifest=manifest, counts=tally.counts)
 
 
 def _checked(items: Iterator[CopiedItem], check_key: Callable[[StoredKey], None]) -> Iterator[CopiedItem]:
