@@ -56,11 +56,9 @@ class LruCache(Generic[K, V]):
         entries = self._entries
         with self._lock:
             replaced = entries.pop(key, None)
-            if replaced is not None:
-                self._weight -= replaced.weight
-            entries[key] = Entry(value, weight)
-            self._weight += weight
+            self._weight += weight - (replaced.weight if replaced is not None else 0)
             chances = _CHANCES
+            # Before the entry is there: otherwise it would be evicted itself if all others are in use.
             while self._weight > self._most:
                 oldest, entry = entries.popitem(last=False)
                 if entry.used and chances:
@@ -68,3 +66,4 @@ class LruCache(Generic[K, V]):
                     entries[oldest] = entry
                 else:
                     self._weight -= entry.weight
+            entries[key] = Entry(value, weight)

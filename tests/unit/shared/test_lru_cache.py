@@ -1,5 +1,6 @@
 """The cache that server and client share: it is bounded, and entries in use survive."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,15 +45,17 @@ def test_an_entry_that_its_finder_marks_as_used_survives_the_others() -> None:
     assert [key for key in "abcde" if cache.find(key) is not None] == ["a", "c", "d", "e"]
 
 
-def test_if_every_entry_is_in_use_the_oldest_is_evicted_all_the_same() -> None:
-    cache: LruCache[int, int] = LruCache(500)
-    for key in range(500):
+@pytest.mark.parametrize("entries", [2, 10, 500])
+def test_if_every_entry_is_in_use_an_older_one_gives_way_to_the_new_one(entries: int) -> None:
+    cache: LruCache[int, int] = LruCache(entries)
+    for key in range(entries):
         cache.put(key, key, 1)
         cache.get(key)
 
-    cache.put(500, 500, 1)
+    cache.put(entries, entries, 1)
 
-    assert sum(cache.find(key) is not None for key in range(501)) == 500
+    assert cache.get(entries) == entries
+    assert sum(cache.find(key) is not None for key in range(entries)) == entries - 1
 
 
 def test_a_large_entry_evicts_several_and_one_that_is_too_large_is_not_kept() -> None:
