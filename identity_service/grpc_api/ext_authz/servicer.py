@@ -13,14 +13,20 @@ from identity_service.grpc_api.ext_authz.answers import (
     denied,
     from_rejected,
 )
-from identity_service.grpc_api.ext_authz.policy import Requirement, from_extensions
+from identity_service.grpc_api.ext_authz.policy import SCOPES, Requirement, from_extensions
 from identity_service.grpc_api.ext_authz.presented import bearer_token, certificate_sha256, headers_of
 from identity_service.grpc_api.ext_authz.wire.auth_pb2 import AttributeContext, CheckRequest
 from identity_service.services.verify import Verifier, VerifyRequest
 from identity_shared.lru_cache import LruCache
 
 _MAX_SEARCHED: Final = 2048
-"""The longest path and body, in characters, that an event loop searches for a second token."""
+"""The longest path and body, in characters, that an event loop searches for a second token; also the longest
+list of scopes that it checks."""
+_MAX_ENTRIES: Final = 128
+"""The largest number of headers and of context extensions that an event loop goes through.
+
+A request of 16 KiB has room for thousands, which take milliseconds.
+"""
 _CACHE_BYTES: Final = 8 * 1024 * 1024
 _ENTRY_BYTES: Final = 3000
 """The memory that a cached response takes beside its bytes, most of it for the token, in bytes."""
@@ -56,12 +62,16 @@ class ExtAuthzServicer:
         Raises StoreReadRequiredError if the token names a generation that this process does not know yet, or
         was never seen and takes long to verify.
         """
-        http = request.attributes.request.http
-        if request.attributes.source.certificate or (
-            len(http.path) + len(http.body) + len(http.raw_body) > _MAX_SEARCHED
+        attributes, http = request.attributes, request.attributes.request.http
+        required = attributes.context_extensions
+        if (
+            attributes.source.certificate
+            or len(http.path) + len(http.body) + len(http.raw_body) > _MAX_SEARCHED
+            or len(http.headers) + len(http.header_map.headers) + len(required) > _MAX_ENTRIES
+            or len(required.get(SCOPES, "")) > _MAX_SEARCHED
         ):
             return None
-        return self._decide(request.attributes, bearer_token(http), may_wait=False)
+        return self._decide(attributes, bearer_token(http), may_wait=False)
 
     def _decide(self, attributes: AttributeContext, text: str | Denial, *, may_wait: bool) -> bytes:
         """Return the response to a request with this token, or without one for the reason of a Denial."""

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.secret import Secret
 from identity_service.grpc_api.ext_authz.servicer import ExtAuthzServicer
 from identity_service.grpc_api.ext_authz.wire.auth_pb2 import CheckRequest, CheckResponse
+from identity_service.grpc_api.ext_authz.wire.core_pb2 import HeaderMap, HeaderValue
 from identity_service.services.authenticate import ClientSecret
 from identity_service.services.issue import IssueRequest
 from identity_service.services.verify import StoreReadRequiredError, Verified, VerifyRequest
@@ -116,6 +118,8 @@ def test_a_token_passes_with_its_own_identity_also_if_another_has_the_same_id(
         {"path": f"/?{'a' * 2048}"},
         {"body": "a" * 2048},
         {"raw_body": b"a" * 2048},
+        {"headers": {f"x-{number}": "" for number in range(128)}},
+        {"header_map": HeaderMap(headers=[HeaderValue(key="x", value="y")] * 128)},
     ],
 )
 def test_a_request_that_takes_long_to_read_is_left_to_a_thread(
@@ -125,6 +129,15 @@ def test_a_request_that_takes_long_to_read_is_left_to_a_thread(
 
     assert gateway.servicer.check_now(request, b"") is None
     assert CheckResponse.FromString(gateway.servicer.check(request, b"")).HasField("ok_response")
+
+
+def test_scopes_that_take_long_to_check_are_left_to_a_thread(gateway: Gateway) -> None:
+    request = request_of(gateway.token())
+    request.attributes.context_extensions["scopes"] = "a " * 1025
+
+    assert gateway.servicer.check_now(request, b"") is None
+    with pytest.raises(InvalidRequestError):
+        gateway.servicer.check(request, b"")
 
 
 def test_a_token_that_takes_long_to_verify_is_left_to_a_thread(gateway: Gateway) -> None:
