@@ -6,12 +6,12 @@ processes that it started.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -32,6 +32,7 @@ _REFRESHES: Final = 50
 _POLL: Final = 0.02
 _LINES: Final = 10
 """The number of log lines that are shown of a process that does not come back."""
+T = TypeVar("T")
 
 
 class Site:
@@ -128,9 +129,11 @@ class Site:
         with self._installations[-1].serve() as service:
             # It is asked for all revocations, with no fault to notice soon: it may take its time.
             newcomer = Caller(service.target, len(self.callers), principals, self.history, timeout=PATIENCE)
-            lost += [f"verified on a new one: {known}" for known in newcomer.verified_of(revocations)]
+            verified = _answered(partial(newcomer.verified_of, revocations))
+            lost += [f"verified on a new one: {known}" for known in verified]
             sessions = [known for known in revocations if known.refresh_token][-_REFRESHES:]
-            lost += [f"refreshed on a new one: {known}" for known in newcomer.refreshed(sessions)]
+            refreshed = _answered(partial(newcomer.refreshed, sessions))
+            lost += [f"refreshed on a new one: {known}" for known in refreshed]
             newcomer.close()
         history = self.history
         report = Report(
@@ -219,19 +222,27 @@ def _is_back(caller: Caller) -> bool:
 
 
 def _still_verified(caller: Caller, revocations: Sequence[Revocation]) -> Sequence[Revocation]:
-    """Those that this process does not know of, even after a while: a repair may be under way.
+    """Those that this process does not know of, even after a while: a repair may be under way."""
+    deadline = time.monotonic() + BACK_WITHIN
+    while True:
+        is_late = time.monotonic() >= deadline
+        unknown = _answered(partial(caller.verified_of, revocations))
+        if not unknown or is_late:
+            return unknown
+        time.sleep(_POLL)
 
-    It may also say once more that it cannot know: not all threads see at once that a clock was set.
+
+def _answered(ask: Callable[[], T]) -> T:
+    """Ask again while a process says that it cannot know, for a while.
+
+    Not all threads see at once that a clock was set, and on a busy machine a heartbeat may be late.
     """
     deadline = time.monotonic() + BACK_WITHIN
     while True:
         is_late = time.monotonic() >= deadline
         try:
-            unknown = caller.verified_of(revocations)
+            return ask()
         except UnavailableError:
             if is_late:
                 raise
-        else:
-            if not unknown or is_late:
-                return unknown
         time.sleep(_POLL)
