@@ -20,14 +20,15 @@ from identity_service.grpc_api.issue import to_revision
 from identity_service.grpc_api.method_spec import Cached
 from identity_service.services.verify import StoreReadRequiredError, Verified, Verifier, VerifyRequest
 from identity_service.telemetry.counters import Counter
-from identity_shared.lru_cache import LruCache
+from identity_shared.lru_cache import LruCache, weight_of_json
 from identityapi.v1 import identity_service_pb2 as pb
 
 Answer: TypeAlias = Callable[[bytes, Context], bytes]
 _MAX_SERVED_NOW: Final = 16 * 1024
 """The longest request that an event loop parses, in bytes: the longest token fits, with room for the rest."""
 _CACHE_ENTRY_BYTES: Final = 500
-"""The memory that a cached response takes beside its serialized text, in bytes."""
+"""The memory that a cached response takes beside its serialized text and the extra claims of its token, in
+bytes."""
 
 
 class VerifyCounts:
@@ -113,7 +114,8 @@ class VerifyServicer:
         counts = self.counts
         (counts.rejected[outcome.reason] if isinstance(outcome, Rejected) else counts.verified).increment()
         if isinstance(outcome, Verified) and not wanted.strong and wanted.at_least_revision is None:
-            self._answered.put(blake2b(data).digest(), outcome, _CACHE_ENTRY_BYTES + len(outcome.rendered))
+            weight = _CACHE_ENTRY_BYTES + len(outcome.rendered) + weight_of_json(outcome.token.claims)
+            self._answered.put(blake2b(data).digest(), outcome, weight)
         return _response(outcome, revision)
 
 

@@ -20,12 +20,13 @@ from identity_service.domain.ports import Clock, KeySource, ReplicaView, TokenCo
 from identity_service.domain.revocations import RevocationKeys, is_ahead
 from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Rejected, RejectionReason
 from identity_service.telemetry.counters import Counter
-from identity_shared.lru_cache import LruCache
+from identity_shared.lru_cache import LruCache, weight_of_json
 
 R = TypeVar("R")
 _LOST: Final = "the token was issued in a history of the store that was lost"
 _TOKEN_BYTES: Final = 3000
-"""The memory of a cached token in bytes, in addition to three times the length of its text."""
+"""The memory of a cached token in bytes, in addition to three times the length of its text, and to its extra
+claims."""
 
 
 class StoreReadRequiredError(Exception):
@@ -197,7 +198,7 @@ class Verifier(Generic[R]):
             revocation_keys=RevocationKeys.of(token),
             first_seen=self._clock.monotonic() if came is None else came,
         )
-        self._cache.put(digest, known, _TOKEN_BYTES + 3 * len(text))
+        self._cache.put(digest, known, _TOKEN_BYTES + 3 * len(text) + weight_of_json(token.claims))
         return known
 
     def _check_current(self, known: Verified[R], *, may_wait: bool) -> Rejected | None:

@@ -18,7 +18,10 @@ from identity_client import (
     NotFreshError,
     Rejected,
     Verified,
+    access_tokens,
+    verifier_core,
 )
+from identity_client.access_tokens import SignedToken
 from identity_service.bootstrap import Service
 from identity_service.domain.tokens import RejectionReason
 from identity_service.storage.sqlite import SqliteStore
@@ -394,6 +397,27 @@ def test_no_change_of_a_good_token_is_accepted(world: World, local: LocalVerifie
             if changed not in (token, twin(token)):
                 wrong += [changed] if not said(local.verify(changed, any_audience=True)) else []
     assert wrong == []
+
+
+def test_a_token_takes_as_much_of_the_cache_as_its_claims_take_of_the_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, read = world.new_client(), list[str]()
+
+    def noted(text: str, *rest: Any) -> SignedToken:
+        read.append(text)
+        return access_tokens.read(text, *rest)
+
+    monkeypatch.setattr(verifier_core, "read", noted)
+    lists: list[list[int]] = [[] for _ in range(500)]
+    plain, heavy = (world.issue(client, claims={"a": value}).access_token for value in (1, lists))
+    with LocalVerifier(world.target, issuer=world.settings.issuer, cache_bytes=100_000) as verifier:
+        verifier.wait_ready()
+        for text in (plain, heavy) * 2:
+            assert said(verifier.verify(text, any_audience=True)) == ""
+
+    # The second one weighs more than half of the cache, and is not kept.
+    assert read == [plain, heavy, heavy]
 
 
 def test_a_watcher_too_many_gets_in_when_another_one_leaves(start: Callable[..., Any]) -> None:

@@ -20,11 +20,11 @@ from identity_client.freshness import STEP
 from identity_client.trust_follower import NotFreshError, TrustFollower
 from identity_client.trust_state import LOST, RETIRED
 from identity_client.values import Outcome, Rejected, Verified
-from identity_shared.lru_cache import LruCache
+from identity_shared.lru_cache import LruCache, weight_of_json
 
 _log: Final = logging.getLogger("identity_client.verifier")
 _TOKEN_BYTES: Final = 4000
-"""The approximate memory of one cache entry in bytes, without the text of the token."""
+"""The approximate memory of one cache entry in bytes, without the text of the token and its extra claims."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +194,7 @@ class VerifierCore(TrustFollower):
         if token is None:
             token = self._read(text)
             token.first_seen = self._fresh.steady()
-            self._cache.put(text, token, _TOKEN_BYTES + len(text))
+            self._cache.put(text, token, _TOKEN_BYTES + len(text) + weight_of_json(token.claims.claims))
         return token
 
     def _read(self, text: str) -> SignedToken:

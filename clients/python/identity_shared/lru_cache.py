@@ -67,3 +67,12 @@ class LruCache(Generic[K, V]):
                 else:
                     self._weight -= entry.weight
             entries[key] = Entry(value, weight)
+
+
+def weight_of_json(value: object) -> int:
+    """Return the memory, in bytes, that a value of parsed JSON takes at most; 0 for an empty object.
+
+    `[]` takes 2 characters and 56 bytes, an object with one member 240 bytes.
+    """
+    text = str(value) if value else ""
+    return 250 * text.count("{") + 100 * text.count("[") + 60 * text.count(",") + 4 * len(text)

@@ -17,7 +17,7 @@ from identity_service.grpc_api.ext_authz.policy import SCOPES, Requirement, from
 from identity_service.grpc_api.ext_authz.presented import bearer_token, certificate_sha256, headers_of
 from identity_service.grpc_api.ext_authz.wire.auth_pb2 import AttributeContext, CheckRequest
 from identity_service.services.verify import Verifier, VerifyRequest
-from identity_shared.lru_cache import LruCache
+from identity_shared.lru_cache import LruCache, weight_of_json
 
 _MAX_SEARCHED: Final = 2048
 """The longest path and body, in characters, that an event loop searches for a second token; also the longest
@@ -29,7 +29,8 @@ A request of 16 KiB has room for thousands, which take milliseconds.
 """
 _CACHE_BYTES: Final = 8 * 1024 * 1024
 _ENTRY_BYTES: Final = 3000
-"""The memory that a cached response takes beside its bytes, most of it for the token, in bytes."""
+"""The memory that a cached response takes beside its bytes, most of it for the token without its extra
+claims, in bytes."""
 
 
 class ExtAuthzServicer:
@@ -107,5 +108,6 @@ class ExtAuthzServicer:
         if known is not None and known[0] is token:
             return known[1]
         response = allowed(token, claimed).SerializeToString()
-        self._allowed.put(token.token_id, (token, response), _ENTRY_BYTES + len(response))
+        weight = _ENTRY_BYTES + len(response) + weight_of_json(token.claims)
+        self._allowed.put(token.token_id, (token, response), weight)
         return response

@@ -227,3 +227,13 @@ def test_an_answer_is_not_given_again_once_its_history_was_lost(site: Site) -> N
 
     assert not site.verifier.is_still_good(known)
     assert "lost" in site.verify(everyone=generation(2))
+
+
+def test_a_token_takes_as_much_of_the_cache_as_its_claims_take_of_the_memory(site: Site) -> None:
+    site.codec.tokens["of many lists"] = replace(site.token, claims={"a": [[] for _ in range(500)]})
+
+    for text in ("t", "of many lists") * 2:
+        assert site.verify(text) == ""
+
+    # The second one weighs more than half of the cache, and is not kept.
+    assert site.codec.read_texts == ["t", "of many lists", "of many lists"]

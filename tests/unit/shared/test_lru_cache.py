@@ -1,10 +1,27 @@
 """The cache that server and client share: it is bounded, and entries in use survive."""
 
+import json
+import sys
+from typing import Any
+
+import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from identity_shared.lru_cache import LruCache
+from identity_shared.lru_cache import LruCache, weight_of_json
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=4), inner, max_size=8),
+)
 
 
 def test_only_a_cached_entry_is_found() -> None:
@@ -77,3 +94,22 @@ def test_all_entries_together_never_weigh_more_than_the_bound(puts: list[tuple[i
         cache.put(key, weight, weight)
 
     assert sum(cache.get(key) or 0 for key in range(31)) <= 50
+
+
+def memory_of(value: Any) -> int:
+    """Return the memory of a value of parsed JSON, in bytes, without what all values in a process share."""
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and len(value) < 2):
+        return 0
+    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return sys.getsizeof(value) + sum(map(memory_of, inner))
+
+
+@given(VALUES)
+@example([[[[[[[]]]]]]])
+@example([{"": {"": {}}}] * 9)
+@example([{"ab": 0.5}] * 9)
+@example({f"{number:02}": "" for number in range(99)})
+def test_parsed_json_takes_no_more_memory_than_its_weight(value: Any) -> None:
+    parsed = orjson.loads(orjson.dumps(value)), json.loads(json.dumps(value))
+
+    assert max(map(memory_of, parsed)) <= weight_of_json(value) + 100
