@@ -3,6 +3,7 @@
 It knows no transport. Whatever fails, the call is refused.
 """
 
+import inspect
 import logging
 import math
 import threading
@@ -83,7 +84,8 @@ class Admission:
 
         Raises TypeError if the verifier is something else, such as the policy.
         """
-        if not callable(getattr(verifier, "verify", None)):
+        verify = getattr(verifier, "verify", None)
+        if not callable(verify) or inspect.iscoroutinefunction(verify):
             raise TypeError(
                 f"a guard needs a LocalVerifier or AsyncLocalVerifier as its verifier, not {type(verifier)}"
             )
@@ -142,7 +144,7 @@ class Admission:
                 outcome = self._verifier.verify(
                     token, audiences=requirement.audiences, required_scopes=requirement.scopes
                 )
-                if isinstance(outcome, Rejected):
+                if not isinstance(outcome, Verified):
                     outcome = self._reconsider(outcome, token, requirement, connection, _NOTHING)
             except NotFreshError as error:
                 outcome = self._verify_stale(error, token, requirement, connection)
@@ -216,7 +218,7 @@ class Admission:
                 required_scopes=requirement.scopes,
                 max_extra_staleness=on_stale.duration,
             )
-            if isinstance(outcome, Rejected):
+            if not isinstance(outcome, Verified):
                 outcome = self._reconsider(outcome, token, requirement, connection, on_stale.duration)
         except NotFreshError:
             raise self._unavailable() from None
@@ -225,26 +227,28 @@ class Admission:
 
     def _reconsider(
         self,
-        rejected: Rejected,
+        outcome: object,
         token: str,
         requirement: Requirement,
         connection: object,
         extra: timedelta,
     ) -> Verified:
         """Return the claims if a token that was rejected is valid with the certificate of the connection."""
-        if rejected.reason != "BINDING_MISMATCH":
-            refuse(rejected, token, requirement.scopes)
-        # Only now, since few tokens are bound, and reading the certificate takes longer than all else.
-        outcome = self._verifier.verify(
-            token,
-            audiences=requirement.audiences,
-            required_scopes=requirement.scopes,
-            certificate_sha256=self._certificate(connection),
-            max_extra_staleness=extra,
-        )
+        if isinstance(outcome, Rejected) and outcome.reason == "BINDING_MISMATCH":
+            # Only now, since few tokens are bound, and reading the certificate takes longer than all else.
+            outcome = self._verifier.verify(
+                token,
+                audiences=requirement.audiences,
+                required_scopes=requirement.scopes,
+                certificate_sha256=self._certificate(connection),
+                max_extra_staleness=extra,
+            )
+        if isinstance(outcome, Verified):
+            return outcome
         if isinstance(outcome, Rejected):
             refuse(outcome, token, requirement.scopes)
-        return outcome
+        _log.error("the guard needs a verifier that returns Verified or Rejected, not %s", type(outcome))
+        raise failed()
 
     def _log_stale(self, error: NotFreshError) -> None:
         now = time.monotonic()

@@ -4,9 +4,11 @@ from typing import Any, Final
 
 import pytest
 
-from identity_client import LocalVerifier
+from identity_client import AsyncIdentityClient, LocalVerifier
 from identity_client.asgi import GuardMiddleware, HttpPolicy
 from identity_client.grpc import Guard, Policy, aio
+from tests.clients.guard.conftest import Start
+from tests.clients.guard.refusals import bearer, refusal
 
 POLICY: Final = Policy("reports", {"/reports.v1.Reports/Get": ["read"]})
 HTTP_POLICY: Final = HttpPolicy("reports", {"GET /reports": ["read"]})
@@ -28,3 +30,27 @@ def test_a_guard_names_a_verifier_or_a_policy_that_is_none(
         make(policy, verifier)
     with pytest.raises(TypeError, match="as its verifier, not <class 'str'>"):
         make("reports:443", policy)
+
+
+@pytest.mark.parametrize(
+    ("make", "policy"), [(Guard, POLICY), (aio.Guard, POLICY), (middleware, HTTP_POLICY)]
+)
+def test_a_guard_takes_no_verifier_whose_answer_has_to_be_awaited(make: Any, policy: object) -> None:
+    client = AsyncIdentityClient("localhost:1")
+
+    with pytest.raises(TypeError, match=r"as its verifier, not <class '.*AsyncIdentityClient'>"):
+        make(client, policy)
+
+
+@pytest.mark.parametrize("answer", [None, True, object()])
+def test_a_call_is_refused_unless_the_verifier_says_that_the_token_is_verified(
+    start: Start, answer: object
+) -> None:
+    """A program may have a verifier of its own."""
+
+    class Verifier:
+        def verify(self, *_: object, **__: object) -> object:
+            return answer
+
+    with start(Verifier()) as client:
+        assert refusal(client.call, "Get", bearer("a token")).code == "INTERNAL"
