@@ -104,6 +104,25 @@ def test_an_event_loop_answers_what_is_quick_and_leaves_the_rest_to_a_thread() -
     assert [instant("quick", "x" * size) for size in (16_000, 16_400)] == [at_once, None]
 
 
+@pytest.mark.parametrize("access", [Access.OPEN, Access.SCOPE])
+def test_an_event_loop_reads_no_request_of_a_great_length(access: Access) -> None:
+    """Neither its digest nor its message, and so it refuses no caller of it either."""
+    gate, looked_up = Gate(), list[bytes]()
+    rule = Rule(access=access, scope="s", pool=Pool.MEMORY)
+
+    def lookup(data: bytes) -> bytes:
+        looked_up.append(data)
+        return b"cached"
+
+    spec = Cached(rule, pb.VerifyRequest, lookup, lambda request, data: b"answer", max_bytes=None)
+    handler = handler_of(spec, gate)
+    data = pb.VerifyRequest(token="x" * 64 * 1024).SerializeToString()
+
+    assert handler.instant(data, context()) is None
+    assert (looked_up, gate.waited) == ([], [])
+    assert handler.answer(data, context()) == b"cached"
+
+
 def test_a_conversation_that_needs_a_caller_does_not_open_without_one() -> None:
     rule = Rule(access=Access.SCOPE, scope="s")
     spec = Conversation(rule, pb.VerifyRequest, lambda request: pb.VerifyResponse())
