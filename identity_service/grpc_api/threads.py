@@ -62,6 +62,8 @@ class Threads(ThreadPoolExecutor):
         """Run this function in a thread; return the future of its result."""
         future: Future[Any] = Future()
         self.start(_fulfil, future, fn, args, kwargs)
+        if self._closed:  # meanwhile, so that all threads may have ended before they found the job
+            future.cancel()
         return future
 
     def start(self, fn: Callable[..., None], *args: Any) -> None:

@@ -86,6 +86,21 @@ def test_queued_jobs_are_dropped_if_shutdown_cancels_futures() -> None:
     assert waits.cancelled()
 
 
+def test_a_job_that_was_about_to_be_queued_when_the_pool_ended_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call that waited for its result would hang, since the threads have ended."""
+    threads = Threads(1, "ending")
+    thread = threads.submit(threading.current_thread).result(PATIENCE)
+    put = threads.put
+    threads.shutdown()
+    thread.join(PATIENCE)
+
+    monkeypatch.setattr(threads, "put", put)
+
+    assert threads.submit(lambda: None).cancelled()
+
+
 @pytest.fixture
 def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Let the system give this process no further thread from the call on."""
