@@ -61,7 +61,7 @@ def matches(phc: str, password: str) -> bool:
     try:
         salt, digest = (_decoded(part) for part in phc.split("$")[-2:])
         return hmac.compare_digest(_derive(extract_parameters(phc), password, salt), digest)
-    except (InvalidHashError, ValueError):
+    except (InvalidHashError, ValueError, OverflowError):
         return False
 
 

@@ -74,6 +74,8 @@ def test_a_hash_with_one_other_character_matches_nothing(data: st.DataObject) ->
         "$argon2id$v=19$",
         "$argon2id$v=19$m=64,t=1,p=4$$",
         "$argon2id$v=19$m=64,t=0,p=4$c2FsdHNhbHQ$aGFzaA",
+        "$argon2id$v=19$m=64,t=1,p=-1$c2FsdHNhbHQ$aGFzaA",
+        "$argon2id$v=19$m=64,t=99999999999,p=1$c2FsdHNhbHQ$aGFzaA",
     ],
 )
 def test_a_damaged_hash_matches_nothing(damaged: str) -> None:
