@@ -35,7 +35,7 @@ def problems(audience: str, scopes: Sequence[str], *, public: bool) -> Iterator[
         yield AUDIENCE, "must have 1 to 256 visible ASCII characters"
     if len(scopes) > MAX_SCOPES:
         yield SCOPES, f"must be at most {MAX_SCOPES}"
-    if not all(map(is_known_scope, scopes)):
+    elif not all(map(is_known_scope, scopes)):
         yield (
             SCOPES,
             "must be scopes as in RFC 6749 section 3.3, of at most 128 characters, or of this service",

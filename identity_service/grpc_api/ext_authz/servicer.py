@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import TokenId
 from identity_service.domain.tokens import AccessToken, Rejected
 from identity_service.grpc_api.ext_authz.answers import (
@@ -27,6 +28,8 @@ _MAX_ENTRIES: Final = 128
 
 A request of 16 KiB has room for thousands, which take milliseconds.
 """
+_MAX_HEADERS: Final = 1000
+"""The largest number of headers of a request. Envoy accepts 100 unless it is configured otherwise."""
 _CACHE_BYTES: Final = 8 * 1024 * 1024
 _ENTRY_BYTES: Final = 3000
 """The memory that a cached response takes beside its bytes, most of it for the token without its extra
@@ -55,7 +58,12 @@ class ExtAuthzServicer:
         The errors fail the RPC, so that Envoy answers its `status_on_error`; a refusal would say that the
         token is wrong.
         """
-        return self._decide(request.attributes, bearer_token(request.attributes.request.http), may_wait=True)
+        http = request.attributes.request.http
+        if len(http.headers) + len(http.header_map.headers) > _MAX_HEADERS:
+            raise InvalidRequestError.of(
+                "attributes.request.http", f"must have at most {_MAX_HEADERS:,} headers"
+            )
+        return self._decide(request.attributes, bearer_token(http), may_wait=True)
 
     def check_now(self, request: CheckRequest, _: bytes) -> bytes | None:
         """Tell Envoy on an event loop; None = it takes long to read the request.
