@@ -9,7 +9,8 @@ with IdentityClient("127.0.0.1:50051") as client:
         print(outcome.subject)
 """
 
-from identity_client.admin import AdminClient, ClientWithSecret, EndedSessions, RetiredKey, RewrappedKeys
+from identity_client.admin import AdminClient
+from identity_client.admin_messages import ClientWithSecret, EndedSessions, RetiredKey, RewrappedKeys
 from identity_client.assertions import AssertionSigner
 from identity_client.async_admin import AsyncAdminClient
 from identity_client.async_client import AsyncIdentityClient

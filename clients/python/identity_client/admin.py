@@ -4,13 +4,21 @@ Records are the messages of `identityapi.v1`, so that a record that was read can
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from identity_client.admin_messages import (
+    ClientWithSecret,
+    EndedSessions,
+    RetiredKey,
+    RewrappedKeys,
+    end_request,
+    events_request,
+    sessions_request,
+)
 from identity_client.connection import ServiceClient
 from identity_client.options import ClientOptions
 from identityapi.v1 import admin_service_pb2 as pb
@@ -18,45 +26,6 @@ from identityapi.v1 import admin_service_pb2_grpc as rpc
 from identityapi.v1.audit_pb2 import AuditEvent
 from identityapi.v1.principal_pb2 import Client, Session, TrustedIssuer, User
 from identityapi.v1.trust_service_pb2 import KEY_PURPOSE_SIGN, KeyPurpose, PublishedKey
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientWithSecret:
-    """A client and its new secret, which the service does not show again."""
-
-    client: Client
-    client_secret: str = field(repr=False)
-    """The secret; empty for a client that was created without one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndedSessions:
-    """The result of ending sessions."""
-
-    count: int
-    """The number of sessions that were ended."""
-    revision: str
-    """The revision that holds the last of them, for `IdentityClient.verify(at_least_revision=…)`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewrappedKeys:
-    """The result of sealing the keys anew."""
-
-    rewrapped: int
-    """The number of keys that were sealed under another master key before."""
-    total: int
-    """The number of all keys."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetiredKey:
-    """The result of retiring a key."""
-
-    revision: str
-    """The revision that holds the revocation, for `IdentityClient.verify(at_least_revision=…)`."""
-    successor: PublishedKey
-    """The key that is used instead."""
 
 
 class AdminClient(ServiceClient):
@@ -98,8 +67,7 @@ class AdminClient(ServiceClient):
 
     def list_clients(self) -> Iterator[Client]:
         """Yield all clients, ordered by id."""
-        for page in self._pages(self._stub.ListClients, pb.ListClientsRequest()):
-            yield from page.clients
+        yield from self._listed(self._stub.ListClients, pb.ListClientsRequest(), "clients")
 
     def update_client(self, client: Client, fields: Iterable[str]) -> Client:
         """Change the named fields of the client; its `etag` is checked unless it is empty.
@@ -159,8 +127,7 @@ class AdminClient(ServiceClient):
 
     def list_users(self) -> Iterator[User]:
         """Yield all users, ordered by id."""
-        for page in self._pages(self._stub.ListUsers, pb.ListUsersRequest()):
-            yield from page.users
+        yield from self._listed(self._stub.ListUsers, pb.ListUsersRequest(), "users")
 
     def update_user(self, user: User, fields: Iterable[str]) -> User:
         """Change the named fields of the user; the user's `etag` is checked unless it is empty.
@@ -199,13 +166,7 @@ class AdminClient(ServiceClient):
 
         Without either, the caller's own sessions are listed.
         """
-        request = pb.ListSessionsRequest()
-        if subject:
-            request.subject = subject
-        elif client_id:
-            request.client_id = client_id
-        for page in self._pages(self._stub.ListSessions, request):
-            yield from page.sessions
+        yield from self._listed(self._stub.ListSessions, sessions_request(subject, client_id), "sessions")
 
     def revoke_session(self, session_id: str, *, reason: str = "") -> EndedSessions:
         """End the session with this id; its tokens are refused from then on."""
@@ -219,12 +180,7 @@ class AdminClient(ServiceClient):
             keep: id of a session that is not ended; "" = none.
             reason: for the audit events, at most 256 characters.
         """
-        request = pb.RevokeSessionsRequest(except_session_id=keep, reason=reason)
-        if subject:
-            request.subject = subject
-        else:
-            request.own = True
-        return self._revoke_sessions(request)
+        return self._revoke_sessions(end_request(subject, keep, reason))
 
     def _revoke_sessions(self, request: pb.RevokeSessionsRequest) -> EndedSessions:
         done = self._call(self._stub.RevokeSessions, request)
@@ -247,8 +203,9 @@ class AdminClient(ServiceClient):
 
     def list_trusted_issuers(self) -> Iterator[TrustedIssuer]:
         """Yield all trusted issuers, ordered by `iss`."""
-        for page in self._pages(self._stub.ListTrustedIssuers, pb.ListTrustedIssuersRequest()):
-            yield from page.trusted_issuers
+        yield from self._listed(
+            self._stub.ListTrustedIssuers, pb.ListTrustedIssuersRequest(), "trusted_issuers"
+        )
 
     def update_trusted_issuer(self, issuer: TrustedIssuer, fields: Iterable[str]) -> TrustedIssuer:
         """Change the named fields of the trusted issuer; its `etag` is checked unless it is empty.
@@ -315,13 +272,8 @@ class AdminClient(ServiceClient):
             start_time: only events from this time on.
             end_time: only events before this time.
         """
-        request = pb.ListAuditEventsRequest(principal=principal, types=types)
-        if start_time is not None:
-            request.start_time.FromDatetime(start_time)
-        if end_time is not None:
-            request.end_time.FromDatetime(end_time)
-        for page in self._pages(self._stub.ListAuditEvents, request):
-            yield from page.events
+        request = events_request(principal, types, start_time, end_time)
+        yield from self._listed(self._stub.ListAuditEvents, request, "events")
 
     def tail_audit_events(self, resume_after: str = "") -> Iterator[AuditEvent]:
         """Yield audit events as they happen, until the stream ends or the iterator is closed.
@@ -335,11 +287,11 @@ class AdminClient(ServiceClient):
             for message in stream:
                 yield from message.events
 
-    def _pages(self, method: Callable[..., Any], request: Any) -> Iterator[Any]:
-        """Yield the pages of a list; the last page has no `next_page_token`."""
+    def _listed(self, method: Callable[..., Any], request: Any, records: str) -> Iterator[Any]:
+        """Yield the records of a list, page by page; the last page has no `next_page_token`."""
         while True:
             page = self._call(method, request)
-            yield page
+            yield from getattr(page, records)
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token

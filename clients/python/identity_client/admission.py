@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import grpc
 
 from identity_client.caller import Caller
 from identity_client.policy import ASK, AllowFor, Requirement
-from identity_client.refusal import REJECTION_REASON, RefusedError, failed, naming, unavailable
+from identity_client.refusal import REJECTION_REASON, RefusedError, failed, naming, refuse, unavailable
 from identity_client.trust_follower import NotFreshError
 from identity_client.values import Rejected, Verified
 from identity_client.verifier_core import VerifierCore
@@ -27,7 +27,6 @@ _log: Final = logging.getLogger("identity_client.guard")
 _NOTHING: Final = timedelta(0)
 _NO_TOKEN: Final = "this method needs `authorization: Bearer <access token>`"  # noqa: S105  # a message
 _NO_PROOFS: Final = "this service takes no DPoP proofs, so it cannot accept a token that is bound to a key"
-_REASONS: Final = {"REVOKED": "TOKEN_REVOKED", "EXPIRED": "TOKEN_EXPIRED"}
 _STALE_LOG_INTERVAL: Final = 60.0
 """Seconds between two messages about a verifier that is stale, since each call finds it so."""
 _MAX_LOGGED: Final = 1000
@@ -262,37 +261,6 @@ class Admission:
     def _count(self, answer: str) -> None:
         with self._lock:
             self._stale_calls[answer] += 1
-
-
-def refuse(rejected: Rejected, token: str, scopes: tuple[str, ...]) -> NoReturn:
-    """Raise the RefusedError for a token that was rejected; `scopes` are those that were required."""
-    metadata = {**naming(token), REJECTION_REASON: rejected.reason}
-    if rejected.reason == "INSUFFICIENT_SCOPE":
-        raise RefusedError(
-            grpc.StatusCode.PERMISSION_DENIED,
-            "CALLER_SCOPE_MISSING",
-            f"the caller's token lacks a scope; this method needs {' '.join(scopes)}",
-            metadata=metadata,
-            scopes=scopes,
-        )
-    raise RefusedError(
-        grpc.StatusCode.UNAUTHENTICATED,
-        _REASONS.get(rejected.reason, "CALLER_UNAUTHENTICATED"),
-        f"the caller's token was rejected: {rejected.detail}",
-        metadata=metadata,
-    )
-
-
-def ended(rejected: Rejected, token: str) -> RefusedError:
-    """Return the refusal of an open call whose token was valid, and is rejected by now."""
-    # A token that was valid is rejected for its expiry or for a revocation, of its key among others.
-    reason = _REASONS.get(rejected.reason, "TOKEN_REVOKED")
-    return RefusedError(
-        grpc.StatusCode.UNAUTHENTICATED,
-        reason,
-        f"the call was ended: {rejected.detail}",
-        metadata={**naming(token), REJECTION_REASON: rejected.reason},
-    )
 
 
 def _bearer(values: Sequence[object]) -> str:

@@ -7,7 +7,15 @@ from typing import Any
 import grpc.aio
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from identity_client.admin import ClientWithSecret, EndedSessions, RetiredKey, RewrappedKeys
+from identity_client.admin_messages import (
+    ClientWithSecret,
+    EndedSessions,
+    RetiredKey,
+    RewrappedKeys,
+    end_request,
+    events_request,
+    sessions_request,
+)
 from identity_client.async_connection import AsyncServiceClient
 from identity_client.options import ClientOptions
 from identityapi.v1 import admin_service_pb2 as pb
@@ -54,9 +62,8 @@ class AsyncAdminClient(AsyncServiceClient):
 
         See `AdminClient.list_clients`.
         """
-        async for page in self._pages(self._stub.ListClients, pb.ListClientsRequest()):
-            for record in page.clients:
-                yield record
+        async for record in self._listed(self._stub.ListClients, pb.ListClientsRequest(), "clients"):
+            yield record
 
     async def update_client(self, client: Client, fields: Iterable[str]) -> Client:
         """Change the named fields of the client; its `etag` is checked unless it is empty.
@@ -116,9 +123,8 @@ class AsyncAdminClient(AsyncServiceClient):
 
         See `AdminClient.list_users`.
         """
-        async for page in self._pages(self._stub.ListUsers, pb.ListUsersRequest()):
-            for record in page.users:
-                yield record
+        async for record in self._listed(self._stub.ListUsers, pb.ListUsersRequest(), "users"):
+            yield record
 
     async def update_user(self, user: User, fields: Iterable[str]) -> User:
         """Change the named fields of the user; the user's `etag` is checked unless it is empty.
@@ -151,14 +157,10 @@ class AsyncAdminClient(AsyncServiceClient):
 
         See `AdminClient.list_sessions`.
         """
-        request = pb.ListSessionsRequest()
-        if subject:
-            request.subject = subject
-        elif client_id:
-            request.client_id = client_id
-        async for page in self._pages(self._stub.ListSessions, request):
-            for record in page.sessions:
-                yield record
+        async for record in self._listed(
+            self._stub.ListSessions, sessions_request(subject, client_id), "sessions"
+        ):
+            yield record
 
     async def revoke_session(self, session_id: str, *, reason: str = "") -> EndedSessions:
         """End the session with this id; its tokens are refused from then on.
@@ -172,12 +174,7 @@ class AsyncAdminClient(AsyncServiceClient):
 
         See `AdminClient.revoke_sessions`.
         """
-        request = pb.RevokeSessionsRequest(except_session_id=keep, reason=reason)
-        if subject:
-            request.subject = subject
-        else:
-            request.own = True
-        return await self._revoke_sessions(request)
+        return await self._revoke_sessions(end_request(subject, keep, reason))
 
     async def _revoke_sessions(self, request: pb.RevokeSessionsRequest) -> EndedSessions:
         done = await self._call(self._stub.RevokeSessions, request)
@@ -206,9 +203,10 @@ class AsyncAdminClient(AsyncServiceClient):
 
         See `AdminClient.list_trusted_issuers`.
         """
-        async for page in self._pages(self._stub.ListTrustedIssuers, pb.ListTrustedIssuersRequest()):
-            for record in page.trusted_issuers:
-                yield record
+        async for record in self._listed(
+            self._stub.ListTrustedIssuers, pb.ListTrustedIssuersRequest(), "trusted_issuers"
+        ):
+            yield record
 
     async def update_trusted_issuer(self, issuer: TrustedIssuer, fields: Iterable[str]) -> TrustedIssuer:
         """Change the named fields of the trusted issuer; its `etag` is checked unless it is empty.
@@ -273,14 +271,9 @@ class AsyncAdminClient(AsyncServiceClient):
 
         See `AdminClient.list_audit_events`.
         """
-        request = pb.ListAuditEventsRequest(principal=principal, types=types)
-        if start_time is not None:
-            request.start_time.FromDatetime(start_time)
-        if end_time is not None:
-            request.end_time.FromDatetime(end_time)
-        async for page in self._pages(self._stub.ListAuditEvents, request):
-            for record in page.events:
-                yield record
+        request = events_request(principal, types, start_time, end_time)
+        async for record in self._listed(self._stub.ListAuditEvents, request, "events"):
+            yield record
 
     async def tail_audit_events(self, resume_after: str = "") -> AsyncIterator[AuditEvent]:
         """Yield audit events as they happen, until the stream ends or the iterator is closed.
@@ -293,11 +286,12 @@ class AsyncAdminClient(AsyncServiceClient):
                 for event in message.events:
                     yield event
 
-    async def _pages(self, method: Callable[..., Any], request: Any) -> AsyncIterator[Any]:
-        """Yield the pages of a list; the last page has no `next_page_token`."""
+    async def _listed(self, method: Callable[..., Any], request: Any, records: str) -> AsyncIterator[Any]:
+        """Yield the records of a list, page by page; the last page has no `next_page_token`."""
         while True:
             page = await self._call(method, request)
-            yield page
+            for record in getattr(page, records):
+                yield record
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token

@@ -1,10 +1,8 @@
 """The asyncio client of IdentityService, with the methods of `IdentityClient` as coroutines."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import grpc.aio
 
@@ -16,9 +14,16 @@ from identity_client.credentials import (
     by_password,
     by_secret,
 )
-from identity_client.decryption import DecryptionKey, NotOpenableError
+from identity_client.decryption import DecryptionKey, opened
 from identity_client.options import ClientOptions
-from identity_client.requests import Encryption, issue_request, once, texts
+from identity_client.requests import (
+    IssueOptions,
+    exchange_request,
+    issue_request,
+    once,
+    refresh_request,
+    texts,
+)
 from identity_client.values import Outcome, TokenSet, to_outcome
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
@@ -47,25 +52,13 @@ class AsyncIdentityClient(AsyncServiceClient):
     # Issue
 
     async def issue_with_secret(
-        self,
-        client_id: str,
-        client_secret: str,
-        *,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
+        self, client_id: str, client_secret: str, **wanted: Unpack[IssueOptions]
     ) -> TokenSet:
         """Issue an access token to a client that authenticates itself by its secret.
 
         See `IdentityClient.issue_with_secret`.
         """
-        return await self.issue(
-            issue_request(
-                by_secret(client_id, client_secret), audiences, scopes, lifetime, claims, encryption
-            )
-        )
+        return await self.issue(issue_request(by_secret(client_id, client_secret), **wanted))
 
     async def issue_with_password(
         self,
@@ -74,74 +67,38 @@ class AsyncIdentityClient(AsyncServiceClient):
         *,
         client_id: str | None = None,
         client_secret: str | None = None,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
         device: str = "",
+        **wanted: Unpack[IssueOptions],
     ) -> TokenSet:
         """Sign a user in: issue an access token and a refresh token.
 
         See `IdentityClient.issue_with_password`.
         """
         credential = by_password(username, password, client_id=client_id, client_secret=client_secret)
-        request = issue_request(credential, audiences, scopes, lifetime, claims, encryption)
-        request.device = device
-        return await self.issue(request)
+        return await self.issue(issue_request(credential, device=device, **wanted))
 
     async def issue_with_assertion(
-        self,
-        signer: Callable[[], str],
-        *,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
+        self, signer: Callable[[], str], **wanted: Unpack[IssueOptions]
     ) -> TokenSet:
         """Issue an access token to a client that authenticates itself by its private key (RFC 7523).
 
         See `IdentityClient.issue_with_assertion`.
         """
-        return await self.issue(
-            issue_request(by_assertion(signer), audiences, scopes, lifetime, claims, encryption)
-        )
+        return await self.issue(issue_request(by_assertion(signer), **wanted))
 
-    async def issue_with_certificate(
-        self,
-        *,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
-    ) -> TokenSet:
+    async def issue_with_certificate(self, **wanted: Unpack[IssueOptions]) -> TokenSet:
         """Issue an access token to the client whose certificate this connection shows (RFC 8705).
 
         See `IdentityClient.issue_with_certificate`.
         """
-        return await self.issue(
-            issue_request(by_certificate(), audiences, scopes, lifetime, claims, encryption)
-        )
+        return await self.issue(issue_request(by_certificate(), **wanted))
 
-    async def issue_with_federated_token(
-        self,
-        token: str | Path,
-        *,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
-    ) -> TokenSet:
+    async def issue_with_federated_token(self, token: str | Path, **wanted: Unpack[IssueOptions]) -> TokenSet:
         """Issue an access token for a JWT of a trusted issuer, such as Kubernetes, SPIFFE or a CI system.
 
         See `IdentityClient.issue_with_federated_token`.
         """
-        return await self.issue(
-            issue_request(by_federated_token(token), audiences, scopes, lifetime, claims, encryption)
-        )
+        return await self.issue(issue_request(by_federated_token(token), **wanted))
 
     async def exchange(
         self,
@@ -149,21 +106,13 @@ class AsyncIdentityClient(AsyncServiceClient):
         credential: token_pb2.Credential,
         *,
         actor_token: str | None = None,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
+        **wanted: Unpack[IssueOptions],
     ) -> TokenSet:
         """Exchange an access token for one with which the caller acts for its subject (RFC 8693).
 
         See `IdentityClient.exchange`.
         """
-        if "" in (subject_token, actor_token):
-            raise ValueError("subject_token and actor_token must not be empty")
-        request = issue_request(credential, audiences, scopes, lifetime, claims, encryption)
-        request.subject_token, request.actor_token = subject_token, actor_token or ""
-        return await self.issue(request)
+        return await self.issue(exchange_request(subject_token, credential, actor_token, **wanted))
 
     async def issue(self, request: pb.IssueRequest) -> TokenSet:
         """Issue tokens for a request message. Raises the errors of `issue_with_secret`.
@@ -186,13 +135,7 @@ class AsyncIdentityClient(AsyncServiceClient):
 
         See `IdentityClient.refresh`.
         """
-        request = pb.RefreshRequest(
-            refresh_token=refresh_token, scopes=texts(scopes), audiences=texts(audiences)
-        )
-        if client_id is not None:
-            request.client_credential.CopyFrom(by_secret(client_id, client_secret or ""))
-        elif credential is not None:
-            request.client_credential.CopyFrom(credential)
+        request = refresh_request(refresh_token, client_id, client_secret, credential, scopes, audiences)
         return TokenSet.from_message((await self._call(self._stub.Refresh, request)).token_set)
 
     # Verify
@@ -217,7 +160,7 @@ class AsyncIdentityClient(AsyncServiceClient):
             await self._call(
                 self._stub.Verify,
                 pb.VerifyRequest(
-                    token=self._opened(token),
+                    token=opened(token, self._decryption_keys),
                     audiences=texts(audiences),
                     any_audience=any_audience,
                     required_scopes=texts(required_scopes),
@@ -236,17 +179,9 @@ class AsyncIdentityClient(AsyncServiceClient):
         """
         batch = pb.VerifyBatchRequest(requests=requests)
         for request in batch.requests:
-            request.token = self._opened(request.token)
+            request.token = opened(request.token, self._decryption_keys)
         response = await self._call(self._stub.VerifyBatch, batch)
         return [to_outcome(single) for single in response.responses]
-
-    def _opened(self, token: str) -> str:
-        """Return the signed token inside if a key decrypts the token; otherwise the token unchanged."""
-        if token.count(".") == 4:
-            for key in self._decryption_keys:
-                with suppress(NotOpenableError):
-                    return key.decrypt(token)
-        return token
 
     # Revoke: each method returns the revision that holds the revocation, for `verify(at_least_revision=…)`.
     # It returns after the revocation is durable; its automatic retries revoke nothing twice.

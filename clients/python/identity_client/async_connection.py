@@ -3,13 +3,13 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
+from identity_client.closing import AsyncClosing
 from identity_client.connection import seconds_until, translated
 from identity_client.options import ClientOptions
 from identity_client.retry import refused_token
@@ -18,7 +18,7 @@ from identity_client.transport import check_plaintext
 R = TypeVar("R", bound=Message)
 
 
-class AsyncServiceClient:
+class AsyncServiceClient(AsyncClosing):
     """The base class of the asyncio clients, each of which belongs to one event loop.
 
     Make a client in a coroutine. Its methods raise the same errors and retry the same calls as those of
@@ -51,14 +51,6 @@ class AsyncServiceClient:
         self._options = options or ClientOptions()
         self._own = channel is None
         self._channel = channel or self._open_channel()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Close the channel, unless the caller passed it in; calls in progress are cancelled."""

@@ -15,12 +15,12 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Self
 
 from identity_client.async_renewal import AsyncAccessTokens
 from identity_client.async_trust import AsyncTrustClient
 from identity_client.backoff import Backoff
+from identity_client.closing import AsyncClosing
 from identity_client.decryption import DecryptionKey
 from identity_client.environment import Environment
 from identity_client.errors import SilentError
@@ -29,7 +29,7 @@ from identity_client.options import ClientOptions
 from identity_client.verifier_core import VerifierCore
 
 
-class AsyncLocalVerifier(VerifierCore):
+class AsyncLocalVerifier(VerifierCore, AsyncClosing):
     """A `LocalVerifier` that follows the service in a task of the event loop in which it is made.
 
     A loop that is blocked for longer than `max_staleness` reads no heartbeats, and `verify` raises
@@ -82,14 +82,6 @@ class AsyncLocalVerifier(VerifierCore):
         verifier = cls(found.target, issuer=found.issuers, options=connection, **options)
         verifier._tokens = tokens
         return verifier
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Stop following the service; afterwards `verify` raises NotFreshError."""

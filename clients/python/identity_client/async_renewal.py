@@ -10,30 +10,21 @@ async with AsyncAccessTokens.from_env(audience="reports") as tokens:
 
 import asyncio
 import time
-from types import TracebackType
-from typing import Self
 
+from identity_client.closing import AsyncClosing
 from identity_client.renewal import gives_up, late
 from identity_client.renewed_tokens import RenewedTokens
 from identity_client.token_renewer import Paused, Ready, Renewing, TokenRenewer
 from identity_client.values import TokenSet
 
 
-class AsyncAccessTokens(RenewedTokens):
+class AsyncAccessTokens(RenewedTokens, AsyncClosing):
     """The same as `AccessTokens`, with coroutines that do not block the event loop.
 
     A renewal runs in a thread: a task that is cancelled while it waits ends neither the renewal nor the
     waiting of other tasks, and credential files and functions (`by_assertion`) may block. Tasks of several
     event loops may use one object. See `RenewedTokens` for the renewal and the constructors.
     """
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def __call__(self, timeout: float | None = None) -> str:
         """Return an access token that has not expired; see `AccessTokens.__call__`."""

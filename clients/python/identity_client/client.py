@@ -1,10 +1,8 @@
 """The synchronous client of IdentityService."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import grpc
 
@@ -16,9 +14,16 @@ from identity_client.credentials import (
     by_password,
     by_secret,
 )
-from identity_client.decryption import DecryptionKey, NotOpenableError
+from identity_client.decryption import DecryptionKey, opened
 from identity_client.options import ClientOptions
-from identity_client.requests import Encryption, issue_request, once, texts
+from identity_client.requests import (
+    IssueOptions,
+    exchange_request,
+    issue_request,
+    once,
+    refresh_request,
+    texts,
+)
 from identity_client.values import Outcome, TokenSet, to_outcome
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
@@ -55,36 +60,19 @@ class IdentityClient(ServiceClient):
     # Issue
 
     def issue_with_secret(
-        self,
-        client_id: str,
-        client_secret: str,
-        *,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
+        self, client_id: str, client_secret: str, **wanted: Unpack[IssueOptions]
     ) -> TokenSet:
         """Issue an access token to a client that authenticates itself by its secret.
 
         Args:
             client_id: the client.
             client_secret: its secret.
-            audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
-                has only one.
-            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
-            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
-            claims: further claims, at most 2 KiB as JSON; registered names are refused.
-            encryption: the party that can decrypt the token, see `Encryption`.
+            wanted: the properties of the token, see `IssueOptions`.
 
         Raises UnauthenticatedError if the secret is wrong, PermissionDeniedError if the client may not have
         the audiences or scopes, InvalidArgumentError, ResourceExhaustedError after too many failed attempts.
         """
-        return self.issue(
-            issue_request(
-                by_secret(client_id, client_secret), audiences, scopes, lifetime, claims, encryption
-            )
-        )
+        return self.issue(issue_request(by_secret(client_id, client_secret), **wanted))
 
     def issue_with_password(
         self,
@@ -93,12 +81,8 @@ class IdentityClient(ServiceClient):
         *,
         client_id: str | None = None,
         client_secret: str | None = None,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
         device: str = "",
+        **wanted: Unpack[IssueOptions],
     ) -> TokenSet:
         """Sign a user in: issue an access token and a refresh token.
 
@@ -107,99 +91,47 @@ class IdentityClient(ServiceClient):
             password: the user's password.
             client_id: the client through which the user signs in; None = the built-in one.
             client_secret: of that client, if it has one.
-            audiences: the services that the token is for (`aud`), at most 16; may be empty if the user
-                has only one.
-            scopes: the scopes of the token; empty = all that the user may have, except identity.*.
-            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
-            claims: further claims, at most 2 KiB as JSON; registered names are refused.
-            encryption: the party that can decrypt the token, see `Encryption`.
             device: a name for the list of sessions, at most 128 characters.
+            wanted: the properties of the access token, see `IssueOptions`.
 
         Raises the errors of `issue_with_secret`.
         """
         credential = by_password(username, password, client_id=client_id, client_secret=client_secret)
-        request = issue_request(credential, audiences, scopes, lifetime, claims, encryption)
-        request.device = device
-        return self.issue(request)
+        return self.issue(issue_request(credential, device=device, **wanted))
 
-    def issue_with_assertion(
-        self,
-        signer: Callable[[], str],
-        *,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
-    ) -> TokenSet:
+    def issue_with_assertion(self, signer: Callable[[], str], **wanted: Unpack[IssueOptions]) -> TokenSet:
         """Issue an access token to a client that authenticates itself by its private key (RFC 7523).
 
         Args:
             signer: returns a new client assertion; an AssertionSigner, or a function that signs elsewhere.
-            audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
-                has only one.
-            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
-            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
-            claims: further claims, at most 2 KiB as JSON; registered names are refused.
-            encryption: the party that can decrypt the token, see `Encryption`.
+            wanted: the properties of the token, see `IssueOptions`.
 
         Raises the errors of `issue_with_secret`.
         """
-        return self.issue(
-            issue_request(by_assertion(signer), audiences, scopes, lifetime, claims, encryption)
-        )
+        return self.issue(issue_request(by_assertion(signer), **wanted))
 
-    def issue_with_certificate(
-        self,
-        *,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
-    ) -> TokenSet:
+    def issue_with_certificate(self, **wanted: Unpack[IssueOptions]) -> TokenSet:
         """Issue an access token to the client whose certificate this connection shows (RFC 8705).
 
         The token is bound to the certificate, which `TlsOptions.certificate_file` names.
 
         Args:
-            audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
-                has only one.
-            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
-            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
-            claims: further claims, at most 2 KiB as JSON; registered names are refused.
-            encryption: the party that can decrypt the token, see `Encryption`.
+            wanted: the properties of the token, see `IssueOptions`.
 
         Raises the errors of `issue_with_secret`.
         """
-        return self.issue(issue_request(by_certificate(), audiences, scopes, lifetime, claims, encryption))
+        return self.issue(issue_request(by_certificate(), **wanted))
 
-    def issue_with_federated_token(
-        self,
-        token: str | Path,
-        *,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
-    ) -> TokenSet:
+    def issue_with_federated_token(self, token: str | Path, **wanted: Unpack[IssueOptions]) -> TokenSet:
         """Issue an access token for a JWT of a trusted issuer, such as Kubernetes, SPIFFE or a CI system.
 
         Args:
             token: the JWT, or the path of the file that holds it; the file is read at each call.
-            audiences: the services that the token is for (`aud`), at most 16; may be empty if the principal
-                has only one.
-            scopes: the scopes of the token; empty = all that the principal may have, except identity.*.
-            lifetime: of the access token, 1 second to 24 hours; None = the service's default (15 minutes).
-            claims: further claims, at most 2 KiB as JSON; registered names are refused.
-            encryption: the party that can decrypt the token, see `Encryption`.
+            wanted: the properties of the token, see `IssueOptions`.
 
         Raises OSError if the file cannot be read, and the errors of `issue_with_secret`.
         """
-        return self.issue(
-            issue_request(by_federated_token(token), audiences, scopes, lifetime, claims, encryption)
-        )
+        return self.issue(issue_request(by_federated_token(token), **wanted))
 
     def exchange(
         self,
@@ -207,11 +139,7 @@ class IdentityClient(ServiceClient):
         credential: token_pb2.Credential,
         *,
         actor_token: str | None = None,
-        audiences: Iterable[str] = (),
-        scopes: Iterable[str] = (),
-        lifetime: timedelta | None = None,
-        claims: Mapping[str, Any] | None = None,
-        encryption: Encryption = "none",
+        **wanted: Unpack[IssueOptions],
     ) -> TokenSet:
         """Exchange an access token for one with which the caller acts for its subject (RFC 8693).
 
@@ -219,22 +147,13 @@ class IdentityClient(ServiceClient):
             subject_token: the access token that the caller received, at most 8 KiB.
             credential: the caller's own credential, see `identity_client.credentials`.
             actor_token: the access token of the party that acts; None = the caller itself acts.
-            audiences: the services that the token is for (`aud`), at most 16; may be empty if the caller
-                has only one.
-            scopes: the scopes of the token; empty = those of `subject_token` that the caller may have.
-            lifetime: of the access token; None = the service's default (15 minutes). It never expires later
-                than `subject_token`.
-            claims: further claims, at most 2 KiB as JSON; registered names are refused.
-            encryption: the party that can decrypt the token, see `Encryption`.
+            wanted: the properties of the token, see `IssueOptions`. By default it has the scopes of
+                `subject_token` that the caller may have; it never expires later than `subject_token`.
 
         Raises ValueError if a token is empty: the service would take it as absent, and issue a token for the
         caller itself, or one in which the caller acts. Raises the errors of `issue_with_secret`.
         """
-        if "" in (subject_token, actor_token):
-            raise ValueError("subject_token and actor_token must not be empty")
-        request = issue_request(credential, audiences, scopes, lifetime, claims, encryption)
-        request.subject_token, request.actor_token = subject_token, actor_token or ""
-        return self.issue(request)
+        return self.issue(exchange_request(subject_token, credential, actor_token, **wanted))
 
     def issue(self, request: pb.IssueRequest) -> TokenSet:
         """Issue tokens for a request message. Raises the errors of `issue_with_secret`."""
@@ -266,13 +185,7 @@ class IdentityClient(ServiceClient):
 
         Raises UnauthenticatedError if the session has ended or the credential is wrong.
         """
-        request = pb.RefreshRequest(
-            refresh_token=refresh_token, scopes=texts(scopes), audiences=texts(audiences)
-        )
-        if client_id is not None:
-            request.client_credential.CopyFrom(by_secret(client_id, client_secret or ""))
-        elif credential is not None:
-            request.client_credential.CopyFrom(credential)
+        request = refresh_request(refresh_token, client_id, client_secret, credential, scopes, audiences)
         return TokenSet.from_message(self._call(self._stub.Refresh, request).token_set)
 
     # Verify
@@ -313,7 +226,7 @@ class IdentityClient(ServiceClient):
             self._call(
                 self._stub.Verify,
                 pb.VerifyRequest(
-                    token=self._opened(token),
+                    token=opened(token, self._decryption_keys),
                     audiences=texts(audiences),
                     any_audience=any_audience,
                     required_scopes=texts(required_scopes),
@@ -329,17 +242,9 @@ class IdentityClient(ServiceClient):
         """Verify 1 to 1,000 tokens; return one outcome for each request, in their order."""
         batch = pb.VerifyBatchRequest(requests=requests)
         for request in batch.requests:
-            request.token = self._opened(request.token)
+            request.token = opened(request.token, self._decryption_keys)
         response = self._call(self._stub.VerifyBatch, batch)
         return [to_outcome(single) for single in response.responses]
-
-    def _opened(self, token: str) -> str:
-        """Return the signed token inside if a key decrypts the token; otherwise the token unchanged."""
-        if token.count(".") == 4:
-            for key in self._decryption_keys:
-                with suppress(NotOpenableError):
-                    return key.decrypt(token)
-        return token
 
     # Revoke: each method returns the revision that holds the revocation, for `verify(at_least_revision=…)`.
     # It returns after the revocation is durable; its automatic retries revoke nothing twice.

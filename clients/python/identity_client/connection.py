@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
+from identity_client.closing import Closing
 from identity_client.errors import to_error
 from identity_client.options import ClientOptions
 from identity_client.retry import refused_token
@@ -17,7 +17,7 @@ from identity_client.transport import check_plaintext
 R = TypeVar("R", bound=Message)
 
 
-class ServiceClient:
+class ServiceClient(Closing):
     """The base class of the clients. Any thread may call any method.
 
     Every method raises an IdentityError if the call fails. While the service is UNAVAILABLE, calls that are
@@ -52,14 +52,6 @@ class ServiceClient:
         self._options = options or ClientOptions()
         self._own = channel is None
         self._channel = channel or self._open_channel()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the channel, unless the caller passed it in."""

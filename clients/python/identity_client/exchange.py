@@ -30,8 +30,7 @@ from identity_client.trust import GenerationRaised, Revocation, SessionEnded, To
 from identity_client.trust_follower import NotFreshError
 from identity_client.values import Rejected
 from identity_client.verifier_core import TokenNames
-from identity_shared.strict import decode_base64url, parse_object
-from identity_shared.token_ids import unverified_token_id
+from identity_shared.token_ids import unverified_claims, unverified_token_id
 
 DEFAULT_SIZE: Final = 1000
 """The number of callers whose tokens are kept, by default."""
@@ -244,7 +243,6 @@ def _name(revocation: Revocation) -> _Name:
 def _expiry(token: str) -> float:
     """Return the `exp` of a token, unverified; infinity if it cannot be read, as of an encrypted token."""
     try:
-        _, claims, _ = token.split(".")
-        return float(parse_object(decode_base64url(claims))["exp"])
+        return float(unverified_claims(token)["exp"])
     except (ValueError, KeyError, TypeError):
         return float("inf")

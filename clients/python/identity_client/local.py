@@ -15,10 +15,10 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from identity_client.backoff import Backoff
+from identity_client.closing import Closing
 from identity_client.decryption import DecryptionKey
 from identity_client.environment import VERIFY, Environment
 from identity_client.errors import SilentError
@@ -31,7 +31,7 @@ from identity_client.verifier_core import VerifierCore
 S = TypeVar("S", bound=RenewedTokens)
 
 
-class LocalVerifier(VerifierCore):
+class LocalVerifier(VerifierCore, Closing):
     """A verifier that answers like `IdentityClient.verify`, without a call to the service.
 
     Make one for each process and keep it; it follows the service as soon as it is made. It may be used as a
@@ -106,14 +106,6 @@ class LocalVerifier(VerifierCore):
         verifier = cls(found.target, issuer=found.issuers, options=connection, **options)
         verifier._tokens = tokens
         return verifier
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Stop following the service; afterwards `verify` raises NotFreshError."""

@@ -10,10 +10,9 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
-from identity_client.admission import ended
 from identity_client.caller import Caller
 from identity_client.freshness import wall
-from identity_client.refusal import RefusedError, failed, unavailable
+from identity_client.refusal import RefusedError, ended, failed, unavailable
 from identity_client.trust import GenerationRaised, Revocation, SessionEnded, TokenDenied
 from identity_client.verifier_core import TokenNames, VerifierCore
 

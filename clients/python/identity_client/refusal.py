@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Final, NoReturn
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -10,11 +10,13 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from identity_client.errors import DOMAIN
+from identity_client.values import Rejected
 from identity_shared.token_ids import ID_SHA256, hash_token_id, unverified_token_id
 
 DETAILS: Final = "grpc-status-details-bin"
 """The trailing metadata with the details of a status."""
 REJECTION_REASON: Final = "rejection_reason"
+_REASONS: Final = {"REVOKED": "TOKEN_REVOKED", "EXPIRED": "TOKEN_EXPIRED"}
 RETRY_AFTER: Final = timedelta(seconds=1)
 """The time after which a client may repeat a call that was UNAVAILABLE."""
 
@@ -78,6 +80,37 @@ def unavailable() -> RefusedError:
 def failed() -> RefusedError:
     """Return the refusal of a call whose guard has failed; it tells nothing about the failure."""
     return RefusedError(grpc.StatusCode.INTERNAL, "INTERNAL", "the guard of this service failed; see its log")
+
+
+def refuse(rejected: Rejected, token: str, scopes: tuple[str, ...]) -> NoReturn:
+    """Raise the RefusedError for a token that was rejected; `scopes` are those that were required."""
+    metadata = {**naming(token), REJECTION_REASON: rejected.reason}
+    if rejected.reason == "INSUFFICIENT_SCOPE":
+        raise RefusedError(
+            grpc.StatusCode.PERMISSION_DENIED,
+            "CALLER_SCOPE_MISSING",
+            f"the caller's token lacks a scope; this method needs {' '.join(scopes)}",
+            metadata=metadata,
+            scopes=scopes,
+        )
+    raise RefusedError(
+        grpc.StatusCode.UNAUTHENTICATED,
+        _REASONS.get(rejected.reason, "CALLER_UNAUTHENTICATED"),
+        f"the caller's token was rejected: {rejected.detail}",
+        metadata=metadata,
+    )
+
+
+def ended(rejected: Rejected, token: str) -> RefusedError:
+    """Return the refusal of an open call whose token was valid, and is rejected by now."""
+    # A token that was valid is rejected for its expiry or for a revocation, of its key among others.
+    reason = _REASONS.get(rejected.reason, "TOKEN_REVOKED")
+    return RefusedError(
+        grpc.StatusCode.UNAUTHENTICATED,
+        reason,
+        f"the call was ended: {rejected.detail}",
+        metadata={**naming(token), REJECTION_REASON: rejected.reason},
+    )
 
 
 def _attach(status: status_pb2.Status, detail: Message) -> None:

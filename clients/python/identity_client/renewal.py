@@ -8,11 +8,11 @@ with AccessTokens.by_secret("ops", secret, scopes=["identity.admin"]) as tokens:
 """
 
 import time
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import grpc
 
+from identity_client.closing import Closing
 from identity_client.errors import UnavailableError
 from identity_client.renewed_tokens import RenewedTokens
 from identity_client.token_renewer import Paused, Ready, Renewing, TokenRenewer
@@ -21,20 +21,12 @@ from identity_client.values import TokenSet
 _LATE: Final = "no access token within {:g} s: the service that issues tokens is slow, or cannot be reached"
 
 
-class AccessTokens(RenewedTokens):
+class AccessTokens(RenewedTokens, Closing):
     """A callable that returns a valid access token at each call, for `ClientOptions.bearer` and for channels.
 
     Any thread may call it. Closing it ends the session that `by_password` began. It may be used as a context
     manager, which closes it. See `RenewedTokens` for the renewal and the constructors.
     """
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __call__(self, timeout: float | None = None) -> str:
         """Return an access token that has not expired.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 from identity_client import credentials
 from identity_client.assertions import SERVICE_ISSUER, AssertionSigner
@@ -19,6 +19,23 @@ from identity_shared.token_ids import unverified_token_id
 from identityapi.v1 import token_pb2
 
 
+class SourceOptions(TypedDict, total=False):
+    """The arguments of all constructors of a source of tokens; each may be left out."""
+
+    target: str
+    """host:port of the service."""
+    audience: str
+    """The service that the token is for; by default the identity service itself."""
+    scopes: Iterable[str]
+    """The scopes of the token, such as `identity.admin`; empty = the principal's default."""
+    options: ClientOptions | None
+    """The options of the connection, without `bearer`. `options.timeout` bounds each attempt, and a call that
+    names no time of its own."""
+    store: TokenStore | None
+    """A store in which the processes of a program share the tokens; None = none. Closing a source with a
+    store ends no session, since other processes may use it."""
+
+
 class RenewedTokens:
     """A source of access tokens that are renewed at about three quarters of their life.
 
@@ -27,20 +44,9 @@ class RenewedTokens:
     a pause of at most 10 s. All threads may use one object; a child process (`os.fork`) makes connections of
     its own.
 
-    The arguments of all constructors:
-
-    - `target`: host:port of the service.
-    - `audience`: the service that the token is for; by default the identity service itself.
-    - `scopes`: of the token, such as `identity.admin`; empty = the principal's default.
-    - `options`: of the connection, without `bearer`. `options.timeout` bounds each attempt, and a call that
-      names no time of its own.
-    - `store`: a store in which the processes of a program share the tokens; None = none. Closing a source
-      with
-      a store ends no session, since other processes may use it.
-
-    They raise ValueError if the connection would have no TLS (see `ClientOptions.allow_plaintext`), and
-    OSError if a file of `options.tls` cannot be read. Each renewal makes a connection of its own, so that it
-    also uses new certificates.
+    The constructors take `SourceOptions`. They raise ValueError if the connection would have no TLS (see
+    `ClientOptions.allow_plaintext`), and OSError if a file of `options.tls` cannot be read. Each renewal
+    makes a connection of its own, so that it also uses new certificates.
     """
 
     def __init__(
@@ -57,8 +63,7 @@ class RenewedTokens:
 
         Args:
             identity: a function that makes a client, which is closed after each renewal; or a client, which
-                is
-                used throughout and closed with this object.
+                is used throughout and closed with this object.
             sign_in: issues tokens with the credential.
             credential: returns the credential, which token exchange needs; None = no exchange.
             audience: the service that the tokens are for, which the log names; empty = unknown.
@@ -94,29 +99,19 @@ class RenewedTokens:
         set.
         """
         found = environment or Environment.read()
-        named, options = found.credential(), found.options(allow_plaintext=allow_plaintext)
+        named = found.credential()
         return cls._by(
             named.make,
-            found.target,
-            audience or found.service_audience,
-            scopes,
-            options,
-            store,
             once=named.once,
+            target=found.target,
+            audience=audience or found.service_audience,
+            scopes=scopes,
+            options=found.options(allow_plaintext=allow_plaintext),
+            store=store,
         )
 
     @classmethod
-    def by_secret(
-        cls,
-        client_id: str,
-        client_secret: str | Path,
-        *,
-        target: str = DEFAULT_TARGET,
-        audience: str = SERVICE_AUDIENCE,
-        scopes: Iterable[str] = (),
-        options: ClientOptions | None = None,
-        store: TokenStore | None = None,
-    ) -> Self:
+    def by_secret(cls, client_id: str, client_secret: str | Path, **source: Unpack[SourceOptions]) -> Self:
         """Create a source for a client with a secret; see `IdentityClient.issue_with_secret`.
 
         `client_secret` is the secret, or the path of the file that holds it, which is read at each renewal.
@@ -125,34 +120,17 @@ class RenewedTokens:
         def credential() -> token_pb2.Credential:
             return credentials.by_secret(client_id, credentials.read_secret(client_secret))
 
-        return cls._by(credential, target, audience, scopes, options, store)
+        return cls._by(credential, **source)
 
     @classmethod
     def by_password(
-        cls,
-        username: str,
-        password: str,
-        *,
-        target: str = DEFAULT_TARGET,
-        audience: str = SERVICE_AUDIENCE,
-        scopes: Iterable[str] = (),
-        device: str = "",
-        options: ClientOptions | None = None,
-        store: TokenStore | None = None,
+        cls, username: str, password: str, *, device: str = "", **source: Unpack[SourceOptions]
     ) -> Self:
         """Create a source for a user with a password; see `IdentityClient.issue_with_password`.
 
         It begins a session, which closing the source ends. `device` is its name in the list of sessions.
         """
-        return cls._by(
-            lambda: credentials.by_password(username, password),
-            target,
-            audience,
-            scopes,
-            options,
-            store,
-            device=device,
-        )
+        return cls._by(lambda: credentials.by_password(username, password), device=device, **source)
 
     @classmethod
     def by_private_key(
@@ -161,11 +139,7 @@ class RenewedTokens:
         private_key_file: str | Path,
         *,
         issuer: str = SERVICE_ISSUER,
-        target: str = DEFAULT_TARGET,
-        audience: str = SERVICE_AUDIENCE,
-        scopes: Iterable[str] = (),
-        options: ClientOptions | None = None,
-        store: TokenStore | None = None,
+        **source: Unpack[SourceOptions],
     ) -> Self:
         """Create a source for a client with a private key (RFC 7523); see `AssertionSigner.from_file`.
 
@@ -177,75 +151,48 @@ class RenewedTokens:
                 AssertionSigner.from_file(client_id, private_key_file, audience=issuer)
             )
 
-        return cls._by(credential, target, audience, scopes, options, store, once=True)
+        return cls._by(credential, once=True, **source)
 
     @classmethod
-    def by_assertion(
-        cls,
-        fetch: Callable[[], str],
-        *,
-        target: str = DEFAULT_TARGET,
-        audience: str = SERVICE_AUDIENCE,
-        scopes: Iterable[str] = (),
-        options: ClientOptions | None = None,
-        store: TokenStore | None = None,
-    ) -> Self:
+    def by_assertion(cls, fetch: Callable[[], str], **source: Unpack[SourceOptions]) -> Self:
         """Create a source for a client whose assertions are signed elsewhere, such as in a key service.
 
         `fetch` returns a new assertion for each attempt, since the service accepts each one once. It runs in
         a thread of this source and may block. An exception of it is the error of the calls that wait.
         """
-        return cls._by(
-            lambda: credentials.by_assertion(fetch), target, audience, scopes, options, store, once=True
-        )
+        return cls._by(lambda: credentials.by_assertion(fetch), once=True, **source)
 
     @classmethod
-    def by_certificate(
-        cls,
-        *,
-        options: ClientOptions,
-        target: str = DEFAULT_TARGET,
-        audience: str = SERVICE_AUDIENCE,
-        scopes: Iterable[str] = (),
-        store: TokenStore | None = None,
-    ) -> Self:
+    def by_certificate(cls, **source: Unpack[SourceOptions]) -> Self:
         """Create a source for a client with a certificate (RFC 8705): `options.tls.certificate_file`.
 
         Its tokens are bound to the certificate: connections to other services must show it too. Raises
         ValueError if `options` name no certificate.
         """
-        if options.tls is None or options.tls.certificate_file is None:
+        options = source.get("options")
+        if options is None or options.tls is None or options.tls.certificate_file is None:
             raise ValueError("by_certificate needs options.tls with certificate_file and key_file")
-        return cls._by(credentials.by_certificate, target, audience, scopes, options, store)
+        return cls._by(credentials.by_certificate, **source)
 
     @classmethod
-    def by_federated_file(
+    def by_federated_file(cls, path: str | Path, **source: Unpack[SourceOptions]) -> Self:
+        """Create a source for a JWT of a trusted issuer, such as a Kubernetes service account token.
+
+        The file is read at each renewal, since its writer replaces it.
+        """
+        path = Path(path)
+        return cls._by(lambda: credentials.by_federated_token(path), **source)
+
+    @classmethod
+    def _by(
         cls,
-        path: str | Path,
+        credential: Callable[[], token_pb2.Credential],
         *,
         target: str = DEFAULT_TARGET,
         audience: str = SERVICE_AUDIENCE,
         scopes: Iterable[str] = (),
         options: ClientOptions | None = None,
         store: TokenStore | None = None,
-    ) -> Self:
-        """Create a source for a JWT of a trusted issuer, such as a Kubernetes service account token.
-
-        The file is read at each renewal, since its writer replaces it.
-        """
-        path = Path(path)
-        return cls._by(lambda: credentials.by_federated_token(path), target, audience, scopes, options, store)
-
-    @classmethod
-    def _by(
-        cls,
-        credential: Callable[[], token_pb2.Credential],
-        target: str,
-        audience: str,
-        scopes: Iterable[str],
-        options: ClientOptions | None,
-        store: TokenStore | None,
-        *,
         device: str = "",
         once: bool = False,
     ) -> Self:
@@ -255,8 +202,7 @@ class RenewedTokens:
             options = replace(options, max_attempts=1)
 
         def sign_in(identity: IdentityClient) -> TokenSet:
-            request = issue_request(credential(), [audience], scopes, None, None, "none")
-            request.device = device
+            request = issue_request(credential(), audiences=[audience], scopes=scopes, device=device)
             return identity.issue(request)
 
         def connect() -> IdentityClient:

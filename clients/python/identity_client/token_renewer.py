@@ -18,7 +18,7 @@ from weakref import WeakSet
 from identity_client.errors import IdentityError
 from identity_client.token_state import Phase, TokenState
 from identity_client.values import TokenSet
-from identity_shared.strict import decode_base64url, parse_object
+from identity_shared.token_ids import unverified_claims
 
 _LOG: Final = logging.getLogger("identity_client.tokens")
 
@@ -43,8 +43,7 @@ class Obtained:
         reckoned by the clock of this machine.
         """
         try:
-            _, text, _ = self.tokens.access_token.split(".")
-            claims = parse_object(decode_base64url(text))
+            claims = unverified_claims(self.tokens.access_token)
             return float(claims["exp"] - claims["iat"])
         except (ValueError, KeyError, TypeError):
             return (self.tokens.expire_time - datetime.now(UTC)).total_seconds() + self.age

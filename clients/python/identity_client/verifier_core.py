@@ -1,6 +1,5 @@
 """The base class of the local verifiers: answers about tokens by the state that its base class follows."""
 
-import contextlib
 import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from identity_client.access_tokens import (
     key_principal,
     read,
 )
-from identity_client.decryption import DecryptionKey, NotOpenableError
+from identity_client.decryption import DecryptionKey, opened
 from identity_client.freshness import STEP
 from identity_client.trust_follower import NotFreshError, TrustFollower
 from identity_client.trust_state import LOST, RETIRED
@@ -198,11 +197,7 @@ class VerifierCore(TrustFollower):
         return token
 
     def _read(self, text: str) -> SignedToken:
-        if self._decryption_keys and text.count(".") == 4:
-            for key in self._decryption_keys:
-                with contextlib.suppress(NotOpenableError):
-                    text = key.decrypt(text)  # a token inside that is encrypted again is not decrypted
-                    break
+        text = opened(text, self._decryption_keys)  # a token inside that is encrypted again stays so
         try:
             return read(text, self._state.keys, self._issuers, self._state.revision)
         except UnknownKeyError as error:

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from typing import Final
+from typing import Any, Final
 
 from identity_shared.strict import decode_base64url, parse_object
 
@@ -20,11 +20,19 @@ def unverified_token_id(token: str) -> str:
     if len(token) > _MAX_TOKEN_CHARS:
         return ""
     try:
-        _, claims, _ = token.split(".")
-        token_id = parse_object(decode_base64url(claims)).get("jti")
+        token_id = unverified_claims(token).get("jti")
     except ValueError:
         return ""
     return token_id if isinstance(token_id, str) else ""
+
+
+def unverified_claims(token: str) -> dict[str, Any]:
+    """Return the claims of a compact JWS, without verifying anything.
+
+    Raises ValueError if they cannot be read, for instance because the token is encrypted.
+    """
+    _, claims, _ = token.split(".")
+    return parse_object(decode_base64url(claims))
 
 
 def hash_token_id(token_id: str) -> str:
