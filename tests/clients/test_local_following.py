@@ -122,6 +122,15 @@ def test_a_heartbeat_in_the_middle_of_a_snapshot_confirms_nothing(
     assert judges(verifier)
 
 
+def test_the_time_to_wait_may_be_a_number_of_seconds(script: Script, verifier: LocalVerifier) -> None:
+    with pytest.raises(NotFreshError):
+        verifier.wait_ready(0.01)
+
+    script.put(KEYS, heartbeat("e.1"))
+    verifier.wait_ready(PATIENCE)
+    assert judges(verifier)
+
+
 def test_during_a_second_snapshot_nothing_is_confirmed(script: Script, verifier: LocalVerifier) -> None:
     script.put(KEYS, heartbeat("e.1"))
     verifier.wait_ready()

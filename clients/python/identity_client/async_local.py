@@ -26,6 +26,7 @@ from identity_client.environment import Environment
 from identity_client.errors import SilentError
 from identity_client.local import verifying_options
 from identity_client.options import ClientOptions
+from identity_client.trust_follower import seconds_of
 from identity_client.verifier_core import VerifierCore
 
 
@@ -93,10 +94,10 @@ class AsyncLocalVerifier(VerifierCore, AsyncClosing):
         if self._tokens is not None:
             await self._tokens.close()
 
-    async def wait_ready(self, timeout: timedelta = timedelta(seconds=10)) -> None:
-        """Wait until tokens can be verified. Raises NotFreshError after `timeout`."""
+    async def wait_ready(self, timeout: timedelta | float = timedelta(seconds=10)) -> None:
+        """Wait until tokens can be verified. Raises NotFreshError after `timeout`; a number is in seconds."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(timeout.total_seconds()):
+            async with asyncio.timeout(seconds_of(timeout)):
                 while not self._is_fresh():
                     self._heartbeat.clear()
                     await self._heartbeat.wait()

@@ -26,6 +26,7 @@ from identity_client.options import ClientOptions
 from identity_client.renewal import AccessTokens
 from identity_client.renewed_tokens import RenewedTokens
 from identity_client.trust import TrustClient
+from identity_client.trust_follower import seconds_of
 from identity_client.verifier_core import VerifierCore
 
 S = TypeVar("S", bound=RenewedTokens)
@@ -116,10 +117,10 @@ class LocalVerifier(VerifierCore, Closing):
         if self._tokens is not None:
             self._tokens.close()
 
-    def wait_ready(self, timeout: timedelta = timedelta(seconds=10)) -> None:
-        """Wait until tokens can be verified. Raises NotFreshError after `timeout`."""
+    def wait_ready(self, timeout: timedelta | float = timedelta(seconds=10)) -> None:
+        """Wait until tokens can be verified. Raises NotFreshError after `timeout`; a number is in seconds."""
         with self._changed:
-            if not self._changed.wait_for(self._is_fresh, timeout.total_seconds()):
+            if not self._changed.wait_for(self._is_fresh, seconds_of(timeout)):
                 self._require_fresh()
 
     def _confirmed(self) -> None:

@@ -19,6 +19,11 @@ class NotFreshError(Exception):
     """No token can be verified, because the state from the service is incomplete or too old."""
 
 
+def seconds_of(timeout: timedelta | float) -> float:
+    """Return a time to wait in seconds."""
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+
+
 class TrustFollower:
     """The keys and revocations of the service, the time until which they are trusted, and their listeners."""
 
