@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, field_validator
 
-from identity_service.config.values import Duration, Texts, within
+from identity_service.config.values import Duration, Texts, whole, within
 from identity_service.domain.forwarded import Network
 from identity_service.transport.quotas import UNIX, network_of
 
@@ -20,27 +20,15 @@ class LimitSettings(BaseModel):
     max_message_bytes: int = Field(
         16 * 2**20, ge=2**16, le=2**26, description="largest gRPC message, in bytes; 64 KiB to 64 MiB"
     )
-    max_connections: int = Field(
-        20_000, ge=1, le=_MOST, description="connections at once; further ones are closed; 1 to 1,000,000"
+    max_connections: int = whole(20_000, 1, _MOST, "connections at once; further ones are closed")
+    max_streams_per_connection: int = whole(
+        100, 1, 10_000, "calls at once on one connection; further ones wait"
     )
-    max_streams_per_connection: int = Field(
-        100, ge=1, le=10_000, description="calls at once on one connection; further ones wait; 1 to 10,000"
-    )
-    max_calls: int = Field(4096, ge=1, le=_MOST, description="open calls at once; 1 to 1,000,000")
-    max_calls_per_peer: int = Field(
-        512, ge=1, le=_MOST, description="open calls at once from one address; 1 to 1,000,000"
-    )
-    max_receives: int = Field(
-        1024,
-        ge=1,
-        le=_MOST,
-        description="calls at once whose request has not arrived completely; 1 to 1,000,000",
-    )
-    max_receives_per_peer: int = Field(
-        32,
-        ge=1,
-        le=_MOST,
-        description="the same, from one address; further ones have 0.2 s to arrive; 1 to 1,000,000",
+    max_calls: int = whole(4096, 1, _MOST, "open calls at once")
+    max_calls_per_peer: int = whole(512, 1, _MOST, "open calls at once from one address")
+    max_receives: int = whole(1024, 1, _MOST, "calls at once whose request has not arrived completely")
+    max_receives_per_peer: int = whole(
+        32, 1, _MOST, "the same, from one address; further ones have 0.2 s to arrive"
     )
     request_timeout: Annotated[Duration, within("100ms", "10m")] = Field(
         timedelta(seconds=10),
@@ -50,26 +38,14 @@ class LimitSettings(BaseModel):
         timedelta(seconds=5),
         description="time for a client to read an answer, or one message of a stream; 100ms to 5m",
     )
-    max_watchers: int = Field(2000, ge=0, le=100_000, description="streams of Watch at once; 0 to 100,000")
-    max_watchers_per_peer: int = Field(
-        256, ge=0, le=100_000, description="the same, from one address; 0 to 100,000"
-    )
-    watch_queue: int = Field(
-        1000, ge=10, le=1_000_000, description="messages that one watcher may have waiting; 10 to 1,000,000"
-    )
-    max_health_watchers: int = Field(
-        1000, ge=0, le=100_000, description="streams of grpc.health.v1 Watch at once; 0 to 100,000"
-    )
-    max_health_watchers_per_peer: int = Field(
-        32, ge=0, le=100_000, description="the same, from one address; 0 to 100,000"
-    )
-    max_reflection_streams: int = Field(
-        64, ge=0, le=10_000, description="streams of server reflection at once; 0 to 10,000"
-    )
-    max_reflection_streams_per_peer: int = Field(
-        8, ge=0, le=10_000, description="the same, from one address; 0 to 10,000"
-    )
-    max_audit_tails: int = Field(8, ge=0, le=1000, description="calls of TailAuditEvents at once; 0 to 1,000")
+    max_watchers: int = whole(2000, 0, 100_000, "streams of Watch at once")
+    max_watchers_per_peer: int = whole(256, 0, 100_000, "the same, from one address")
+    watch_queue: int = whole(1000, 10, 1_000_000, "messages that one watcher may have waiting")
+    max_health_watchers: int = whole(1000, 0, 100_000, "streams of grpc.health.v1 Watch at once")
+    max_health_watchers_per_peer: int = whole(32, 0, 100_000, "the same, from one address")
+    max_reflection_streams: int = whole(64, 0, 10_000, "streams of server reflection at once")
+    max_reflection_streams_per_peer: int = whole(8, 0, 10_000, "the same, from one address")
+    max_audit_tails: int = whole(8, 0, 1000, "calls of TailAuditEvents at once")
     envoy_memory: int = Field(
         0,
         ge=0,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from identity_service.config.values import Durability, Duration, StoreUrl, within
+from identity_service.config.values import Durability, Duration, StoreUrl, whole, within
 
 
 class StoreSettings(BaseModel):
@@ -35,32 +35,21 @@ class StoreSettings(BaseModel):
         "more than two heartbeat_interval",
     )
     on_stale: Literal["refuse", "serve"] = Field("refuse", description="what Verify does after max_staleness")
-    audit_entries: int = Field(
-        100_000,
-        ge=1000,
-        le=100_000_000,
-        description="audit events of changes that the store keeps; 1,000 to 10^8",
-    )
+    audit_entries: int = whole(100_000, 1000, 100_000_000, "audit events of changes that the store keeps")
     audit_traffic: Literal["log", "store"] = Field(
         "log",
         description="where audit events of traffic go (tokens issued, calls refused); store = there as well",
     )
-    audit_traffic_entries: int = Field(
-        100_000,
-        ge=1000,
-        le=100_000_000,
-        description="audit events of traffic that the store keeps; 1,000 to 10^8",
+    audit_traffic_entries: int = whole(
+        100_000, 1000, 100_000_000, "audit events of traffic that the store keeps"
     )
-    audit_burst: int = Field(
+    audit_burst: int = whole(
         1000,
-        ge=1,
-        le=1_000_000,
-        description="successful calls of one address and type in 10s that are audited one by one, the rest "
-        "as a number; 1 to 1,000,000",
+        1,
+        1_000_000,
+        "successful calls of one address and type in 10s that are audited one by one, the rest as a number",
     )
-    audit_queue: int = Field(
-        10_000, ge=100, le=1_000_000, description="audit events that may wait for the store; 100 to 1,000,000"
-    )
+    audit_queue: int = whole(10_000, 100, 1_000_000, "audit events that may wait for the store")
 
     def _wrong_store(self) -> Iterator[str]:
         """Report each invalid combination of these settings."""

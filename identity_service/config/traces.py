@@ -5,6 +5,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from identity_service.config.values import whole
+
 
 def _check_endpoint(value: str) -> str:
     """Return the text if it is empty or names a collector. Raises ValueError."""
@@ -35,10 +37,9 @@ class TraceSettings(BaseModel):
         le=1,
         description="share of calls that are traced, of those whose caller sends no trace; 0 to 1",
     )
-    traces_per_second: int = Field(
+    traces_per_second: int = whole(
         100,
-        ge=1,
-        le=10_000,
-        description="calls that a process traces in a second because their caller asks for it, and as many "
-        "others; 1 to 10,000",
+        1,
+        10_000,
+        "calls that a process traces in a second because their caller asks for it, and as many others",
     )

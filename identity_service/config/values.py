@@ -6,10 +6,10 @@ No setting is named here, except `store`, which is shown as a URL.
 import re
 from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from identity_service.config.issuer_url import why_not_issuer_url
 from identity_service.domain.dpop import normalised_uri
@@ -49,6 +49,11 @@ def within(low: str, high: str) -> AfterValidator:
         return value
 
     return AfterValidator(check)
+
+
+def whole(default: int, low: int, high: int, meaning: str) -> Any:
+    """Return a setting that is a whole number from `low` to `high`, which its description says."""
+    return Field(default, ge=low, le=high, description=f"{meaning}; {low:,} to {high:,}")
 
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
