@@ -20,7 +20,7 @@ from identity_service.process import last_resort, open_files
 from identity_service.process.exit_codes import Exit, code_of_refusal
 from identity_service.process.garbage import skip_lasting_objects, uncollected
 from identity_service.process.signals import SignalThread
-from identity_service.serving.workers import OF_THE_TERMINAL
+from identity_service.serving.worker import OF_THE_TERMINAL
 from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
@@ -34,7 +34,6 @@ class StopOrder:
 
     def __init__(self, drain_grace: timedelta) -> None:
         self._ordered = threading.Event()
-        self._seconds = drain_grace.total_seconds() + last_resort.SERVING
         self.grace = drain_grace
         """The time that calls in progress may take after the order."""
         self.last_resort = last_resort.LastResort()
@@ -42,14 +41,13 @@ class StopOrder:
 
     def give(self) -> None:
         """Give the order. Any thread may call it; a second call changes nothing."""
-        self.last_resort.arm(self._seconds)
+        self.last_resort.arm(self.grace.total_seconds() + last_resort.SERVING)
         self._ordered.set()
 
     def give_without_parent(self) -> None:
         """Give the order because the parent has ended: shortens `grace`, even of an earlier order."""
         self.grace = min(self.grace, last_resort.ORPHANED_GRACE)
-        self.last_resort.arm(self.grace.total_seconds() + last_resort.SERVING)
-        self._ordered.set()
+        self.give()
 
     def wait(self) -> None:
         """Wait until the order is given; return at once if it was given before."""

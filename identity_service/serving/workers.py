@@ -1,27 +1,22 @@
 """A supervisor of worker processes that share one port; it restarts workers that end.
 
-The module starts and ends processes, and does not know their service. A worker reports on a pipe that it is
-ready. It ends on SIGTERM, and by itself when its parent has ended.
+The module does not know the service of the workers.
 """
 
-import multiprocessing
 import multiprocessing.connection
-import multiprocessing.resource_tracker
 import os
 import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from typing import Final, Generic, TypeVar
 
 from identity_service.domain.errors import IdentityError
 from identity_service.domain.ports import EventLog
-from identity_service.process.cores import on_core
 from identity_service.process.last_resort import BETWEEN, SERVING
+from identity_service.serving.worker import Worker
 
 P = TypeVar("P")
 
@@ -37,34 +32,6 @@ _LONGEST_PAUSE: Final = 5.0
 _MARGIN: Final = SERVING + BETWEEN
 """Seconds beyond its grace after which a worker is killed; by then its own last resort should have ended
 it."""
-OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
-"""Signals that a terminal sends to every process, but that only the supervisor handles."""
-
-
-@dataclass(eq=False, slots=True)
-class _Worker:
-    """A worker process, as the supervisor sees it."""
-
-    process: SpawnProcess
-    pipe: Connection
-    """The read end of the pipe on which the worker reports that it is ready."""
-    grace: float
-    """The number of seconds that it may take to end after SIGTERM."""
-    start_time: float = field(default_factory=time.monotonic)
-    """The time at which it was started, by `time.monotonic`."""
-    is_ready: bool = False
-    """True if it has reported that it is ready."""
-    deadline: float = float("inf")
-    """The time at which it is killed, by `time.monotonic`; infinite until it is told to end."""
-
-    def read_pipe(self) -> None:
-        """Read the pipe: the worker is ready, or it has ended."""
-        try:
-            self.pipe.recv_bytes()
-        except (EOFError, OSError):
-            self.process.join()
-        else:
-            self.is_ready = True
 
 
 class Workers(Generic[P]):
@@ -100,11 +67,10 @@ class Workers(Generic[P]):
         self._grace = grace
         self._cores = cores
         self._follow = follow
-        self._spawning = multiprocessing.get_context("spawn")
-        self._slots: dict[int, _Worker | None] = dict.fromkeys(range(count))
+        self._slots: dict[int, Worker | None] = dict.fromkeys(range(count))
         self._due: dict[int, float] = {}
-        self._next: _Worker | None = None
-        self._ending: set[_Worker] = set()
+        self._next: Worker | None = None
+        self._ending: set[Worker] = set()
         self._crashes = 0
         self._gave_up = False
         self._cut_off = False
@@ -177,33 +143,16 @@ class Workers(Generic[P]):
                 return max(worker.process.exitcode or 0, 0) or 1
         return 0
 
-    def _start(self, index: int, plan: P) -> _Worker | None:
+    def _start(self, index: int, plan: P) -> Worker | None:
         """Start a worker; return None if the system cannot start a process."""
+        core = self._cores[index] if self._cores else None
         try:
-            reader, writer = multiprocessing.Pipe(duplex=False)
-            receiver, sender = multiprocessing.Pipe(duplex=False) if self._follow else (None, None)
-            process = self._spawning.Process(
-                target=self._work, args=(plan, writer, sender), name="identity-worker"
-            )
-            # Else `start` would start the resource tracker, and thereby unblock the signals.
-            multiprocessing.resource_tracker.ensure_running()
-            # The worker inherits the mask and unblocks the signals itself, once it ignores them.
-            signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_TERMINAL)
-            try:
-                with on_core(self._cores[index] if self._cores else None):
-                    process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_TERMINAL)
+            return Worker.start(self._work, plan, self._grace(plan).total_seconds(), self._follow, core=core)
         except OSError as error:
             self._event_log.record("worker_not_started", error=str(error))
             return None
-        writer.close()  # so that the pipe is closed when the worker ends
-        if self._follow is not None and receiver is not None and sender is not None:
-            sender.close()
-            self._follow(receiver)
-        return _Worker(process, reader, self._grace(plan).total_seconds())
 
-    def _await_ready(self, worker: _Worker, plan: P) -> bool:
+    def _await_ready(self, worker: Worker, plan: P) -> bool:
         """Wait until the worker is ready, and return True; False if it ended or `stop` was called before."""
         while not (self._stopping or worker.is_ready or worker.process.exitcode is not None):
             self._supervise(plan)
@@ -294,7 +243,7 @@ class Workers(Generic[P]):
         self._event_log.record("workers_renewed", workers=len(self._slots))
         return wanted
 
-    def _terminate(self, worker: _Worker) -> None:
+    def _terminate(self, worker: Worker) -> None:
         if not worker.process.is_alive():
             self._event_log.record("worker_ended", pid=worker.process.pid, code=worker.process.exitcode)
             return
@@ -311,8 +260,8 @@ class Workers(Generic[P]):
             self._wait_for_event()
             self._reap()
 
-    def _all_workers(self) -> list[_Worker]:
+    def _all_workers(self) -> list[Worker]:
         return [*self._alive(), *self._ending]
 
-    def _alive(self) -> list[_Worker]:
+    def _alive(self) -> list[Worker]:
         return [worker for worker in (*self._slots.values(), self._next) if worker is not None]
