@@ -39,10 +39,9 @@ from identity_service.replication.follower import Follower
 from identity_service.replication.replica import Replica
 from identity_service.services.rotation import keep_keys
 from identity_service.settings import Settings
-from identity_service.telemetry import logs
+from identity_service.telemetry import logs, service_collectors
 from identity_service.telemetry.measured_store import MeasuredStore
-from identity_service.telemetry.metrics import Metrics
-from identity_service.telemetry.service_collectors import KeysCollector, LoadCollector
+from identity_service.telemetry.metrics import OPERATIONS, Metrics
 from identity_service.transport.tls import Certificates
 
 if TYPE_CHECKING:
@@ -122,8 +121,9 @@ class Service:
         self._use = use = UseCases(parts)
         self._apis = Apis(parts, use, metrics, tracing, share_port=share_port, behind_asgi=behind_asgi)
         metrics.watch(replica)
-        metrics.show_store(store.durations)
-        metrics.show(KeysCollector(use.keys, clock), LoadCollector(self._apis.pools, self._hasher))
+        metrics.show_durations(store.durations, OPERATIONS)
+        metrics.show(partial(service_collectors.keys, use.keys, clock))
+        metrics.show(partial(service_collectors.load, self._apis.pools, self._hasher))
         process, interval = secrets.token_hex(8), settings.heartbeat_interval
         self._follower = Follower(store.log, replica, event_log, process=process, heartbeat_interval=interval)
         self._principals = open_principals(settings, use.administration, event_log)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from identity_service.composition.engines import open_asgi, open_grpcio
@@ -33,8 +34,8 @@ from identity_service.grpc_api.two_engines import TwoEngines
 from identity_service.grpc_api.verify import VerifyServicer
 from identity_service.services.keyring import max_age
 from identity_service.services.watch import WatchHub
-from identity_service.telemetry.metrics import Metrics
-from identity_service.telemetry.service_collectors import TokensCollector
+from identity_service.telemetry import service_collectors
+from identity_service.telemetry.metrics import CALLS, REQUESTS, Metrics
 from identity_service.telemetry.tracing.parts import Tracing
 from identity_service.transport.limits import Limits
 from identity_service.transport.tls import Certificates
@@ -137,13 +138,7 @@ class Apis:
             verify,
             RevokeServicer(use.revoker),
             TrustServicer(use.keys, replica, hub, senders, keys_max_age),
-            AdminServicer(
-                use.administration,
-                use.sessions,
-                use.keys,
-                use.rotation,
-                use.rewrap,
-            ),
+            AdminServicer(use.administration, use.sessions, use.keys, use.rotation, use.rewrap),
             AuditHandlers(parts.store.audit, senders),
             ExtAuthzServicer(use.verifier, read_requirements(settings.ext_authz_descriptors)),
             senders,
@@ -151,8 +146,8 @@ class Apis:
             limits,
             reflection=settings.reflection,
         )
-        metrics.show_calls(server.durations)
-        metrics.show(TokensCollector(verify.counts, use.verifier, use.trail))
+        metrics.show_durations(server.durations, CALLS)
+        metrics.show(partial(service_collectors.tokens, verify.counts, use.verifier, use.trail))
         metrics.show_queues(use.trail, use.guard, hub)
         return server
 
@@ -168,7 +163,7 @@ class Apis:
         shows_metrics = is_loopback(settings.http_listen) and not settings.workers
         text = metrics.text if shows_metrics else None
         self._http_app = app = http_app(parts, use, self.pools.work, limits, self.server.is_serving, text)
-        metrics.show_requests(app.durations)
+        metrics.show_durations(app.durations, REQUESTS)
         traced = tracing.http(app, app.paths)
         if self.app is not None:
             self.app = GrpcOrHttp(self.app, traced, settings)

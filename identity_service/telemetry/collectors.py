@@ -1,7 +1,7 @@
-"""Collectors: they turn counts that other packages keep into Prometheus' metrics, at each scrape."""
+"""Turns counts that other packages keep into Prometheus' metrics, at each scrape."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -20,29 +20,30 @@ class Name(NamedTuple):
     help: str
 
 
-class DurationsCollector(Collector):
-    """A collector of events with a duration: a counter, and a histogram without the last label."""
+class Collected(Collector):
+    """A collector that calls a function at each scrape."""
 
-    def __init__(self, durations: DurationsByLabels, counter: Name, histogram: Name) -> None:
-        """Create a collector of durations whose last label is the outcome."""
-        self._durations = durations
-        self._counter = counter
-        self._histogram = histogram
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics in prometheus_client's form."""
-        names = self._durations.names
-        counted = CounterMetricFamily(self._counter.name, self._counter.help, labels=names)
-        timed = HistogramMetricFamily(self._histogram.name, self._histogram.help, labels=names[:-1])
-        merged: dict[tuple[str, ...], Histogram] = {}
-        for labels, histogram in self._durations.read().items():
-            counted.add_metric(labels, histogram.count)
-            merged[labels[:-1]] = merged.get(labels[:-1], Histogram()) + histogram
-        for labels, histogram in merged.items():
-            if histogram.count:
-                timed.add_metric(labels, _cumulated(histogram), histogram.sum)
-        yield counted
-        yield timed
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics in prometheus_client's form."""
+        return self._collect()
+
+
+def durations(found: DurationsByLabels, counter: Name, histogram: Name) -> Iterator[Metric]:
+    """Yield a counter of events, whose last label is the outcome, and a histogram without this label."""
+    counted = CounterMetricFamily(counter.name, counter.help, labels=found.names)
+    timed = HistogramMetricFamily(histogram.name, histogram.help, labels=found.names[:-1])
+    merged: dict[tuple[str, ...], Histogram] = {}
+    for labels, each in found.read().items():
+        counted.add_metric(labels, each.count)
+        merged[labels[:-1]] = merged.get(labels[:-1], Histogram()) + each
+    for labels, each in merged.items():
+        if each.count:
+            timed.add_metric(labels, _cumulated(each), each.sum)
+    yield counted
+    yield timed
 
 
 def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
@@ -50,47 +51,35 @@ def _cumulated(histogram: Histogram) -> list[tuple[str, float]]:
     return [*zip(_BUCKETS, itertools.accumulate(histogram.buckets), strict=True)]
 
 
-class EventsCollector(Collector):
-    """A collector of the events of the log that are counted."""
-
-    def __init__(self, counters: Mapping[str, Counter]) -> None:
-        self._counters = counters
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metric in prometheus_client's form."""
-        yield counter_by(
-            "identity_events",
-            "Events between this process and its store, by the name of the event in the log.",
-            "event",
-            {event: counter.value for event, counter in self._counters.items()},
-        )
+def events(counters: Mapping[str, Counter]) -> Iterator[Metric]:
+    """Yield the events of the log that are counted."""
+    yield counter_by(
+        "identity_events",
+        "Events between this process and its store, by the name of the event in the log.",
+        "event",
+        {event: counter.value for event, counter in counters.items()},
+    )
 
 
-class LimitsCollector(Collector):
-    """A collector that reads the limits at each scrape."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics in prometheus_client's form."""
-        yield gauge_by(
-            "identity_open",
-            "Calls, streams and connections that are open now, by the setting that limits them.",
-            "setting",
-            {quota.name: quota.open for quota in self._limits.quotas},
-        )
-        yield counter_by(
-            "identity_limit_reached",
-            "Calls, streams and connections that a limit refused or ended, by its setting.",
-            "setting",
-            self._limits.refusals,
-        )
-        yield GaugeMetricFamily(
-            "identity_refusals_waiting",
-            "Calls beyond a bound of their address that wait for their turn to be refused.",
-            self._limits.turns.waiting,
-        )
+def limits(found: Limits) -> Iterator[Metric]:
+    """Yield what clients hold open, and how often each limit took effect."""
+    yield gauge_by(
+        "identity_open",
+        "Calls, streams and connections that are open now, by the setting that limits them.",
+        "setting",
+        {quota.name: quota.open for quota in found.quotas},
+    )
+    yield counter_by(
+        "identity_limit_reached",
+        "Calls, streams and connections that a limit refused or ended, by its setting.",
+        "setting",
+        found.refusals,
+    )
+    yield GaugeMetricFamily(
+        "identity_refusals_waiting",
+        "Calls beyond a bound of their address that wait for their turn to be refused.",
+        found.turns.waiting,
+    )
 
 
 def counter_by(name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -5,7 +5,8 @@ The module defines the names of the metrics; `metrics_server.py` serves them. Ca
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -16,14 +17,14 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import Metric
 from prometheus_client.gc_collector import GCCollector
-from prometheus_client.registry import Collector
 
 from identity_service.replication.replica import Replica
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.audit import StoredTrail
 from identity_service.services.watch import WatchHub
-from identity_service.telemetry.collectors import DurationsCollector, EventsCollector, LimitsCollector, Name
+from identity_service.telemetry.collectors import Collected, Name, durations, events, limits
 from identity_service.telemetry.counters import Counter, DurationsByLabels
 from identity_service.telemetry.metrics_server import start_server
 from identity_service.telemetry.samples import send_samples
@@ -58,6 +59,20 @@ _COUNTED: Final = (
 )
 """Events of the event log that are counted, so that operators can alert on them."""
 
+CALLS: Final = (
+    Name("grpc_server_handled", "Calls that ended in their handler, by status code."),
+    Name("grpc_server_handling_seconds", "Seconds from the start of the handler to the end."),
+)
+"""The names of the calls of the gRPC API, which go-grpc-prometheus uses, too."""
+REQUESTS: Final = (
+    Name("http_requests", "HTTP requests that ended, by route and status."),
+    Name("http_request_duration_seconds", "Seconds from the headers of a request to its end."),
+)
+OPERATIONS: Final = (
+    Name("identity_store_operations", "Operations of the store, by outcome."),
+    Name("identity_store_operation_seconds", "Seconds that an operation of the store took."),
+)
+
 
 class Metrics:
     """A registry of metrics, and its HTTP server if `serve` is called."""
@@ -66,9 +81,9 @@ class Metrics:
         self._registry = CollectorRegistry()
         for of_process in (ProcessCollector, PlatformCollector, GCCollector):
             of_process(registry=self._registry)
-        events = {event: Counter() for event in _COUNTED}
-        self.show(EventsCollector(events))
-        self.counted = {event: counter.increment for event, counter in events.items()}
+        counters = {event: Counter() for event in _COUNTED}
+        self.show(partial(events, counters))
+        self.counted = {event: counter.increment for event, counter in counters.items()}
         """The function that counts an event, by the name of the event."""
         self._durations: list[DurationsByLabels] = []
         self._close: Callable[[], None] = lambda: None
@@ -106,41 +121,23 @@ class Metrics:
             lambda: replica.maintenance.unconfirmed,
         )
 
-    def show_calls(self, durations: DurationsByLabels) -> None:
-        """Register the calls of the gRPC API, under the names that go-grpc-prometheus uses."""
-        counter = Name("grpc_server_handled", "Calls that ended in their handler, by status code.")
-        histogram = Name("grpc_server_handling_seconds", "Seconds from the start of the handler to the end.")
-        self._show_durations(durations, counter, histogram)
-
-    def show_requests(self, durations: DurationsByLabels) -> None:
-        """Register the requests of the HTTP API."""
-        counter = Name("http_requests", "HTTP requests that ended, by route and status.")
-        histogram = Name("http_request_duration_seconds", "Seconds from the headers of a request to its end.")
-        self._show_durations(durations, counter, histogram)
-
-    def show_store(self, durations: DurationsByLabels) -> None:
-        """Register the operations of the store."""
-        counter = Name("identity_store_operations", "Operations of the store, by outcome.")
-        histogram = Name("identity_store_operation_seconds", "Seconds that an operation of the store took.")
-        self._show_durations(durations, counter, histogram)
-
-    def _show_durations(self, durations: DurationsByLabels, counter: Name, histogram: Name) -> None:
-        self._durations.append(durations)
-        self.show(DurationsCollector(durations, counter, histogram))
+    def show_durations(self, found: DurationsByLabels, names: tuple[Name, Name]) -> None:
+        """Register events with a duration, under the names of a counter and a histogram."""
+        self._durations.append(found)
+        self.show(partial(durations, found, *names))
 
     def sum_up(self) -> None:
         """Sort the durations that were added into their buckets, which bounds the memory that they take."""
-        for durations in self._durations:
-            durations.read()
+        for each in self._durations:
+            each.read()
 
-    def show(self, *collectors: Collector) -> None:
-        """Register collectors, which are asked at each scrape."""
-        for collector in collectors:
-            self._registry.register(collector)
+    def show(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        """Register a function that returns metrics; it is called at each scrape."""
+        self._registry.register(Collected(collect))
 
-    def show_limits(self, limits: Limits) -> None:
+    def show_limits(self, found: Limits) -> None:
         """Register the calls and connections that clients hold open, and how often each limit took effect."""
-        self.show(LimitsCollector(limits))
+        self.show(partial(limits, found))
 
     def show_queues(self, trail: StoredTrail, guard: AttemptGuard, hub: WatchHub) -> None:
         """Register the dropped and folded audit events, the sign-ins that wait, and the open watchers."""

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -29,7 +29,7 @@ from identity_service.telemetry.tracing.calls import TracedEngine
 from identity_service.telemetry.tracing.parts import Tracing
 from identity_service.telemetry.tracing.requests import TracedHttpApp
 from identity_service.telemetry.tracing.sampling import Sampling
-from identity_service.telemetry.tracing.signing import TracedHasher, traced_vault
+from identity_service.telemetry.tracing.signing import TracedHasher, TracedVault
 from identity_service.telemetry.tracing.spans import Spans
 from identity_service.transport.asgi import AsgiApp
 
@@ -92,7 +92,7 @@ class OpenTelemetry(Tracing):
 
     def vault(self, vault: KeyVault) -> KeyVault:
         """Return the vault; its keys sign with a span around it."""
-        return traced_vault(vault, self._spans)
+        return cast("KeyVault", TracedVault(vault, self._spans))
 
     def hasher(self, hasher: PasswordHasher) -> PasswordHasher:
         """Return the hasher with a span around each hash."""
