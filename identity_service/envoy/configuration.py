@@ -73,10 +73,7 @@ def configuration(
     """
     filters = _filters(app)
     return {
-        "node": {
-            "id": "identity-service",
-            "cluster": "identity-service",
-        },  # required for files of secrets (SDS)
+        "node": {"id": "identity-service", "cluster": "identity-service"},  # for files of secrets (SDS)
         "admin": {"address": {"pipe": {"path": str(admin_socket(directory)), "mode": 0o600}}},
         **bootstrap(config.limits),
         "static_resources": {"listeners": [_listener(port, directory, config, filters) for port in ports]},
