@@ -12,8 +12,9 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from identity_service.cli.ids import accept_ids
-from identity_service.cli.output import put
+from identity_service.cli.ids import IdCommand
+from identity_service.cli.option_groups import with_options
+from identity_service.cli.output import failures, put
 
 _COMMANDS: Final = {
     "serve": "serve:serve",
@@ -49,7 +50,7 @@ class _Commands(Mapping[str, Any]):
             holder.add_typer(found, name=name)
         else:
             holder.command(name)(found)
-        accept_ids(holder)
+        _prepare(holder)
         return get_group(holder).commands[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -57,6 +58,25 @@ class _Commands(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(_COMMANDS)
+
+
+class _Command(IdCommand):
+    """A command whose errors are printed, and end it with the exit code of their class."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with failures(as_json=bool(ctx.params.get("as_json"))):
+            return super().invoke(ctx)
+
+
+def _prepare(app: typer.Typer) -> None:
+    """Make every command of the application, and of its groups, a `_Command` with all its options."""
+    for command in app.registered_commands:
+        command.cls = _Command
+        command.callback = command.callback and with_options(command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _prepare(group.typer_instance)
 
 
 class _Group(TyperGroup):

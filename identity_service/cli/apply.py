@@ -13,7 +13,7 @@ from identity_service.cli.call_errors import code_of
 from identity_service.cli.options import YesOption
 from identity_service.cli.output import Exit, JsonFlag, fail, put, put_styled, say, show
 from identity_service.cli.records import confirm
-from identity_service.cli.remote import Service, remote
+from identity_service.cli.remote import Remote
 from identity_service.cli.remote_records import RemoteRecords
 from identity_service.domain.errors import ConfigurationError
 from identity_service.domain.secret import Secret
@@ -26,9 +26,8 @@ _MARKS = {Action.CREATE: "+", Action.CHANGE: "~", Action.DELETE: "-"}
 _STYLES = {Action.CREATE: "green", Action.CHANGE: "yellow", Action.DELETE: "red"}
 
 
-@remote
 def apply(
-    service: Service,
+    *,
     file: Annotated[Path, typer.Option("--file", "-f", help="YAML file, or - for standard input.")],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the differences, change nothing; exit 5 if any.")
@@ -40,6 +39,7 @@ def apply(
         ),
     ] = False,
     yes: YesOption = False,
+    service: Remote,
     as_json: JsonFlag = False,
 ) -> None:
     """Make clients, users and trusted issuers match a file; exit 0 once they do.
@@ -113,7 +113,7 @@ def _read(file: Path) -> Declaration:
     try:
         content = file.read_bytes()
     except OSError as error:
-        fail(f"cannot read {file}: {error.strerror}", Exit.USAGE)
+        fail(f"cannot read {file}: {error.strerror}")
     return read_principals(content, str(file), StrictKeyChecker())
 
 

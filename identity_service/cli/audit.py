@@ -1,21 +1,19 @@
 """`identity audit`: lists stored audit events, and follows new ones."""
 
 import json
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from identity_client.values import moment
 from identity_service.cli.following import follow
-from identity_service.cli.output import Exit, JsonFlag, fail, put, put_json, say, show_table
+from identity_service.cli.messages import values_of
+from identity_service.cli.output import JsonFlag, fail, put, put_json, say, show_table
 from identity_service.cli.records import first
-from identity_service.cli.remote import Service, remote
+from identity_service.cli.remote import Remote
 from identity_service.config.values import Duration
 from identity_service.domain.audit import AuditKind, AuditType
-from identityapi.v1 import audit_pb2 as pb
 
 app = typer.Typer(
     help="Show audit events: the actor, the action, its target, and the peer address.", no_args_is_help=True
@@ -25,12 +23,11 @@ _NOT_PAIRS: Final = ("event_id", "time", "type", "details")
 """Fields that a text line does not show as `name=value`: it begins with time and type, omits the id, and
 shows each of the details as a pair of its own."""
 
-_TYPES: Final = tuple(sorted(AuditType))
-_TRAFFIC: Final = frozenset(type_.value for type_ in AuditType if type_.kind is AuditKind.TRAFFIC)
-
 Types = Annotated[
-    list[str] | None,
-    typer.Option("--type", help="Only events of this type, e.g. session_revoked. Repeatable."),
+    list[AuditType] | None,
+    typer.Option(
+        "--type", metavar="TYPE", help="Only events of this type, e.g. session_revoked. Repeatable."
+    ),
 ]
 Since = Annotated[
     str | None,
@@ -41,9 +38,8 @@ Since = Annotated[
 
 
 @app.command("list")
-@remote
 def list_events(
-    service: Service,
+    *,
     principal: Annotated[
         str, typer.Option(help="Only events with this actor, subject, client or target.")
     ] = "",
@@ -53,17 +49,17 @@ def list_events(
         str | None, typer.Option(help="Only events before this time; written as for --since.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many events.")] = 100,
+    service: Remote,
     as_json: JsonFlag = False,
 ) -> None:
     """List audit events, the newest first."""
-    _check_types(type_ or ())
     start, end = _time("--since", since), _time("--until", until)
     with service.admin() as admin:
         found = admin.list_audit_events(
             principal=principal, types=type_ or (), start_time=start, end_time=end
         )
-        rows = [_row(event) for event in first(found, limit)]
-    if not rows and (traffic := [name for name in type_ or () if name in _TRAFFIC]):
+        rows = [values_of(event) for event in first(found, limit)]
+    if not rows and (traffic := [each for each in type_ or () if each.kind is AuditKind.TRAFFIC]):
         say(
             f"{', '.join(traffic)}: traffic events are stored only while the service runs with "
             'audit_traffic = "store"; the others are in its log, see docs/audit.md'
@@ -76,15 +72,15 @@ def list_events(
 
 
 @app.command("tail")
-@remote
 def tail(
-    service: Service,
+    *,
     resume_after: Annotated[
         str,
         typer.Option(
             "--resume-after", help="The event_id of the last event seen: show the events after it first."
         ),
     ] = "",
+    service: Remote,
     as_json: JsonFlag = False,
 ) -> None:
     """Show audit events as they happen, one per line, until Ctrl-C.
@@ -94,7 +90,7 @@ def tail(
     with service.admin() as admin:
         try:
             for event in follow(admin.tail_audit_events, resume_after, lambda event: event.event_id):
-                _print(_row(event), as_json=as_json)
+                _print(values_of(event), as_json=as_json)
         except KeyboardInterrupt:
             pass
 
@@ -116,29 +112,6 @@ def _delimited(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if any(c.isspace() or c in '"=' for c in value) else value
 
 
-def _row(event: pb.AuditEvent) -> dict[str, Any]:
-    return {
-        "event_id": event.event_id,
-        "time": moment(event.time),
-        "type": event.type,
-        "outcome": pb.AuditOutcome.Name(event.outcome).removeprefix("AUDIT_OUTCOME_").lower(),
-        "actor": event.actor,
-        "target": event.target,
-        "peer": event.peer,
-        "reason": event.reason,
-        "request_id": event.request_id,
-        "details": dict(event.details),
-    }
-
-
-def _check_types(names: Sequence[str]) -> None:
-    """End the command with Exit.USAGE if a name is not an audit event type."""
-    if unknown := [name for name in names if name not in _TYPES]:
-        fail(
-            f"--type: {unknown[0][:64]!r} is not an event type; the types are {', '.join(_TYPES)}", Exit.USAGE
-        )
-
-
 def _time(option: str, text: str | None) -> datetime | None:
     """Parse a time, or a duration before now. A time without a zone is UTC."""
     if text is None:
@@ -150,8 +123,5 @@ def _time(option: str, text: str | None) -> datetime | None:
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        fail(
-            f"{option}: must be a time such as 2026-05-06T07:08:09Z, or a duration until now such as 15m",
-            Exit.USAGE,
-        )
+        fail(f"{option}: must be a time such as 2026-05-06T07:08:09Z, or a duration until now such as 15m")
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -31,7 +31,7 @@ def backup(
     The file contains clients, users, trusted issuers, the sealed keys and all revocations, encrypted under
     the master key: it cannot be restored without that key. It contains no sessions and no audit events.
     """
-    with stoppable("no backup was written", as_json=as_json):
+    with stoppable("no backup was written"):
         settings = settings_for_store_admin(config, store)
         made = copies.make_backup(settings, file)
         about = {"file": str(file), "time": made.manifest.time, "revision": made.manifest.revision}

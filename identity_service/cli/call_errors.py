@@ -1,7 +1,4 @@
-"""Reports the errors of calls with their exit codes. Only commands that call the service import it."""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""The exit codes of failed calls. Only commands that call the service import it."""
 
 from identity_client import (
     IdentityError,
@@ -10,17 +7,7 @@ from identity_client import (
     UnauthenticatedError,
     UnavailableError,
 )
-from identity_service.cli.output import Exit, fail
-from identity_service.domain.visible import escape
-
-
-@contextmanager
-def call_failures(*, as_json: bool) -> Iterator[None]:
-    """Print the error of a call that the block raises, and exit with the exit code of its class."""
-    try:
-        yield
-    except IdentityError as error:
-        fail(escape(str(error)), code_of(error), as_json=as_json, reason=error.reason)
+from identity_service.cli.output import Exit
 
 
 def code_of(error: IdentityError) -> Exit:

@@ -15,10 +15,13 @@ from typing import Final
 import typer
 
 from identity_client import AccessTokens, ClientOptions, IdentityClient, PermissionDeniedError, TokenSet
+from identity_client.credentials import by_password, by_secret
+from identity_client.requests import issue_request
 from identity_service.cli.demo import DEMO_FILE, read_demo_secrets
-from identity_service.cli.output import Exit, fail, say, say_trimmed
+from identity_service.cli.output import fail, say, say_trimmed
 from identity_service.domain.urls import is_loopback
-from identity_shared.strict import decode_base64url, parse_object
+from identity_shared.token_ids import unverified_claims
+from identityapi.v1 import token_pb2
 
 DEVICE: Final = "identity command line"
 """The device name of the session that a command opens, in the list of sessions."""
@@ -50,71 +53,49 @@ class Caller:
             yield None
         elif is_loopback(target) and (demo := read_demo_secrets()) is not None:
             say(f"identity: calling as the administrator in {DEMO_FILE}")
-            admin = _Secret(demo["admin_id"], demo["admin_secret"])
+            admin = by_secret(demo["admin_id"], demo["admin_secret"])
             with self._tokens(admin, target, options, scopes) as tokens:
                 yield tokens
         else:
             fail(
                 "name the caller: give --username or --client-id, or set IDENTITY_TOKEN, or "
-                "IDENTITY_CLIENT_ID and IDENTITY_CLIENT_SECRET (or IDENTITY_CLIENT_SECRET_FILE)",
-                Exit.USAGE,
+                "IDENTITY_CLIENT_ID and IDENTITY_CLIENT_SECRET (or IDENTITY_CLIENT_SECRET_FILE)"
             )
 
     def _token(self) -> str | None:
         """Return IDENTITY_TOKEN ("" if it is not set), or None if the command line names a caller."""
         return None if self.username or self.client_id else secret_of("IDENTITY_TOKEN")
 
-    def _credential(self) -> "_Secret | _Password | None":
+    def _credential(self) -> token_pb2.Credential | None:
         if self.username:
-            return _Password(self.username, read_password())
+            return by_password(self.username, read_password())
         if client_id := self.client_id or os.environ.get("IDENTITY_CLIENT_ID"):
-            return _Secret(client_id, read_client_secret())
+            return by_secret(client_id, read_client_secret())
         if username := os.environ.get("IDENTITY_USERNAME"):
-            return _Password(username, read_password())
+            return by_password(username, read_password())
         return None
 
     def _tokens(
-        self, credential: "_Secret | _Password", target: str, options: ClientOptions, scopes: Sequence[str]
+        self, credential: token_pb2.Credential, target: str, options: ClientOptions, scopes: Sequence[str]
     ) -> AccessTokens:
         def sign_in(identity: IdentityClient) -> TokenSet:
+            request = issue_request(credential, audiences=[self.audience], scopes=scopes, device=DEVICE)
             try:
-                return credential.request_tokens(identity, self.audience, scopes)
+                return identity.issue(request)
             except PermissionDeniedError as error:
                 if error.reason != "SCOPE_NOT_ALLOWED":
                     raise
-                # Without the scope the caller may still manage its own sessions; other calls are refused.
-                return credential.request_tokens(identity, self.audience, ())
+            # Without the scope the caller may still manage its own sessions; other calls are refused.
+            del request.scopes[:]
+            return identity.issue(request)
 
         return AccessTokens(IdentityClient(target, options=options), sign_in)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Secret:
-    client_id: str
-    client_secret: str
-
-    def request_tokens(self, identity: IdentityClient, audience: str, scopes: Sequence[str]) -> TokenSet:
-        return identity.issue_with_secret(
-            self.client_id, self.client_secret, audiences=[audience], scopes=scopes
-        )
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Password:
-    username: str
-    password: str
-
-    def request_tokens(self, identity: IdentityClient, audience: str, scopes: Sequence[str]) -> TokenSet:
-        return identity.issue_with_password(
-            self.username, self.password, audiences=[audience], scopes=scopes, device=DEVICE
-        )
 
 
 def subject_of(token: str) -> str:
     """Return the unverified `sub` of a token; empty if it has none or cannot be read, e.g. is encrypted."""
     try:
-        _, claims, _ = token.split(".")
-        return str(parse_object(decode_base64url(claims)).get("sub", ""))
+        return str(unverified_claims(token).get("sub", ""))
     except ValueError:
         return ""
 
@@ -155,7 +136,7 @@ def ask(what: str, remedy: str, *, twice: bool = False) -> str:
             answer: str = typer.prompt(what, hide_input=True, confirmation_prompt=twice, err=True)
     except typer.Abort:
         say("")
-        fail(f"{what}: no answer; {remedy}", Exit.USAGE)
+        fail(f"{what}: no answer; {remedy}")
     return answer
 
 
@@ -173,6 +154,6 @@ def client_secret_of_environment() -> str | None:
         return Path(path).read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         # The library's error is not shown: it contains the content of the file, which is a secret.
-        fail(f"IDENTITY_CLIENT_SECRET_FILE: {path} is not a text file", Exit.USAGE)
+        fail(f"IDENTITY_CLIENT_SECRET_FILE: {path} is not a text file")
     except OSError as error:
-        fail(f"IDENTITY_CLIENT_SECRET_FILE: cannot read {path}: {error.strerror}", Exit.USAGE)
+        fail(f"IDENTITY_CLIENT_SECRET_FILE: cannot read {path}: {error.strerror}")

@@ -6,7 +6,7 @@ import typer
 
 from identity_service.cli.local_settings import ConfigOption, StoreOption, settings_for_store_admin
 from identity_service.cli.options import YesOption
-from identity_service.cli.output import JsonFlag, failures, show
+from identity_service.cli.output import JsonFlag, show
 from identity_service.cli.records import confirm
 from identity_service.composition.store_admin import open_store_admin
 from identity_service.domain.audit import AuditEvent, AuditType
@@ -28,14 +28,13 @@ def accept(
     needed again. Run this only if the time shown is right. Afterwards revoke everything that was issued
     while the clock was ahead: `identity token revoke --everything`.
     """
-    with failures(as_json=as_json):
-        settings = settings_for_store_admin(config, store)
-        with open_store_admin(settings) as store_admin:
-            now, before = store_admin.clock.now(), store_admin.store.log.head().marks.time
-            remembered = f"{before:%F %T} UTC" if before is not None else "no time"
-            confirm(f"The store remembers {remembered}. Is it {now:%F %T} UTC now?", yes=yes)
-            event = AuditEvent.of(
-                AuditType.CLOCK_ACCEPTED, reason=reason, remembered=before.isoformat() if before else None
-            )
-            store_admin.store.accept_clock(now, audit=event)
-        show({"remembered": before, "accepted": now}, as_json=as_json)
+    settings = settings_for_store_admin(config, store)
+    with open_store_admin(settings) as store_admin:
+        now, before = store_admin.clock.now(), store_admin.store.log.head().marks.time
+        remembered = f"{before:%F %T} UTC" if before is not None else "no time"
+        confirm(f"The store remembers {remembered}. Is it {now:%F %T} UTC now?", yes=yes)
+        event = AuditEvent.of(
+            AuditType.CLOCK_ACCEPTED, reason=reason, remembered=before.isoformat() if before else None
+        )
+        store_admin.store.accept_clock(now, audit=event)
+    show({"remembered": before, "accepted": now}, as_json=as_json)

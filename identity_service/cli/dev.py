@@ -50,18 +50,16 @@ def flags(loaded: LoadedSettings) -> dict[str, object]:
     Raises ConfigurationError if the address of HTTP is taken.
     """
     MASTER_KEY_FILE.parent.mkdir(mode=0o700, exist_ok=True)
-    settings = loaded.settings
-    added: dict[str, object] = {}
-    if loaded.sources["log_format"] == "default" and sys.stderr.isatty():
-        added["log_format"] = "console"
-    if loaded.sources["reflection"] == "default":
-        added["reflection"] = True
-    if loaded.sources["max_connections"] == "default":
-        added["max_connections"] = _CONNECTIONS
-    if loaded.sources["http_listen"] == "default":
-        added["http_listen"] = _HTTP_LISTEN if loaded.sources["listen"] == "default" else _FREE_PORT
+    settings, sources = loaded.settings, loaded.sources
+    usual: dict[str, object] = {
+        "log_format": "console" if sys.stderr.isatty() else settings.log_format,
+        "reflection": True,
+        "max_connections": _CONNECTIONS,
+        "http_listen": _HTTP_LISTEN if sources["listen"] == "default" else _FREE_PORT,
+    }
+    added = {name: value for name, value in usual.items() if sources[name] == "default"}
     http_listen = str(added.get("http_listen", settings.http_listen))
-    if http_listen and loaded.sources["issuer"] == "default":
+    if http_listen and sources["issuer"] == "default":
         added |= _named_by_port(settings, http_listen)
     if settings.master_key is None and settings.master_key_file is None:
         if not MASTER_KEY_FILE.exists():

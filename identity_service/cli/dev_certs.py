@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from identity_service.cli.output import failures, say
+from identity_service.cli.output import say
 from identity_service.cli.private_files import write_private
 from identity_service.domain.errors import ConfigurationError
 from identity_service.jose.authority import Authority
@@ -27,18 +27,17 @@ def dev_certs(
     ] = "demo.localhost",
 ) -> None:
     """Create a CA, a server and a client certificate for this machine, valid for 30 days."""
-    with failures(as_json=False):
-        authority = Authority("identity-service development", lifetime=_LIFETIME)
-        server = authority.issue("server", names=_HOSTS, lifetime=_LIFETIME, server=True)
-        client = authority.issue("client", names=(client_name,), lifetime=_LIFETIME, client=True)
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (folder / "ca.pem").write_bytes(authority.certificate)
-            for name, pair in (("server", server), ("client", client)):
-                (folder / f"{name}.pem").write_bytes(pair.certificate)
-                write_private(folder / f"{name}.key", pair.key.decode())
-        except OSError as error:
-            raise ConfigurationError(f"cannot write to {folder}: {error.strerror}") from error
+    authority = Authority("identity-service development", lifetime=_LIFETIME)
+    server = authority.issue("server", names=_HOSTS, lifetime=_LIFETIME, server=True)
+    client = authority.issue("client", names=(client_name,), lifetime=_LIFETIME, client=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "ca.pem").write_bytes(authority.certificate)
+        for name, pair in (("server", server), ("client", client)):
+            (folder / f"{name}.pem").write_bytes(pair.certificate)
+            write_private(folder / f"{name}.key", pair.key.decode())
+    except OSError as error:
+        raise ConfigurationError(f"cannot write to {folder}: {error.strerror}") from error
     _explain(folder, client_name)
 
 

@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from functools import partial
 from typing import Final
 
 import typer
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.cli.doctor_issuers import issuer_findings
+from identity_service.cli.doctor_issuers import issuer_checks
 from identity_service.cli.local_settings import (
     ConfigOption,
     StoreOption,
     settings_for_store_admin,
     trial_settings,
 )
-from identity_service.cli.output import Exit, JsonFlag, failures, show_table
+from identity_service.cli.output import Exit, JsonFlag, show_table
 from identity_service.cli.tls_check import Check, check_tls
 from identity_service.composition import checks, opening
 from identity_service.composition.files import file_checks
@@ -35,26 +34,25 @@ _OTHER_FILES: Final = ("principals_file", "ext_authz_descriptors")
 
 def doctor(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFlag = False) -> None:
     """Check settings, keys, TLS, store, clock and issuers, and say what to fix. Exit 1 if a check fails."""
-    with failures(as_json=as_json):
-        settings = settings_for_store_admin(config, store)
-        is_trial = trial_settings(config, store) is not None
-        report = [Check("settings", "ok", ""), *_checks(settings, is_trial=is_trial)]
-        show_table([line._asdict() for line in report], as_json=as_json, empty="")
-        if any(line.result == "FAIL" for line in report):
-            raise typer.Exit(Exit.FAILED)
+    settings = settings_for_store_admin(config, store)
+    is_trial = trial_settings(config, store) is not None
+    report = [Check("settings", "ok", ""), *_checks(settings, is_trial=is_trial)]
+    show_table([line._asdict() for line in report], as_json=as_json, empty="")
+    if any(line.result == "FAIL" for line in report):
+        raise typer.Exit(Exit.FAILED)
 
 
 def _checks(settings: Settings, *, is_trial: bool) -> Iterator[Check]:
     if is_trial:
         yield Check("issuer name", "ok", "that of a trial (--dev): the URL at which it serves HTTP")
     else:
-        yield _attempt("issuer name", lambda: _check_issuer(settings))
-    yield _attempt("master key", partial(_silently, partial(opening.open_sealer, settings)))
+        yield _attempt("issuer name", lambda: checks.check_issuer(settings), settings.issuer)
+    yield _attempt("master key", lambda: opening.open_sealer(settings))
     yield from check_tls(settings, SystemClock().now())
     files = file_checks(settings)
     for name in _OTHER_FILES:
         if name in files:
-            yield _attempt(name, partial(_silently, files[name]))
+            yield _attempt(name, files[name])
     yield from _check_grpcio(settings)
     with ExitStack() as opened:
         try:
@@ -66,11 +64,8 @@ def _checks(settings: Settings, *, is_trial: bool) -> Iterator[Check]:
             return
         yield Check("store", "ok", checks.store_name(settings))
         for finding in findings:
-            yield Check(
-                "store set-up",
-                "FAIL" if finding.severity == "refuse" else "warn",
-                f"{finding.what}; {finding.fix}",
-            )
+            result = "FAIL" if finding.severity == "refuse" else "warn"
+            yield Check("store set-up", result, f"{finding.what}; {finding.fix}")
         if not findings:
             yield Check("store set-up", "ok", f"durability {settings.durability}")
         yield _attempt("initialised", lambda: _check_initialised(store_admin))
@@ -106,30 +101,21 @@ def _check_grpcio(settings: Settings) -> Iterator[Check]:
         )
 
 
-def _attempt(name: str, check: Callable[[], str]) -> Check:
+def _attempt(name: str, check: Callable[[], object], advice: str = "") -> Check:
+    """Return the result of a check, with the text that it returns, or else this advice."""
     try:
-        return Check(name, "ok", check())
+        found = check()
     except IdentityError as error:
         return Check(name, "FAIL", str(error))
+    return Check(name, "ok", found if isinstance(found, str) else advice)
 
 
-def _check_issuer(settings: Settings) -> str:
-    checks.check_issuer(settings)
-    return settings.issuer
-
-
-def _silently(check: Callable[[], object]) -> str:
-    check()
-    return ""
-
-
-def _check_initialised(store_admin: StoreAdmin) -> str:
+def _check_initialised(store_admin: StoreAdmin) -> None:
     """Raise an error if no service can start on the store: it has no head, or was moved to another store."""
     store_admin.store.log.head()
     fence = store_admin.store.copying.fenced()
     if fence is not None:
         raise StoreFencedError(fence.target)
-    return ""
 
 
 def _check_clock(store_admin: StoreAdmin, settings: Settings) -> str:
@@ -167,8 +153,7 @@ def _check_processes(store_admin: StoreAdmin, settings: Settings) -> Iterator[Ch
 def _check_issuers(store_admin: StoreAdmin, settings: Settings) -> Iterator[Check]:
     """Report whether the keys of each trusted issuer can be read from this machine."""
     try:
-        for finding in issuer_findings(store_admin, settings):
-            yield Check("issuer", finding.result, finding.text)
+        yield from issuer_checks(store_admin, settings)
     except IdentityError as error:
         yield Check("issuers", "FAIL", str(error))
 

@@ -4,11 +4,12 @@ import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from identity_service.adapters.remote_keys.documents import FetchError
 from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.files import read_file
+from identity_service.cli.tls_check import Check
 from identity_service.composition import opening
 from identity_service.composition.store_admin import StoreAdmin
 from identity_service.domain.issuers import TrustedIssuer
@@ -22,15 +23,7 @@ _MOST_REASONS: Final = 5
 """The largest number of keys of one issuer for which the report says why they are not used."""
 
 
-class Finding(NamedTuple):
-    """One line of the report about an issuer."""
-
-    result: str
-    """The result of the check: ok, warn or FAIL."""
-    text: str
-
-
-def issuer_findings(store_admin: StoreAdmin, settings: Settings) -> Iterator[Finding]:
+def issuer_checks(store_admin: StoreAdmin, settings: Settings) -> Iterator[Check]:
     """Check the name of each trusted issuer, and read the keys of the first 20.
 
     Raises:
@@ -42,7 +35,8 @@ def issuer_findings(store_admin: StoreAdmin, settings: Settings) -> Iterator[Fin
     own = {issuer.issuer: name for issuer in issuers if (name := names.spelled(issuer.issuer))}
     for name in sorted(own):
         setting = "issuer" if own[name] == names.current else "accepted_issuers"
-        yield Finding(
+        yield Check(
+            "issuer",
             "warn",
             f"{name}: is not trusted, since it is this service's own name (`{setting}`: {own[name]}); "
             f"run `identity issuer delete {shlex.quote(name)}`",
@@ -52,15 +46,19 @@ def issuer_findings(store_admin: StoreAdmin, settings: Settings) -> Iterator[Fin
         try:
             keys = read_key_set(_content(issuer, fetch), issuer.algorithms)
         except (FetchError, ValueError) as error:
-            yield Finding("FAIL", f"{issuer.issuer}: its keys cannot be read: {error}")
+            yield Check("issuer", "FAIL", f"{issuer.issuer}: its keys cannot be read: {error}")
         except OSError as error:
-            yield Finding("FAIL", f"{issuer.issuer}: {issuer.jwks_file} cannot be read: {error.strerror}")
+            yield Check(
+                "issuer", "FAIL", f"{issuer.issuer}: {issuer.jwks_file} cannot be read: {error.strerror}"
+            )
         else:
             count = len(keys.keys)
             text = f"{issuer.issuer}: {count} key{'' if count == 1 else 's'}{_unused(keys)}"
-            yield Finding("ok" if keys.keys else "FAIL", text)
+            yield Check("issuer", "ok" if keys.keys else "FAIL", text)
     if more := sum(1 for _ in records):
-        yield Finding("warn", f"the keys of {more} more issuers were not read: see the log of the service")
+        yield Check(
+            "issuer", "warn", f"the keys of {more} more issuers were not read: see the log of the service"
+        )
 
 
 def _content(issuer: TrustedIssuer, fetch: HttpsFetcher) -> bytes:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Final
 
-import typer
 from typer.core import TyperCommand
 
 _ID: Final = re.compile(r"-(?:[A-Za-z0-9_-]{10}|[A-Za-z0-9_-]{21}|[A-Za-z0-9_-]{42})")
@@ -14,15 +13,6 @@ keys) or 32 (thumbprints)."""
 _OPTION: Final = re.compile(r"--[a-z]+(?:-[a-z]+)*")
 """The form of a long option, which is not taken as an id, so that a misspelt option is reported as such.
 Fewer than one id in a million has this form."""
-
-
-def accept_ids(app: typer.Typer) -> None:
-    """Make every command of the application, and of its groups, an `IdCommand`."""
-    for command in app.registered_commands:
-        command.cls = IdCommand
-    for group in app.registered_groups:
-        if group.typer_instance is not None:
-            accept_ids(group.typer_instance)
 
 
 class IdCommand(TyperCommand):

@@ -31,7 +31,7 @@ def migrate(
     accepts writes again; if the command is killed, run it again.
     """
     outcome = "nothing was moved; if the service answers STORE_MOVED, run the same with --undo"
-    with stoppable(outcome, as_json=as_json):
+    with stoppable(outcome):
         source, target = _settings(config, from_), _settings(config, to)
         names = checks.store_name(source), checks.store_name(target)
         if names[0] == names[1]:

@@ -105,13 +105,18 @@ def say_trimmed(name: str) -> None:
     say(f"identity: {name}: blanks or line breaks around the value are ignored; store it without them")
 
 
-def fail(message: str, code: Exit, *, as_json: bool = False, reason: str = "") -> NoReturn:
-    """Print an error, one line per problem, and exit. Parts from elsewhere must have no line breaks."""
-    if as_json:
-        _print_json({"error": message, "reason": reason})
-    for line in message.split("\n"):
-        say(f"identity: {line}")
-    raise typer.Exit(code)
+class FailedError(Exception):
+    """The end of a command that has failed, with its message and exit code; see `fail`."""
+
+    def __init__(self, message: str, code: Exit, reason: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
+
+def fail(message: str, code: Exit = Exit.USAGE, *, reason: str = "") -> NoReturn:
+    """End the command with an error, one line per problem. Parts from elsewhere must have no line breaks."""
+    raise FailedError(message, code, reason)
 
 
 @contextmanager
@@ -120,13 +125,22 @@ def failures(*, as_json: bool) -> Iterator[None]:
     try:
         with thread_limit.named():
             yield
+    except FailedError as error:
+        failed = error
     except errors.IdentityError as error:
         # Only a configuration error has several lines; other texts may come from a store or a service.
         message = str(error) if isinstance(error, errors.ConfigurationError) else escape(str(error))
-        fail(message, code_of_refusal(error), as_json=as_json, reason=error.reason)
+        failed = FailedError(message, code_of_refusal(error), error.reason)
     except UnicodeError:
         # The text of the error is not shown: it names a character of the value, which may be a password.
-        fail(_NOT_UTF_8, Exit.USAGE, as_json=as_json)
+        failed = FailedError(_NOT_UTF_8, Exit.USAGE)
+    else:
+        return
+    if as_json:
+        _print_json({"error": str(failed), "reason": failed.reason})
+    for line in str(failed).split("\n"):
+        say(f"identity: {line}")
+    raise typer.Exit(failed.code)
 
 
 def _print_json(value: object) -> None:

@@ -1,16 +1,15 @@
-"""Options and helpers of the commands about records: reading files, passwords and confirmations."""
+"""Options and helpers of the commands about records: fields, files, passwords and confirmations."""
 
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import typer
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from identity_client.values import moment
 from identity_service.cli.caller import ask
 from identity_service.cli.output import Exit, fail, say
 from identity_service.domain.visible import escape
@@ -28,14 +27,34 @@ def first(values: Iterable[T], limit: int | None) -> list[T]:
     return list(islice(values, limit))
 
 
-def texts(given: Sequence[str] | None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class GivenFields:
+    """The fields of a record that the options of a command set."""
+
+    names: Sequence[str]
+    values: Mapping[str, Any]
+    """The values, without those of fields that are to be emptied."""
+
+    @classmethod
+    def of(cls, **fields: object) -> Self:
+        """Take the fields that are not None; a duration of 0 empties its field."""
+        names = [name for name, value in fields.items() if value is not None]
+        return cls(names, {name: fields[name] for name in names if fields[name] != timedelta(0)})
+
+    def require(self, option: str) -> None:
+        """End the command with Exit.USAGE if there is none; the message names an option as an example."""
+        if not self.names:
+            fail(f"give at least one option that changes a field, such as {option}")
+
+
+def texts(given: Sequence[str] | None) -> list[str] | None:
     """Return the values of a repeatable option without empty ones: a single '' gives an empty list."""
-    return [text for text in given or () if text]
+    return None if given is None else [text for text in given if text]
 
 
-def time_of(message: Timestamp) -> datetime | None:
-    """Return the time of a field, or None if the field is unset."""
-    return moment(message) if message.seconds or message.nanos else None
+def seconds(given: int | None) -> timedelta | None:
+    """Return a number of seconds as a duration; None as such."""
+    return None if given is None else timedelta(seconds=given)
 
 
 def read_text(path: Path) -> str:
@@ -43,9 +62,9 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        fail(f"cannot read {path}: {error.strerror}", Exit.USAGE)
+        fail(f"cannot read {path}: {error.strerror}")
     except UnicodeDecodeError:
-        fail(f"{path}: is not a text file", Exit.USAGE)
+        fail(f"{path}: is not a text file")
 
 
 def read_new_password(*, from_stdin: bool) -> str:

@@ -1,18 +1,15 @@
 """The connection of commands to the service: the options that they share, and the clients built from them.
 
-Such a command takes a `Service` as its first parameter, `service`; `remote` and `connected` replace that
-parameter by the options.
+Such a command has a parameter `service` of the type `Connected` or `Remote`.
 """
 
-import functools
-import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -20,17 +17,19 @@ from identity_client import (
     AdminClient,
     ClientOptions,
     IdentityClient,
+    IdentityError,
     TlsOptions,
     TrustClient,
 )
-from identity_client.environment import SERVICE_AUDIENCE
-from identity_service.cli.call_errors import call_failures
+from identity_client.environment import DEFAULT_TARGET, SERVICE_AUDIENCE
+from identity_service.cli.call_errors import code_of
 from identity_service.cli.caller import Caller, secret_of, subject_of
-from identity_service.cli.output import failures
+from identity_service.cli.option_groups import OptionsOf
+from identity_service.cli.output import fail
 from identity_service.cli.tls_files import tls_options
 from identity_service.cli.unreachable import explained
+from identity_service.domain.visible import escape
 
-DEFAULT_TARGET: Final = "127.0.0.1:50051"
 ADMIN_SCOPES: Final = ("identity.admin",)
 REVOKE_SCOPES: Final = ("identity.revoke",)
 _PATIENCE: Final = timedelta(seconds=30)
@@ -100,43 +99,8 @@ def bearer_of_environment() -> str | None:
     return secret_of("IDENTITY_TOKEN") or None
 
 
-def remote(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the options for service and caller added, and its errors reported."""
-    return _with_options(command, _OPTIONS)
-
-
-def connected(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command as `remote` does, but without the options that name a caller."""
-    return _with_options(command, [option for option in _OPTIONS if option.name not in _CALLER_OPTIONS])
-
-
-def _with_options(command: Callable[..., None], options: Sequence[inspect.Parameter]) -> Callable[..., None]:
-    signature = inspect.signature(command)
-    service, *own = signature.parameters.values()
-    if service.name != "service":
-        raise TypeError(f"{command.__name__} must take `service` first")
-    as_json = signature.parameters.get("as_json")
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        given = {option.name: values.pop(option.name) for option in options}
-        logging.getLogger("identity_client").addHandler(_LOG_OF_CLIENT)
-        json_wanted = bool(values.get("as_json"))
-        with failures(as_json=json_wanted), call_failures(as_json=json_wanted):
-            service = _service(**given)
-            with explained(service.target, service.tls, _PATIENCE):
-                command(service, **values)
-
-    before, after = (own[:-1], own[-1:]) if as_json is not None else (own, [])
-    parameters = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (*before, *options, *after)
-    ]
-    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
-
-
-def _service(
+@contextmanager
+def _connected(
     *,
     target: Annotated[
         str, typer.Option("--target", envvar="IDENTITY_TARGET", help="host:port of the service.")
@@ -162,14 +126,6 @@ def _service(
             help="Do without TLS to another machine: everything between can read secrets and tokens.",
         ),
     ] = False,
-    caller_username: Annotated[
-        str | None,
-        typer.Option("--username", help="Call as this user. Password: IDENTITY_PASSWORD, or a prompt."),
-    ] = None,
-    caller_client_id: Annotated[
-        str | None,
-        typer.Option("--client-id", help="Call as this client. Secret: IDENTITY_CLIENT_SECRET, or a prompt."),
-    ] = None,
     http_proxy: Annotated[
         bool,
         typer.Option(
@@ -178,6 +134,38 @@ def _service(
             help="Connect through the proxy in the environment variable http_proxy or https_proxy.",
         ),
     ] = False,
+) -> Iterator[Service]:
+    """Yield the service that these options name; errors of its calls end the command."""
+    logging.getLogger("identity_client").addHandler(_LOG_OF_CLIENT)
+    options = tls_options(target, tls=tls, ca=ca, cert=cert, key=key, allow_plaintext=allow_plaintext)
+    try:
+        with explained(target, options, _PATIENCE):
+            yield Service(
+                target=target,
+                tls=options,
+                allow_plaintext=allow_plaintext,
+                http_proxy=http_proxy,
+                caller=Caller(audience=SERVICE_AUDIENCE),
+            )
+    except IdentityError as error:
+        fail(escape(str(error)), code_of(error), reason=error.reason)
+
+
+Connected = Annotated[Service, OptionsOf(_connected)]
+"""The service that a command calls, named by options."""
+
+
+def _remote(
+    *,
+    service: Connected,
+    caller_username: Annotated[
+        str | None,
+        typer.Option("--username", help="Call as this user. Password: IDENTITY_PASSWORD, or a prompt."),
+    ] = None,
+    caller_client_id: Annotated[
+        str | None,
+        typer.Option("--client-id", help="Call as this client. Secret: IDENTITY_CLIENT_SECRET, or a prompt."),
+    ] = None,
     service_audience: Annotated[
         str,
         typer.Option(
@@ -187,13 +175,10 @@ def _service(
         ),
     ] = SERVICE_AUDIENCE,
 ) -> Service:
-    """Return the service that the shared options name; `remote` and `connected` read this signature."""
-    options = tls_options(target, tls=tls, ca=ca, cert=cert, key=key, allow_plaintext=allow_plaintext)
+    """Return the service with the caller that these options name."""
     caller = Caller(username=caller_username, client_id=caller_client_id, audience=service_audience)
-    return Service(
-        target=target, tls=options, allow_plaintext=allow_plaintext, http_proxy=http_proxy, caller=caller
-    )
+    return replace(service, caller=caller)
 
 
-_OPTIONS: Final = tuple(inspect.signature(_service).parameters.values())
-_CALLER_OPTIONS: Final = ("caller_username", "caller_client_id", "service_audience")
+Remote = Annotated[Service, OptionsOf(_remote)]
+"""The service that a command calls, and its caller, named by options."""

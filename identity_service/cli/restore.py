@@ -9,13 +9,12 @@ import typer
 from identity_service.cli.backup import held_counts
 from identity_service.cli.local_settings import ConfigOption, StoreOption, settings_for_store_admin
 from identity_service.cli.options import YesOption
-from identity_service.cli.output import JsonFlag, put, put_json, show
+from identity_service.cli.output import JsonFlag, put, show
 from identity_service.cli.records import confirm
 from identity_service.cli.stopping import stoppable
 from identity_service.cli.store_check import check_store
 from identity_service.composition import checks, copies
 from identity_service.services.regained import Named, Regained
-from identity_service.services.restore import Restored
 
 _ADVICE: Final = (
     "Every user must sign in again: no session survives a restore, and every refresh token is refused.",
@@ -48,7 +47,7 @@ def restore(
     sessions end, every signing key is retired, and a new one is created. Lists which principals,
     credentials and permissions are back, so that you know what to disable and what to rotate.
     """
-    with stoppable("the restore was not finished; run the same command again", as_json=as_json):
+    with stoppable("the restore was not finished; run the same command again"):
         settings = settings_for_store_admin(config, store)
         check_store(settings)
         with copies.opened_restore(settings, file) as use_case:
@@ -58,28 +57,23 @@ def restore(
                 question = f"Delete everything in {checks.store_name(settings)}, and restore the backup of"
                 confirm(f"{question} {made.time:%F %T} UTC?", yes=yes)
             restored = use_case.run(prepared)
-        if as_json:
-            _print_json(restored)
-        else:
-            _print(restored)
-
-
-def _print(restored: Restored) -> None:
-    manifest = restored.manifest
-    show(
-        {
+        manifest = restored.manifest
+        values = {
             "backup_time": manifest.time,
             "backup_revision": manifest.revision,
             "signing_key": restored.signing_key,
             **held_counts(restored.counts),
-        },
-        as_json=False,
-    )
-    lines = ["", f"The restore has brought back from {manifest.time:%F %T} UTC:"]
-    lines += [f"  {line}" for line in _regained(restored.regained)]
-    lines += ["", "What this means, and what to do:", *(f"  - {line}" for line in _ADVICE)]
-    for line in lines:
-        put(line)
+        }
+        if as_json:
+            more = {"possible_again": _again(restored.regained), "advice": list(_ADVICE)}
+            show({**values, "backup_time": manifest.time.isoformat(), **more}, as_json=True)
+            return
+        show(values, as_json=False)
+        lines = ["", f"The restore has brought back from {manifest.time:%F %T} UTC:"]
+        lines += [f"  {line}" for line in _regained(restored.regained)]
+        lines += ["", "What this means, and what to do:", *(f"  - {line}" for line in _ADVICE)]
+        for line in lines:
+            put(line)
 
 
 def _regained(regained: Regained | None) -> Iterator[str]:
@@ -97,18 +91,9 @@ def _regained(regained: Regained | None) -> Iterator[str]:
         yield "nothing that the earlier store did not allow"
 
 
-def _print_json(restored: Restored) -> None:
-    manifest, regained = restored.manifest, restored.regained
-    again = None
-    if regained is not None:
-        named: Mapping[str, Named] = {name: getattr(regained, name) for name in _HEADINGS}
-        again = {name: {"names": list(n.names), "count": n.count} for name, n in named.items()}
-    values = {
-        "backup_time": manifest.time.isoformat(),
-        "backup_revision": manifest.revision,
-        "signing_key": restored.signing_key,
-        **held_counts(restored.counts),
-        "possible_again": again,
-        "advice": list(_ADVICE),
-    }
-    put_json(values, indent=2)
+def _again(regained: Regained | None) -> dict[str, object] | None:
+    """Return what is possible again, for scripts; None if there was no earlier store to compare with."""
+    if regained is None:
+        return None
+    named: Mapping[str, Named] = {name: getattr(regained, name) for name in _HEADINGS}
+    return {name: {"names": list(found.names), "count": found.count} for name, found in named.items()}

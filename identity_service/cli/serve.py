@@ -14,7 +14,7 @@ import typer
 
 from identity_service.cli.demo import TRIAL_DEFAULTS
 from identity_service.cli.local_settings import ConfigOption, StoreOption, load, settings_for_store_admin
-from identity_service.cli.output import Exit, JsonFlag, fail, failures, say, show
+from identity_service.cli.output import Exit, JsonFlag, fail, say, show
 from identity_service.cli.store_check import check_store
 from identity_service.composition import checks, listeners
 from identity_service.domain.errors import ConfigurationError
@@ -36,15 +36,11 @@ def init(config: ConfigOption = None, store: StoreOption = None, as_json: JsonFl
     """Initialise an empty store: create keys and the first administrator, whose secret is printed once."""
     from identity_service.composition.store_admin import open_store_admin
 
-    with failures(as_json=as_json):
-        settings = settings_for_store_admin(config, store)
-        with open_store_admin(settings) as store_admin:
-            made = store_admin.initialise()
-        show(
-            {"client_id": made.client_id, "client_secret": made.client_secret.reveal()},
-            as_json=as_json,
-        )
-        say("Keep the secret: it is not shown again. Keep the master key: only it opens the store's keys.")
+    settings = settings_for_store_admin(config, store)
+    with open_store_admin(settings) as store_admin:
+        made = store_admin.initialise()
+    show({"client_id": made.client_id, "client_secret": made.client_secret.reveal()}, as_json=as_json)
+    say("Keep the secret: it is not shown again. Keep the master key: only it opens the store's keys.")
 
 
 def serve(
@@ -73,41 +69,40 @@ def serve(
     """Serve until SIGTERM or Ctrl-C, then finish the calls in progress and exit 0."""
     flags: dict[str, object] = {"store": store, "listen": listen, "workers": workers}
     flags |= {"engine": engine, "insecure": insecure or None, "http_listen": http_listen}
-    with failures(as_json=False):
+    if dev_mode:
+        from identity_service.cli import dev
+
+        flags |= dev.flags(load(config, TRIAL_DEFAULTS, **flags))
+
+    def read() -> Settings:
+        settings = load(config, **flags).settings
+        # Each worker would refuse as well. Checked here, it is said once, and before anything is created.
+        checks.check_issuer(settings, dev=dev_mode)
+        checks.check_tracing(settings)
+        return settings
+
+    settings = read()
+    thread_limit.require(_THREADS[settings.engine] * max(1, settings.workers))
+    demo = None
+    if dev_mode:
+        settings, demo = dev.prepare(settings)
+    logs.configure(settings.log_level, settings.log_format)
+    check_store(settings)
+    if settings.tls_certificate is not None:
+        from identity_service.cli.tls_check import warn_of_dates
+
+        warn_of_dates(settings)
+
+    def announce(places: Mapping[str, str]) -> None:
+        http_url = _announce(settings, places)
         if dev_mode:
-            from identity_service.cli import dev
+            dev.print_calls(places["listen"], http_url, settings, demo)
 
-            flags |= dev.flags(load(config, TRIAL_DEFAULTS, **flags))
-
-        def read() -> Settings:
-            settings = load(config, **flags).settings
-            # Each worker would refuse as well. Checked here, it is said once, and before anything is created.
-            checks.check_issuer(settings, dev=dev_mode)
-            checks.check_tracing(settings)
-            return settings
-
-        settings = read()
-        thread_limit.require(_THREADS[settings.engine] * max(1, settings.workers))
-        demo = None
-        if dev_mode:
-            settings, demo = dev.prepare(settings)
-        logs.configure(settings.log_level, settings.log_format)
-        check_store(settings)
-        if settings.tls_certificate is not None:
-            from identity_service.cli.tls_check import warn_of_dates
-
-            warn_of_dates(settings)
-
-        def announce(places: Mapping[str, str]) -> None:
-            http_url = _announce(settings, places)
-            if dev_mode:
-                dev.print_calls(places["listen"], http_url, settings, demo)
-
-        if settings.workers:
-            reload = (lambda: settings) if dev_mode else read
-            _supervise(settings, reload, announce, dev=dev_mode)
-        elif not server_process.serve(settings, announce, dev=dev_mode):
-            fail(server_process.CUT_OFF, Exit.FAILED)
+    if settings.workers:
+        reload = (lambda: settings) if dev_mode else read
+        _supervise(settings, reload, announce, dev=dev_mode)
+    elif not server_process.serve(settings, announce, dev=dev_mode):
+        fail(server_process.CUT_OFF, Exit.FAILED)
 
 
 def _announce(settings: Settings, places: Mapping[str, str]) -> str:

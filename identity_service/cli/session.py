@@ -1,43 +1,48 @@
 """`identity session`: lists and ends sessions: the caller's own, or, with scope identity.admin, any."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from identity_client import AdminClient
-from identity_service.cli.output import Exit, JsonFlag, fail, show, show_table
-from identity_service.cli.records import Limit, first, time_of
-from identity_service.cli.remote import Service, remote
+from identity_service.cli.messages import values_of
+from identity_service.cli.output import JsonFlag, fail, show, show_table
+from identity_service.cli.records import Limit, first
+from identity_service.cli.remote import Remote
 from identity_service.cli.user import find
-from identityapi.v1 import principal_pb2 as pb
 
 app = typer.Typer(help="Manage live sessions, that is sign-ins.", no_args_is_help=True)
+
+_COLUMNS: Final = (
+    *("session_id", "subject", "client_id", "device", "peer"),
+    *("auth_time", "refresh_time", "expire_time", "current"),
+)
+"""The fields that the list shows."""
 
 OfUser = Annotated[str | None, typer.Option("--user", help="Username or user id. Default: yourself.")]
 
 
 @app.command("list")
-@remote
 def list_sessions(
-    service: Service,
+    *,
     user: OfUser = None,
     client: Annotated[str | None, typer.Option("--client", help="Only sessions through this client.")] = None,
     limit: Limit = None,
+    service: Remote,
     as_json: JsonFlag = False,
 ) -> None:
     """List live sessions, the newest sign-in first: your own, or others' with --user or --client."""
     if user and client:
-        fail("give only one of --user and --client", Exit.USAGE, as_json=as_json)
+        fail("give only one of --user and --client")
     with service.admin() as admin:
         found = admin.list_sessions(subject=_subject(admin, user), client_id=client or "")
-        rows = [_row(session) for session in first(found, limit)]
+        rows = [values_of(session, *_COLUMNS) for session in first(found, limit)]
     show_table(rows, as_json=as_json, empty="no sessions")
 
 
 @app.command("revoke")
-@remote
 def revoke(
-    service: Service,
+    *,
     session_id: Annotated[str | None, typer.Argument(help="The session to end.")] = None,
     user: OfUser = None,
     every: Annotated[
@@ -47,11 +52,12 @@ def revoke(
         str | None, typer.Option("--all-but", metavar="SESSION_ID", help="End all sessions but this one.")
     ] = None,
     reason: Annotated[str, typer.Option(help="Reason, recorded in the audit events.")] = "",
+    service: Remote,
     as_json: JsonFlag = False,
 ) -> None:
     """End one session, or all sessions of a user (but one). Their tokens are refused from then on."""
     if sum(map(bool, (session_id, every, all_but))) != 1 or (session_id and user):
-        fail("give a session id, --all or --all-but", Exit.USAGE, as_json=as_json)
+        fail("give a session id, --all or --all-but")
     with service.admin() as admin:
         if session_id:
             ended = admin.revoke_session(session_id, reason=reason)
@@ -63,17 +69,3 @@ def revoke(
 
 def _subject(admin: AdminClient, user: str | None) -> str:
     return find(admin, user).user_id if user else ""
-
-
-def _row(session: pb.Session) -> dict[str, object]:
-    return {
-        "session_id": session.session_id,
-        "subject": session.subject,
-        "client_id": session.client_id,
-        "device": session.device,
-        "peer": session.peer,
-        "auth_time": time_of(session.auth_time),
-        "refresh_time": time_of(session.refresh_time),
-        "expire_time": time_of(session.expire_time),
-        "current": session.current,
-    }

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from identity_service.cli.output import Exit, fail, failures
+from identity_service.cli.output import Exit, fail
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -16,8 +16,8 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise Interrupted in the block at the first SIGINT or SIGTERM; ignore later ones during clean-up."""
+def stoppable(outcome: str) -> Iterator[None]:
+    """End the command with this outcome at the first SIGINT or SIGTERM; ignore later ones during clean-up."""
 
     def interrupt(number: int, _: FrameType | None) -> None:
         for each in _SIGNALS:
@@ -27,16 +27,8 @@ def interruptible() -> Iterator[None]:
     before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield
+    except Interrupted as stopped:
+        fail(f"{stopped}: {outcome}", Exit.FAILED, reason="INTERRUPTED")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def stoppable(outcome: str, *, as_json: bool) -> Iterator[None]:
-    """Report the errors of a command as `failures` does, and a stop by a signal, with this outcome."""
-    try:
-        with interruptible(), failures(as_json=as_json):
-            yield
-    except Interrupted as stopped:
-        fail(f"{stopped}: {outcome}", Exit.FAILED, as_json=as_json, reason="INTERRUPTED")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from identity_client import TlsOptions
 from identity_client.transport import may_be_plaintext
-from identity_service.cli.output import Exit, fail, say
+from identity_service.cli.output import fail, say
 from identity_service.jose.certificates import CertificateFacts, certificates_in, check_pair
 
 
@@ -21,23 +21,22 @@ def tls_options(
         try:
             _warn_if_expired(ca, *certificates_in(_read("--ca (IDENTITY_CA)", ca)))
         except ValueError as error:
-            fail(f"--ca (IDENTITY_CA): {ca}: {error}", Exit.USAGE)
+            fail(f"--ca (IDENTITY_CA): {ca}: {error}")
     if (cert is None) != (key is None):
-        fail("give --cert and --key (IDENTITY_CERT, IDENTITY_KEY) together", Exit.USAGE)
+        fail("give --cert and --key (IDENTITY_CERT, IDENTITY_KEY) together")
     if cert is not None and key is not None:
         pair = _read("--cert (IDENTITY_CERT)", cert), _read("--key (IDENTITY_KEY)", key)
         try:
             _warn_if_expired(cert, check_pair(*pair))
         except ValueError as error:
-            fail(f"--cert, --key (IDENTITY_CERT, IDENTITY_KEY): {cert}, {key}: {error}", Exit.USAGE)
+            fail(f"--cert, --key (IDENTITY_CERT, IDENTITY_KEY): {cert}, {key}: {error}")
     if tls or ca or cert:
         return TlsOptions(ca_file=ca, certificate_file=cert, key_file=key)
     if not may_be_plaintext(target, allow_plaintext=allow_plaintext):
         fail(
             f"{target} is not an address of this machine, and without TLS everything between could read the "
             "secrets and tokens: give --tls (IDENTITY_TLS=1), or the service's own authority with --ca "
-            "(IDENTITY_CA); for a service without TLS, give --allow-plaintext (IDENTITY_ALLOW_PLAINTEXT=1)",
-            Exit.USAGE,
+            "(IDENTITY_CA); for a service without TLS, give --allow-plaintext (IDENTITY_ALLOW_PLAINTEXT=1)"
         )
     return None
 
@@ -51,7 +50,7 @@ def _read(option: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        fail(f"{option}: cannot read {path}: {error.strerror}", Exit.USAGE)
+        fail(f"{option}: cannot read {path}: {error.strerror}")
 
 
 def _warn_if_expired(path: Path, *certificates: CertificateFacts) -> None:

@@ -3,22 +3,30 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from identity_client import Rejected, TokenSet
 from identity_client.assertions import SERVICE_ISSUER
+from identity_client.credentials import by_password, by_secret
+from identity_client.requests import issue_request
 from identity_service.cli.caller import client_secret_of_environment, read_client_secret, read_password
-from identity_service.cli.options import AudienceOption, EncryptOption, ScopeOption
+from identity_service.cli.options import AudienceOption, ScopeOption, WantedToken
 from identity_service.cli.output import Exit, JsonFlag, fail, put, say, show
 from identity_service.cli.proofs import client_proof
-from identity_service.cli.remote import Service, bearer_of_environment, connected, remote
+from identity_service.cli.remote import Connected, Remote, bearer_of_environment
 from identity_shared.strict import decode_base64url, parse_object
 
 app = typer.Typer(help="Issue, verify, refresh, revoke and inspect tokens.", no_args_is_help=True)
+
+_VERIFIED: Final = (
+    *("subject", "client_id", "audiences", "scopes", "token_id", "session_id"),
+    *("issue_time", "expire_time", "actors", "claims", "revision"),
+)
+"""The values that are shown of a valid token."""
 
 ClientId = Annotated[
     str | None,
@@ -28,14 +36,16 @@ ClientId = Annotated[
         help="Client id. Secret: IDENTITY_CLIENT_SECRET (or IDENTITY_CLIENT_SECRET_FILE), or a prompt.",
     ),
 ]
+Certificate = Annotated[
+    bool, typer.Option("--certificate", help="Authenticate by the client certificate: --cert and --key.")
+]
 Token = Annotated[str, typer.Argument(help="The token, or - for standard input.")]
 Print = Annotated[str | None, typer.Option("--print", help="Print only this value, e.g. access_token.")]
 
 
 @app.command("issue")
-@connected
 def issue(
-    service: Service,
+    *,
     client_id: ClientId = None,
     username: Annotated[
         str | None,
@@ -45,11 +55,7 @@ def issue(
             help="Username. Password: IDENTITY_PASSWORD, or a prompt.",
         ),
     ] = None,
-    audience: AudienceOption = None,
-    scope: ScopeOption = None,
-    lifetime: Annotated[
-        int | None, typer.Option(help="Lifetime of the access token, in seconds.", min=1)
-    ] = None,
+    wanted: WantedToken,
     device: Annotated[str, typer.Option(help="Device name, shown in the list of sessions.")] = "",
     assertion_key: Annotated[
         Path | None,
@@ -62,15 +68,13 @@ def issue(
             help="Issuer name of the service (its setting `issuer`), for --assertion-key.",
         ),
     ] = SERVICE_ISSUER,
-    certificate: Annotated[
-        bool, typer.Option("--certificate", help="Authenticate by the client certificate: --cert and --key.")
-    ] = False,
+    certificate: Certificate = False,
     federated_token_file: Annotated[
         Path | None,
         typer.Option(help="Authenticate by the JWT of a trusted issuer in this file.", dir_okay=False),
     ] = None,
-    encrypt: EncryptOption = "none",
     only: Print = None,
+    service: Connected,
     as_json: JsonFlag = False,
 ) -> None:
     """Get tokens: for a client by secret, key, certificate or a platform's JWT; for a user by password."""
@@ -81,47 +85,29 @@ def issue(
         certificate=certificate,
         federated_token_file=federated_token_file,
     )
-    if username is None and client_id is None and proof is None:
-        fail("name the client or the user: give --client-id or --username", Exit.USAGE, as_json=as_json)
-    life = timedelta(seconds=lifetime) if lifetime is not None else None
+    if proof is not None:
+        credential = proof
+    elif username is not None:
+        secret = client_secret_of_environment() if client_id else None
+        credential = by_password(username, read_password(), client_id=client_id, client_secret=secret)
+    elif client_id is not None:
+        credential = by_secret(client_id, read_client_secret())
+    else:
+        fail("name the client or the user: give --client-id or --username")
+    request = issue_request(credential, device=device, **wanted)
     with service.identity() as client:
-        if proof is not None:
-            tokens = proof(
-                client, audiences=audience or (), scopes=scope or (), lifetime=life, encryption=encrypt
-            )
-        elif username is not None:
-            tokens = client.issue_with_password(
-                username,
-                read_password(),
-                client_id=client_id,
-                client_secret=client_secret_of_environment() if client_id else None,
-                audiences=audience or (),
-                scopes=scope or (),
-                lifetime=life,
-                encryption=encrypt,
-                device=device,
-            )
-        else:
-            tokens = client.issue_with_secret(
-                client_id or "",
-                read_client_secret(),
-                audiences=audience or (),
-                scopes=scope or (),
-                lifetime=life,
-                encryption=encrypt,
-            )
-        show_tokens(tokens, only, as_json=as_json)
+        show_tokens(client.issue(request), only, as_json=as_json)
 
 
 @app.command("refresh")
-@connected
 def refresh(
-    service: Service,
+    *,
     refresh_token: Token,
     client_id: ClientId = None,
     audience: AudienceOption = None,
     scope: ScopeOption = None,
     only: Print = None,
+    service: Connected,
     as_json: JsonFlag = False,
 ) -> None:
     """Exchange a refresh token for new tokens."""
@@ -138,9 +124,8 @@ def refresh(
 
 
 @app.command("verify")
-@connected
 def verify(
-    service: Service,
+    *,
     token: Token,
     audience: Annotated[
         list[str] | None, typer.Option("--audience", "-a", help="Accepted audience. Repeatable.")
@@ -153,15 +138,12 @@ def verify(
     at_least_revision: Annotated[
         str | None, typer.Option(help="First catch up with this revision, as printed by revoke.")
     ] = None,
+    service: Connected,
     as_json: JsonFlag = False,
 ) -> None:
     """Verify an access token, and print what it contains. Exit 3 if it is not valid."""
     if not audience and not any_audience:
-        fail(
-            "name the verifying service: give --audience, or --any-audience to accept any",
-            Exit.USAGE,
-            as_json=as_json,
-        )
+        fail("name the verifying service: give --audience, or --any-audience to accept any")
     with service.identity(bearer=bearer_of_environment()) as client:
         outcome = client.verify(
             read_token(token),
@@ -174,29 +156,13 @@ def verify(
         if isinstance(outcome, Rejected):
             show({"verified": False, "reason": outcome.reason, "detail": outcome.detail}, as_json=as_json)
             raise typer.Exit(Exit.REFUSED)
-        show(
-            {
-                "verified": True,
-                "subject": outcome.subject,
-                "client_id": outcome.client_id,
-                "audiences": outcome.audiences,
-                "scopes": outcome.scopes,
-                "token_id": outcome.token_id,
-                "session_id": outcome.session_id,
-                "issue_time": outcome.issue_time,
-                "expire_time": outcome.expire_time,
-                "actors": [asdict(actor) for actor in outcome.actors],
-                "claims": dict(outcome.claims),
-                "revision": outcome.revision,
-            },
-            as_json=as_json,
-        )
+        found = asdict(outcome) | {"claims": dict(outcome.claims)}
+        show({"verified": True, **{name: found[name] for name in _VERIFIED}}, as_json=as_json)
 
 
 @app.command("revoke")
-@remote
 def revoke(
-    service: Service,
+    *,
     token: Annotated[str | None, typer.Argument(help="The token itself, or - for standard input.")] = None,
     token_id: Annotated[str | None, typer.Option(help="The access token with this jti.")] = None,
     session_id: Annotated[str | None, typer.Option(help="The session with this sid.")] = None,
@@ -206,16 +172,13 @@ def revoke(
         bool, typer.Option("--everything", help="Every token of the whole service.")
     ] = False,
     reason: Annotated[str, typer.Option(help="Reason, recorded in the audit event.")] = "",
+    service: Remote,
     as_json: JsonFlag = False,
 ) -> None:
     """Revoke a token or, with scope identity.revoke, a session or all of a principal. Idempotent."""
     given = [t for t in (token, token_id, session_id, subject, client, everything) if t]
     if len(given) != 1:
-        fail(
-            "give one target: a token, --token-id, --session-id, --subject, --client or --everything",
-            Exit.USAGE,
-            as_json=as_json,
-        )
+        fail("give one target: a token, --token-id, --session-id, --subject, --client or --everything")
     if token:
         with service.identity(bearer=bearer_of_environment()) as identity:
             show({"revision": identity.revoke_token(read_token(token), reason=reason)}, as_json=as_json)
@@ -243,7 +206,7 @@ def inspect(token: Token, as_json: JsonFlag = False) -> None:
             raise ValueError("it is not a signed JWT, which has three parts")  # noqa: TRY301
         header, claims = (parse_object(decode_base64url(part)) for part in parts[:2])
     except ValueError as error:
-        fail(f"the token cannot be read: {error}", Exit.FAILED, as_json=as_json)
+        fail(f"the token cannot be read: {error}", Exit.FAILED)
     if as_json:
         show({"header": header, "claims": claims, "verified": False}, as_json=True)
         return
@@ -268,20 +231,10 @@ def read_token(token: str) -> str:
 
 def show_tokens(tokens: TokenSet, only: str | None, *, as_json: bool) -> None:
     """Print all values, or only the one named `only`; end with Exit.USAGE if there is no such value."""
-    values: dict[str, object] = {
-        "access_token": tokens.access_token,
-        "token_type": tokens.token_type,
-        "expire_time": tokens.expire_time,
-        "refresh_token": tokens.refresh_token,
-        "refresh_expire_time": tokens.refresh_expire_time,
-        "audiences": tokens.audiences,
-        "scopes": tokens.scopes,
-        "token_id": tokens.token_id,
-        "session_id": tokens.session_id,
-    }
+    values = asdict(tokens)
     if only is None:
         show(values, as_json=as_json)
     elif only in values:
         put(str(values[only] or ""))
     else:
-        fail(f"--print: there is no value {only}; the values are {', '.join(values)}", Exit.USAGE)
+        fail(f"--print: there is no value {only}; the values are {', '.join(values)}")

@@ -18,30 +18,30 @@ from identity_client import (
 )
 from identity_service.cli.following import follow
 from identity_service.cli.output import Exit, JsonFlag, fail, put_json, put_styled
-from identity_service.cli.remote import Service, connected
+from identity_service.cli.remote import Connected
 
 
-@connected
 def watch(
-    service: Service,
+    *,
     resume_after: Annotated[
         str, typer.Option("--resume-after", help="The last revision seen: show the changes after it first.")
     ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show heartbeats too.")] = False,
+    service: Connected,
     as_json: JsonFlag = False,
 ) -> None:
     """Print the revocations in force, then every change as it happens, until Ctrl-C."""
     signal.signal(signal.SIGTERM, _leave)
-    printer = _JsonPrinter() if as_json else _TextPrinter()
+    show = _show_json if as_json else _show_text
     with service.trust() as client:
         try:
             for event in follow(client.watch, resume_after, lambda event: event.revision):
                 for line in _lines(event, verbose=verbose):
-                    printer.show(line)
+                    show(line)
         except KeyboardInterrupt:
             pass
         except ValueError as error:
-            fail(str(error), Exit.FAILED, as_json=as_json)
+            fail(str(error), Exit.FAILED)
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -83,23 +83,16 @@ def _line(revocation: Revocation) -> dict[str, object]:
             }
 
 
-class _JsonPrinter:
-    """A printer of lines as JSON objects."""
-
-    def show(self, line: dict[str, object]) -> None:
-        put_json(
-            {name: _plain(value) if isinstance(value, datetime) else value for name, value in line.items()}
-        )
+def _show_json(line: dict[str, object]) -> None:
+    times = {name: value.isoformat() for name, value in line.items() if isinstance(value, datetime)}
+    put_json(line | times)
 
 
-class _TextPrinter:
-    """A printer of lines as text: the current time in UTC, the event, and its values."""
-
-    def show(self, line: dict[str, object]) -> None:
-        values = dict(line)
-        event = f"{values.pop('event')!s:<18}"
-        rest = "  ".join(_plain(value) for value in values.values())
-        put_styled((f"{datetime.now(UTC):%H:%M:%S}  ", "dim"), (event, "bold"), (rest, ""))
+def _show_text(line: dict[str, object]) -> None:
+    """Print a line as text: the current time in UTC, the event, and its values."""
+    event, *values = line.values()
+    rest = "  ".join(map(_plain, values))
+    put_styled((f"{datetime.now(UTC):%H:%M:%S}  ", "dim"), (f"{event!s:<18}", "bold"), (rest, ""))
 
 
 def _plain(value: object) -> str:

@@ -35,6 +35,7 @@ def test_without_a_credential_the_error_names_the_variables_to_set(call: Run) ->
 
     assert "IDENTITY_CLIENT_SECRET" in result.stderr
     assert result.stdout == ""
+    assert "IDENTITY_CLIENT_SECRET" in json.loads(call(*WORDS, "--json", code=2).stdout)["error"]
 
 
 def test_a_client_by_secret_from_environment_file_or_answer(
