@@ -8,13 +8,14 @@ settings → store → replica ← follower        (memory follows the log)   co
 """
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.composition.apis import Apis
@@ -30,6 +31,7 @@ from identity_service.composition.opening import (
 )
 from identity_service.composition.tracing import open_tracing
 from identity_service.composition.wiring import Parts, UseCases
+from identity_service.domain.errors import IdentityError
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
 from identity_service.process import thread_limit
@@ -47,6 +49,8 @@ from identity_service.transport.tls import Certificates
 if TYPE_CHECKING:
     from identity_service.composition.http import AsgiApp
 
+ENDED: Final = "ended"
+"""The status in the last heartbeat of a process that was told to stop."""
 _HEALTH_INTERVAL = 0.25
 """Seconds between two updates of the health status and of the sums in the metrics."""
 _JOIN_TIMEOUT = 0.5
@@ -124,8 +128,10 @@ class Service:
         metrics.show_durations(store.durations, OPERATIONS)
         metrics.show(partial(service_collectors.keys, use.keys, clock))
         metrics.show(partial(service_collectors.load, self._apis.pools, self._hasher))
-        process, interval = secrets.token_hex(8), settings.heartbeat_interval
-        self._follower = Follower(store.log, replica, event_log, process=process, heartbeat_interval=interval)
+        self._process, interval = secrets.token_hex(8), settings.heartbeat_interval
+        self._follower = Follower(
+            store.log, replica, event_log, process=self._process, heartbeat_interval=interval
+        )
         self._principals = open_principals(settings, use.administration, event_log)
         self._threads: list[BackgroundThread] = []
         self._closing = ExitStack()
@@ -178,7 +184,7 @@ class Service:
             follower.load()
             self._start_thread("identity-audit", use.trail.run, use.trail.wake, ends_first=True)
             self._start_thread("identity-follow", follower.follow)
-            self._start_thread("identity-heartbeat", follower.send_heartbeats)
+            self._start_thread("identity-heartbeat", self._send_heartbeats, ends_first=True)
             self._start_thread("identity-maintenance", follower.maintain, replica.maintenance.wake)
             use.keys.signing()
             use.keys.current_refresh_key()
@@ -217,6 +223,12 @@ class Service:
                 return self._apis.drain(self._settings.drain_grace if grace is None else grace)
             finally:
                 self._apis.server.stop()
+
+    def _send_heartbeats(self, stopping: threading.Event) -> None:
+        """Send heartbeats until the service stops, and a last one, which says that this process has ended."""
+        self._follower.send_heartbeats(stopping)
+        with suppress(IdentityError):  # the store is away: then the process is found to be silent
+            self._store.log.heartbeat(self._process, status=ENDED)
 
     def _report(self) -> None:
         """Update the health status, and sum up what the metrics have counted since."""

@@ -7,6 +7,7 @@ from typing import Final
 import typer
 
 from identity_service.adapters.clock import SystemClock
+from identity_service.bootstrap import ENDED
 from identity_service.cli.doctor_issuers import issuer_checks
 from identity_service.cli.local_settings import (
     ConfigOption,
@@ -141,9 +142,11 @@ def _check_processes(store_admin: StoreAdmin, settings: Settings) -> Iterator[Ch
     for heartbeat in heartbeats:
         silent = now - heartbeat.time
         name = f"process {heartbeat.process}"
+        if heartbeat.status == ENDED:
+            continue
         if silent > silent_after:
             text = (
-                f"last heartbeat {silent.total_seconds():.0f} s ago: it has ended, or cannot reach the store"
+                f"last heartbeat {silent.total_seconds():.0f} s ago: it was killed, or cannot reach the store"
             )
             yield Check(name, "warn", text)
         elif heartbeat.status:

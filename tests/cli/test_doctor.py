@@ -2,22 +2,27 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from identity_service.adapters.clock import SystemClock
+from identity_service.bootstrap import ENDED
 from identity_service.domain.copying import CopiedItem, CopiedUse, Fence
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.secret import Secret
 from identity_service.jose.sealing import Sealer
+from identity_service.replication.freshness import FRESH
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from tests.cli.conftest import Run
+from tests.fakes.clocks import FakeClock
 from tests.issuer_server import IssuerServer
 from tests.jwts import PartyKey, key_set
 from tests.redis_server import RedisServer, ask
@@ -160,6 +165,21 @@ def test_it_names_the_keys_that_the_master_key_does_not_open(
 
     assert line["result"] == "FAIL"
     assert f"does not open 1 of 6 keys: {standby.key_id} (refresh); set master_key_file" in line["advice"]
+
+
+def test_it_warns_of_a_process_that_is_silent_but_not_of_one_that_was_stopped(
+    run: Run, run_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    run("init")
+    clock = FakeClock(SystemClock().now() - timedelta(minutes=1))
+    with closing(SqliteStore.open(str(tmp_path / "identity.db"), clock=clock)) as store:
+        store.log.heartbeat("killed", status=FRESH)
+        store.log.heartbeat("stopped", status=ENDED)
+
+    found = {line["check"]: line for line in run_json("doctor") if line["check"].startswith("process")}
+
+    assert found.keys() == {"process killed"}
+    assert found["process killed"]["result"] == "warn"
 
 
 def test_it_names_the_target_of_a_moved_store(run: Run, run_json: Callable[..., Any], tmp_path: Path) -> None:

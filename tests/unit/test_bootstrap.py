@@ -133,6 +133,19 @@ def test_the_last_audit_events_are_stored_before_the_store_is_closed(
         assert store.audit.read_after(None, 1)[0].event.type is AuditType.REFRESH_TOKEN_REUSED
 
 
+def test_the_last_heartbeat_of_a_service_that_stops_says_that_it_has_ended(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "_JOIN_TIMEOUT", PATIENCE)
+    site.service.start()
+    assert [heartbeat.status for heartbeat in site.store.log.heartbeats()] != [bootstrap.ENDED]
+
+    site.service.stop()
+
+    with closing(open_store(site.settings, SystemClock())) as store:
+        assert [heartbeat.status for heartbeat in store.log.heartbeats()] == [bootstrap.ENDED]
+
+
 def test_a_service_that_does_not_start_leaves_nothing_open(site: Site) -> None:
     site.principals.write_text("clients: {a b: }")
 
