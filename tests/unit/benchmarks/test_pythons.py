@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import pythons
+from benchmarks import __main__, pythons
 from benchmarks.measure import Figures, Findings
 from tests.patience import PATIENCE
 
@@ -39,3 +39,15 @@ def test_a_python_that_is_not_there_or_is_the_same_one_is_not_compared(python: s
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert run.returncode == 2
     assert reason in run.stderr
+
+
+def test_the_path_of_a_python_may_be_relative_although_the_service_runs_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other" / "python"
+    other.parent.mkdir()
+    other.symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--python", "other/python"])
+
+    assert __main__._arguments().python == str(other), "not the program that the link leads to, either"
