@@ -120,6 +120,31 @@ def test_issue_sends_its_arguments_and_hides_the_tokens_in_repr(
     assert "secret" not in repr(tokens) + str(tokens)
 
 
+def test_each_way_to_issue_sends_its_credential_with_the_properties_of_the_token(
+    client: IdentityClient, script: Script
+) -> None:
+    script.answers = [pb.IssueResponse(token_set=TOKENS)]
+
+    client.issue_with_assertion(lambda: "a.b.c", audiences=["api"], encryption="service")
+    client.issue_with_certificate(audiences=["api"], encryption="service")
+    client.issue_with_federated_token("d.e.f", audiences=["api"], encryption="service")
+
+    by_assertion, by_certificate, by_federated_token = script.requests
+    assert by_assertion.credential.client_assertion.jwt == "a.b.c"
+    assert by_certificate.credential.HasField("client_certificate")
+    assert by_federated_token.credential.federated_token.jwt == "d.e.f"
+    for request in script.requests:
+        assert list(request.audiences) == ["api"]
+        assert request.encryption == token_pb2.TOKEN_ENCRYPTION_SERVICE
+
+
+def test_an_argument_that_does_not_exist_is_refused(client: IdentityClient, script: Script) -> None:
+    with pytest.raises(TypeError, match="audience"):
+        client.issue_with_certificate(audience="api")  # type: ignore[call-arg]
+
+    assert script.requests == []
+
+
 def test_exchange_sends_both_tokens_and_the_credential_of_the_client(
     client: IdentityClient, script: Script
 ) -> None:
