@@ -94,10 +94,11 @@ class AsgiContext(grpc.ServicerContext):
 
     def cancel(self) -> bool:
         """End the call with CANCELLED; return False if it has ended or cannot be cancelled yet."""
-        if not self._active or self._on_cancel is None:
+        on_cancel = self._on_cancel  # another thread may end the call meanwhile
+        if not self._active or on_cancel is None:
             return False
         self._code = grpc.StatusCode.CANCELLED
-        self._on_cancel()
+        on_cancel()
         return True
 
     # The response
@@ -105,8 +106,9 @@ class AsgiContext(grpc.ServicerContext):
     def send_initial_metadata(self, initial_metadata: Metadata) -> None:
         """Set the initial metadata. Server streams send it at once, other calls with their first message."""
         self.initial = initial_metadata
-        if self._begin is not None:
-            self._begin()
+        begin = self._begin
+        if begin is not None:
+            begin()
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
         """Set the metadata that is sent with the status."""
@@ -171,6 +173,8 @@ class AsgiContext(grpc.ServicerContext):
                 return
             self._active = False
             callbacks, self._callbacks = self._callbacks, ()
+        if self._on_cancel is not None:
+            self._on_cancel = self._begin = None  # a stream and its call refer to each other until here
         if callbacks:
             # If the pool gets no thread, the callbacks wait in its queue; the call must end anyway.
             with suppress(RuntimeError):

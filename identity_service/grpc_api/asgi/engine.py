@@ -98,7 +98,7 @@ class AsgiEngine:
         except ClientGoneError:
             pass
         except ServerBusyError as error:
-            refused = error
+            refused = error.with_traceback(None)  # this frame is in it, and would form a cycle with the error
         finally:
             context.end()
             self._calls.discard(context)

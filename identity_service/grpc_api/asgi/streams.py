@@ -35,7 +35,9 @@ class AsgiStream:
         self._loop = loop
         self._send_timeout = send_timeout
         self._writing: asyncio.Task[None] | None = None
-        self._ended: asyncio.Future[BaseException | None] = loop.create_future()
+        self._ended: asyncio.Future[None] = loop.create_future()
+        self._error: BaseException | None = None
+        """The error that has ended the stream, until it is raised."""
         call.context.on_initial_metadata(self._begin)
         call.context.on_cancel(self._abort)
 
@@ -81,10 +83,13 @@ class AsgiStream:
         except (TimeoutError, ClientGoneError) as gave_up:
             self._set_ended(gave_up)
         opening.cancel()  # if it still waits for a thread
-        error = self._ended.result()
+        error, self._error = self._error, None
         # A message that is being sent is not cancelled: the ASGI server may still complete or refuse it.
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error, opening  # otherwise the error and this frame would form a cycle
         if self._writing is not None:
             _, late = await asyncio.wait({self._writing}, timeout=self._send_timeout)
             if late:
@@ -130,7 +135,8 @@ class AsgiStream:
 
     def _set_ended(self, error: BaseException | None) -> None:
         if not self._ended.done():
-            self._ended.set_result(error)
+            self._error = error
+            self._ended.set_result(None)
 
 
 async def _send_after(before: "asyncio.Task[None] | None", writing: Any) -> None:

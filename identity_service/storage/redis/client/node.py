@@ -232,7 +232,8 @@ def answer_of(raw: RawConnection) -> Any:
     try:
         return raw.read_response()
     except redis.ResponseError as error:
-        return error
+        # Without its traceback: a caller that keeps it in a list would form a cycle with it.
+        return error.with_traceback(None)
 
 
 def exchange(raw: RawConnection, packed: bytes, script: str | None) -> Any:
