@@ -1,29 +1,17 @@
 """Password hashing with argon2id (RFC 9106) in child processes, and the list of common passwords.
 
 The only importer of `zxcvbn`. One hash takes 64 MiB and tens of milliseconds, so there are at most as many in
-progress as child processes. Others wait in a bounded queue; if it is full, ServerBusyError is raised.
+progress as child processes. Others wait in a bounded queue; if it is full, ServerBusyError is raised. The
+processes are not threads: a thread of low priority that holds the interpreter's lock makes all others wait
+(`docs/decisions/0011`).
 """
 
-import multiprocessing
-import multiprocessing.connection
-import multiprocessing.util
-import os
 import threading
 import unicodedata
 from collections.abc import Callable
-from concurrent.futures import (
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-)
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
-from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Final, ParamSpec, TypeVar
-from weakref import WeakSet
+from typing import TypeVar
 
 from identity_service.adapters.argon2id import (
     NoThreadError,
@@ -33,24 +21,12 @@ from identity_service.adapters.argon2id import (
     parameters,
     thread_count,
 )
-from identity_service.domain.errors import (
-    ConfigurationError,
-    NotReadyError,
-    ServerBusyError,
-    ShuttingDownError,
-)
+from identity_service.adapters.password_processes import shared_pool
+from identity_service.domain.errors import ConfigurationError, NotReadyError, ServerBusyError
 from identity_service.domain.secret import Secret
 from identity_service.domain.visible import comparable
 
-P = ParamSpec("P")
 T = TypeVar("T")
-
-_POOLS: Final[WeakSet[Executor]] = WeakSet()
-"""The pools that `end_processes` shuts down."""
-_PROCESSES: Final[WeakSet[SpawnProcess]] = WeakSet()
-"""The child processes that hash."""
-_NICENESS: Final = 19
-"""The lowest priority of a process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +48,9 @@ class Argon2Config:
 class Argon2Hasher:
     """An implementation of the port PasswordHasher with argon2id.
 
-    `hash` and `verify` raise ServerBusyError if the queue is full or memory is short, NotReadyError if the
-    system gives this process no further thread, ShuttingDownError if the process stops meanwhile.
+    `hash` and `verify` raise ServerBusyError if the queue is full, memory is short or no child process can
+    be started, NotReadyError if the system gives this process no further thread, ShuttingDownError if the
+    process stops meanwhile.
     """
 
     def __init__(self, config: Argon2Config) -> None:
@@ -114,10 +91,10 @@ class Argon2Hasher:
         """Return whether the hash was made with other parameters than the present ones."""
         return not is_made_with(self._parameters, phc)
 
-    def _run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _run(self, work: Callable[..., T], *args: object) -> T:
         self._enter()
         try:
-            return _pool(self._processes).submit(work, *args, **kwargs).result()
+            return shared_pool(self._processes).run(work, *args)
         except MemoryError as error:
             raise ServerBusyError("this process has no memory to check passwords now; try again") from error
         except NoThreadError as error:
@@ -125,13 +102,6 @@ class Argon2Hasher:
                 "the system gives this process no thread to check passwords; use another instance, and raise "
                 "the limit of processes of this one"
             ) from error
-        except CancelledError as error:
-            raise ShuttingDownError("this process is stopping; reconnect") from error
-        except (BrokenExecutor, OSError, RuntimeError) as error:
-            # The system killed a child process because memory was short, or starts no further process or
-            # thread.
-            _pool.cache_clear()
-            raise ServerBusyError("passwords cannot be checked at the moment; try again") from error
         finally:
             self._leave()
 
@@ -146,72 +116,6 @@ class Argon2Hasher:
     def _leave(self) -> None:
         with self._lock:
             self.open -= 1
-
-
-@cache
-def _pool(processes: int) -> Executor:
-    """Return the pool of child processes that hash; it starts them when they are first needed.
-
-    They are not threads: a thread of low priority that holds the interpreter's lock makes all other threads
-    wait (`docs/decisions/0011`). If the system has no semaphores for processes, such as without a writable
-    `/dev/shm`, the pool consists of threads of normal priority.
-    """
-    pool: Executor
-    try:
-        pool = ProcessPoolExecutor(processes, _HashingContext(), initializer=_initialise_child)
-    except OSError as error:
-        # Imported here, since each child process imports this module, and none of them logs.
-        import structlog
-
-        structlog.get_logger().warning("passwords_in_threads", error=type(error).__name__, code=error.errno)
-        pool = ThreadPoolExecutor(processes, "identity-password")
-    _POOLS.add(pool)
-    _end_them_first()
-    return pool
-
-
-@cache
-def _end_them_first() -> None:
-    """Register `end_processes` to run before all other finalizers of `multiprocessing`; only once.
-
-    Otherwise a worker that ends would hang: it waits for its child processes, which wait for the pool's
-    message through a queue that `multiprocessing` closes earlier (with priority 10).
-    """
-    multiprocessing.util.Finalize(None, end_processes, exitpriority=100)
-
-
-def end_processes() -> None:
-    """End the child processes; calls that wait for them fail with SHUTTING_DOWN or SERVER_BUSY.
-
-    Call it before the interpreter exits, which would wait for them. They are killed, since they have no
-    state, and because of their low priority an orderly end can take many seconds on a busy machine.
-    """
-    kill_processes()
-    for pool in [*_POOLS]:
-        pool.shutdown(cancel_futures=True)
-    _pool.cache_clear()
-
-
-def kill_processes() -> None:
-    """Kill the child processes that hash, without waiting until they have ended."""
-    for process in [*_PROCESSES]:
-        if process.pid is not None:
-            process.kill()
-
-
-class _HashingProcess(SpawnProcess):
-    """A child process that hashes, registered for `kill_processes`."""
-
-    def start(self) -> None:
-        """Start and register the process."""
-        super().start()
-        _PROCESSES.add(self)
-
-
-class _HashingContext(SpawnContext):
-    """A `multiprocessing` context whose processes are registered for `kill_processes`."""
-
-    Process = _HashingProcess
 
 
 def is_common(password: Secret) -> bool:
@@ -234,21 +138,3 @@ def _common_passwords() -> frozenset[str]:
     from zxcvbn.frequency_lists import FREQUENCY_LISTS  # 5 MB that most processes never need
 
     return frozenset(FREQUENCY_LISTS["passwords"])
-
-
-def _initialise_child() -> None:
-    """Initialise a child process: give it the lowest priority, and let it end together with its parent."""
-    with suppress(OSError, AttributeError):
-        os.nice(_NICENESS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End this child process when its parent has ended.
-
-    The pool does not do so if the parent was killed.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(0)

@@ -22,7 +22,7 @@ class WorkSettings(BaseModel):
     verify_threads: int = whole(4, 1, 64, "threads that answer from memory")
     work_threads: int = whole(40, 2, 256, "threads that may wait for the store, see password_queue")
     password_processes: int = whole(
-        1, 1, 32, "processes that hash passwords, argon2_memory_kib and 25 MiB each"
+        1, 1, 32, "processes that hash passwords, argon2_memory_kib and 13 MiB each"
     )
     password_queue: int = whole(
         16,

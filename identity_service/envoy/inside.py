@@ -11,6 +11,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from identity_service.adapters.password_hashing import end_processes, kill_processes
+from identity_service.adapters.password_processes import end_processes, kill_processes
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.certificates import keep_handing_over
@@ -171,7 +172,7 @@ class Inside:
             plan: the settings, and the Python interpreter for processes that the service starts.
             parts: further arguments of `Service`; tests give a clock and a store.
         """
-        multiprocessing.set_executable(plan.python)
+        sys.executable = plan.python  # inside Envoy, Python does not know it
         self.service = service = Service(
             plan.settings, samples=self._samples, behind_asgi=True, dev=plan.dev, **parts
         )

@@ -133,8 +133,7 @@ def unfinished_call(target: str) -> contextlib.AbstractContextManager[None]:
 
 def hashing(descendants: Descendants) -> set[int]:
     """The processes that hash passwords."""
-    lowest = 19
-    return {pid for pid in descendants.running(WORKER) if os.getpriority(os.PRIO_PROCESS, pid) == lowest}
+    return descendants.running(b"password_child")
 
 
 @on_all_setups
@@ -324,9 +323,8 @@ def test_nothing_outlives_a_service_that_is_killed_while_it_serves(
         until(lambda: serving(installation))
         for _ in range(8):
             stack.enter_context(unread_health_watch(service.target))
-        before = descendants.alive()
         stack.enter_context(signing_in(service))
-        until(lambda: bool(descendants.running(WORKER) - before))
+        until(lambda: bool(hashing(descendants)))
 
         service.kill()
 

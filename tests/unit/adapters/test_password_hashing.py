@@ -7,20 +7,15 @@ import subprocess
 import sys
 import textwrap
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from identity_service.adapters import password_hashing as passwords
+from identity_service.adapters import password_processes
 from identity_service.adapters.argon2id import NoThreadError, hash_password, parameters
-from identity_service.adapters.password_hashing import (
-    Argon2Config,
-    Argon2Hasher,
-    _pool,
-    end_processes,
-)
+from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
+from identity_service.adapters.password_processes import end_processes, shared_pool
 from identity_service.domain.errors import (
     ConfigurationError,
     NotReadyError,
@@ -43,7 +38,7 @@ def hasher() -> Argon2Hasher:
 
 def worker() -> int:
     """The id of the process that hashes."""
-    return _pool(CHEAP.processes).submit(os.getpid).result(PATIENCE)
+    return shared_pool(CHEAP.processes).run(os.getpid)
 
 
 def ends(pid: int) -> bool:
@@ -103,6 +98,19 @@ def test_hashing_has_a_process_of_its_own_that_gives_way_to_all_others() -> None
     assert os.getpriority(os.PRIO_PROCESS, pid) == 19
 
 
+def test_a_signal_of_the_terminal_does_not_reach_the_process() -> None:
+    pid = worker()
+
+    assert os.getpgid(pid) == pid
+
+
+def test_the_process_imports_little() -> None:
+    end_processes()
+    loaded = set(shared_pool(CHEAP.processes).run(eval, "[*__import__('sys').modules]"))
+
+    assert not {"multiprocessing", "pydantic", "structlog", "concurrent.futures"} & loaded
+
+
 def test_a_caller_whose_process_ends_is_asked_to_retry_and_then_served(hasher: Argon2Hasher) -> None:
     phc = hasher.hash(RIGHT)
     os.kill(worker(), signal.SIGKILL)
@@ -116,10 +124,9 @@ def test_a_caller_whose_process_ends_is_asked_to_retry_and_then_served(hasher: A
 def test_the_process_ends_when_its_parent_is_killed() -> None:
     program = textwrap.dedent("""
         import os, time
-        from identity_service.adapters.password_hashing import _pool
-        if __name__ == "__main__":
-            print(_pool(1).submit(os.getpid).result(), flush=True)
-            time.sleep(60)
+        from identity_service.adapters.password_processes import shared_pool
+        print(shared_pool(1).run(os.getpid), flush=True)
+        time.sleep(60)
     """)
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     with parent:
@@ -156,30 +163,15 @@ def test_without_threads_no_password_is_wrong(hasher: Argon2Hasher) -> None:
 def test_processes_that_hang_are_ended_and_their_callers_get_an_error(hasher: Argon2Hasher) -> None:
     pid = worker()
     os.kill(pid, signal.SIGSTOP)
-    pool: Any = _pool(CHEAP.processes)
     with ThreadPoolExecutor(4) as callers:
         calls = [callers.submit(hasher.hash, RIGHT) for _ in range(4)]
-        until(lambda: len(pool._pending_work_items) == len(calls))
+        until(lambda: hasher.open == len(calls))
 
         end_processes()
 
         for call in calls:
-            assert isinstance(call.exception(PATIENCE), ServerBusyError | ShuttingDownError)
+            assert isinstance(call.exception(PATIENCE), ShuttingDownError)
     assert ends(pid)
-
-
-def test_without_semaphores_threads_hash(hasher: Argon2Hasher, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    _pool.cache_clear()
-    monkeypatch.setattr(passwords, "ProcessPoolExecutor", refuse)
-    try:
-        assert hasher.verify(hasher.hash(RIGHT), RIGHT)
-        assert not hasher.verify(hasher.hash(RIGHT), Secret("wrong"))
-        assert worker() == os.getpid()
-    finally:
-        end_processes()
 
 
 def test_if_no_process_can_be_started_passwords_are_refused_and_the_start_is_retried(
@@ -189,8 +181,8 @@ def test_if_no_process_can_be_started_passwords_are_refused_and_the_start_is_ret
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
     with monkeypatch.context() as patch:
-        _pool.cache_clear()
-        patch.setattr(ProcessPoolExecutor, "submit", refuse)
+        end_processes()
+        patch.setattr(password_processes, "_start", refuse)
         with pytest.raises(ServerBusyError):
             hasher.hash(RIGHT)
     assert hasher.verify(hasher.hash(RIGHT), RIGHT)
