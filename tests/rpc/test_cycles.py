@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from identity_service.bootstrap import Service
 from identity_service.composition.store_admin import open_store_admin
+from identity_service.domain.errors import ServerBusyError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
@@ -321,13 +322,34 @@ def unreachable() -> Counter[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_call_leaves_no_reference_cycle(site: Site, kind: str) -> None:
     make, status = KINDS[kind]
-    site.ask(make(site))  # what is made once is not counted
-    requests = [make(site) for _ in range(CALLS)]
+
+    assert after_calls(site, lambda: make(site)) == ({status}, {})
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [(verify("x"), "RESOURCE_EXHAUSTED"), (post("/oauth2/token", scope="x"), "429")],
+    ids=["call", "HTTP request"],
+)
+def test_a_call_that_is_refused_before_it_has_arrived_leaves_no_reference_cycle(
+    site: Site, monkeypatch: pytest.MonkeyPatch, request_: Request, status: str
+) -> None:
+    def refuse(_: str) -> bool:
+        raise ServerBusyError("too many requests are arriving")
+
+    monkeypatch.setattr(site.service._apis.limits.receives, "acquire", refuse)
+
+    assert after_calls(site, lambda: request_) == ({status}, {})
+
+
+def after_calls(site: Site, make: Callable[[], Request]) -> tuple[set[str], dict[str, int]]:
+    """Make a number of calls; return their statuses, and the types of which each call left an object."""
+    site.ask(make())  # what is made once is not counted
+    requests = [make() for _ in range(CALLS)]
     until(lambda: not site.has_open_calls())
     with no_collection():
         answers = site.client.ask(requests)
         until(lambda: not site.has_open_calls())
         found = unreachable()
-
-    assert {answer.status for answer in answers} == {status}
-    assert {name: number for name, number in found.items() if number >= CALLS} == {}
+    left = {name: number for name, number in found.items() if number >= CALLS}
+    return {answer.status for answer in answers}, left
