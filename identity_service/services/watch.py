@@ -119,7 +119,11 @@ class _Batch:
     """Consecutive changes, and the revision that a watcher has reached once it knows them."""
 
     revision: Revision
-    facts: Sequence[tuple[Change, Link]]
+    count: int
+    """The number of the changes."""
+    content: bytes | Sequence[tuple[Change, Link]]
+    """The message of the changes, which takes a third of their memory; the changes themselves if no watcher
+    was there to whom the message was sent."""
 
 
 class WatchHub:
@@ -195,12 +199,12 @@ class WatchHub:
         facts = [(change, link) for change, link in changes if not isinstance(change, RecordChanged)]
         with self._lock:
             self._revision = revision
+            message = self._renderer.changes(facts, revision) if self._watchers else None
             if self._begin is None:
                 self._begin = revision
             else:
-                self._keep(_Batch(revision, facts))
-            if self._watchers:
-                message = self._renderer.changes(facts, revision)
+                self._keep(_Batch(revision, len(facts), facts if message is None else message))
+            if message is not None:
                 for watcher in self._watchers:
                     watcher.put(message)
 
@@ -238,10 +242,10 @@ class WatchHub:
 
     def _keep(self, batch: _Batch) -> None:
         self._recent.append(batch)
-        self._kept += 1 + len(batch.facts)
+        self._kept += 1 + batch.count
         while self._kept > _RECENT:
             oldest = self._recent.popleft()
-            self._kept -= 1 + len(oldest.facts)
+            self._kept -= 1 + oldest.count
             self._begin = oldest.revision
 
     def _first_messages(self, resume_after: Revision | None) -> Iterator[bytes]:
@@ -290,7 +294,8 @@ class WatchHub:
         yield self._renderer.keys(self._keys.published())
         yield from snapshot or ()
         for batch in missed:
-            yield self._renderer.changes(batch.facts, batch.revision)
+            content = batch.content
+            yield content if isinstance(content, bytes) else self._renderer.changes(content, batch.revision)
         yield self._renderer.changes((), revision)
 
 

@@ -115,14 +115,18 @@ def test_a_place_that_this_history_does_not_have_gets_everything(place: str) -> 
     assert ids(messages) == ["old", "older watchers missed this"]
 
 
+@pytest.mark.parametrize("watched", [True, False], ids=["with a watcher", "without a watcher"])
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_a_revision_of_this_history_gets_the_changes_after_it(position: int) -> None:
+def test_a_revision_of_this_history_gets_the_changes_after_it(position: int, watched: bool) -> None:
     site = Site()
+    if watched:
+        site.open()
     site.deny("one")
     site.deny("two")
     messages = taken(site.open(resume_after=at(position)))
     assert not any(message.restarted for message in messages)
     assert ids(messages) == ["one", "two"][position:]
+    assert messages[-1].revision == str(at(2))
 
 
 def test_a_place_further_back_than_is_kept_gets_everything() -> None:
