@@ -26,6 +26,9 @@ expired by then."""
 _REMEMBERED: Final = 500
 """The number of revoked tokens that are verified again."""
 _BATCH: Final = 10
+_FIRST: Final = 128
+"""The number of calls at the beginning that are all Refresh. More of them are in flight than the service has
+threads, and each needs a connection to Redis: so the pools reach their size at once."""
 _MIX: Final = {
     "seen": 780,
     "new": 60,
@@ -105,7 +108,9 @@ class Mix:
 
     def next(self) -> Call:
         """Return the next call to make."""
-        if self._just_revoked:
+        if self.counts.total() < _FIRST:
+            call = self._refresh()
+        elif self._just_revoked:
             call = self._verify(self._just_revoked.popleft(), "revoked")
         else:
             (kind,) = self._random.choices([*_MIX], [*_MIX.values()])
