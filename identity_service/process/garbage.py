@@ -37,7 +37,8 @@ def collect_seldom() -> None:
     """Have the collector run less often than by default, in a process whose calls leave no reference cycles.
 
     When a client opened 4,500 calls at once, the collector took 40 % of the time for which the calls of other
-    clients waited (bar S15). Not for grpcio: its calls leave cycles, and until these are collected the calls
-    count toward the streams of their connection, so that gRPC's core refuses further ones.
+    clients waited (bar S15). `tests/rpc/test_cycles.py` finds calls that leave a cycle. On grpcio such a call
+    would also count toward the streams of its connection until the cycle is collected, so that gRPC's core
+    refuses further ones.
     """
     gc.set_threshold(_NEW_OBJECTS)
