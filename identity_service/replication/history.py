@@ -45,6 +45,8 @@ class History:
         return link if self._positions[slot] == position else None  # unless it is being overwritten
 
     def _set(self, position: int, link: Link) -> None:
+        if self.link_at(position) == link:
+            return
         slot = position % _KEPT
         self._positions[slot] = 0  # first, so that no thread takes the link of one entry for that of another
         self._links[slot] = link
