@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from identity_service.domain.errors import UnavailableError
-from identity_service.domain.ids import NO_LINK, Link
+from identity_service.domain.ids import NO_LINK, Epoch, Link
 from identity_service.domain.keys import PublishedKey
 from identity_service.domain.log import (
     Change,
@@ -116,14 +116,14 @@ class Watcher:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Consecutive changes, and the revision that a watcher has reached once it knows them."""
+    """Consecutive changes, and the position that a watcher has reached once it knows them."""
 
-    revision: Revision
+    position: int
     count: int
     """The number of the changes."""
-    content: bytes | Sequence[tuple[Change, Link]]
-    """The message of the changes, which takes a third of their memory; the changes themselves if no watcher
-    was there to whom the message was sent."""
+    content: bytes | tuple[Sequence[tuple[Change, Link]], Revision]
+    """The message of the changes, which takes a third of their memory; if there was no watcher to whom it was
+    sent, what it is rendered from."""
 
 
 class WatchHub:
@@ -142,8 +142,9 @@ class WatchHub:
         self._watchers: set[Watcher] = set()
         self._recent: deque[_Batch] = deque()
         self._kept = 0
-        self._begin: Revision | None = None
-        """The revision after which `_recent` has all changes; None = the replica has not reported any yet."""
+        self._begin: tuple[Epoch, int] | None = None
+        """The epoch and the position after which `_recent` has all changes; None = the replica has reported
+        none yet."""
         self._revision: Revision | None = None
         self._snapshot: Snapshot | None = None
 
@@ -201,9 +202,10 @@ class WatchHub:
             self._revision = revision
             message = self._renderer.changes(facts, revision) if self._watchers else None
             if self._begin is None:
-                self._begin = revision
+                self._begin = (revision.epoch, revision.position)
             else:
-                self._keep(_Batch(revision, len(facts), facts if message is None else message))
+                content = (facts, revision) if message is None else message
+                self._keep(self._begin[0], _Batch(revision.position, len(facts), content))
             if message is not None:
                 for watcher in self._watchers:
                     watcher.put(message)
@@ -214,7 +216,7 @@ class WatchHub:
             self._recent.clear()
             self._kept = 0
             self._snapshot = None
-            self._begin = self._revision = revision
+            self._begin, self._revision = (revision.epoch, revision.position), revision
             if not self._watchers:
                 return
             # Denials are queued as the log is read again. Generations may lack an entry there: queue all.
@@ -240,13 +242,13 @@ class WatchHub:
         for principal, generation in list(self._replica.revocations.generations.items()):
             yield GenerationRaised(principal=principal, number=generation.number, origin=generation.link)
 
-    def _keep(self, batch: _Batch) -> None:
+    def _keep(self, epoch: Epoch, batch: _Batch) -> None:
         self._recent.append(batch)
         self._kept += 1 + batch.count
         while self._kept > _RECENT:
             oldest = self._recent.popleft()
             self._kept -= 1 + oldest.count
-            self._begin = oldest.revision
+            self._begin = (epoch, oldest.position)
 
     def _first_messages(self, resume_after: Revision | None) -> Iterator[bytes]:
         """Return the messages that precede new changes: the missed ones or a snapshot, rendered lazily."""
@@ -271,11 +273,7 @@ class WatchHub:
     def _reaches(self, place: Revision, end: Revision) -> bool:
         """Return whether all changes after this revision that were reported to this hub are kept."""
         begin = self._begin
-        return (
-            begin is not None
-            and place.epoch == begin.epoch
-            and begin.position <= place.position <= end.position
-        )
+        return begin is not None and place.epoch == begin[0] and begin[1] <= place.position <= end.position
 
     def _serves(self, snapshot: Snapshot) -> bool:
         """Return whether a new watcher may begin with this snapshot: not failed, not too old."""
@@ -284,7 +282,7 @@ class WatchHub:
         return not snapshot.broken and self._clock.monotonic() - snapshot.time < _SHARED
 
     def _since(self, place: Revision) -> Sequence[_Batch]:
-        return [batch for batch in self._recent if batch.revision.position > place.position]
+        return [batch for batch in self._recent if batch.position > place.position]
 
     def _opening_messages(
         self, snapshot: Snapshot | None, missed: Sequence[_Batch], revision: Revision
@@ -295,7 +293,7 @@ class WatchHub:
         yield from snapshot or ()
         for batch in missed:
             content = batch.content
-            yield content if isinstance(content, bytes) else self._renderer.changes(content, batch.revision)
+            yield content if isinstance(content, bytes) else self._renderer.changes(*content)
         yield self._renderer.changes((), revision)
 
 
