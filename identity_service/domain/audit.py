@@ -53,7 +53,7 @@ class AuditType(StrEnum):
     @property
     def kind(self) -> "AuditKind":
         """Return the kind of an event of this type, and so the ring buffer that stores it."""
-        return _KINDS[self]
+        return AuditKind.TRAFFIC if self in _TRAFFIC else AuditKind.CHANGE
 
 
 class AuditKind(StrEnum):
@@ -65,41 +65,18 @@ class AuditKind(StrEnum):
     """A call that was answered or refused; callers decide how many of these there are."""
 
 
-_KINDS: Final[Mapping[AuditType, AuditKind]] = {
-    AuditType.TOKEN_ISSUED: AuditKind.TRAFFIC,
-    AuditType.SESSION_STARTED: AuditKind.CHANGE,
-    AuditType.SESSION_REFRESHED: AuditKind.TRAFFIC,
-    AuditType.TOKEN_EXCHANGED: AuditKind.TRAFFIC,
-    AuditType.ISSUE_REFUSED: AuditKind.TRAFFIC,
-    AuditType.REFRESH_REFUSED: AuditKind.TRAFFIC,
-    AuditType.CALL_REFUSED: AuditKind.TRAFFIC,
-    AuditType.REFRESH_TOKEN_REUSED: AuditKind.CHANGE,
-    AuditType.TOKEN_REVOKED: AuditKind.CHANGE,
-    AuditType.SESSION_REVOKED: AuditKind.CHANGE,
-    AuditType.PRINCIPAL_REVOKED: AuditKind.CHANGE,
-    AuditType.CLIENT_CREATED: AuditKind.CHANGE,
-    AuditType.CLIENT_UPDATED: AuditKind.CHANGE,
-    AuditType.CLIENT_DELETED: AuditKind.CHANGE,
-    AuditType.CLIENT_SECRET_ROTATED: AuditKind.CHANGE,
-    AuditType.USER_CREATED: AuditKind.CHANGE,
-    AuditType.USER_UPDATED: AuditKind.CHANGE,
-    AuditType.USER_DELETED: AuditKind.CHANGE,
-    AuditType.PASSWORD_SET: AuditKind.CHANGE,
-    AuditType.PASSWORD_REHASHED: AuditKind.CHANGE,
-    AuditType.ISSUER_TRUSTED: AuditKind.CHANGE,
-    AuditType.ISSUER_UPDATED: AuditKind.CHANGE,
-    AuditType.ISSUER_DISTRUSTED: AuditKind.CHANGE,
-    AuditType.KEY_CREATED: AuditKind.CHANGE,
-    AuditType.KEY_ACTIVATED: AuditKind.CHANGE,
-    AuditType.KEY_REWRAPPED: AuditKind.CHANGE,
-    AuditType.KEY_RETIRED: AuditKind.CHANGE,
-    AuditType.KEY_DELETED: AuditKind.CHANGE,
-    AuditType.CLOCK_ACCEPTED: AuditKind.CHANGE,
-    AuditType.STORE_RESTORED: AuditKind.CHANGE,
-    AuditType.STORE_MIGRATED: AuditKind.CHANGE,
-    AuditType.EVENTS_DROPPED: AuditKind.TRAFFIC,
-}
-_CHANGES: Final = frozenset(type_.value for type_, kind in _KINDS.items() if kind is AuditKind.CHANGE)
+_TRAFFIC: Final = frozenset(
+    {
+        AuditType.TOKEN_ISSUED,
+        AuditType.SESSION_REFRESHED,
+        AuditType.TOKEN_EXCHANGED,
+        AuditType.ISSUE_REFUSED,
+        AuditType.REFRESH_REFUSED,
+        AuditType.CALL_REFUSED,
+        AuditType.EVENTS_DROPPED,
+    }
+)
+_CHANGES: Final = frozenset(AuditType) - _TRAFFIC
 
 
 class AuditOutcome(StrEnum):
