@@ -1,19 +1,21 @@
 """The codec of the records of the directory: JSON text that both stores write. The module knows no store.
 
-A record that an older version wrote lacks the fields that are newer; they are read with their defaults.
+A record is a JSON object with the fields of its class. One that an older version wrote lacks the fields that
+are newer; they are read with their defaults.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
-from identity_service.domain.ids import KeyId, PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.keys import KeyPurpose, StoredKey
 from identity_service.domain.principals import Client, Grant, OnReuse, StoredSecret, User, normalize_username
 from identity_service.domain.records import Record, RecordT
-from identity_service.storage.codec import Json, dumps, maybe, moment, seconds
+from identity_service.storage.codec import dumps, maybe, moment, seconds
 
 
 def names_of(record: Record) -> Sequence[str]:
@@ -29,159 +31,91 @@ def names_of(record: Record) -> Sequence[str]:
 
 def encode_record(record: Record) -> str:
     """Return the record as JSON text."""
-    match record:
-        case Client():
-            return dumps(_client_json(record))
-        case User():
-            return dumps(_user_json(record))
-        case StoredKey():
-            return dumps(_key_json(record))
-        case TrustedIssuer():
-            return dumps(_issuer_json(record))
+    values = ((name, form, getattr(record, name)) for name, form in _FIELDS[type(record)].items())
+    return dumps({name: value if form is None else form.encode(value) for name, form, value in values})
 
 
 def decode_record(kind: type[RecordT], text: str) -> RecordT:
     """Return the record of this kind from a JSON text. Raises ValueError, KeyError or TypeError."""
-    record: Any = _DECODERS[kind](json.loads(text))
-    return record  # type: ignore[no-any-return]
-
-
-def _client_json(client: Client) -> Json:
-    return {
-        "client_id": client.client_id,
-        "display_name": client.display_name,
-        "secrets": [
-            [s.digest.hex(), maybe(seconds, s.expire_time), maybe(seconds, s.create_time)]
-            for s in client.secrets
-        ],
-        "certificates": sorted(client.certificates),
-        "public_keys": client.public_keys,
-        "grants": sorted(client.grants),
-        "audiences": sorted(client.audiences),
-        "scopes": sorted(client.scopes),
-        "max_lifetime": maybe(timedelta.total_seconds, client.max_lifetime),
-        "on_reuse": client.on_reuse,
-        "require_binding": client.require_binding,
-        "exchange_audiences": sorted(client.exchange_audiences),
-        "encryption_key": client.encryption_key,
-        "disabled": client.disabled,
-        "create_time": maybe(seconds, client.create_time),
+    data = json.loads(text)
+    values = {
+        name: data[name] if form is None else form.decode(data[name])
+        for name, form in _FIELDS[kind].items()
+        if name in data or name not in _NEWER_FIELDS
     }
+    return kind(**values)
 
 
-def _client(data: Json) -> Client:
-    return Client(
-        client_id=PrincipalId(data["client_id"]),
-        display_name=data["display_name"],
-        secrets=tuple(
-            StoredSecret(
-                digest=bytes.fromhex(digest),
-                expire_time=maybe(moment, expire),
-                create_time=maybe(moment, create[0] if create else None),
-            )
-            for digest, expire, *create in data["secrets"]
-        ),
-        certificates=frozenset(data.get("certificates", ())),
-        public_keys=tuple(data.get("public_keys", ())),
-        grants=frozenset(Grant(g) for g in data["grants"]),
-        audiences=frozenset(data["audiences"]),
-        scopes=frozenset(data["scopes"]),
-        max_lifetime=maybe(lambda s: timedelta(seconds=s), data["max_lifetime"]),
-        on_reuse=OnReuse(data["on_reuse"]),
-        require_binding=data.get("require_binding", False),
-        exchange_audiences=frozenset(data.get("exchange_audiences", ())),
-        encryption_key=data.get("encryption_key"),
-        disabled=data["disabled"],
-        create_time=maybe(moment, data["create_time"]),
+class _Form(NamedTuple):
+    """The form of a field in JSON, unless that is the value itself."""
+
+    encode: Callable[[Any], object]
+    decode: Callable[[Any], Any]
+
+
+def _encode_secrets(secrets: Sequence[StoredSecret]) -> list[object]:
+    return [[s.digest.hex(), maybe(seconds, s.expire_time), maybe(seconds, s.create_time)] for s in secrets]
+
+
+def _decode_secrets(data: Sequence[Any]) -> tuple[StoredSecret, ...]:
+    return tuple(
+        StoredSecret(
+            digest=bytes.fromhex(digest),
+            expire_time=maybe(moment, expire),
+            create_time=maybe(moment, create[0] if create else None),
+        )
+        for digest, expire, *create in data
     )
 
 
-def _user_json(user: User) -> Json:
-    return {
-        "user_id": user.user_id,
-        "username": user.username,
-        "display_name": user.display_name,
-        "password_hash": user.password_hash,
-        "audiences": sorted(user.audiences),
-        "scopes": sorted(user.scopes),
-        "disabled": user.disabled,
-        "create_time": maybe(seconds, user.create_time),
-    }
+def _encode_rules(rules: Sequence[TrustRule]) -> list[object]:
+    return [[dict(rule.claims), rule.client_id, rule.per_subject] for rule in rules]
 
 
-def _user(data: Json) -> User:
-    return User(
-        user_id=PrincipalId(data["user_id"]),
-        username=data["username"],
-        display_name=data["display_name"],
-        password_hash=data["password_hash"],
-        audiences=frozenset(data["audiences"]),
-        scopes=frozenset(data["scopes"]),
-        disabled=data["disabled"],
-        create_time=maybe(moment, data["create_time"]),
-    )
+def _decode_rules(data: Sequence[Any]) -> tuple[TrustRule, ...]:
+    return tuple(TrustRule(claims=claims, client_id=id_, per_subject=each) for claims, id_, each in data)
 
 
-def _key_json(key: StoredKey) -> Json:
-    return {
-        "key_id": key.key_id,
-        "purpose": key.purpose,
-        "algorithm": key.algorithm,
-        "public_jwk": key.public_jwk,
-        "sealed": key.sealed,
-        "create_time": seconds(key.create_time),
-        "activate_time": seconds(key.activate_time),
-    }
+def _optional(form: _Form) -> _Form:
+    """Return the form of a field that may also be None."""
+    return _Form(partial(maybe, form.encode), partial(maybe, form.decode))
 
 
-def _key(data: Json) -> StoredKey:
-    return StoredKey(
-        key_id=KeyId(data["key_id"]),
-        purpose=KeyPurpose(data["purpose"]),
-        algorithm=data["algorithm"],
-        public_jwk=data["public_jwk"],
-        sealed=data["sealed"],
-        create_time=moment(data["create_time"]),
-        activate_time=moment(data["activate_time"]),
-    )
-
-
-def _issuer_json(issuer: TrustedIssuer) -> Json:
-    return {
-        "issuer": issuer.issuer,
-        "jwks_uri": issuer.jwks_uri,
-        "jwks_file": issuer.jwks_file,
-        "jwks": issuer.jwks,
-        "audiences": issuer.audiences,
-        "algorithms": issuer.algorithms,
-        "rules": [[dict(r.claims), r.client_id, r.per_subject] for r in issuer.rules],
-        "single_use": issuer.single_use,
-        "max_age": maybe(timedelta.total_seconds, issuer.max_age),
-        "create_time": maybe(seconds, issuer.create_time),
-    }
-
-
-def _issuer(data: Json) -> TrustedIssuer:
-    return TrustedIssuer(
-        issuer=data["issuer"],
-        jwks_uri=data["jwks_uri"],
-        jwks_file=data["jwks_file"],
-        jwks=data["jwks"],
-        audiences=tuple(data["audiences"]),
-        algorithms=tuple(data["algorithms"]),
-        rules=tuple(
-            TrustRule(claims=claims, client_id=PrincipalId(client_id), per_subject=per_subject)
-            for claims, client_id, per_subject in data["rules"]
-        ),
-        single_use=data["single_use"],
-        max_age=maybe(lambda s: timedelta(seconds=s), data["max_age"]),
-        create_time=maybe(moment, data["create_time"]),
-    )
-
-
-_DECODERS: Final[Mapping[type[Record], Callable[[Json], Record]]] = {
-    Client: _client,
-    User: _user,
-    StoredKey: _key,
-    TrustedIssuer: _issuer,
+_TEXTS: Final = _Form(list, tuple)
+_NAMES: Final = _Form(sorted, frozenset)
+_TIME: Final = _Form(seconds, moment)
+_OPTIONAL_TIME: Final = _optional(_TIME)
+_OPTIONAL_DURATION: Final = _optional(
+    _Form(timedelta.total_seconds, lambda duration: timedelta(seconds=duration))
+)
+_FORMS: Final[Mapping[type[Record], Mapping[str, _Form]]] = {
+    Client: {
+        "secrets": _Form(_encode_secrets, _decode_secrets),
+        "certificates": _NAMES,
+        "public_keys": _TEXTS,
+        "grants": _Form(sorted, lambda grants: frozenset(map(Grant, grants))),
+        "audiences": _NAMES,
+        "scopes": _NAMES,
+        "max_lifetime": _OPTIONAL_DURATION,
+        "on_reuse": _Form(str, OnReuse),
+        "exchange_audiences": _NAMES,
+        "create_time": _OPTIONAL_TIME,
+    },
+    User: {"audiences": _NAMES, "scopes": _NAMES, "create_time": _OPTIONAL_TIME},
+    StoredKey: {"purpose": _Form(str, KeyPurpose), "create_time": _TIME, "activate_time": _TIME},
+    TrustedIssuer: {
+        "audiences": _TEXTS,
+        "algorithms": _TEXTS,
+        "rules": _Form(_encode_rules, _decode_rules),
+        "max_age": _OPTIONAL_DURATION,
+        "create_time": _OPTIONAL_TIME,
+    },
 }
+_FIELDS: Final[Mapping[type[Record], Mapping[str, _Form | None]]] = {
+    kind: {field.name: forms.get(field.name) for field in fields(kind)} for kind, forms in _FORMS.items()
+}
+"""Every field of each kind of record, in the order of its JSON; None = the value is its own form."""
+_NEWER_FIELDS: Final = frozenset(
+    {"certificates", "public_keys", "require_binding", "exchange_audiences", "encryption_key"}
+)
+"""The fields that a record may lack, since versions of this service that wrote records did not have them."""

@@ -67,6 +67,14 @@ def test_a_client_that_an_older_version_wrote_has_defaults_for_newer_fields() ->
     )
 
 
+@pytest.mark.parametrize("member", ["disabled", "grants", "audiences", "max_lifetime"])
+def test_a_client_without_a_member_that_every_version_wrote_is_refused(member: str) -> None:
+    data = json.loads(record_codec.encode_record(Client(client_id=PrincipalId("shop"))))
+    del data[member]
+    with pytest.raises(KeyError, match=member):
+        record_codec.decode_record(Client, json.dumps(data))
+
+
 def test_a_session_that_an_older_version_wrote_has_defaults_for_newer_fields() -> None:
     text = """{"sid": "s", "sub": "u_1", "client": "shop", "aud": ["orders"], "scope": [], "life": 900.0,
         "claims": {}, "gen": {"u_1": "3.link"}, "auth": 60.0, "expire": 120.0, "device": "laptop", "key": "k",
