@@ -11,6 +11,7 @@ import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Final, Protocol, Self
 
@@ -18,7 +19,7 @@ from identity_service.domain.copying import CopiedItem, Manifest
 from identity_service.domain.errors import ConfigurationError
 from identity_service.storage.codec import dumps, moment, seconds
 from identity_service.storage.copy_codec import decode_items, encode_item, encode_items
-from identity_service.storage.new_file import NewFile, require_absent
+from identity_service.storage.new_file import new_file, require_absent
 
 FORMAT: Final = 1
 _PART_ITEMS: Final = 1000
@@ -60,41 +61,31 @@ class NewBackup:
 
         Raises AlreadyExistsError if the path is taken; ConfigurationError if the file cannot be written.
         """
-        with NewFile(self._path) as file:
-            lines = _Lines(file, self._sealer, secrets.token_hex(16))
-            lines.add(_manifest_text(manifest))
-            counts: Counter[str] = Counter()
-            for part in _parts(items, counts):
-                lines.add(part)
-            lines.add(dumps({"end": counts}))
-            file.finish()
+        id_ = secrets.token_hex(16)
+        counts: Counter[str] = Counter()
+        with new_file(self._path) as write:
+            write(f'{{"identity_backup":{FORMAT},"id":"{id_}"}}\n'.encode())
+            for number, text in enumerate(_texts(manifest, items, counts)):
+                write(self._sealed(text, _name(id_, number)))
         return dict(counts)
 
-
-class _Lines:
-    """A backup file that is being written, line by line."""
-
-    def __init__(self, file: NewFile, sealer: TextSealer, id_: str) -> None:
-        self._file = file
-        self._sealer = sealer
-        self._id = id_
-        self._number = 0
-        file.write(f'{{"identity_backup":{FORMAT},"id":"{id_}"}}\n'.encode())
-
-    def add(self, text: str) -> None:
-        """Append a line. Raises ConfigurationError if the line is longer than 4,000,000 bytes."""
-        line = self._sealer.seal(text, _name(self._id, self._number)).encode() + b"\n"
+    def _sealed(self, text: str, name: str) -> bytes:
+        """Return a line. Raises ConfigurationError if the line is longer than 4,000,000 bytes."""
+        line = self._sealer.seal(text, name).encode() + b"\n"
         if len(line) > _MAX_LINE:
             raise ConfigurationError(
                 f"a record is too large for a backup: {len(line):,} bytes when sealed, {_MAX_LINE:,} are "
                 f"possible. It begins with {text[:120]!r}"
             )
-        self._file.write(line)
-        self._number += 1
+        return line
 
 
-def _parts(items: Iterable[CopiedItem], counts: Counter[str]) -> Iterator[str]:
-    """Yield the items in texts of at most 1,000 items and about 1 MB; add them to `counts`."""
+def _texts(manifest: Manifest, items: Iterable[CopiedItem], counts: Counter[str]) -> Iterator[str]:
+    """Yield the manifest, the items in parts of at most 1,000 and about 1 MB, and the counts of the items.
+
+    The items are added to `counts`.
+    """
+    yield dumps(asdict(manifest) | {"time": seconds(manifest.time)})
     part: list[str] = []
     size = 0
     for item in items:
@@ -108,6 +99,7 @@ def _parts(items: Iterable[CopiedItem], counts: Counter[str]) -> Iterator[str]:
         counts[type(item).__name__] += 1
     if part:
         yield encode_items(part)
+    yield dumps({"end": counts})
 
 
 class OpenBackup:
@@ -122,16 +114,14 @@ class OpenBackup:
         self._file = file
         self._sealer = sealer
         self._id = self._read_first()
-        self._manifest = self._read_manifest()
+        self.manifest = self._read_manifest()
 
     @classmethod
     @contextmanager
     def open(cls, path: Path, sealer: TextSealer) -> Iterator[Self]:
         """Open a backup for the block. Raises ConfigurationError as the constructor does."""
-        try:
+        with _reading(path):
             file = path.open("rb")
-        except OSError as error:
-            raise ConfigurationError(f"cannot read the backup {path}: {error.strerror}") from error
         with file:
             if not file.seekable():
                 raise ConfigurationError(
@@ -139,23 +129,20 @@ class OpenBackup:
                 )
             yield cls(path, file, sealer)
 
-    @property
-    def manifest(self) -> Manifest:
-        """The manifest of the backup."""
-        return self._manifest
-
     def items(self) -> Iterator[CopiedItem]:
         """Yield the items in the order in which they were written.
 
         Raises ConfigurationError if a line is damaged or missing, or if the file was replaced while it was
         read.
         """
-        if self._read_first() != self._id or self._read_manifest() != self._manifest:
+        if self._read_first() != self._id or self._read_manifest() != self.manifest:
             raise ConfigurationError(f"{self._path} was replaced while it was read")
         counts: Counter[str] = Counter()
         number = 1
         while not (text := self._read_sealed(number)).startswith('{"end":'):
-            for item in self._decode(text, number):
+            with self._decoding(number):
+                part = decode_items(text)
+            for item in part:
                 counts[type(item).__name__] += 1
                 yield item
             number += 1
@@ -167,7 +154,7 @@ class OpenBackup:
             )
 
     def _read_first(self) -> str:
-        with self._reading():
+        with _reading(self._path):
             self._file.seek(0)
         found = _FIRST.match(self._read_line())
         if found is None:
@@ -189,10 +176,8 @@ class OpenBackup:
                 f"the master key does not open the backup {self._path}: set master_key_file to the master "
                 "key with which the backup was made, or, if it is the same, use another copy of the file"
             )
-        try:
+        with self._decoding(0):
             return _manifest_of(text)
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(0, "contains data that this version does not know") from error
 
     def _read_sealed(self, number: int) -> str:
         text = self._sealer.open_text(self._read_whole_line(number), _name(self._id, number))
@@ -212,7 +197,7 @@ class OpenBackup:
             raise self._damaged(number, "was changed") from error
 
     def _read_line(self) -> bytes:
-        with self._reading():
+        with _reading(self._path):
             line = self._file.readline(_MAX_LINE + 1)
         if len(line) > _MAX_LINE:
             raise ConfigurationError(
@@ -221,15 +206,9 @@ class OpenBackup:
         return line
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _decoding(self, number: int) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            raise ConfigurationError(f"cannot read the backup {self._path}: {error.strerror}") from error
-
-    def _decode(self, text: str, number: int) -> list[CopiedItem]:
-        try:
-            return decode_items(text)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise self._damaged(number, "contains data that this version does not know") from error
 
@@ -239,19 +218,16 @@ class OpenBackup:
         )
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the backup {path}: {error.strerror}") from error
+
+
 def _name(id_: str, number: int) -> str:
     return f"backup/{id_}/{number}"
-
-
-def _manifest_text(manifest: Manifest) -> str:
-    return dumps(
-        {
-            "time": seconds(manifest.time),
-            "revision": manifest.revision,
-            "issuer": manifest.issuer,
-            "version": manifest.version,
-        }
-    )
 
 
 def _manifest_of(text: str) -> Manifest:

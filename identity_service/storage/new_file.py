@@ -2,11 +2,10 @@
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from identity_service.domain.errors import AlreadyExistsError, ConfigurationError
 
@@ -20,63 +19,57 @@ def require_absent(path: Path) -> None:
         raise AlreadyExistsError(f"{path} exists already and is not overwritten: name another file")
 
 
-class NewFile:
-    """A file that is written under a temporary name; `finish` renames it once it is on disk.
+@contextmanager
+def new_file(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Yield a function that appends bytes to a temporary file, which gets its name when the block ends.
 
-    Leaving the `with` block without `finish` removes the temporary file. Raises ConfigurationError if the
-    file cannot be written, AlreadyExistsError if the path is taken by then.
+    File and name are on disk then. If the block raises an exception, the file is removed. Raises
+    ConfigurationError if the file cannot be written, AlreadyExistsError if the path is taken by then.
     """
+    require_absent(path)
+    temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}.part")
+    with _translated(path):
+        file = os.fdopen(os.open(temporary, _NEW, _MODE), "wb")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}.part")
+    def write(data: bytes) -> None:
+        with _translated(path):
+            file.write(data)
 
-    def __enter__(self) -> Self:
-        require_absent(self._path)
-        with self._errors():
-            self._file = os.fdopen(os.open(self._temporary, _NEW, _MODE), "wb")
-        return self
-
-    def write(self, data: bytes) -> None:
-        """Append the bytes."""
-        with self._errors():
-            self._file.write(data)
-
-    def finish(self) -> None:
-        """Sync the file to disk and give it its name; the name is on disk, too, when this returns."""
-        with self._errors():
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            try:
-                os.link(self._temporary, self._path)
-            except FileExistsError:
-                require_absent(self._path)
-                raise
-            except OSError:
-                # A file system without hard links: reserve the name with an empty file, then replace it.
-                os.close(os.open(self._path, _NEW, _MODE))
-                self._temporary.replace(self._path)
-            self._temporary.unlink(missing_ok=True)
-            self._sync_folder()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    try:
+        yield write
+        with _translated(path):
+            file.flush()
+            os.fsync(file.fileno())
+            _rename(temporary, path)
+    finally:
         with suppress(OSError):
-            self._file.close()
+            file.close()
         with suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
-    def _sync_folder(self) -> None:
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ConfigurationError(f"cannot write {self._path}: {error.strerror}") from error
+def _rename(temporary: Path, path: Path) -> None:
+    """Give the file its name, durably. Raises AlreadyExistsError if the path is taken, OSError."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        require_absent(path)
+        raise
+    except OSError:
+        # A file system without hard links: reserve the name with an empty file, then replace it.
+        os.close(os.open(path, _NEW, _MODE))
+        temporary.replace(path)
+    temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
