@@ -30,21 +30,20 @@ _HEALTH_CHECK_SECONDS: Final = 15
 _SENTINEL_PORT: Final = 26379
 _PORT: Final = 6379
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_FLAGS: Final = frozenset({"ssl_include_verify_flags", "ssl_exclude_verify_flags"})
+"""The options by which a URL sets the verification flags of TLS itself."""
 _VALIDATION_TIMEOUT: Final = 1.0
-_KINDS: Final[Mapping[str, Literal["single", "sentinel", "cluster"]]] = {
-    "": "single",
-    "sentinel": "sentinel",
-    "cluster": "cluster",
-}
 
 HostPort = tuple[str, int]
+Kind = Literal["single", "sentinel", "cluster"]
+_KINDS: Final[Mapping[str, Kind]] = {"": "single", "sentinel": "sentinel", "cluster": "cluster"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """A parsed URL of a store on Redis."""
 
-    kind: Literal["single", "sentinel", "cluster"]
+    kind: Kind
     hosts: Sequence[HostPort]
     service: str = ""
     """The name under which the Sentinels know the primary; empty without Sentinel."""
@@ -98,41 +97,25 @@ def _parse(url: str) -> Address:
     )
 
 
-def maker(address: Address) -> Callable[[float], RawConnection]:
-    """Return a factory of connections to the server, or to the primary that the Sentinels name.
+def maker(address: Address, host: HostPort | None = None) -> Callable[[float], RawConnection]:
+    """Return a factory of connections to `host`.
 
-    The factory takes the timeout, in seconds, of connecting and of each answer. This function raises
-    ConfigurationError for options that redis-py does not know.
-    """
-    if address.kind != "sentinel":
-        return node_maker(address, None)
-    return _cached_maker(lambda timeout: _sentinel_pool(address, timeout))
-
-
-def node_maker(address: Address, host: HostPort | None) -> Callable[[float], RawConnection]:
-    """Return a factory of connections to one server: to `host`, or if it is None to the host of the URL.
-
-    The factory and the errors are those of `maker`.
+    If `host` is None, to the server of the URL, or to the primary that the Sentinels name. The factory takes
+    the timeout, in seconds, of connecting and of each answer. This function raises ConfigurationError for
+    options that redis-py does not know.
     """
 
-    def source(timeout: float) -> Any:
+    @cache
+    def source(timeout: float) -> Any:  # a pool of redis-py that only creates connections
+        if address.kind == "sentinel":
+            return _sentinel_pool(address, timeout)
         pool = _pool(address, timeout)
         if host is not None:
             pool.connection_kwargs.update(host=host[0], port=host[1])
         return pool
 
-    return _cached_maker(source)
-
-
-def _cached_maker(source: Callable[[float], Any]) -> Callable[[float], RawConnection]:
-    """Return a factory of connections that uses one redis-py pool, from `source`, for each timeout.
-
-    The pools only create connections: none is ever borrowed from them.
-    """
-    sources = cache(source)
-
     def make(timeout: float) -> RawConnection:
-        raw: RawConnection = sources(timeout).make_connection()
+        raw: RawConnection = source(timeout).make_connection()
         return raw
 
     make(_VALIDATION_TIMEOUT)  # opens nothing, but raises an error for options that redis-py does not know
@@ -159,28 +142,22 @@ def _pool(address: Address, timeout: float) -> Any:
     """Return a redis-py pool that holds the parsed URL; no connection is ever borrowed from it."""
     try:
         source: Any = redis.ConnectionPool.from_url(address.url)
-        source.connection_kwargs.update(
+        options = source.connection_kwargs
+        options.update(
             decode_responses=True,
             health_check_interval=_HEALTH_CHECK_SECONDS,
             protocol=2,
             **_timeout_options(timeout),
         )
-        if issubclass(source.connection_class, redis.SSLConnection):
-            _relax_x509_checks(source.connection_kwargs)
+        if issubclass(source.connection_class, redis.SSLConnection) and not _FLAGS & options.keys():
+            # Accept CA certificates without key identifiers, as Python did before 3.13: they are common in
+            # clusters.
+            options["ssl_exclude_verify_flags"] = [ssl.VERIFY_X509_STRICT]
         source.make_connection()  # opens nothing, but raises an error for options that redis-py does not know
     except (ValueError, TypeError, redis.RedisError):
         # Without the cause: redis-py quotes the URL in its error, and with it parts of the password.
         raise _malformed() from None
     return source
-
-
-def _relax_x509_checks(options: dict[str, Any]) -> None:
-    """Accept CA certificates without key identifiers, unless the URL sets verification flags.
-
-    Python did so before 3.13, and such certificates are common in clusters.
-    """
-    if not {"ssl_include_verify_flags", "ssl_exclude_verify_flags"} & options.keys():
-        options["ssl_exclude_verify_flags"] = [ssl.VERIFY_X509_STRICT]
 
 
 def _timeout_options(timeout: float) -> dict[str, Any]:

@@ -7,7 +7,6 @@ unavailable until the migration is finished.
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import redis
@@ -15,7 +14,7 @@ from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, MovedError
 
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.storage.redis.client.address import Address, HostPort, node_maker
+from identity_service.storage.redis.client.address import Address, HostPort, maker
 from identity_service.storage.redis.client.node import Node, pack
 from identity_service.storage.redis.client.pool import RawConnection
 
@@ -26,23 +25,15 @@ would read it."""
 _ASK_TIMEOUT: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Map:
-    """An immutable slot map: the owner of each of the 16,384 slots, None if it is not known."""
-
-    owners: Sequence[HostPort | None] = field(default=(None,) * _SLOTS)
-
-    def moved(self, slot: int, owner: HostPort) -> "_Map":
-        """Return a copy of this map in which `owner` owns the slot."""
-        owners = list(self.owners)
-        owners[slot] = owner
-        return _Map(owners=owners)
+SlotMap = Sequence[HostPort | None]
+"""The owner of each of the 16,384 slots, None if it is not known. A map is replaced, never changed."""
 
 
 class Cluster:
-    """The servers of a cluster, found by the slots of keys; implements the port `Topology`."""
+    """The servers of a cluster, found by the slots of keys. Thread-safe."""
 
     is_spread = True
+    """True if two keys of different hash tags may lie on different servers."""
 
     def __init__(self, address: Address, home_key: str, make_node: Callable[[HostPort], Node]) -> None:
         """Find the servers of a cluster; nothing is opened before the first call.
@@ -56,7 +47,7 @@ class Cluster:
         self._address = address
         self._home_slot: Final = slot_of(home_key)
         self._make_node = make_node
-        self._map = _Map()
+        self._owners: SlotMap = (None,) * _SLOTS
         self._nodes: dict[HostPort, Node] = {}
         self._adding = threading.Lock()
         self._refreshing = threading.Lock()
@@ -64,7 +55,7 @@ class Cluster:
 
     def is_home(self, host: HostPort) -> bool:
         """Return whether this server owns the home key."""
-        return self._map.owners[self._home_slot] == host
+        return self._owners[self._home_slot] == host
 
     def node_of(self, key: str) -> Node:
         """Return the node of the server that owns the key's slot; read the slot map if the owner is unknown.
@@ -72,15 +63,19 @@ class Cluster:
         Raises StoreUnavailableError if no server is known to own the slot.
         """
         slot = slot_of(key)
-        if self._map.owners[slot] is None:
+        if self._owners[slot] is None:
             self._refresh(wait=True)
-        owner = self._map.owners[slot]
+        owner = self._owners[slot]
         if owner is None:
             raise StoreUnavailableError("no server of the Redis Cluster answers for this key")
         return self._node(owner)
 
     def learn(self, node: Node, error: redis.RedisError | OSError | None) -> bool:
-        """Follow a MOVED redirection and return True; read the slot map again if the server is down."""
+        """Take note of a failed call to `node`; return True if it should be sent again to the new owner.
+
+        `error` None means that the server is unavailable, or that its circuit is open: the slot map is read
+        again.
+        """
         if isinstance(error, MovedError):
             self._refresh()
             # After the refresh: the map may come from a server that does not know of the move yet.
@@ -91,11 +86,14 @@ class Cluster:
         return False
 
     def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
-        """Return a factory of connections for each server that owns slots, that of the home server first."""
+        """Return a factory of connections for each server that owns slots, that of the home server first.
+
+        A factory takes the timeout of the connection in seconds.
+        """
         self._refresh(wait=True)
-        owners = {owner for owner in self._map.owners if owner is not None}
+        owners = {owner for owner in self._owners if owner is not None}
         home_first = sorted(owners, key=lambda owner: (not self.is_home(owner), owner))
-        return [node_maker(self._address, owner) for owner in home_first]
+        return [maker(self._address, owner) for owner in home_first]
 
     def close(self) -> None:
         """Close the connections to all servers."""
@@ -116,7 +114,9 @@ class Cluster:
 
     def _set_owner(self, slot: int, owner: HostPort) -> None:
         with self._adding:
-            self._map = self._map.moved(slot, owner)
+            owners = list(self._owners)
+            owners[slot] = owner
+            self._owners = owners
         if slot == self._home_slot:
             self._node(owner).distrust()  # it is the home server now and must meet more demands
 
@@ -136,12 +136,12 @@ class Cluster:
             self._refreshing.release()
 
     def _read_map(self, avoid: Node | None) -> None:
-        home = self._map.owners[self._home_slot]
+        home = self._owners[self._home_slot]
         for host in self._candidates(avoid):
             if (found := self._ask(host)) is not None:
-                self._map = found
+                self._owners = found
                 break
-        new_home = self._map.owners[self._home_slot]
+        new_home = self._owners[self._home_slot]
         if new_home is not None and new_home != home:
             self._node(new_home).distrust()  # it is the home server now and must meet more demands
 
@@ -153,9 +153,9 @@ class Cluster:
         yield from (host for host in self._address.hosts if host not in known)
         yield from doubtful
 
-    def _ask(self, host: HostPort) -> _Map | None:
+    def _ask(self, host: HostPort) -> SlotMap | None:
         """Return the slot map of this server, read over a new connection; None if that fails."""
-        raw = node_maker(self._address, host)(_ASK_TIMEOUT)
+        raw = maker(self._address, host)(_ASK_TIMEOUT)
         try:
             raw.connect()
             raw.send_packed_command([pack("CLUSTER", "SLOTS")])
@@ -172,9 +172,9 @@ def slot_of(key: str) -> int:
     return slot
 
 
-def _map_of(ranges: Sequence[Any], asked: str) -> _Map | None:
+def _map_of(ranges: Sequence[Any], asked: str) -> SlotMap | None:
     owners: list[HostPort | None] = [None] * _SLOTS
     for first, last, (name, port, *_), *_ in ranges:
         # A server that does not know its own host name leaves it out; it means the server that was asked.
         owners[first : last + 1] = [(name or asked, port)] * (last + 1 - first)
-    return _Map(owners=owners) if ranges else None
+    return owners if ranges else None

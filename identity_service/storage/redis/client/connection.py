@@ -7,7 +7,7 @@ number of retries is bounded.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import redis
 
@@ -15,46 +15,25 @@ from identity_service.domain.errors import IdentityError, StoreUnavailableError
 from identity_service.domain.ports import Clock, EventLog
 from identity_service.storage.codec import damaged
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.client.address import Address, HostPort, maker, node_maker, parse
+from identity_service.storage.redis.client.address import Address, HostPort, maker, parse
 from identity_service.storage.redis.client.cluster import Cluster
 from identity_service.storage.redis.client.conversation import DedicatedConnection
 from identity_service.storage.redis.client.node import Node, Request, pack
 from identity_service.storage.redis.client.pool import Handshake, RawConnection
 from identity_service.storage.redis.client.server_checks import Demands, Finding, judge
 from identity_service.storage.redis.client.server_probe import ServerProbe, read_setup
-from identity_service.storage.redis.client.translation import CALL_ERRORS, is_wrong_type, translate
+from identity_service.storage.redis.client.translation import (
+    CALL_ERRORS,
+    is_wrong_type,
+    translate,
+    translated,
+)
 from identity_service.storage.redis.scripts import load_scripts
 
 _LONGEST_BLOCK: Final = 1.0
 _REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
 """The pauses, in seconds, before each redirection is followed: of two servers that redirect to each other,
 one does not know of the move yet."""
-
-
-class Topology(Protocol):
-    """The port that finds the server of a key. Thread-safe."""
-
-    @property
-    def is_spread(self) -> bool:
-        """True if two keys of different hash tags may lie on different servers."""
-
-    def node_of(self, key: str) -> Node:
-        """Return the server that owns this key. Raises StoreUnavailableError if no owner is known."""
-
-    def learn(self, node: Node, error: redis.RedisError | OSError | None) -> bool:
-        """Take note of a failed call to `node`; return True if it should be sent again to the new owner.
-
-        `error` None means that the server is unavailable, or that its circuit is open.
-        """
-
-    def primaries(self) -> Sequence[Callable[[float], RawConnection]]:
-        """Return a factory of connections for each server that owns keys, that of `{idn}` first.
-
-        A factory takes the timeout of the connection in seconds.
-        """
-
-    def close(self) -> None:
-        """Close all connections."""
 
 
 class Connection:
@@ -84,7 +63,7 @@ class Connection:
         self._clock = clock
         self._timeout = timeout
         self._failover = address.kind != "single"
-        self._topology = _topology(address, timeout, demands, clock, event_log)
+        self._topology = self._find_servers(address, demands, event_log)
         self._scripts = load_scripts()
 
     @property
@@ -153,10 +132,20 @@ class Connection:
 
         Raises StoreUnavailableError if a server cannot be asked.
         """
-        try:
-            return self._check(demands)
-        except CALL_ERRORS as error:
-            raise translate(error) from error
+        findings: dict[str, Finding] = {}
+        failover = self._failover
+        with translated():
+            for make in self._topology.primaries():
+                raw = make(_LONGEST_BLOCK)
+                try:
+                    raw.connect()
+                    setup = read_setup(raw, self._clock)
+                finally:
+                    raw.disconnect()
+                for finding in judge(setup, replace(demands, failover=failover)):
+                    findings.setdefault(finding.what, finding)
+                failover = False  # only the first, the server of `{idn}`, must; `_find_servers` says why
+        return sorted(findings.values(), key=lambda finding: finding.severity != "refuse")
 
     def wait(self, stream: str, after: int, timeout: float) -> None:
         """Block until the stream has an entry after position `after`, or until `timeout` seconds have passed.
@@ -178,6 +167,30 @@ class Connection:
     def close(self) -> None:
         """Close every connection; a `wait` in progress ends with an error."""
         self._topology.close()
+
+    def _find_servers(
+        self, address: Address, demands: Demands | None, event_log: EventLog | None
+    ) -> "Cluster | _OneServer":
+        def handshake(failover: Callable[[], bool]) -> Handshake:
+            if demands is None:
+                return lambda _: None
+            return ServerProbe(lambda: replace(demands, failover=failover()), self._clock, event_log).admit
+
+        def node(make: Callable[[float], RawConnection], failover: Callable[[], bool]) -> Node:
+            return Node(make, handshake(failover), self._timeout, _LONGEST_BLOCK)
+
+        if address.kind != "cluster":
+            make = maker(address)
+            return _OneServer(make, node(make, lambda: address.kind == "sentinel"))
+
+        def make_node(host: HostPort) -> Node:
+            # Only the server of `{idn}` must refuse writes when it has lost its replicas. A session that is
+            # written to a deposed primary does no harm, since the keys of `{idn}` say which sessions have
+            # ended.
+            return node(maker(address, host), lambda: cluster.is_home(host))
+
+        cluster = Cluster(address, keys.HEAD, make_node)
+        return cluster
 
     def _call(self, keys: Sequence[str], request: Request) -> Any:
         try:
@@ -217,52 +230,9 @@ class Connection:
             time.sleep(pause)
         return ask(self._topology.node_of(key), request)
 
-    def _check(self, demands: Demands) -> Sequence[Finding]:
-        findings: dict[str, Finding] = {}
-        failover = self._failover
-        for make in self._topology.primaries():
-            raw = make(_LONGEST_BLOCK)
-            try:
-                raw.connect()
-                setup = read_setup(raw, self._clock)
-            finally:
-                raw.disconnect()
-            for finding in judge(setup, replace(demands, failover=failover)):
-                findings.setdefault(finding.what, finding)
-            failover = False  # only the first, the server of `{idn}`, must; `_topology` says why
-        return sorted(findings.values(), key=lambda finding: finding.severity != "refuse")
-
-
-def _topology(
-    address: Address,
-    timeout: float,
-    demands: Demands | None,
-    clock: Clock | None,
-    event_log: EventLog | None,
-) -> Topology:
-    def handshake(failover: Callable[[], bool]) -> Handshake:
-        if demands is None:
-            return lambda _: None
-        return ServerProbe(lambda: replace(demands, failover=failover()), clock, event_log).admit
-
-    def node(make: Callable[[float], RawConnection], failover: Callable[[], bool]) -> Node:
-        return Node(make, handshake(failover), timeout, _LONGEST_BLOCK)
-
-    if address.kind != "cluster":
-        make = maker(address)
-        return _OneServer(make, node(make, lambda: address.kind == "sentinel"))
-
-    def make_node(host: HostPort) -> Node:
-        # Only the server of `{idn}` must refuse writes when it has lost its replicas. A session that is
-        # written to a deposed primary does no harm, since the keys of `{idn}` say which sessions have ended.
-        return node(node_maker(address, host), lambda: cluster.is_home(host))
-
-    cluster = Cluster(address, keys.HEAD, make_node)
-    return cluster
-
 
 class _OneServer:
-    """The topology of one server that owns all keys, implementing the port `Topology`."""
+    """One server that owns all keys, with the methods of `Cluster` by which the server of a key is found."""
 
     is_spread = False
 
@@ -270,7 +240,7 @@ class _OneServer:
         self._make = make
         self._node = node
 
-    def node_of(self, key: str) -> Node:  # noqa: ARG002  # the port has it
+    def node_of(self, key: str) -> Node:  # noqa: ARG002  # as in a cluster
         """Return the only server."""
         return self._node
 

@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from identity_service.storage.redis.client.node import Request, exchange
 from identity_service.storage.redis.client.pool import RawConnection
-from identity_service.storage.redis.client.translation import CALL_ERRORS, translate
+from identity_service.storage.redis.client.translation import translated
 
 _STEP: Final = 1000
 """The number of keys that one step of SCAN looks at, so that it blocks the server for a few milliseconds at
@@ -35,10 +35,8 @@ class DedicatedConnection:
         self._request = request
 
     def __enter__(self) -> Self:
-        try:
+        with translated():
             self._raw.connect()
-        except CALL_ERRORS as error:
-            raise translate(error) from error
         return self
 
     def __exit__(
@@ -56,10 +54,8 @@ class DedicatedConnection:
         cursor = "0"
         while True:
             request = self._request(script, keys, [cursor, prefix, _STEP, *words])
-            try:
+            with translated():
                 cursor, *found = exchange(self._raw, request.packed, request.script)
-            except CALL_ERRORS as error:
-                raise translate(error) from error
             yield found
             if cursor == "0":
                 return

@@ -114,27 +114,12 @@ class Node:
         self._waiting.close()
 
     def _call_once(self, pool: Pool, request: Request, *, trial: bool) -> Any:
-        """Send one request on a connection of the pool, without a retry, and return the answer."""
-
-        def use(pooled: PooledConnection) -> Any:
-            if not request.durable:
-                return exchange(pooled.raw, request.packed, request.script)
-            answer = self._write(pooled, request)
-            # After the write: the configuration on which its durability depends must have been valid during
-            # it.
-            if time.monotonic() - pooled.looked > _LOOK_INTERVAL:
-                pooled.look(self._handshake)
-            return answer
-
-        return self._run(pool, use, checked=not request.repeatable, trial=trial)
-
-    def _run(self, pool: Pool, use: Callable[[PooledConnection], Any], *, checked: bool, trial: bool) -> Any:
-        """Call `use` with a connection of the pool, report the outcome to the circuit, return the result."""
+        """Send one request, without a retry, report the outcome to the circuit, and return the answer."""
         reached = False
         try:
-            pooled = pool.take(checked=checked)
+            pooled = pool.take(checked=not request.repeatable)
             reached = True
-            answer = _lend(pool, pooled, use)
+            answer = self._send(pool, pooled, request)
         except BusyError:
             self._circuit.abandoned(trial=trial)
             raise
@@ -161,6 +146,29 @@ class Node:
         if self._circuit.failures:
             self._circuit.succeeded()
         return answer
+
+    def _send(self, pool: Pool, pooled: PooledConnection, request: Request) -> Any:
+        """Send a request, give the connection back, and return the answer.
+
+        The connection is disconnected first if an answer may be unread.
+        """
+        try:
+            if not request.durable:
+                return exchange(pooled.raw, request.packed, request.script)
+            answer = self._write(pooled, request)
+            # After the write: the configuration on which its durability depends must have been valid during
+            # it.
+            if time.monotonic() - pooled.looked > _LOOK_INTERVAL:
+                pooled.look(self._handshake)
+        except (redis.ResponseError, NotConfirmedError):
+            raise  # the answer was read completely, so the connection can be used again
+        except BaseException:
+            pooled.raw.disconnect()  # otherwise the next caller might read the answer to this call
+            raise
+        else:
+            return answer
+        finally:
+            pool.give(pooled)
 
     def _write(self, pooled: PooledConnection, request: Request) -> Any:
         """Send a durable write with the confirmation that the last check of the server chose."""
@@ -201,19 +209,6 @@ class Node:
                 answer,
             )
         return answer
-
-
-def _lend(pool: Pool, pooled: PooledConnection, use: Callable[[PooledConnection], Any]) -> Any:
-    """Call `use` with a connection, then give it back; disconnect it first if an answer may be unread."""
-    try:
-        return use(pooled)
-    except (redis.ResponseError, NotConfirmedError):
-        raise  # the answer was read completely, so the connection can be used again
-    except BaseException:
-        pooled.raw.disconnect()  # otherwise the next caller might read the answer to this call
-        raise
-    finally:
-        pool.give(pooled)
 
 
 def _exchange_two(raw: RawConnection, packed: bytes) -> tuple[Any, Any]:

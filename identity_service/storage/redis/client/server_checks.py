@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Final, Literal
 
 _MIN_VERSION: Final = (6, 2)
@@ -24,6 +25,10 @@ class Finding:
     """The problem and its consequence."""
     fix: str
     """The remedy, usually a command for `redis-cli`."""
+
+
+_refusal: Final = partial(Finding, severity="refuse")
+_warning: Final = partial(Finding, severity="warn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +117,7 @@ def judge(setup: ServerSetup, demands: Demands) -> Sequence[Finding]:
 
 def _judge_role(setup: ServerSetup) -> Iterator[Finding]:
     if setup.role not in (None, "master"):
-        yield Finding(
-            severity="refuse",
+        yield _refusal(
             what="this Redis is a replica: it accepts no writes, and its data may be out of date",
             fix="name the primary in `store`, or let redis+sentinel:// find it",
         )
@@ -122,8 +126,7 @@ def _judge_role(setup: ServerSetup) -> Iterator[Finding]:
 def _judge_version(setup: ServerSetup) -> Iterator[Finding]:
     known = _version_of(setup.version)
     if known and known < _MIN_VERSION:
-        yield Finding(
-            severity="refuse",
+        yield _refusal(
             what=f"Redis {known[0]} is too old",
             fix="install Redis 6.2 or newer",
         )
@@ -149,15 +152,13 @@ def _judge_durability(setup: ServerSetup, durability: str) -> Iterator[Finding]:
         yield from _judge_disk(setup)
         return
     if setup.append_only is False and setup.save == "":
-        yield Finding(
-            severity="warn",
+        yield _warning(
             what="this Redis keeps nothing on disk: a restart loses the whole store",
             fix="run `CONFIG SET appendonly yes` and `CONFIG REWRITE`",
         )
     wanted = replicas_of(durability)
     if setup.replicas is not None and setup.replicas < wanted:
-        yield Finding(
-            severity="warn",
+        yield _warning(
             what=f"durability `{durability}` needs {wanted} connected replicas, and this Redis has "
             f"{setup.replicas}: no write can be confirmed",
             fix="start a replica and run `REPLICAOF <host> <port>` on it, or lower durability",
@@ -177,27 +178,23 @@ def _judge_disk(setup: ServerSetup) -> Iterator[Finding]:
     ]
     if wrong:
         commands = ", ".join(f"`CONFIG SET {setting}`" for setting in wrong)
-        yield Finding(
-            severity="refuse",
+        yield _refusal(
             what="durability `local` needs each write on disk, and this Redis does not put each one there",
             fix=f"run {commands} and `CONFIG REWRITE`, "
             'or set durability = "unsynced" and accept that a crash of Redis loses revocations',
         )
     elif setup.waitaof is None:
-        yield Finding(
-            severity="refuse",
+        yield _refusal(
             what="WAITAOF is not permitted, so durability `local` cannot be confirmed",
             fix="allow it in the ACL: `ACL SETUSER <name> +waitaof`",
         )
     elif setup.writes_fail:
-        yield Finding(
-            severity="refuse",
+        yield _refusal(
             what="Redis cannot write its append-only file (aof_last_write_status err)",
             fix="free space on its disk; the log of Redis says why",
         )
     elif waits:
-        yield Finding(
-            severity="warn",
+        yield _warning(
             what="appendfsync everysec: each revocation waits up to a second or two for the disk (WAITAOF)",
             fix="run `CONFIG SET appendfsync always` and `CONFIG REWRITE`",
         )
@@ -208,15 +205,13 @@ def _judge_failover(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
         return
     longest = int(demands.max_staleness.total_seconds())
     if setup.min_replicas == 0:
-        yield Finding(
-            severity="refuse",
+        yield _refusal(
             what="a primary that is cut off would continue to accept writes, which the failover loses",
             fix=f"run `CONFIG SET min-replicas-to-write 1`, `CONFIG SET min-replicas-max-lag {longest}` and "
             "`CONFIG REWRITE` on every server",
         )
     elif setup.min_replicas_lag is not None and not 0 < setup.min_replicas_lag <= longest:
-        yield Finding(
-            severity="refuse",
+        yield _refusal(
             what=f"min-replicas-max-lag {setup.min_replicas_lag} is not within max_staleness ({longest} s)",
             fix=f"run `CONFIG SET min-replicas-max-lag {longest}` and `CONFIG REWRITE` on every server",
         )
@@ -224,8 +219,7 @@ def _judge_failover(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
 
 def _judge_clock(setup: ServerSetup, demands: Demands) -> Iterator[Finding]:
     if setup.skew is not None and setup.skew > demands.leeway:
-        yield Finding(
-            severity="warn",
+        yield _warning(
             what=f"the clock of Redis differs by {setup.skew.total_seconds():.0f} s: while it is more than "
             "leeway, every call is UNAVAILABLE",
             fix="run NTP on both machines",

@@ -2,7 +2,9 @@
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import redis
@@ -29,35 +31,32 @@ _WRONG_TYPE: Final = "WRONGTYPE"
 _OTHER_FORMAT: Final = "IDN_FORMAT"
 _FENCED: Final = "IDN_FENCED"
 """The start of the error for a write to a store that was moved; the fence follows it as JSON."""
-_PLAIN: Final[dict[str, Callable[[], IdentityError]]] = {
-    "IDN_UNINITIALIZED": StoreUninitializedError,
-    "IDN_UNFINISHED": CopyUnfinishedError,
-    "IDN_REPLACED": StoreReplacedError,
-}
-"""The refusals of scripts whose error class already has a message."""
 _DAMAGED: Final = re.compile(r"IDN_DAMAGED\[(.*)\]\[([^\]]*)\]", re.DOTALL)
 """The error of a script that finds a key with contents that this service did not write: the key, and its
 fault."""
-_REFUSALS: Final[dict[str, tuple[type[IdentityError], str]]] = {
-    "IDN_VANISHED": (
-        StoreUnavailableError,
-        "entries vanished from `{idn}:log` while it was rebuilt; it is rebuilt again",
+_REFUSALS: Final[dict[str, Callable[[], IdentityError]]] = {
+    "IDN_UNINITIALIZED": StoreUninitializedError,
+    "IDN_UNFINISHED": CopyUnfinishedError,
+    "IDN_REPLACED": StoreReplacedError,
+    "IDN_VANISHED": partial(
+        StoreUnavailableError, "entries vanished from `{idn}:log` while it was rebuilt; it is rebuilt again"
     ),
-    "IDN_INITIALIZED": (AlreadyExistsError, "the store is initialised already"),
-    "IDN_HEADLESS": (
+    "IDN_INITIALIZED": partial(AlreadyExistsError, "the store is initialised already"),
+    "IDN_HEADLESS": partial(
         AlreadyExistsError,
         "the store holds a change log that lost its epoch: restore a backup, "
         "or delete the keys `{idn}:*` to begin anew",
     ),
-    "IDN_COPY": (
+    "IDN_COPY": partial(
         StoreReplacedError,
         "another restore or migration into this store has begun meanwhile; this one has ended",
     ),
-    "IDN_EXISTS": (AlreadyExistsError, "a record with this id exists already"),
-    "IDN_NAME": (AlreadyExistsError, "the username or certificate is taken"),
-    "IDN_MISSING": (NotFoundError, "there is no record with this id"),
-    "IDN_STALE": (StaleEtagError, "the record has changed since it was read"),
+    "IDN_EXISTS": partial(AlreadyExistsError, "a record with this id exists already"),
+    "IDN_NAME": partial(AlreadyExistsError, "the username or certificate is taken"),
+    "IDN_MISSING": partial(NotFoundError, "there is no record with this id"),
+    "IDN_STALE": partial(StaleEtagError, "the record has changed since it was read"),
 }
+"""The errors for the codes with which scripts refuse."""
 
 
 def translate(error: Exception) -> IdentityError:
@@ -67,6 +66,15 @@ def translate(error: Exception) -> IdentityError:
     if isinstance(error, redis.RedisError):
         return StoreUnavailableError(f"cannot reach Redis ({_kind(error)})")
     return StoreUnavailableError("cannot reach Redis (connection closed)")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Translate the errors of the calls in the block."""
+    try:
+        yield
+    except CALL_ERRORS as error:
+        raise translate(error) from error
 
 
 def is_wrong_type(error: Exception) -> bool:
@@ -85,13 +93,8 @@ def _refusal(error: redis.ResponseError) -> IdentityError:
     code = code_of(error)
     if code == _FENCED:
         return fence_error(str(error).partition(" ")[2], f"{keys.HEAD}, fence")
-    if code in _PLAIN:
-        return _PLAIN[code]()
     refusal = _REFUSALS.get(code)
-    if refusal is None:
-        return StoreUnavailableError(f"Redis refuses to serve ({_kind(error)})")
-    kind, message = refusal
-    return kind(message)
+    return StoreUnavailableError(f"Redis refuses to serve ({_kind(error)})") if refusal is None else refusal()
 
 
 def _kind(error: redis.RedisError) -> str:
