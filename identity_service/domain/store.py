@@ -248,9 +248,11 @@ class Store(Protocol):
         """Release all resources; a `wait` in progress returns."""
 
 
-def all_records(records: RecordStore, kind: type[RecordT]) -> Iterator[Versioned[RecordT]]:
+def all_records(
+    records: RecordStore, kind: type[RecordT], *, page_size: int = 100
+) -> Iterator[Versioned[RecordT]]:
     """Yield every record of a kind, ordered by id, reading a page at a time. Raises StoreUnavailableError."""
     after = ""
-    while page := records.list_of(kind, after=after):
+    while page := records.list_of(kind, after=after, limit=page_size):
         yield from page
         after = page[-1].record.id

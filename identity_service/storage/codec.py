@@ -22,6 +22,7 @@ from identity_service.domain.log import (
     Change,
     Generation,
     GenerationRaised,
+    Marks,
     RecordChanged,
     RecordKind,
     SessionEnded,
@@ -53,6 +54,23 @@ def maybe(convert: Callable[[Any], Any], value: object) -> Any:
     return None if value is None else convert(value)
 
 
+def encode_marks(marks: Marks) -> tuple[float | None, ...]:
+    """Return lifetime, session, leeway, time and latest in seconds; a time may be None."""
+    durations = (marks.lifetime.total_seconds(), marks.session.total_seconds(), marks.leeway.total_seconds())
+    return (*durations, maybe(seconds, marks.time), maybe(seconds, marks.latest))
+
+
+def decode_marks(lifetime: Any, session: Any, leeway: Any, time: Any, latest: Any) -> Marks:
+    """Return the marks of the numbers that `encode_marks` returned. Raises TypeError, OverflowError."""
+    return Marks(
+        lifetime=timedelta(seconds=lifetime),
+        session=timedelta(seconds=session),
+        leeway=timedelta(seconds=leeway),
+        time=maybe(moment, time),
+        latest=maybe(moment, latest),
+    )
+
+
 # A value in a store that this service did not write there.
 
 _DECODING_ERRORS = (ValueError, KeyError, TypeError, IndexError, OverflowError)
@@ -72,8 +90,6 @@ def reading(where: str, what: str = "holds a value that this version does not kn
     """Translate the errors of decoding in the block into a StoreDamagedError that names `where`."""
     try:
         yield
-    except StoreDamagedError:
-        raise
     except _DECODING_ERRORS as error:
         raise damaged(where, what) from error
 

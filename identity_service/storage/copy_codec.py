@@ -5,6 +5,7 @@ An unknown kind of item raises ValueError. So do sessions and audit events, whic
 
 import json
 from datetime import timedelta
+from typing import Final
 
 from identity_service.domain.copying import (
     CopiedEvent,
@@ -17,17 +18,30 @@ from identity_service.domain.copying import (
     RecordDeleted,
 )
 from identity_service.domain.ids import Link, PrincipalId
-from identity_service.domain.log import Generation, Marks, RecordKind, SessionEnded, TokenDenied
+from identity_service.domain.log import Generation, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.records import RECORD_TYPES, Record, kind_of
-from identity_service.storage.codec import Json, decode_change, dumps, encode_change, moment, seconds
+from identity_service.storage.codec import (
+    Json,
+    decode_change,
+    decode_marks,
+    dumps,
+    encode_change,
+    encode_marks,
+    moment,
+    seconds,
+)
 from identity_service.storage.record_codec import decode_record, encode_record
+
+_MARKS: Final = ("lifetime", "session", "leeway", "time", "latest")
+"""The names of the numbers that `encode_marks` returns."""
 
 
 def encode_item(item: CopiedItem) -> str:
     """Return the item as a JSON object. Raises ValueError for a session or an audit event."""
     match item:
         case CopiedMarks():
-            return dumps(_marks_json(item))
+            marks = dict(zip(_MARKS, encode_marks(item.marks), strict=True))
+            return dumps({"k": "marks", **marks, "retention": item.retention.total_seconds()})
         case CopiedGeneration(principal=principal, generation=generation):
             number, link = generation.number, generation.link
             return dumps({"k": "gen", "id": principal, "number": number, "link": link})
@@ -47,7 +61,8 @@ def decode_item(data: Json) -> CopiedItem:
     """Return the item. Raises ValueError, KeyError or TypeError if this version does not know it."""
     match data["k"]:
         case "marks":
-            return _marks(data)
+            marks = decode_marks(*(data[name] for name in _MARKS))
+            return CopiedMarks(marks=marks, retention=timedelta(seconds=data["retention"]))
         case "gen":
             generation = Generation(number=int(data["number"]), link=Link(data["link"]))
             return CopiedGeneration(principal=PrincipalId(data["id"]), generation=generation)
@@ -75,27 +90,3 @@ def encode_items(items: list[str]) -> str:
 def decode_items(text: str) -> list[CopiedItem]:
     """Return the items of one part of a backup. Raises ValueError, KeyError or TypeError."""
     return [decode_item(data) for data in json.loads(text)]
-
-
-def _marks_json(item: CopiedMarks) -> Json:
-    marks = item.marks
-    return {
-        "k": "marks",
-        "lifetime": marks.lifetime.total_seconds(),
-        "session": marks.session.total_seconds(),
-        "leeway": marks.leeway.total_seconds(),
-        "time": None if marks.time is None else seconds(marks.time),
-        "latest": None if marks.latest is None else seconds(marks.latest),
-        "retention": item.retention.total_seconds(),
-    }
-
-
-def _marks(data: Json) -> CopiedMarks:
-    marks = Marks(
-        lifetime=timedelta(seconds=data["lifetime"]),
-        session=timedelta(seconds=data["session"]),
-        leeway=timedelta(seconds=data["leeway"]),
-        time=None if data["time"] is None else moment(data["time"]),
-        latest=None if data["latest"] is None else moment(data["latest"]),
-    )
-    return CopiedMarks(marks=marks, retention=timedelta(seconds=data["retention"]))

@@ -32,6 +32,7 @@ from identity_service.domain.log import (
     TokenDenied,
 )
 from identity_service.domain.records import RECORD_TYPES
+from identity_service.domain.store import all_records
 from identity_service.storage.codec import decode_session, reading
 from identity_service.storage.record_codec import decode_record
 from identity_service.storage.redis import keyspace as keys
@@ -93,11 +94,8 @@ class Export:
 
     def _directory(self) -> Iterator[CopiedItem]:
         for kind in RECORD_TYPES.values():
-            after = ""
-            while page := self._records.list_of(kind, after=after, limit=_PAGE):
-                for found in page:
-                    yield CopiedRecord(record=found.record)
-                after = page[-1].record.id
+            for found in all_records(self._records, kind, page_size=_PAGE):
+                yield CopiedRecord(record=found.record)
 
     def _sessions(self) -> Iterator[CopiedItem]:
         for each in self._connection.servers():

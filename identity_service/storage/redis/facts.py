@@ -1,9 +1,10 @@
 """The facts on Redis: denials, ended sessions and raised generations, and the uses of single-use keys.
 
-The functions at the end make the arguments of every script that appends a fact.
+The functions at the end make the arguments of scripts that append facts.
 """
 
 import secrets
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -34,11 +35,12 @@ class RedisFacts:
         self, token_id: TokenId, deny_until: datetime, *, audit: AuditEvent | None = None
     ) -> Appended:
         """Deny a token id until a time; an existing denial is never shortened."""
-        change = denial_prefix(token_id, deny_until)
+        denied = TokenDenied(token_id=token_id, deny_until=deny_until)
+        words = [time_text(deny_until), prefix_of(denied), new_link()]
         epoch, (position, link, until) = self._writer.mutate(
-            "deny_token", [keys.denial(token_id)], [time_text(deny_until), change, new_link()], audit=audit
+            "deny_token", [keys.denial(token_id)], words, audit=audit
         )
-        return appended(epoch, position, (TokenDenied(token_id=token_id, deny_until=time_of(until)), link))
+        return appended(epoch, position, (replace(denied, deny_until=time_of(until)), link))
 
     def end_session(
         self,
@@ -51,13 +53,14 @@ class RedisFacts:
         """End a session at least until its own end, and mark its record."""
         session_keys, own_end = self._sessions.mark_ended(session_id)
         times = (time_text(deny_until), time_text(max(end_until, own_end or end_until)))
+        ended = SessionEnded(session_id=session_id, deny_until=deny_until, end_until=end_until)
         epoch, (position, link, deny, end) = self._writer.mutate(
             "end_session",
             [keys.ended(session_id), *session_keys],
-            [*times, end_prefix(session_id, deny_until), new_link()],
+            [*times, prefix_of(ended), new_link()],
             audit=audit,
         )
-        held = SessionEnded(session_id=session_id, deny_until=time_of(deny), end_until=time_of(end))
+        held = replace(ended, deny_until=time_of(deny), end_until=time_of(end))
         return appended(epoch, position, (held, link))
 
     def raise_generation(
@@ -73,14 +76,15 @@ class RedisFacts:
         # A request without an id gets one, so that a retry after a broken connection does not raise again.
         name = request_id or f"call/{secrets.token_urlsafe(16)}"
         remember = (_REQUEST_SECONDS, 2 * _REQUEST_SECONDS) if request_id else (_CALL_SECONDS, _CALL_SECONDS)
+        raised = GenerationRaised(principal=principal, number=0)
         epoch, (position, held, number, there) = self._writer.mutate(
             "raise_generation",
             [keys.request(name)],
-            [principal, above, raise_prefix(principal), link or new_link(), *remember],
+            [principal, above, prefix_of(raised), link or new_link(), *remember],
             audit=audit,
         )
-        raised = GenerationRaised(principal=principal, number=int(number))
-        return appended(epoch, position, (raised, Link(held)), link=Link(there))
+        change = replace(raised, number=int(number)), Link(held)
+        return appended(epoch, position, change, link=Link(there))
 
 
 class RedisSingleUse:
@@ -97,43 +101,25 @@ class RedisSingleUse:
         return bool(self._connection.run("consume", found, words, repeatable=False, durable=True))
 
 
-# The JSON of these changes up to the last members, whose values only the script knows; it completes the JSON.
+def prefix_of(fact: Fact) -> str:
+    """Return the JSON of a fact up to its last values, which only a script knows; the script completes it.
 
-
-def denial_prefix(token_id: TokenId, until: datetime) -> str:
-    """Return the JSON of a denial up to the value of `until`, its last member."""
-    return _up_to('"until":', encode_change(TokenDenied(token_id=token_id, deny_until=until)))
-
-
-def end_prefix(session_id: SessionId, until: datetime) -> str:
-    """Return the JSON of an ended session up to the value of `until`, after which `end` follows."""
-    change = SessionEnded(session_id=session_id, deny_until=until, end_until=until)
-    return _up_to('"until":', encode_change(change))
-
-
-def raise_prefix(principal: str, origin: Link | None = None) -> str:
-    """Return the JSON of a raised generation up to the value of `number`, its last member."""
-    change = GenerationRaised(principal=PrincipalId(principal), number=0, origin=origin)
-    return _up_to('"number":', encode_change(change))
+    These values are `until` and `end`, or the number of a generation.
+    """
+    member = '"number":' if isinstance(fact, GenerationRaised) else '"until":'
+    before, found, _ = encode_change(fact).rpartition(member)
+    return before + found
 
 
 def restore_words(fact: Fact) -> tuple[str, ...]:
     """Return a fact in the form that `repair_facts.lua` and `trim_log.lua` take."""
     match fact:
         case TokenDenied():
-            until = time_text(fact.deny_until)
-            prefix = denial_prefix(fact.token_id, fact.deny_until)
-            return "deny", fact.token_id, until, "", prefix, new_link()
+            return "deny", fact.token_id, time_text(fact.deny_until), "", prefix_of(fact), new_link()
         case SessionEnded():
             times = time_text(fact.deny_until), time_text(fact.end_until)
-            prefix = end_prefix(fact.session_id, fact.deny_until)
-            return "end", fact.session_id, *times, prefix, new_link()
+            return "end", fact.session_id, *times, prefix_of(fact), new_link()
         case GenerationRaised():
             origin = fact.origin or new_link()
-            prefixes = raise_prefix(fact.principal, origin), new_link(), raise_prefix(fact.principal)
-            return "gen", fact.principal, str(fact.number), origin, *prefixes
-
-
-def _up_to(member: str, text: str) -> str:
-    before, found, _ = text.rpartition(member)
-    return before + found
+            again, anew = prefix_of(replace(fact, origin=origin)), prefix_of(replace(fact, origin=None))
+            return "gen", fact.principal, str(fact.number), origin, again, new_link(), anew

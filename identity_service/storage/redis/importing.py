@@ -25,12 +25,12 @@ from identity_service.domain.ids import Epoch, new_link
 from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
 from identity_service.domain.records import kind_of
 from identity_service.domain.sessions import Session
-from identity_service.storage.codec import dumps, encode_session
+from identity_service.storage.codec import dumps, encode_marks, encode_session
 from identity_service.storage.record_codec import encode_record, names_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import event_words
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.keyspace import time_text
+from identity_service.storage.redis.keyspace import seconds_text, time_text
 
 _ITEMS: Final = 500
 """The number of items in one call of a script, so that it blocks the server for a few milliseconds at
@@ -109,18 +109,11 @@ class Import:
             # Written again: the confirmation also covers what was written before on the same server.
             for session in self._last.values():
                 self._write_session(session, durable=True)
-        marks = self._marks
-        durations = [self._retention, marks.lifetime, marks.session, marks.leeway]
-        times = ("" if time is None else time_text(time) for time in (marks.time, marks.latest))
+        numbers = (self._retention.total_seconds(), *encode_marks(self._marks))
         self._connection.run(
             "finish_copy",
             [keys.HEAD, keys.COPY, keys.GENERATIONS, keys.OLD_HEAD],
-            [
-                self._epoch,
-                keys.OLD_HEAD_TEXT,
-                *(str(duration.total_seconds()) for duration in durations),
-                *times,
-            ],
+            [self._epoch, keys.OLD_HEAD_TEXT, *map(seconds_text, numbers)],
             durable=True,
         )
 

@@ -236,6 +236,11 @@ def time_text(time: datetime) -> str:
     return repr(seconds(time))
 
 
+def seconds_text(number: float | None) -> str:
+    """Return a number of seconds in the form that scripts take; empty for None."""
+    return "" if number is None else repr(number)
+
+
 def time_of(text: str) -> datetime:
     """Return the time of Unix seconds as decimal text. Raises ValueError if the text is not a number."""
     return moment(float(text))

@@ -22,11 +22,11 @@ from identity_service.domain.log import (
     RepairResult,
     Revision,
 )
-from identity_service.storage.codec import decode_change, reading
+from identity_service.storage.codec import decode_change, decode_marks, encode_marks, reading
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
 from identity_service.storage.redis.facts import restore_words
-from identity_service.storage.redis.keyspace import Writer, generations_of, time_of, time_text
+from identity_service.storage.redis.keyspace import Writer, generations_of, seconds_text, time_of
 from identity_service.storage.whole_log import lost_generations, require_none_lost
 
 _MAX_POSITION: Final = 2**63 - 1
@@ -80,22 +80,21 @@ class RedisLog:
         status: str = "",
     ) -> Head:
         """Write a durable heartbeat, raise retention and marks in the same step, and return the head."""
-        grows = (retention, marks.lifetime, marks.session, marks.leeway)
-        return head_of(
-            *self._connection.run(
-                "heartbeat",
-                [keys.HEAD, keys.heartbeat(process), keys.LOG, keys.HEARTBEATS, keys.GENERATIONS],
-                [
-                    self._writer.now(),
-                    _HEARTBEAT_SECONDS,
-                    process,
-                    status[:STATUS_LENGTH],
-                    *(str(duration.total_seconds()) for duration in grows),
-                    "" if marks.time is None else time_text(marks.time),
-                ],
-                durable=True,
-            )
+        # Without the latest time, which the script takes from the store's clock.
+        grows = (retention.total_seconds(), *encode_marks(marks)[:-1])
+        head = self._connection.run(
+            "heartbeat",
+            [keys.HEAD, keys.heartbeat(process), keys.LOG, keys.HEARTBEATS, keys.GENERATIONS],
+            [
+                self._writer.now(),
+                _HEARTBEAT_SECONDS,
+                process,
+                status[:STATUS_LENGTH],
+                *map(seconds_text, grows),
+            ],
+            durable=True,
         )
+        return head_of(*head)
 
     def heartbeats(self) -> Sequence[Heartbeat]:
         """Return the last heartbeat of each process within the last hour, the latest first."""
@@ -182,11 +181,7 @@ def head_of(
     retention: str,
     whole: int,
     complete: int,
-    lifetime: str,
-    session: str,
-    leeway: str,
-    time: str,
-    latest: str,
+    *marks: str,
 ) -> Head:
     """Return the head from the answer of the Lua function `head_reply`. Raises StoreDamagedError."""
     with reading(keys.HEAD):
@@ -199,13 +194,7 @@ def head_of(
             retention=timedelta(seconds=float(retention)),
             whole=bool(whole),
             complete=bool(complete),
-            marks=Marks(
-                lifetime=timedelta(seconds=float(lifetime)),
-                session=timedelta(seconds=float(session)),
-                leeway=timedelta(seconds=float(leeway)),
-                time=time_of(time) if time else None,
-                latest=time_of(latest) if latest else None,
-            ),
+            marks=decode_marks(*(float(text) if text else None for text in marks)),
         )
 
 

@@ -4,6 +4,7 @@ This module does not know sessions.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from identity_service.domain.audit import AuditEvent
@@ -22,7 +23,7 @@ from identity_service.storage.codec import dumps, encode_change, reading
 from identity_service.storage.record_codec import decode_record, encode_record, names_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.client.connection import Connection
-from identity_service.storage.redis.facts import raise_prefix
+from identity_service.storage.redis.facts import prefix_of
 from identity_service.storage.redis.keyspace import Writer, appended
 
 _PRINCIPALS: Final = (RecordKind.CLIENT, RecordKind.USER)
@@ -64,8 +65,8 @@ class RedisRecords:
         kind = kind_of(type(record))
         # Users and clients share one namespace: a generation belongs to an id, not to a kind.
         kinds = _PRINCIPALS if kind in _PRINCIPALS else (kind,)
-        taken = [keys.record(k, record.id) for k in kinds]
-        return self._write(record, expected=None, taken=taken, raising=None, audit=audit)
+        taken = [keys.record(each, record.id) for each in kinds]
+        return self._change("write_record", kind, record.id, _words_of(record), taken=taken, audit=audit)
 
     def update(
         self,
@@ -78,9 +79,9 @@ class RedisRecords:
         audit: AuditEvent | None = None,
     ) -> Appended:
         """Replace a record, and with `revoke` raise the generation of its principal in the same step."""
-        raises = revoke and kind_of(type(record)) in _PRINCIPALS
-        raising = (above, link or new_link()) if raises else None
-        return self._write(record, expected=expected, taken=[], raising=raising, audit=audit)
+        kind, words = kind_of(type(record)), _words_of(record, expected)
+        raising = (above, link or new_link()) if revoke and kind in _PRINCIPALS else None
+        return self._change("write_record", kind, record.id, words, raising=raising, audit=audit)
 
     def delete(
         self,
@@ -95,7 +96,7 @@ class RedisRecords:
         """Delete a record, and raise the generation of its principal, if it is one, in the same step."""
         raising = (above, link or new_link()) if kind in _PRINCIPALS else None
         words = [id_, str(expected or "")]
-        return self._change("delete_record", kind, id_, [], words, raising=raising, audit=audit)
+        return self._change("delete_record", kind, id_, words, raising=raising, audit=audit)
 
     def _find(self, kind: type[RecordT], name: str) -> Versioned[RecordT] | None:
         id_ = self._connection.command("HGET", keys.names(kind_of(kind)), name)
@@ -103,33 +104,32 @@ class RedisRecords:
         # Between the two reads the name may have been moved to another record.
         return found if found is not None and name in names_of(found.record) else None
 
-    def _write(
-        self,
-        record: Record,
-        *,
-        expected: Revision | None,
-        taken: list[str],
-        raising: tuple[int, Link] | None,
-        audit: AuditEvent | None,
-    ) -> Appended:
-        kind = kind_of(type(record))
-        words = [record.id, encode_record(record), dumps(names_of(record)), str(expected or "")]
-        return self._change("write_record", kind, record.id, taken, words, raising=raising, audit=audit)
-
     def _change(
         self,
         script: str,
         kind: RecordKind,
         id_: str,
-        taken: list[str],
         words: list[str],
         *,
-        raising: tuple[int, Link] | None,
+        taken: Sequence[str] = (),
+        raising: tuple[int, Link] | None = None,
         audit: AuditEvent | None,
     ) -> Appended:
-        """Run a script that changes a record, and raise a generation above a number if `raising` has one."""
+        """Run a script that changes a record.
+
+        Args:
+            script: the name of the script.
+            kind: the kind of the record.
+            id_: the id of the record.
+            words: the arguments that only this script has.
+            taken: the keys that must not exist.
+            raising: the number above which the script raises the principal's generation, and the link of that
+                entry; None = it raises nothing.
+            audit: the event of the change.
+        """
         changed, link = RecordChanged(kind=kind, id=id_), new_link()
-        raise_words: list[str | int] = [] if raising is None else [raising[0], raise_prefix(id_), raising[1]]
+        raised = GenerationRaised(principal=PrincipalId(id_), number=0)
+        raise_words: list[str | int] = [] if raising is None else [raising[0], prefix_of(raised), raising[1]]
         epoch, (position, *numbers) = self._writer.mutate(
             script,
             [keys.record(kind, id_), keys.index(kind), keys.names(kind), *taken],
@@ -139,9 +139,13 @@ class RedisRecords:
         )
         changes: list[tuple[Change, Link]] = [(changed, link)]
         if raising is not None:
-            number = int(numbers[0])
-            changes.append((GenerationRaised(principal=PrincipalId(id_), number=number), raising[1]))
+            changes.append((replace(raised, number=int(numbers[0])), raising[1]))
         return appended(epoch, position, *changes)
+
+
+def _words_of(record: Record, expected: Revision | None = None) -> list[str]:
+    """Return the arguments of `write_record.lua` for a record that has this revision; None = it is new."""
+    return [record.id, encode_record(record), dumps(names_of(record)), str(expected or "")]
 
 
 def _versioned(kind: type[RecordT], value: str | None, revision: str | None) -> Versioned[RecordT] | None:

@@ -41,19 +41,13 @@ class Connection:
     @contextmanager
     def transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         """Run a transaction: commit at the end of the block, roll back if it raises."""
-        with self.held() as connection, _committed(connection, begin):
+        with self.held() as connection, committed(connection, begin):
             yield connection
 
     @property
     def raw(self) -> sqlite3.Connection:
         """The SQLite connection, for a caller that holds the lock."""
         return self._raw
-
-    @contextmanager
-    def nested_transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run a write transaction, for a caller that holds the lock."""
-        with _committed(self._raw, "BEGIN IMMEDIATE"):
-            yield self._raw
 
     def close(self) -> None:
         """Close the connection for good, once its user has released it."""
@@ -84,7 +78,7 @@ class Connection:
 
 
 @contextmanager
-def _committed(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+def committed(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
     """Run a transaction on a connection that the caller holds."""
     connection.execute(begin)
     try:

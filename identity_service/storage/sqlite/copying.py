@@ -6,12 +6,7 @@ from contextlib import closing, contextmanager
 
 from identity_service.domain.audit import RingSizes
 from identity_service.domain.copying import CopiedItem, Fence
-from identity_service.domain.errors import (
-    AlreadyExistsError,
-    StoreFencedError,
-    StoreUnavailableError,
-    StoreUninitializedError,
-)
+from identity_service.domain.errors import AlreadyExistsError, StoreFencedError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.log import Generation, Head
 from identity_service.domain.ports import Clock
@@ -73,19 +68,15 @@ class SqliteCopying:
 
     def write_copy(self, items: Iterable[CopiedItem], epoch: Epoch, *, replace: bool) -> None:
         """Write all items and the head in one transaction."""
-        failure: list[Exception] = []
         try:
             with self._database.writing() as connection:
                 if replace:
                     importing.delete_all(connection)
                 elif not importing.is_empty(connection):
                     raise AlreadyExistsError("the store holds data already: nothing was written")
-                importing.write(connection, _noting_failure(items, failure), epoch, self._keep_events)
-        except StoreUnavailableError as error:
-            # An error of the source of the items is not an error of this store.
-            if failure and error.__cause__ is failure[0]:
-                raise failure[0] from None
-            raise
+                importing.write(connection, _from_source(items), epoch, self._keep_events)
+        except _SourceError as error:
+            raise error.cause from None
 
     def discard_copy(self) -> None:
         """Wait for a transaction that writes a copy; there is nothing to delete.
@@ -105,10 +96,17 @@ def _read_fence(connection: sqlite3.Connection) -> Fence | None:
     return decode_fence(str(row[0]), FENCE)
 
 
-def _noting_failure(items: Iterable[CopiedItem], failure: list[Exception]) -> Iterator[CopiedItem]:
-    """Yield the items; remember an exception that their source raises in `failure`."""
+class _SourceError(Exception):
+    """An error of the source of a copy, which must not be taken for an error of this store."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__()
+        self.cause = cause
+
+
+def _from_source(items: Iterable[CopiedItem]) -> Iterator[CopiedItem]:
+    """Yield the items. Raises _SourceError for every error of their source."""
     try:
         yield from items
     except Exception as error:
-        failure.append(error)
-        raise
+        raise _SourceError(error) from error

@@ -14,12 +14,12 @@ from identity_service.domain.copying import (
     CopiedSession,
     CopiedUse,
 )
-from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId
-from identity_service.domain.log import Generation, Head, LogEntry, SessionEnded, TokenDenied
+from identity_service.domain.ids import Link, PrincipalId
+from identity_service.domain.log import Generation, Head, LogEntry
 from identity_service.domain.records import RECORD_TYPES
 from identity_service.storage.codec import decode_session, moment, reading, seconds
 from identity_service.storage.record_codec import decode_record
-from identity_service.storage.sqlite import audit, log
+from identity_service.storage.sqlite import audit, log, rebuilding
 from identity_service.storage.sqlite.snapshot import Snapshot
 from identity_service.storage.sqlite.transactions import read_head
 from identity_service.storage.whole_log import require_copyable, revocations_in
@@ -46,10 +46,9 @@ def items(snapshot: Snapshot, head: Head, *, whole: bool) -> Generator[CopiedIte
             generation = Generation(number=int(number), link=Link(link))
         yield CopiedGeneration(principal=PrincipalId(principal), generation=generation)
     yield from revocations_in(_entries(snapshot))
-    for id_, until in snapshot.rows("SELECT id, deny_until FROM denied"):
-        yield TokenDenied(token_id=TokenId(id_), deny_until=moment(until))
-    for id_, until, end in snapshot.rows("SELECT id, deny_until, end_until FROM ended"):
-        yield SessionEnded(session_id=SessionId(id_), deny_until=moment(until), end_until=moment(end))
+    for columns, fact_of in rebuilding.STATE:
+        for row in snapshot.rows(f"SELECT {columns}"):
+            yield fact_of(*row)
     for kind, record_type in RECORD_TYPES.items():
         for id_, value in snapshot.rows("SELECT id, value FROM records WHERE kind = ?", kind):
             with reading(f"records, {kind} {id_}"):

@@ -111,17 +111,16 @@ class SqliteSingleUse:
 
 def deny_token(mutation: Mutation, token_id: TokenId, deny_until: datetime) -> Appended:
     """Insert or extend a denial; one that lasts as long already is returned as it is."""
-    until = seconds(deny_until)
     row = mutation.connection.execute(
         "SELECT deny_until, position, link FROM denied WHERE id = ?", (token_id,)
     ).fetchone()
-    if row is not None and row[0] >= until and mutation.stands(row[1], row[2]):
-        held, position, link = row
-        return mutation.held(TokenDenied(token_id=token_id, deny_until=moment(held)), position, link)
     if row is not None:
-        deny_until = max(deny_until, moment(row[0]))  # the entry is gone; a denial is never shortened
-        until = seconds(deny_until)
+        held = denial_of(token_id, row[0])
+        if held.deny_until >= deny_until and mutation.stands(row[1], row[2]):
+            return mutation.held(held, row[1], row[2])
+        deny_until = max(held.deny_until, deny_until)  # the entry is gone; a denial is never shortened
     position, link = mutation.append(TokenDenied(token_id=token_id, deny_until=deny_until))
+    until = seconds(deny_until)
     mutation.connection.execute(
         "INSERT OR REPLACE INTO denied (id, deny_until, expire_time, position, link) VALUES (?, ?, ?, ?, ?)",
         (token_id, until, until, position, link),
@@ -147,7 +146,7 @@ def end_session(
         "SELECT deny_until, end_until, position, link FROM ended WHERE id = ?", (session_id,)
     ).fetchone()
     if row is not None:
-        held = SessionEnded(session_id=session_id, deny_until=moment(row[0]), end_until=moment(row[1]))
+        held = end_of(session_id, row[0], row[1])
         longer = held.deny_until >= deny_until and held.end_until >= end_until
         if longer and mutation.stands(row[2], row[3]):
             return mutation.held(held, row[2], row[3])
@@ -168,6 +167,16 @@ def end_session(
     )
     forget_some(mutation.connection, "ended", mutation.now)
     return mutation.appended()
+
+
+def denial_of(id_: str, deny_until: float) -> TokenDenied:
+    """Return the denial in these columns of a row of `denied`."""
+    return TokenDenied(token_id=TokenId(id_), deny_until=moment(deny_until))
+
+
+def end_of(id_: str, deny_until: float, end_until: float) -> SessionEnded:
+    """Return the end of a session in these columns of a row of `ended`."""
+    return SessionEnded(session_id=SessionId(id_), deny_until=moment(deny_until), end_until=moment(end_until))
 
 
 def has_ended(connection: sqlite3.Connection, session_id: SessionId, now: datetime) -> bool:

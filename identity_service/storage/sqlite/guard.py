@@ -17,7 +17,7 @@ from typing import NoReturn
 from identity_service.domain.errors import StoreUnavailableError, UnsafeStoreError
 from identity_service.domain.ports import EventLog
 from identity_service.storage.sqlite import saved_logs
-from identity_service.storage.sqlite.connection import Connection
+from identity_service.storage.sqlite.connection import Connection, committed
 from identity_service.storage.sqlite.content_check import ContentCheck
 from identity_service.storage.sqlite.files import (
     FileIds,
@@ -208,8 +208,8 @@ class FileGuard:
         Raises StoreUnavailableError if a reader prevents the write; UnsafeStoreError if another log is at the
         path by then.
         """
-        with self._writer.nested_transaction() as connection:
-            saved_logs.note(connection, self._ids)
+        with committed(self._writer.raw, "BEGIN IMMEDIATE"):
+            saved_logs.note(self._writer.raw, self._ids)
         busy, _, _ = self._writer.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise StoreUnavailableError("the store's log was removed and cannot be saved now; try again")

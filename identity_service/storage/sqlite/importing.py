@@ -1,10 +1,10 @@
 """The items of a copy as rows. Every function runs inside the single transaction of a copy."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from identity_service.domain.audit import RingSizes
 from identity_service.domain.copying import (
@@ -18,12 +18,11 @@ from identity_service.domain.copying import (
     RecordDeleted,
 )
 from identity_service.domain.ids import NO_LINK, Epoch
-from identity_service.domain.log import Marks, RecordKind, SessionEnded, TokenDenied
-from identity_service.domain.records import Record, kind_of
+from identity_service.domain.log import Marks, Revision, SessionEnded, TokenDenied
 from identity_service.domain.sessions import Session
-from identity_service.storage.codec import encode_session, seconds
-from identity_service.storage.record_codec import encode_record, names_of
-from identity_service.storage.sqlite.transactions import forget_oldest_events, insert_event, kept_values
+from identity_service.storage.codec import encode_marks, encode_session, seconds
+from identity_service.storage.sqlite import records
+from identity_service.storage.sqlite.transactions import forget_oldest_events, insert_event
 
 _CHUNK: Final = 1000
 """The number of items that are held in memory at a time."""
@@ -64,6 +63,21 @@ _SESSION: Final = (
 )
 
 
+def _session_row(session: Session) -> tuple[object, ...]:
+    expire = seconds(session.expire_time)
+    return session.session_id, expire, session.subject, session.client_id, encode_session(session)
+
+
+_ROWS: Final[Sequence[tuple[type[Any], str, Callable[[Any], tuple[object, ...]]]]] = (
+    (CopiedGeneration, _RAISE, lambda i: (i.principal, i.generation.number, i.generation.link)),
+    (TokenDenied, _DENY, lambda i: (i.token_id, seconds(i.deny_until))),
+    (SessionEnded, _END, lambda i: (i.session_id, seconds(i.deny_until), seconds(i.end_until))),
+    (CopiedUse, _USE, lambda i: (i.key, seconds(i.until))),
+    (CopiedSession, _SESSION, lambda i: _session_row(i.session)),
+)
+"""The statements for items whose order does not matter, each with the function that makes its values."""
+
+
 def is_empty(connection: sqlite3.Connection) -> bool:
     """Return whether every table is empty."""
     return not any(
@@ -92,9 +106,12 @@ def write(
                 case CopiedMarks():
                     marks, retention = marks.merged(item.marks), max(retention, item.retention)
                 case CopiedRecord():
-                    _write_record(connection, item.record, epoch)
+                    # If the name of another record goes to this one, the other was changed during the copy,
+                    # and comes again later in the copy.
+                    revision = Revision(epoch=epoch, position=0, link=NO_LINK)
+                    records.write(connection, item.record, revision)
                 case RecordDeleted():
-                    _delete_record(connection, item.kind, item.id)
+                    records.remove(connection, item.kind, item.id)
                 case _:
                     pass
     forget_oldest_events(connection, keep_events)
@@ -102,61 +119,14 @@ def write(
         "INSERT INTO log_head (one, epoch, position, link, retention, raised, complete, lifetime, session,"
         " leeway, time, latest)"
         " VALUES (1, ?, 0, ?, ?, (SELECT count(*) FROM generations), 0, ?, ?, ?, ?, ?)",
-        (epoch, NO_LINK, *kept_values(retention, marks)),
+        (epoch, NO_LINK, retention.total_seconds(), *encode_marks(marks)),
     )
 
 
 def _write_rows(connection: sqlite3.Connection, chunk: Sequence[CopiedItem]) -> None:
     """Write the items whose order does not matter, and the audit events in their order."""
-    connection.executemany(
-        _RAISE,
-        [
-            (i.principal, i.generation.number, i.generation.link)
-            for i in chunk
-            if isinstance(i, CopiedGeneration)
-        ],
-    )
-    connection.executemany(
-        _DENY, [(i.token_id, seconds(i.deny_until)) for i in chunk if isinstance(i, TokenDenied)]
-    )
-    connection.executemany(
-        _END,
-        [
-            (i.session_id, seconds(i.deny_until), seconds(i.end_until))
-            for i in chunk
-            if isinstance(i, SessionEnded)
-        ],
-    )
-    connection.executemany(_USE, [(i.key, seconds(i.until)) for i in chunk if isinstance(i, CopiedUse)])
-    connection.executemany(_SESSION, [_session_row(i.session) for i in chunk if isinstance(i, CopiedSession)])
+    for kind, statement, row_of in _ROWS:
+        connection.executemany(statement, [row_of(item) for item in chunk if isinstance(item, kind)])
     for item in chunk:
         if isinstance(item, CopiedEvent):
             insert_event(connection, item.event.event, item.event.time)
-
-
-def _session_row(session: Session) -> tuple[object, ...]:
-    expire = seconds(session.expire_time)
-    return session.session_id, expire, session.subject, session.client_id, encode_session(session)
-
-
-def _write_record(connection: sqlite3.Connection, record: Record, epoch: Epoch) -> None:
-    """Insert or replace a record.
-
-    If another record has one of its names, the name goes to this record: the other one was changed during the
-    copy, and comes again later in the copy.
-    """
-    kind = kind_of(type(record))
-    connection.execute(
-        "INSERT OR REPLACE INTO records (kind, id, value, epoch, position, link) VALUES (?, ?, ?, ?, 0, ?)",
-        (kind, record.id, encode_record(record), epoch, NO_LINK),
-    )
-    connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, record.id))
-    connection.executemany(
-        "INSERT OR REPLACE INTO names (kind, name, id) VALUES (?, ?, ?)",
-        [(kind, name, record.id) for name in names_of(record)],
-    )
-
-
-def _delete_record(connection: sqlite3.Connection, kind: RecordKind, id_: str) -> None:
-    connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
-    connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, id_))

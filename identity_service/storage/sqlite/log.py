@@ -23,10 +23,10 @@ from identity_service.domain.log import (
     Marks,
     RepairResult,
 )
-from identity_service.storage.codec import decode_change, moment, reading, seconds
+from identity_service.storage.codec import decode_change, encode_marks, moment, reading, seconds
 from identity_service.storage.sqlite import rebuilding
 from identity_service.storage.sqlite.facts import all_generations, forget_expired, restore
-from identity_service.storage.sqlite.transactions import Mutation, Transactions, kept_values, read_head
+from identity_service.storage.sqlite.transactions import Mutation, Transactions, read_head
 from identity_service.storage.whole_log import require_none_lost
 
 _MAX_POSITION: Final = 2**63 - 1
@@ -130,14 +130,12 @@ class SqliteLog:
             for fact in lost:
                 restore(mutation, fact)
             missing = mutation.count
-        for append in (rebuilding.append_denials, rebuilding.append_ends):
-            after, is_all = "", False
-            while not is_all:
+        for columns, fact_of in rebuilding.STATE:
+            ids: Sequence[str] = [""]
+            while ids:
                 with self._transactions.mutation(epoch=epoch) as mutation:
-                    ids = append(mutation, after)
+                    ids = rebuilding.append_absent(mutation, columns, fact_of, after=ids[-1])
                 missing += len(ids)
-                is_all = len(ids) < rebuilding.CHUNK
-                after = ids[-1] if ids else ""
         with self._transactions.mutation(epoch=epoch) as mutation:
             lost_for_good = finish_rebuild(mutation)
         require_none_lost("the table `generations`", lost_for_good)
@@ -261,7 +259,7 @@ def _keep(connection: sqlite3.Connection, head: Head, retention: timedelta, mark
     if marks != head.marks or retention != head.retention:
         connection.execute(
             "UPDATE log_head SET retention = ?, lifetime = ?, session = ?, leeway = ?, time = ?, latest = ?",
-            kept_values(retention, marks),
+            (retention.total_seconds(), *encode_marks(marks)),
         )
     (last,) = connection.execute("SELECT max(position) FROM log").fetchone()
     whole = head.position <= max(head.floor, last or 0)

@@ -4,17 +4,22 @@ Every function runs inside a transaction of the caller and does a bounded part o
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from identity_service.domain.ids import Link, SessionId, TokenId
-from identity_service.domain.log import GenerationRaised
-from identity_service.storage.codec import decode_change, moment, seconds
+from identity_service.domain.ids import Link
+from identity_service.domain.log import GenerationRaised, SessionEnded, TokenDenied
+from identity_service.storage.codec import decode_change, seconds
 from identity_service.storage.sqlite import facts
 from identity_service.storage.sqlite.transactions import Mutation
 from identity_service.storage.whole_log import lost_generations
 
-CHUNK: Final = 1000
+STATE: Final[tuple[tuple[str, Callable[..., TokenDenied | SessionEnded]], ...]] = (
+    ("id, deny_until FROM denied", facts.denial_of),
+    ("id, deny_until, end_until FROM ended", facts.end_of),
+)
+"""The columns of the state that hold revocations, and the function that makes a fact of their values."""
+_CHUNK: Final = 1000
 """The largest number of facts that one transaction appends, so that other writers wait only briefly."""
 _ABSENT: Final = (
     "id > ? AND deny_until > ? AND NOT EXISTS"
@@ -22,28 +27,20 @@ _ABSENT: Final = (
 )
 
 
-def append_denials(mutation: Mutation, after: str) -> Sequence[str]:
-    """Append up to 1,000 denials that the log lacks, with ids greater than `after`; returns their ids.
+def append_absent(
+    mutation: Mutation, columns: str, fact_of: Callable[..., TokenDenied | SessionEnded], after: str
+) -> Sequence[str]:
+    """Append up to 1,000 facts of one entry of STATE that the log lacks, in the order of their ids.
 
-    Denials that ended over a day ago are left out: they are over by any clock, and may have been trimmed.
+    Facts that ended over a day ago are left out: they are over by any clock, and may have been trimmed.
+    Returns the ids, which are greater than `after`; none = the log lacks no more of them.
     """
     rows = mutation.connection.execute(
-        f"SELECT id, deny_until FROM denied AS t WHERE {_ABSENT}",  # noqa: S608  # text from above
-        (after, seconds(mutation.now - facts.A_DAY), CHUNK),
+        f"SELECT {columns} AS t WHERE {_ABSENT}",  # text from above
+        (after, seconds(mutation.now - facts.A_DAY), _CHUNK),
     ).fetchall()
-    for id_, until in rows:
-        facts.deny_token(mutation, TokenId(id_), moment(until))
-    return [id_ for id_, *_ in rows]
-
-
-def append_ends(mutation: Mutation, after: str) -> Sequence[str]:
-    """Append up to 1,000 ended sessions that the log lacks, as `append_denials` does."""
-    rows = mutation.connection.execute(
-        f"SELECT id, deny_until, end_until FROM ended AS t WHERE {_ABSENT}",  # noqa: S608  # text from above
-        (after, seconds(mutation.now - facts.A_DAY), CHUNK),
-    ).fetchall()
-    for id_, until, end in rows:
-        facts.end_session(mutation, SessionId(id_), moment(until), moment(end))
+    for row in rows:
+        facts.restore(mutation, fact_of(*row))
     return [id_ for id_, *_ in rows]
 
 

@@ -13,7 +13,7 @@ from identity_service.domain.records import Record, RecordT, Versioned, kind_of
 from identity_service.storage.codec import reading
 from identity_service.storage.record_codec import decode_record, encode_record, names_of
 from identity_service.storage.sqlite.facts import raise_to_next
-from identity_service.storage.sqlite.transactions import Mutation, Transactions
+from identity_service.storage.sqlite.transactions import Transactions
 
 _PRINCIPALS = (RecordKind.CLIENT, RecordKind.USER)
 _ARTICLES: Final = {RecordKind.ISSUER: "an"}
@@ -64,7 +64,7 @@ class SqliteRecords:
                     raise AlreadyExistsError(f"{article} {taken.value} with this id exists already")
             _require_free_names(mutation.connection, record)
             mutation.append(RecordChanged(kind=kind, id=record.id))
-            _write(mutation, kind, record)
+            write(mutation.connection, record, mutation.revision)
             return mutation.appended()
 
     def update(
@@ -89,7 +89,8 @@ class SqliteRecords:
             mutation.append(RecordChanged(kind=kind, id=record.id))
             if revoke and kind in _PRINCIPALS:
                 raise_to_next(mutation, PrincipalId(record.id), above, link)
-            _write(mutation, kind, record)
+            # The revision of the whole mutation, so that the etag that this returns is valid for the next.
+            write(mutation.connection, record, mutation.revision)
             return mutation.appended()
 
     def delete(
@@ -108,8 +109,7 @@ class SqliteRecords:
         """
         with self._transactions.mutation(audit) as mutation:
             _require_unchanged(mutation.connection, kind, id_, expected)
-            mutation.connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
-            mutation.connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, id_))
+            remove(mutation.connection, kind, id_)
             mutation.append(RecordChanged(kind=kind, id=id_))
             if kind in _PRINCIPALS:
                 raise_to_next(mutation, PrincipalId(id_), above, link)
@@ -137,22 +137,24 @@ def _find(connection: sqlite3.Connection, kind: type[RecordT], name: str) -> Ver
     return None if row is None else get(connection, kind, row[0])
 
 
-def _write(mutation: Mutation, kind: RecordKind, record: Record) -> None:
-    """Write the record and its names.
-
-    The record gets the revision of the whole mutation, so that the etag that a write returns is valid for the
-    next.
-    """
-    revision = mutation.revision
-    mutation.connection.execute(
+def write(connection: sqlite3.Connection, record: Record, revision: Revision) -> None:
+    """Insert or replace a record with its names; a name that another record has goes to this one."""
+    kind = kind_of(type(record))
+    connection.execute(
         "INSERT OR REPLACE INTO records (kind, id, value, epoch, position, link) VALUES (?, ?, ?, ?, ?, ?)",
         (kind, record.id, encode_record(record), revision.epoch, revision.position, revision.link),
     )
-    mutation.connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, record.id))
-    mutation.connection.executemany(
-        "INSERT INTO names (kind, name, id) VALUES (?, ?, ?)",
+    connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, record.id))
+    connection.executemany(
+        "INSERT OR REPLACE INTO names (kind, name, id) VALUES (?, ?, ?)",
         [(kind, name, record.id) for name in names_of(record)],
     )
+
+
+def remove(connection: sqlite3.Connection, kind: RecordKind, id_: str) -> None:
+    """Delete a record and its names, if there is one."""
+    connection.execute("DELETE FROM records WHERE kind = ? AND id = ?", (kind, id_))
+    connection.execute("DELETE FROM names WHERE kind = ? AND id = ?", (kind, id_))
 
 
 def _require_unchanged(

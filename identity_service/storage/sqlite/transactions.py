@@ -9,14 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditKind, RingSizes
 from identity_service.domain.errors import StoreReplacedError, StoreUninitializedError
 from identity_service.domain.ids import Epoch, Link, new_link
-from identity_service.domain.log import Appended, Change, Head, Marks, Revision
+from identity_service.domain.log import Appended, Change, Head, Revision
 from identity_service.domain.ports import Clock
-from identity_service.storage.codec import encode_change, encode_event, fence_error, moment, reading, seconds
+from identity_service.storage.codec import (
+    decode_marks,
+    encode_change,
+    encode_event,
+    fence_error,
+    reading,
+    seconds,
+)
 from identity_service.storage.sqlite.database import Database
 
 FENCE: Final = "log_head, fence"
@@ -144,40 +151,17 @@ def read_head(connection: sqlite3.Connection, now: datetime) -> Head:
     if row is None:
         raise StoreUninitializedError
     with reading("log_head"):
-        return _head_of(row, now)
-
-
-def _head_of(row: Sequence[Any], now: datetime) -> Head:
-    epoch, position, link, floor, retention, complete, *longest, time, latest = row
-    lifetime, session, leeway = (timedelta(seconds=duration) for duration in longest)
-    return Head(
-        epoch=Epoch(epoch),
-        position=int(position),
-        link=Link(link),
-        time=now,
-        floor=int(floor),
-        retention=timedelta(seconds=retention),
-        complete=bool(complete),
-        marks=Marks(
-            lifetime=lifetime,
-            session=session,
-            leeway=leeway,
-            time=moment(time) if time is not None else None,
-            latest=moment(latest) if latest is not None else None,
-        ),
-    )
-
-
-def kept_values(retention: timedelta, marks: Marks) -> tuple[float | None, ...]:
-    """Return the values of the columns retention, lifetime, session, leeway, time and latest of the head."""
-    return (
-        retention.total_seconds(),
-        marks.lifetime.total_seconds(),
-        marks.session.total_seconds(),
-        marks.leeway.total_seconds(),
-        seconds(marks.time) if marks.time is not None else None,
-        seconds(marks.latest) if marks.latest is not None else None,
-    )
+        epoch, position, link, floor, retention, complete, *marks = row
+        return Head(
+            epoch=Epoch(epoch),
+            position=int(position),
+            link=Link(link),
+            time=now,
+            floor=int(floor),
+            retention=timedelta(seconds=retention),
+            complete=bool(complete),
+            marks=decode_marks(*marks),
+        )
 
 
 def insert_event(connection: sqlite3.Connection, event: AuditEvent, time: datetime) -> None:
