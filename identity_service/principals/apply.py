@@ -24,7 +24,6 @@ from identity_service.principals.plan import (
     Declared,
     Found,
     Step,
-    Wanted,
     name_of,
     plan_deletion,
     plan_one,
@@ -122,16 +121,12 @@ def _carry_out_step(step: Step, records: PrincipalRecords, on_secret: OnSecret) 
         except _CONFLICTS:
             if step.wanted is None or not left:
                 raise
-            again = _plan_again(step.wanted, records)
-            if again is None:
-                return  # another process has already done it
-            step = again
         else:
             return
-
-
-def _plan_again(wanted: Wanted, records: PrincipalRecords) -> Step | None:
-    return plan_one(wanted, records.find(wanted.record))
+        again = plan_one(step.wanted, records.find(step.wanted.record))
+        if again is None:
+            return  # another process has already done it
+        step = again
 
 
 def _try_step(step: Step, records: PrincipalRecords, on_secret: OnSecret) -> None:

@@ -18,7 +18,7 @@ from identity_service.domain.issuers import IssuerNames, TrustedIssuer
 from identity_service.domain.ports import PublicKeyChecker
 from identity_service.domain.principals import Client, StoredSecret, User, normalize_username
 from identity_service.principals.document import Document, Path, read_document
-from identity_service.principals.plan import Declaration, Declared, Wanted, name_of
+from identity_service.principals.plan import KINDS, Declaration, Declared, Wanted, name_of
 from identity_service.principals.schema import SECTIONS, DeclaredPrincipals, DeclaredRule
 from identity_service.services.admin.checks import check_client, check_user
 from identity_service.services.admin.issuer_checks import check_issuer
@@ -138,11 +138,7 @@ def _check(wanted: Wanted, keys: PublicKeyChecker, own: IssuerNames | None) -> N
 
 def _located(record: Declared, violations: Iterable[FieldViolation]) -> Iterator[tuple[Path, str]]:
     """Yield each violation with its path in the file, which begins with the section and the record's name."""
-    section = next(
-        name
-        for name, kind in zip(SECTIONS, (Client, User, TrustedIssuer), strict=True)
-        if isinstance(record, kind)
-    )
+    section = next(name for name, kind in zip(SECTIONS, KINDS, strict=True) if isinstance(record, kind))
     for violation in violations:
         _, *inside = _PART.findall(violation.field)
         parts: Sequence[str | int] = [int(p[1:-1]) if p.startswith("[") else p for p in inside]

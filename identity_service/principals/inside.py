@@ -1,6 +1,6 @@
 """The records of this process's own store, through the administration use cases. Implements a port."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -25,30 +25,27 @@ class OwnRecords:
         self._clients = directory.clients
         self._users = directory.users
         self._issuers = directory.issuers
+        self._directory: dict[type[Declared], Any] = {
+            Client: self._clients,
+            User: self._users,
+            TrustedIssuer: self._issuers,
+        }
+        """The use cases for each kind of record; all have the same methods."""
 
     def find(self, record: Declared) -> Found | None:
         """Return the stored client by id, user by username or issuer by name; None if there is none."""
         with suppress(NotFoundError):
-            match record:
-                case Client():
-                    return _found(self._clients.get(record.client_id))
-                case User():
-                    return _found(self._users.find(record.username))
-                case TrustedIssuer():
-                    return _found(self._issuers.get(record.issuer))
+            if isinstance(record, User):
+                return _found(self._users.find(record.username))
+            return _found(self._directory[type(record)].get(record.id))
         return None
 
     def list(self, kind: type[Declared]) -> Iterator[Found]:
         """Yield all records of a kind, read in pages."""
-        lists: dict[type[Declared], Callable[..., Sequence[Versioned[Any]]]] = {
-            Client: self._clients.list,
-            User: self._users.list,
-            TrustedIssuer: self._issuers.list,
-        }
-        page = lists[kind](limit=_PAGE)
+        page = self._directory[kind].list(limit=_PAGE)
         while page:
             yield from map(_found, page)
-            page = lists[kind](after=page[-1].record.id, limit=_PAGE)
+            page = self._directory[kind].list(after=page[-1].record.id, limit=_PAGE)
 
     def create(self, record: Declared, *, secret: bool) -> Secret | None:
         """Create the record; return the secret of a client that gets one."""
@@ -71,14 +68,9 @@ class OwnRecords:
 
     def update(self, record: Declared, fields: Sequence[str], found: Found) -> None:
         """Update these fields of the record if it is still as found."""
-        match record:
-            case Client():
-                self._clients.update(record, fields, expected=found.revision)
-            case User():
-                wanted = replace(record, user_id=PrincipalId(found.record.id))
-                self._users.update(wanted, fields, expected=found.revision)
-            case TrustedIssuer():
-                self._issuers.update(record, fields, expected=found.revision)
+        if isinstance(record, User):
+            record = replace(record, user_id=PrincipalId(found.record.id))
+        self._directory[type(record)].update(record, fields, expected=found.revision)
 
     def give_secret(self, client_id: str) -> Secret:
         """Rotate the secret of a client that has none, and return it."""
@@ -86,13 +78,7 @@ class OwnRecords:
 
     def delete(self, found: Found) -> None:
         """Delete the record if it is still as found."""
-        match found.record:
-            case Client():
-                self._clients.delete(found.record.id, expected=found.revision)
-            case User():
-                self._users.delete(found.record.id, expected=found.revision)
-            case TrustedIssuer():
-                self._issuers.delete(found.record.id, expected=found.revision)
+        self._directory[type(found.record)].delete(found.record.id, expected=found.revision)
 
 
 def _found(found: Versioned[Any]) -> Found:

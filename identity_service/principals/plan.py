@@ -108,20 +108,13 @@ def name_of(record: Declared) -> str:
 
 def plan_one(wanted: Wanted, found: Found | None) -> Step | None:
     """Return the step that makes the record match the declaration; None if it matches already."""
-    if found is None:
-        return Step(
-            action=Action.CREATE,
-            record=wanted.record,
-            wanted=wanted,
-            differences=tuple(_initial_values(wanted.record, wanted.fields)),
-            secret=wanted.secret,
-        )
-    differences = tuple(_differences(found.record, wanted.record, wanted.fields))
-    secret = wanted.secret and isinstance(found.record, Client) and not found.record.secrets
-    if not differences and not secret:
+    differences = tuple(_differences(found.record if found is not None else None, wanted))
+    has_secret = found is not None and isinstance(found.record, Client) and bool(found.record.secrets)
+    secret = wanted.secret and not has_secret
+    if found is not None and not differences and not secret:
         return None
     return Step(
-        action=Action.CHANGE,
+        action=Action.CREATE if found is None else Action.CHANGE,
         record=wanted.record,
         found=found,
         differences=differences,
@@ -135,18 +128,12 @@ def plan_deletion(found: Found) -> Step:
     return Step(action=Action.DELETE, record=found.record, found=found)
 
 
-def _initial_values(record: Declared, fields: tuple[str, ...]) -> Iterator[Difference]:
-    """Yield the fields of a new record as differences, without those that are empty or false."""
-    for field in fields:
-        if value := _comparable(field, getattr(record, field)):
-            yield Difference(field=field, before=None, after=value)
-
-
-def _differences(before: Declared, after: Declared, fields: tuple[str, ...]) -> Iterator[Difference]:
-    for field in fields:
-        old = _comparable(field, getattr(before, field))
-        new = _comparable(field, getattr(after, field))
-        if old != new:
+def _differences(before: Declared | None, wanted: Wanted) -> Iterator[Difference]:
+    """Yield the fields that differ; of a new record, those that are neither empty nor false."""
+    for field in wanted.fields:
+        old = None if before is None else _comparable(field, getattr(before, field))
+        new = _comparable(field, getattr(wanted.record, field))
+        if bool(new) if before is None else old != new:
             yield Difference(field=field, before=old, after=new)
 
 

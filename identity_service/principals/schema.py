@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from identity_service.config.values import Duration
 from identity_service.domain.ids import PrincipalId
@@ -30,7 +30,17 @@ def _json(value: object) -> object:
     return json.dumps(value, separators=(",", ":")) if isinstance(value, dict) else value
 
 
+def _distinct(texts: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def _certificate_names(texts: list[str]) -> frozenset[str]:
+    return frozenset(map(normalize_certificate_name, texts))
+
+
 Json = Annotated[str, BeforeValidator(_json)]
+Names = Annotated[list[str], AfterValidator(frozenset)]
+"""A list of texts in the file, which becomes a set, as records have it."""
 
 
 class _Section(BaseModel):
@@ -45,29 +55,24 @@ class DeclaredClient(_Section):
     """A declared client; its key in the section is its id."""
 
     display_name: str = ""
-    grants: Annotated[list[Annotated[Grant, Field(strict=False)]], Field(min_length=1)] = []
-    audiences: list[str] = []
-    scopes: list[str] = []
+    grants: Annotated[
+        list[Annotated[Grant, Field(strict=False)]], Field(min_length=1), AfterValidator(frozenset)
+    ] = []
+    audiences: Names = []
+    scopes: Names = []
     max_lifetime: Duration | None = None
     on_reuse: Annotated[OnReuse, Field(strict=False)] = OnReuse.END_SESSION
     disabled: bool = False
-    certificates: list[str] = []
-    public_keys: list[Json] = []
+    certificates: Annotated[list[str], AfterValidator(_certificate_names)] = []
+    public_keys: Annotated[list[Json], AfterValidator(tuple)] = []
     require_binding: bool = False
-    exchange_audiences: list[str] = []
+    exchange_audiences: Names = []
     encryption_key: Json | None = None
     secret: bool = False
 
     def wanted(self, client_id: str) -> Wanted:
         """Return the declared record of the client with this id."""
         values = self.stated("secret")
-        for name in ("grants", "audiences", "scopes", "exchange_audiences"):
-            if name in values:
-                values[name] = frozenset(values[name])
-        if "certificates" in values:
-            values["certificates"] = frozenset(map(normalize_certificate_name, self.certificates))
-        if "public_keys" in values:
-            values["public_keys"] = tuple(values["public_keys"])
         return Wanted(
             record=Client(client_id=PrincipalId(client_id), **values),
             fields=_enforced_fields(CLIENT_FIELDS, values),
@@ -79,16 +84,13 @@ class DeclaredUser(_Section):
     """A declared user; its key in the section is the username. A file never sets passwords."""
 
     display_name: str = ""
-    audiences: list[str] = []
-    scopes: list[str] = []
+    audiences: Names = []
+    scopes: Names = []
     disabled: bool = False
 
     def wanted(self, username: str) -> Wanted:
         """Return the declared record of the user with this username."""
         values = self.stated()
-        for name in ("audiences", "scopes"):
-            if name in values:
-                values[name] = frozenset(values[name])
         return Wanted(
             record=User(user_id=PrincipalId(""), username=username, **values),
             fields=_enforced_fields(USER_FIELDS, values),
@@ -109,8 +111,8 @@ class DeclaredIssuer(_Section):
     jwks_uri: str | None = None
     jwks_file: str | None = None
     jwks: Json | None = None
-    audiences: list[str] = []
-    algorithms: Annotated[list[str], Field(min_length=1)] = []
+    audiences: Annotated[list[str], AfterValidator(_distinct)] = []
+    algorithms: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)] = []
     rules: list[DeclaredRule] = []
     single_use: bool = False
     max_age: Duration | None = None
@@ -118,9 +120,6 @@ class DeclaredIssuer(_Section):
     def wanted(self, issuer: str) -> Wanted:
         """Return the declared record of the trusted issuer with this name."""
         values = self.stated("rules")
-        for name in ("audiences", "algorithms"):
-            if name in values:
-                values[name] = tuple(dict.fromkeys(values[name]))
         rules = tuple(
             TrustRule(claims=rule.claims, client_id=PrincipalId(rule.client_id), per_subject=rule.per_subject)
             for rule in self.rules
