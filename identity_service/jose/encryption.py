@@ -19,9 +19,9 @@ SERVICE_ALGORITHM: Final = "ECDH-ES+A256KW"
 """The algorithm of the keys with which tokens are encrypted to this service; the curve is P-256."""
 
 _CONTENT: Final = "A256GCM"
-_TYPE: Final = "at+jwt"
-_CONTENT_TYPE: Final = "JWT"
-_MEMBERS: Final = frozenset({"alg", "enc", "kid", "typ", "cty", "epk"})
+_HEADER: Final = {"alg": SERVICE_ALGORITHM, "enc": _CONTENT, "typ": "at+jwt", "cty": "JWT"}
+"""The header of every token that is encrypted to this service, without `kid` and `epk`."""
+_MEMBERS: Final = frozenset({*_HEADER, "kid", "epk"})
 _EPK_MEMBERS: Final = frozenset({"kty", "crv", "x", "y"})
 _MAX_HEADER_CHARS: Final = 1024
 _COORDINATE_BYTES: Final = 32
@@ -44,13 +44,7 @@ class EncryptionKey:
 
     def encrypt(self, token: str) -> str:
         """Return the compact JWE that holds a signed token."""
-        header = {
-            "alg": self.algorithm,
-            "enc": _CONTENT,
-            "kid": self.key_id,
-            "typ": _TYPE,
-            "cty": _CONTENT_TYPE,
-        }
+        header = _HEADER | {"alg": self.algorithm, "kid": self.key_id}
         return jwe.encrypt_compact(header, token.encode(), self._key, algorithms=[self.algorithm, _CONTENT])
 
 
@@ -82,10 +76,7 @@ def _is_ours(header: JsonObject) -> bool:
     kid = header.get("kid")
     return (
         header.keys() == _MEMBERS
-        and header["alg"] == SERVICE_ALGORITHM
-        and header["enc"] == _CONTENT
-        and header["typ"] == _TYPE
-        and header["cty"] == _CONTENT_TYPE
+        and _HEADER.items() <= header.items()
         and isinstance(kid, str)
         and 0 < len(kid) <= MAX_KEY_ID_CHARS
         and _is_ephemeral(header["epk"])

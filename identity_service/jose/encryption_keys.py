@@ -3,7 +3,7 @@
 Every key is checked, and has exactly one algorithm. No message holds any part of a key.
 """
 
-import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,7 +13,7 @@ from joserfc.jwk import ECKey, JWKRegistry
 
 from identity_service.domain.ids import KeyId
 from identity_service.jose.encryption import SERVICE_ALGORITHM, EncryptionKey, ServiceDecryptionKey
-from identity_service.jose.keys import PRIVATE_MEMBERS, GeneratedKey, thumbprint
+from identity_service.jose.keys import GeneratedKey, dump_jwk, parse_registered, refuse_private, thumbprint
 from identity_shared.key_members import check_members, check_use
 from identity_shared.strict import JsonObject, parse_object
 
@@ -21,6 +21,8 @@ MAX_KEY_CHARS: Final = 4 * 1024
 MAX_RSA_BITS: Final = 4096
 """The largest RSA key: a larger key takes longer than a call may, and makes no token safer."""
 MAX_KEY_ID_CHARS: Final = 128
+_KEY_ID: Final = re.compile(rf"[ -~]{{1,{MAX_KEY_ID_CHARS}}}")
+"""Printable ASCII."""
 SERVICE_CURVE: Final = "P-256"
 
 
@@ -57,8 +59,8 @@ def generate_service_key() -> GeneratedKey:
     return GeneratedKey(
         key_id=key_id,
         algorithm=SERVICE_ALGORITHM,
-        private_jwk=_dump(private, key_id),
-        public_jwk=_dump(public, key_id),
+        private_jwk=dump_jwk(private, key_id, SERVICE_ALGORITHM, use="enc"),
+        public_jwk=dump_jwk(public, key_id, SERVICE_ALGORITHM, use="enc"),
     )
 
 
@@ -81,21 +83,17 @@ def read_encryption_key(jwk_text: str) -> EncryptionKey:
     another algorithm, type or curve, too small, not on its curve, or if its `use` or `key_ops` forbid
     encryption.
     """
-    if len(jwk_text) > MAX_KEY_CHARS:
-        raise ValueError("must have at most 4 KiB")
-    try:
-        jwk = parse_object(jwk_text.encode())
-    except ValueError:
-        raise ValueError("must be a JSON object without duplicate members") from None
-    if not PRIVATE_MEMBERS.isdisjoint(jwk):
-        raise ValueError("holds a private or symmetric key; give the public key only, and replace that one")
+    jwk = parse_registered(jwk_text, MAX_KEY_CHARS)
+    refuse_private(jwk)
     key_id, algorithm = jwk.get("kid"), jwk.get("alg")
-    if not isinstance(key_id, str) or not 1 <= len(key_id) <= MAX_KEY_ID_CHARS or not _is_visible(key_id):
+    if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
         raise ValueError(f"must have a `kid` of 1 to {MAX_KEY_ID_CHARS} printable ASCII characters")
     spec = ENCRYPTION_ALGORITHMS.get(algorithm) if isinstance(algorithm, str) else None
     if spec is None or algorithm is None:
         raise ValueError(f"must have an `alg`, one of {', '.join(ENCRYPTION_ALGORITHMS)}")
-    _check_kind(jwk, algorithm, spec)
+    curves = spec.curves.get(str(jwk.get("kty")))
+    if curves is None or jwk.get("crv") not in curves:
+        raise ValueError(f"must be a key for {algorithm}")
     _check_permissions(jwk, spec)
     key = EncryptionKey(KeyId(key_id), algorithm, _import(jwk))
     try:
@@ -103,12 +101,6 @@ def read_encryption_key(jwk_text: str) -> EncryptionKey:
     except (JoseError, ValueError):
         raise ValueError(f"must be a key that {algorithm} can encrypt to") from None
     return key
-
-
-def _check_kind(jwk: JsonObject, algorithm: str, spec: EncryptionSpec) -> None:
-    curves = spec.curves.get(str(jwk.get("kty")))
-    if curves is None or jwk.get("crv") not in curves:
-        raise ValueError(f"must be a key for {algorithm}")
 
 
 def _check_permissions(jwk: JsonObject, spec: EncryptionSpec) -> None:
@@ -138,13 +130,3 @@ def _import(jwk: JsonObject) -> Any:
     except (JoseError, TypeError, KeyError, ValueError):
         raise ValueError("must be a well-formed key") from None
     return key
-
-
-def _is_visible(text: str) -> bool:
-    return text.isascii() and text.isprintable()
-
-
-def _dump(jwk: Mapping[str, Any], key_id: KeyId) -> str:
-    said = {"kid": key_id, "alg": SERVICE_ALGORITHM, "use": "enc"}
-    kept = {name: value for name, value in jwk.items() if name not in ("key_ops", "kid")}
-    return json.dumps(kept | said, separators=(",", ":"))

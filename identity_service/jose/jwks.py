@@ -17,6 +17,8 @@ from identity_shared.strict import JsonObject, parse_around_faults, parse_object
 
 MAX_SET_BYTES: Final = 64 * 1024
 MAX_SET_KEYS: Final = 100
+_MAX_REASONS: Final = 5
+"""The largest number of unusable keys that one log event describes."""
 _SPIFFE_USE: Final = "jwt-svid"
 """The value of `use` that SPIFFE trust bundles have instead of `sig` (SPIFFE Trust Domain and Bundle, section
 4.2.2)."""
@@ -33,6 +35,13 @@ class KeySet:
     unused: Sequence[str] = ()
     """A text for each other key, which names the key and the reason why it is left out. It may quote the set
     without escaping."""
+
+    def summary(self) -> Mapping[str, object]:
+        """Return how many keys can be used, and for the first five others why they cannot, for the log."""
+        if not self.unused:
+            return {"keys": len(self.keys)}
+        reasons = list(self.unused[:_MAX_REASONS])
+        return {"keys": len(self.keys), "unused": len(self.unused), "why": reasons}
 
 
 def read_key_set(data: bytes, algorithms: Sequence[str]) -> KeySet:

@@ -151,22 +151,33 @@ def generate(algorithm: str) -> GeneratedKey:
     """Return a new random key; its id is the RFC 7638 thumbprint, or random for a symmetric key."""
     spec = require_algorithm(algorithm)
     key = spec.generate()
-    if spec.key_type == "oct":
-        key_id = KeyId(base64url(secrets.token_bytes(16)))
-        private: JsonObject = {"kty": "oct", "k": base64url(key)}
-        return GeneratedKey(
-            key_id=key_id, algorithm=algorithm, private_jwk=_dump(private, key_id, algorithm), public_jwk=None
-        )
-    private = _library(algorithm).to_jwk(key, as_dict=True)
-    private = {name: value for name, value in private.items() if name != "key_ops"}
+    private: JsonObject = _library(algorithm).to_jwk(key, as_dict=True)
     public = {name: value for name, value in private.items() if name not in PRIVATE_MEMBERS}
-    key_id = thumbprint(public)
+    is_symmetric = spec.key_type == "oct"
+    key_id = KeyId(base64url(secrets.token_bytes(16))) if is_symmetric else thumbprint(public)
     return GeneratedKey(
         key_id=key_id,
         algorithm=algorithm,
-        private_jwk=_dump(private, key_id, algorithm),
-        public_jwk=_dump(public, key_id, algorithm),
+        private_jwk=dump_jwk(private, key_id, algorithm, use="sig"),
+        public_jwk=None if is_symmetric else dump_jwk(public, key_id, algorithm, use="sig"),
     )
+
+
+def parse_registered(text: str, max_chars: int) -> JsonObject:
+    """Parse a JWK or JWK Set that is to be registered. Raises ValueError, which holds no part of it."""
+    if len(text) > max_chars:
+        raise ValueError(f"must have at most {max_chars // 1024} KiB")
+    try:
+        return parse_object(text.encode())
+    except ValueError:
+        # The message of the parser may hold a part of the text.
+        raise ValueError("must be a JSON object without duplicate members") from None
+
+
+def refuse_private(jwk: JsonObject) -> None:
+    """Raise ValueError if a JWK that is to be registered has a private or symmetric key."""
+    if not PRIVATE_MEMBERS.isdisjoint(jwk):
+        raise ValueError("holds a private or symmetric key; give the public key only, and replace that one")
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> KeyId:
@@ -205,7 +216,9 @@ def load_checked(jwk: JsonObject, algorithm: str, *, private: bool) -> JwsKey:
     spec = require_algorithm(algorithm)
     if jwk.get("kty") != spec.key_type or jwk.get("crv", spec.curve) != spec.curve:
         raise ValueError(f"the key is not one for {algorithm}")
-    _check_permissions(jwk, algorithm, "sign" if private else "verify")
+    if jwk.get("alg", algorithm) != algorithm:
+        raise ValueError("the key is for another algorithm")
+    check_use(jwk, "sig", {"sign" if private else "verify"})
     try:
         # The purpose of the key was checked above. Only in AKP is `alg` a part of the key.
         known = ("use", "key_ops") if spec.key_type == "AKP" else ("use", "key_ops", "alg")
@@ -218,16 +231,6 @@ def load_checked(jwk: JsonObject, algorithm: str, *, private: bool) -> JwsKey:
     if not private and not isinstance(key, bytes) and hasattr(key, "public_key"):
         key = key.public_key()
     return JwsKey(KeyId(str(jwk.get("kid", ""))), algorithm, key)
-
-
-def _check_permissions(jwk: JsonObject, algorithm: str, operation: str) -> None:
-    """Check that `use`, `key_ops` and `alg` (RFC 7517 sections 4.2 to 4.4) allow an operation.
-
-    Raises ValueError.
-    """
-    if jwk.get("alg", algorithm) != algorithm:
-        raise ValueError("the key is for another algorithm")
-    check_use(jwk, "sig", {operation})
 
 
 def _check_strength(key: Any) -> None:
@@ -251,8 +254,10 @@ def _library(algorithm: str) -> Algorithm:
     return _OWN_IMPLEMENTATIONS.get(algorithm) or jwt.get_algorithm_by_name(algorithm)
 
 
-def _dump(jwk: JsonObject, key_id: KeyId, algorithm: str) -> str:
-    return json.dumps(jwk | {"kid": key_id, "alg": algorithm, "use": "sig"}, separators=(",", ":"))
+def dump_jwk(jwk: Mapping[str, Any], key_id: KeyId, algorithm: str, *, use: str) -> str:
+    """Return a JWK with this `kid`, `alg` and `use`, and without `key_ops`, as JSON."""
+    kept = {name: value for name, value in jwk.items() if name != "key_ops"}
+    return json.dumps(kept | {"kid": key_id, "alg": algorithm, "use": use}, separators=(",", ":"))
 
 
 def secret_bytes(jwk_text: str) -> bytes:

@@ -7,7 +7,7 @@ the permitted uses of a key.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, cast
+from typing import Any, Final, cast
 
 from cryptography.hazmat.primitives.asymmetric import mldsa
 from jwt.algorithms import Algorithm
@@ -23,14 +23,10 @@ SEED_BYTES: Final = 32
 class MlDsa(Algorithm):
     """A parameter set of ML-DSA; each of its keys has its name as `alg`, as AKP demands."""
 
-    _KINDS: ClassVar[Mapping[str, tuple[Any, Any]]] = {
-        "ML-DSA-44": (mldsa.MLDSA44PrivateKey, mldsa.MLDSA44PublicKey),
-        "ML-DSA-65": (mldsa.MLDSA65PrivateKey, mldsa.MLDSA65PublicKey),
-    }
-
-    def __init__(self, name: Literal["ML-DSA-44", "ML-DSA-65"]) -> None:
+    def __init__(self, name: str, private: Any, public: Any) -> None:
+        """Create the set with this `alg` from the classes of its keys."""
         self.name = name
-        self._private, self._public = self._KINDS[name]
+        self._private, self._public = private, public
 
     def generate(self) -> PrivateKey:
         """Return a new private key."""
@@ -75,8 +71,8 @@ class MlDsa(Algorithm):
         return cast("PrivateKey", private)
 
 
-ML_DSA_44: Final = MlDsa("ML-DSA-44")
-ML_DSA_65: Final = MlDsa("ML-DSA-65")
+ML_DSA_44: Final = MlDsa("ML-DSA-44", mldsa.MLDSA44PrivateKey, mldsa.MLDSA44PublicKey)
+ML_DSA_65: Final = MlDsa("ML-DSA-65", mldsa.MLDSA65PrivateKey, mldsa.MLDSA65PublicKey)
 
 
 def thumbprint(jwk: Mapping[str, Any]) -> str:

@@ -58,10 +58,8 @@ class Vault:
 
     def open_verifying(self, key: StoredKey) -> VerifyingKey:
         """Return the verifying half of a stored signing key."""
-        if key.public_jwk is None:
-            return self._read(key, lambda: keys.load(self._private(key), key.algorithm, private=False))
-        public = key.public_jwk
-        return self._read(key, lambda: keys.load(public, key.algorithm, private=False))
+        jwk = self._private(key) if key.public_jwk is None else key.public_jwk
+        return self._read(key, lambda: keys.load(jwk, key.algorithm, private=False))
 
     def open_refresh(self, key: StoredKey) -> bytes:
         """Return the 32 bytes that refresh tokens are derived from."""

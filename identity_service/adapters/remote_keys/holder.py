@@ -2,10 +2,8 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from identity_service.adapters.remote_keys.documents import Fetch
 from identity_service.adapters.remote_keys.local import FileKeys, InlineKeys
@@ -13,39 +11,21 @@ from identity_service.adapters.remote_keys.remote import RefreshPolicy, RemoteKe
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey
-from identity_service.jose.jwks import MAX_SET_BYTES, KeySet, read_key_set
+from identity_service.jose.jwks import KeySet, read_key_set
+
+IssuerKeySet = RemoteKeys | FileKeys | InlineKeys
+"""The keys of one issuer, from one source."""
 
 
-class IssuerKeySet(Protocol):
-    """The keys of one issuer, whatever their source."""
-
-    def find(self, key_id: str) -> VerifyingKey | None:
-        """Return the key with this id, or None if there is none. Raises IssuerUnreachableError."""
-
-    def close(self) -> None:
-        """Stop fetching keys."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """The fields of a record that its keys depend on; a change of other fields does not fetch them again."""
-
-    issuer: str
-    uri: str | None
-    file: str | None
-    inline: str | None
-    algorithms: tuple[str, ...]
-
-    @classmethod
-    def of(cls, issuer: TrustedIssuer) -> "_Source":
-        """Return the source of the keys of this record."""
-        return cls(
-            issuer=issuer.issuer,
-            uri=issuer.jwks_uri,
-            file=issuer.jwks_file,
-            inline=issuer.jwks,
-            algorithms=issuer.algorithms,
-        )
+def _source_of(issuer: TrustedIssuer) -> TrustedIssuer:
+    """Return a record with only the fields that its keys depend on: other changes do not fetch them again."""
+    return TrustedIssuer(
+        issuer=issuer.issuer,
+        jwks_uri=issuer.jwks_uri,
+        jwks_file=issuer.jwks_file,
+        jwks=issuer.jwks,
+        algorithms=issuer.algorithms,
+    )
 
 
 class HeldIssuerKeys:
@@ -76,20 +56,20 @@ class HeldIssuerKeys:
         self._policy = policy or RefreshPolicy()
         self._waiting = threading.BoundedSemaphore(waiting)
         self._waiting_for_one = max(1, waiting // 2)
-        self._sources: Mapping[_Source, IssuerKeySet] = {}
+        self._sources: Mapping[TrustedIssuer, IssuerKeySet] = {}
 
     def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
         """Hold the keys of exactly these issuers. Returns at once; keys of new sources are fetched soon."""
         known = self._sources
         self._sources = {
-            source: known.get(source) or self._open(source) for source in map(_Source.of, issuers)
+            source: known.get(source) or self._open(source) for source in map(_source_of, issuers)
         }
         for source in known.keys() - self._sources.keys():
             known[source].close()
 
     def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
         """Return the issuer's key with this id, or None. Raises IssuerUnreachableError."""
-        keys = self._sources.get(_Source.of(issuer))
+        keys = self._sources.get(_source_of(issuer))
         if keys is None:  # the record has just changed, and `follow` is still to come
             raise IssuerUnreachableError
         return keys.find(key_id)
@@ -99,26 +79,20 @@ class HeldIssuerKeys:
         for keys in self._sources.values():
             keys.close()
 
-    def _open(self, source: _Source) -> IssuerKeySet:
+    def _open(self, source: TrustedIssuer) -> IssuerKeySet:
         read: Callable[[bytes], KeySet] = partial(read_key_set, algorithms=source.algorithms)
-        if source.uri is not None:
+        if source.jwks_uri is not None:
             return RemoteKeys(
                 source.issuer,
-                source.uri,
+                source.jwks_uri,
                 fetch=self._fetch,
                 read=read,
                 clock=self._clock,
                 event_log=self._event_log,
                 policy=self._policy,
-                waiting=Waiting.of(self._waiting, self._waiting_for_one),
+                waiting=Waiting(total=self._waiting, own=threading.BoundedSemaphore(self._waiting_for_one)),
             )
-        if source.file is not None:
-            return FileKeys(
-                source.issuer,
-                Path(source.file),
-                max_bytes=MAX_SET_BYTES,
-                read=read,
-                clock=self._clock,
-                event_log=self._event_log,
-            )
-        return InlineKeys(source.issuer, source.inline or "", read, self._event_log)
+        if source.jwks_file is not None:
+            path = Path(source.jwks_file)
+            return FileKeys(source.issuer, path, read=read, clock=self._clock, event_log=self._event_log)
+        return InlineKeys(source.issuer, source.jwks or "", read, self._event_log)

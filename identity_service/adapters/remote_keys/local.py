@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from identity_service.adapters.remote_keys.files import FileState, read_file, state_of
-from identity_service.adapters.remote_keys.reporting import keys_read
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey
-from identity_service.jose.jwks import KeySet
+from identity_service.jose.jwks import MAX_SET_BYTES, KeySet
 
 _CHECK_INTERVAL: Final = 1.0
 """Seconds between two checks of the file."""
@@ -26,10 +25,8 @@ class InlineKeys:
         except ValueError as error:
             self._keys = KeySet(keys={})
             event_log.record("issuer_keys_failed", issuer=issuer, why=str(error))
-
-        else:
-            if self._keys.unused:
-                keys_read(event_log, issuer, self._keys)
+        if self._keys.unused:
+            event_log.record("issuer_keys_read", issuer=issuer, **self._keys.summary())
 
     def find(self, key_id: str) -> VerifyingKey | None:
         """Return the key with this id, or None."""
@@ -47,14 +44,12 @@ class FileKeys:
         issuer: str,
         path: Path,
         *,
-        max_bytes: int,
         read: Callable[[bytes], KeySet],
         clock: Clock,
         event_log: EventLog,
     ) -> None:
         self._issuer = issuer
         self._path = path
-        self._max_bytes = max_bytes
         self._read = read
         self._clock = clock
         self._event_log = event_log
@@ -87,17 +82,15 @@ class FileKeys:
         """Read the file if it has changed."""
         try:
             if state_of(self._path.stat()) != self._state:
-                content, state = read_file(self._path, self._max_bytes)
+                content, state = read_file(self._path, MAX_SET_BYTES)
                 self._keys, self._state = self._read(content), state
-                keys_read(self._event_log, self._issuer, self._keys)
+                facts = self._keys.summary()
+                self._event_log.record("issuer_keys_read", issuer=self._issuer, **facts)
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            self._fail(f"{self._path} cannot be read: {why}")
+            reason = error.strerror if isinstance(error, OSError) else error
+            why = f"{self._path} cannot be read: {reason}"
+            if why != self._why:  # recorded once: the file may be checked every second
+                self._why = why
+                self._event_log.record("issuer_keys_failed", issuer=self._issuer, why=why)
         else:
             self._confirmed, self._why = now, ""
-
-    def _fail(self, why: str) -> None:
-        """Record a failure, unless the last one had the same reason: the file may be checked every second."""
-        if why != self._why:
-            self._why = why
-            self._event_log.record("issuer_keys_failed", issuer=self._issuer, why=why)

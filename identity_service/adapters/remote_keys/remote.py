@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Final
 
 from identity_service.adapters.remote_keys.documents import Document, Fetch, FetchError
-from identity_service.adapters.remote_keys.reporting import keys_read
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import KeySet
@@ -52,11 +51,7 @@ class Waiting:
 
     total: threading.BoundedSemaphore
     own: threading.BoundedSemaphore
-
-    @classmethod
-    def of(cls, total: threading.BoundedSemaphore, own: int) -> "Waiting":
-        """Create the bound for one issuer: `own` callers, all of which count in `total`, too."""
-        return cls(total=total, own=threading.BoundedSemaphore(own))
+    """The bound for the issuer, whose callers all count in `total`, too."""
 
     def enter(self) -> bool:
         """Count one more waiting caller; return False, without counting it, if a bound is reached."""
@@ -208,7 +203,7 @@ class RemoteKeys:
             now = self._clock.monotonic()
             known = self._found
             if known.keys.keys() != found.keys.keys() or known.unused != found.unused or self._failures:
-                keys_read(self._event_log, self._issuer, found)
+                self._event_log.record("issuer_keys_read", issuer=self._issuer, **found.summary())
             self._found = found
             self._due, self._expire = now + age, now + age + self._policy.kept.total_seconds()
             self._failures = 0
