@@ -31,6 +31,7 @@ MAX_AUDIENCES: Final = 16
 MAX_SCOPES: Final = 100
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,128}")
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,256}")
+_AUDIENCE_RULE: Final = "must be 1 to 256 visible ASCII characters without spaces"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,14 +111,11 @@ def check_names(request: GrantRequest, known_scopes: frozenset[str] = frozenset(
     """
     violations = [*_too_many("audiences", request.audiences, MAX_AUDIENCES)]
     violations += _too_many("scopes", request.scopes, MAX_SCOPES)
-    for index, audience in enumerate(request.audiences[:MAX_AUDIENCES]):
-        if not _AUDIENCE.fullmatch(audience):
-            violations.append(
-                FieldViolation(
-                    field=f"audiences[{index}]",
-                    description="must be 1 to 256 visible ASCII characters without spaces",
-                )
-            )
+    violations += [
+        FieldViolation(field=f"audiences[{index}]", description=_AUDIENCE_RULE)
+        for index, audience in enumerate(request.audiences[:MAX_AUDIENCES])
+        if not is_audience(audience)
+    ]
     if violations:
         raise InvalidRequestError(*violations)
     unknown = [
