@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Self
 
+from identity_service.domain.generations import MergedGenerations
 from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, is_key_principal
 from identity_service.domain.log import (
-    NEVER_RAISED,
     Change,
     Fact,
     Generation,
@@ -152,20 +152,15 @@ class RevocationKeys:
         return cls(token=number_of(token.token_id), session=session, principals=token.principals)
 
 
-class Revocations:
+class Revocations(MergedGenerations):
     """The denylist and the generations of one process: the state that Verify checks a token against."""
 
-    __slots__ = ("_ends", "_generations", "_overtaken", "_unproven", "denylist")
+    __slots__ = ("_ends", "denylist")
 
     def __init__(self) -> None:
+        super().__init__()
         self.denylist = Denylist()
         self._ends: dict[SessionId, datetime] = {}
-        self._generations: dict[PrincipalId, Generation] = {}
-        self._unproven: dict[PrincipalId, Generation] = {}
-        """Generations known before the log was replaced, which the new history has not shown yet."""
-        self._overtaken: dict[tuple[PrincipalId, int], Generation] = {}
-        """Generations known before the log was replaced that were lower than the store's, by principal and
-        number; the new history may not contain them."""
 
     @property
     def generations(self) -> Mapping[PrincipalId, Generation]:
@@ -190,50 +185,6 @@ class Revocations:
             for session_id in [id_ for id_ in self._ends if id_ not in self.denylist]:
                 del self._ends[session_id]
 
-    def begin_history(
-        self,
-        generations: Mapping[PrincipalId, Generation],
-        known_before: Mapping[PrincipalId, Generation] | None = None,
-    ) -> None:
-        """Merge the generations of a store whose log was replaced, or is read for the first time.
-
-        A generation that is higher here was raised in another history. If the store has raised the principal
-        as well, that may have revoked tokens issued under the higher generation. Until the log shows that the
-        higher generation is in it, or a raise above both, a number with the links of both is kept, which
-        refuses both.
-
-        A generation that is lower here may be of another history as well, for example after the store was
-        replaced twice. The log shows that by another raise to the same number: then the store's number does
-        not include it.
-
-        Args:
-            generations: the generations of the store.
-            known_before: the generations known here when the store was asked; None = those known now. A
-                raise by this process since then belongs to the new history, and is only missing from the
-                store's answer.
-        """
-        remembered = self._generations if known_before is None else known_before
-        self._unproven = {
-            principal: known
-            for principal, known in remembered.items()
-            if known == self._generations[principal]
-            and known.number > generations.get(principal, NEVER_RAISED).number
-        }
-        self._overtaken |= {
-            (principal, known.number): known
-            for principal, known in remembered.items()
-            if known.number < generations.get(principal, NEVER_RAISED).number
-        }
-        for principal, generation in generations.items():
-            self.raise_to(principal, generation)
-
-    def history_is_read(self) -> None:
-        """Stop comparing with generations that were lower here.
-
-        The log was read to its end, and numbers only grow.
-        """
-        self._overtaken.clear()
-
     def apply(self, change: Change, link: Link) -> None:
         """Apply one entry of the log. Idempotent, in any order."""
         match change:
@@ -248,27 +199,6 @@ class Revocations:
                 self.raise_to(change.principal, raised)
             case RecordChanged():
                 pass
-
-    def raise_to(self, principal: PrincipalId, generation: Generation) -> None:
-        """Raise the principal's generation to at least this one. Idempotent, in any order."""
-        known = self._generations.get(principal)
-        unproven = self._unproven.get(principal)
-        if known is None:
-            merged = generation
-        elif unproven is None:
-            merged = known.merged(generation)
-        elif generation == unproven:
-            merged = generation
-            del self._unproven[principal]
-        elif generation.number < unproven.number:
-            merged = unproven.refusing(generation)
-        else:
-            merged = known.merged(generation)
-            del self._unproven[principal]
-        overtaken = self._overtaken.pop((principal, generation.number), generation)
-        if overtaken != generation:
-            merged = merged.refusing(overtaken)
-        self._generations[principal] = merged
 
     def current(self, *principals: PrincipalId) -> dict[PrincipalId, Generation]:
         """Return the generations of these principals; a generation that was never raised is absent."""
