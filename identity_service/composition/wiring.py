@@ -13,17 +13,9 @@ from identity_service.adapters.password_hashing import is_common
 from identity_service.composition.waiting import waiting_calls
 from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds
-from identity_service.domain.issuers import IssuerNames
+from identity_service.domain.issuers import IssuerKeys, IssuerNames
 from identity_service.domain.keys import KeyPolicy
-from identity_service.domain.ports import (
-    AuditTrail,
-    Clock,
-    EventLog,
-    IssuerKeys,
-    KeyVault,
-    PasswordHasher,
-    ReplicaView,
-)
+from identity_service.domain.ports import AuditTrail, Clock, EventLog, KeyVault, PasswordHasher, ReplicaView
 from identity_service.domain.store import RecordStore, Store
 from identity_service.grpc_api.claims import render
 from identity_service.jose.access_tokens import AccessTokenCodec

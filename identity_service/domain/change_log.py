@@ -1,4 +1,4 @@
-"""The ports of the change log: one for its readers, and one for the replica of a process.
+"""The ports of the change log: for its readers, for the replica of a process, and for listeners to that.
 
 The module contains no implementation; `store.py` has the promises of all parts of a store, and `log.py` the
 values.
@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Final, Protocol
 
-from identity_service.domain.ids import Epoch, PrincipalId
+from identity_service.domain.ids import Epoch, Link, PrincipalId
 from identity_service.domain.log import (
+    Change,
     Fact,
     Generation,
     Head,
@@ -18,6 +19,7 @@ from identity_service.domain.log import (
     LogPage,
     Marks,
     RepairResult,
+    Revision,
 )
 
 NO_MARKS: Final = Marks()
@@ -105,4 +107,23 @@ class ChangeLog(ReadableLog, Protocol):
 
         In the same step `keep`, the facts of these entries that still count, are appended again. Returns the
         floor of the log. Never deletes the last entry.
+        """
+
+
+class LogListener(Protocol):
+    """A listener to the entries that a replica applies, in the order of the log.
+
+    Its methods return at once.
+    """
+
+    def on_changes(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
+        """Take note that these changes are applied, and with them everything up to `revision`.
+
+        Each change comes with the link of its entry.
+        """
+
+    def on_log_replaced(self, revision: Revision) -> None:
+        """Take note that the log was replaced and is being read again from its start.
+
+        Facts known before stay known.
         """

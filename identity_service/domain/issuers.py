@@ -1,20 +1,21 @@
-"""Trusted issuers, whose JWTs authenticate clients: their rules and names.
+"""Trusted issuers, whose JWTs authenticate clients: their rules and names, and the port of their keys.
 
 The module parses no JWT and fetches no key.
 """
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from posixpath import normpath
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from identity_service.domain.ids import PrincipalId, base64url
+from identity_service.domain.ports import VerifyingKey
 from identity_service.domain.visible import comparable
 
 FEDERATED_PREFIX: Final = "f_"
@@ -105,6 +106,23 @@ def _is(value: object, wanted: str) -> bool:
         return False
     text = str(value)
     return text.startswith(wanted[:-1]) if wanted.endswith("*") else text == wanted
+
+
+class IssuerKeys(Protocol):
+    """The public keys of trusted issuers, from the place where each issuer publishes its keys."""
+
+    def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
+        """Trust exactly these issuers from now on: fetch their keys soon, drop the keys of others.
+
+        Returns at once.
+        """
+
+    def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
+        """Return the key with this id that the issuer signs with, or None if the issuer has none.
+
+        May wait for the issuer, for a bounded time and on a bounded number of threads, so that a slow issuer
+        does not delay calls that concern others. Raises IssuerUnreachableError if the keys cannot be read.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The ports of the use cases, except the store (`store.py`): Protocols, named by role.
+"""The ports of the use cases, except those of the store (`store.py`): Protocols, named by role.
 
 The docstrings here are promises that every implementation keeps. An implementation translates the exceptions
 of its library into those of `domain/errors.py`.
@@ -9,16 +9,9 @@ from datetime import datetime
 from typing import Protocol
 
 from identity_service.domain.audit import AuditEvent
-from identity_service.domain.ids import KeyId, Link, TokenId
-from identity_service.domain.issuers import TrustedIssuer
+from identity_service.domain.ids import KeyId, TokenId
 from identity_service.domain.keys import KeyPurpose, StoredKey
-from identity_service.domain.log import (
-    Appended,
-    Change,
-    Fact,
-    Marks,
-    Revision,
-)
+from identity_service.domain.log import Appended, Fact, Marks, Revision
 from identity_service.domain.revocations import Revocations
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import AccessToken, Rejected
@@ -185,23 +178,6 @@ class PublicKeyChecker(Protocol):
         """Raise ValueError if a JWK Set has no key for any of these algorithms, or holds a private key."""
 
 
-class IssuerKeys(Protocol):
-    """The public keys of trusted issuers, from the place where each issuer publishes its keys."""
-
-    def follow(self, issuers: Sequence[TrustedIssuer]) -> None:
-        """Trust exactly these issuers from now on: fetch their keys soon, drop the keys of others.
-
-        Returns at once.
-        """
-
-    def find(self, issuer: TrustedIssuer, key_id: str) -> VerifyingKey | None:
-        """Return the key with this id that the issuer signs with, or None if the issuer has none.
-
-        May wait for the issuer, for a bounded time and on a bounded number of threads, so that a slow issuer
-        does not delay calls that concern others. Raises IssuerUnreachableError if the keys cannot be read.
-        """
-
-
 class TokenCodec(Protocol):
     """A codec for access tokens: from values to text, and back."""
 
@@ -230,25 +206,6 @@ class TokenCodec(Protocol):
         """Read a token, and check everything in it that does not depend on time.
 
         That is form, algorithm, key, signature, type and issuer. Never raises, whatever the text is.
-        """
-
-
-class LogListener(Protocol):
-    """A listener to the entries that a replica applies, in the order of the log.
-
-    Its methods return at once.
-    """
-
-    def on_changes(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
-        """Take note that these changes are applied, and with them everything up to `revision`.
-
-        Each change comes with the link of its entry.
-        """
-
-    def on_log_replaced(self, revision: Revision) -> None:
-        """Take note that the log was replaced and is being read again from its start.
-
-        Facts known before stay known.
         """
 
 

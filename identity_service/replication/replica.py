@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from identity_service.domain.change_log import NO_MARKS, ChangeLog
+from identity_service.domain.change_log import NO_MARKS, ChangeLog, LogListener
 from identity_service.domain.clock_guard import ClockVerdict
 from identity_service.domain.errors import (
     RevisionNotReachedError,
@@ -26,7 +26,7 @@ from identity_service.domain.errors import (
 )
 from identity_service.domain.ids import NO_LINK, Epoch
 from identity_service.domain.log import Appended, Fact, Head, LogPage, Marks, RecordChanged, Revision
-from identity_service.domain.ports import Clock, EventLog, LogListener
+from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.revocations import Revocations
 from identity_service.replication.freshness import ACTIONABLE, ClockSample, Freshness
 from identity_service.replication.history import History

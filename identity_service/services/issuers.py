@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 from identity_service.domain.assertions import Assertion, UnverifiedAssertion
 from identity_service.domain.errors import CredentialRefusedError
-from identity_service.domain.issuers import IssuerNames, TrustedIssuer
+from identity_service.domain.issuers import IssuerKeys, IssuerNames, TrustedIssuer
 from identity_service.domain.log import RecordChanged, RecordKind
-from identity_service.domain.ports import EventLog, IssuerKeys
+from identity_service.domain.ports import EventLog
 from identity_service.domain.store import RecordStore, all_records
 from identity_service.domain.visible import shown
 
