@@ -12,19 +12,12 @@ from typing import Final
 import orjson
 
 from identity_service.domain.errors import InvalidRequestError
-from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, base64url
+from identity_service.domain.ids import KeyId, TokenId, base64url
 from identity_service.domain.issuers import IssuerNames
-from identity_service.domain.log import Generation
 from identity_service.domain.ports import EncryptingKey, KeySource
-from identity_service.domain.tokens import (
-    MAX_ACTORS,
-    MAX_TOKEN_CHARS,
-    AccessToken,
-    Actor,
-    Rejected,
-    RejectionReason,
-)
-from identity_service.jose.claims import MAX_KEY_ID_CHARS, parse_claims, read_audience, read_text, read_time
+from identity_service.domain.tokens import MAX_TOKEN_CHARS, AccessToken, Actor, Rejected, RejectionReason
+from identity_service.jose.access_token_claims import CERTIFICATE_BINDING, KEY_BINDING, from_claims
+from identity_service.jose.claims import MAX_KEY_ID_CHARS, parse_claims
 from identity_service.jose.encryption import read_key_id
 from identity_service.jose.keys import ALGORITHMS
 from identity_shared.strict import JsonObject, decode_base64url, parse_object
@@ -32,21 +25,12 @@ from identity_shared.strict import JsonObject, decode_base64url, parse_object
 TYPE: Final = "at+jwt"
 _TYPES: Final = frozenset({TYPE, f"application/{TYPE}"})
 _HEADER_CACHE_SIZE: Final = 128
-_CERTIFICATE: Final = "x5t#S256"
-"""The confirmation method of RFC 8705: the holder shows a client certificate."""
-_KEY: Final = "jkt"
-"""The confirmation method of RFC 9449: the holder shows a proof by a key."""
 _QUICK_ALGORITHMS: Final = frozenset({"ES256", "EdDSA"})
 """The algorithms with which an event loop may verify a token itself: about 0.1 ms."""
 _MAX_QUICK_CHARS: Final = 1500
 """The longest token that an event loop verifies itself: one with 2 KiB of extra claims can take 0.9 ms."""
 _VARYING_CLAIMS: Final = ("exp", "iat", "jti")
 """The claims in which two tokens for the same request differ."""
-_FIELD_CLAIMS: Final = frozenset(
-    {"iss", "sub", "aud", "exp", "iat", "nbf", "jti", "client_id", "scope", "sid", "auth_time", "act", "gen"}
-    | {"cnf", "may_act"}
-)
-"""The claims that have a field of their own in AccessToken; all others are in its `claims`."""
 
 
 class AccessTokenCodec:
@@ -86,7 +70,7 @@ class AccessTokenCodec:
         key = self._keys.signing()
         header = self._headers.get(key.key_id)
         if header is None:
-            header = _encode({"alg": key.algorithm, "typ": TYPE, "kid": key.key_id})
+            header = base64url(orjson.dumps({"alg": key.algorithm, "typ": TYPE, "kid": key.key_id}))
             self._headers[key.key_id] = header
         message = f"{header}.{base64url(claims)}"
         return f"{message}.{base64url(key.sign(message.encode()))}"
@@ -156,7 +140,7 @@ class AccessTokenCodec:
     def _read_claims(self, payload: str, key_id: KeyId) -> AccessToken | Rejected:
         try:
             claims = parse_claims(decode_base64url(payload))
-            token = _from_claims(claims, key_id)
+            token = from_claims(claims, key_id)
         except ValueError as error:
             return _malformed(f"claims: {error}")
         if token.issuer not in self._issuers:
@@ -211,7 +195,7 @@ def to_claims(token: AccessToken) -> JsonObject:
         claims["act"] = _to_act(token.actors)
     if token.may_act is not None:
         claims["may_act"] = _to_act((token.may_act,))
-    bound = {_CERTIFICATE: token.certificate_sha256, _KEY: token.key_sha256}
+    bound = {CERTIFICATE_BINDING: token.certificate_sha256, KEY_BINDING: token.key_sha256}
     if confirmations := {method: base64url(value) for method, value in bound.items() if value is not None}:
         claims["cnf"] = confirmations
     if token.generations:
@@ -233,92 +217,11 @@ def _to_act(actors: tuple[Actor, ...]) -> JsonObject:
     return act
 
 
-def _from_claims(claims: JsonObject, key_id: KeyId) -> AccessToken:
-    """Return the token with these claims.
-
-    Raises ValueError, which names the claim that is missing or of the wrong type.
-    """
-    scope = read_text(claims, "scope") if "scope" in claims else ""
-    bound = _confirmations(claims["cnf"]) if "cnf" in claims else {}
-    return AccessToken(
-        issuer=read_text(claims, "iss"),
-        subject=PrincipalId(read_text(claims, "sub")),
-        audiences=_audiences(claims.get("aud")),
-        client_id=PrincipalId(read_text(claims, "client_id")),
-        scopes=tuple(scope.split(" ")) if scope else (),
-        token_id=TokenId(read_text(claims, "jti")),
-        session_id=SessionId(read_text(claims, "sid")) if "sid" in claims else None,
-        issue_time=read_time(claims, "iat"),
-        expire_time=read_time(claims, "exp"),
-        not_before=read_time(claims, "nbf") if "nbf" in claims else None,
-        auth_time=read_time(claims, "auth_time") if "auth_time" in claims else None,
-        actors=_actors(claims["act"]) if "act" in claims else (),
-        may_act=_may_act(claims["may_act"]) if "may_act" in claims else None,
-        generations=_generations(claims["gen"]) if "gen" in claims else {},
-        certificate_sha256=bound.get(_CERTIFICATE),
-        key_sha256=bound.get(_KEY),
-        claims={}
-        if claims.keys() <= _FIELD_CLAIMS
-        else {name: value for name, value in claims.items() if name not in _FIELD_CLAIMS},
-        key_id=key_id,
-    )
-
-
-def _audiences(value: object) -> tuple[str, ...]:
-    audience = read_audience(value)
-    return (audience,) if isinstance(audience, str) else audience
-
-
-def _actors(value: object) -> tuple[Actor, ...]:
-    actors: list[Actor] = []
-    while value is not None:
-        if not isinstance(value, dict) or len(actors) == MAX_ACTORS:
-            raise ValueError("act must be a chain of objects")
-        client_id = PrincipalId(read_text(value, "client_id")) if "client_id" in value else None
-        actors.append(Actor(subject=PrincipalId(read_text(value, "sub")), client_id=client_id))
-        value = value.get("act")
-    return tuple(actors)
-
-
-def _may_act(value: object) -> Actor:
-    """Return the actor in a `may_act` claim (RFC 8693 section 4.4).
-
-    A member that this service does not know may be a condition, so it is refused rather than ignored.
-    """
-    if not isinstance(value, dict) or not value.keys() <= {"sub", "client_id"}:
-        raise ValueError("may_act must hold sub, and client_id at most")
-    (actor,) = _actors(value)
-    return actor
-
-
-def _generations(value: object) -> dict[PrincipalId, Generation]:
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise ValueError("gen must map principals to generations")
-    return {PrincipalId(principal): Generation.parse(text) for principal, text in value.items()}
-
-
-def _confirmations(value: object) -> dict[str, bytes]:
-    """Return the thumbprint of each confirmation method in a `cnf` claim.
-
-    A method that this service does not know is refused rather than ignored (RFC 7800).
-    """
-    if not isinstance(value, dict) or not value or not value.keys() <= {_CERTIFICATE, _KEY}:
-        raise ValueError("cnf must hold x5t#S256 or jkt, and nothing else")
-    thumbprints = {method: decode_base64url(read_text(value, method)) for method in value}
-    if any(len(thumbprint) != 32 for thumbprint in thumbprints.values()):
-        raise ValueError("cnf must hold a SHA-256")
-    return thumbprints
-
-
 def _not_too_long(text: str) -> str:
     """Return the token. Raises InvalidRequestError if Verify would reject it for its length."""
     if len(text) > MAX_TOKEN_CHARS:
         raise InvalidRequestError.of("claims", f"make the token longer than {MAX_TOKEN_CHARS} characters")
     return text
-
-
-def _encode(value: JsonObject) -> str:
-    return base64url(orjson.dumps(value))
 
 
 def _malformed(detail: str) -> Rejected:
