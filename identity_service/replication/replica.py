@@ -1,18 +1,17 @@
 """The replica: this process's copy of the change log, folded into memory.
 
-The replica owns the known facts, the revision up to which they are known, and the time at which that was last
-confirmed. It starts no thread (`follower.py` does) and knows no database: it reads through the port
-ChangeLog.
+The replica reads the log, sends heartbeats, and owns the time at which its facts and their revision
+(`folded_log.py`) were last confirmed. It starts no thread (`follower.py` does) and knows no database: it
+reads through the port ChangeLog.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from identity_service.domain.change_log import NO_MARKS, ChangeLog, LogListener
+from identity_service.domain.change_log import NO_MARKS, ChangeLog
 from identity_service.domain.clock_guard import ClockVerdict
 from identity_service.domain.errors import (
     RevisionNotReachedError,
@@ -24,16 +23,12 @@ from identity_service.domain.errors import (
     UnavailableError,
     UnsafeStoreError,
 )
-from identity_service.domain.ids import NO_LINK, Epoch
-from identity_service.domain.log import Appended, Fact, Head, LogPage, Marks, RecordChanged, Revision
+from identity_service.domain.log import Head, Marks, Revision
 from identity_service.domain.ports import Clock, EventLog
-from identity_service.domain.revocations import Revocations
+from identity_service.replication.folded_log import FoldedLog
 from identity_service.replication.freshness import ACTIONABLE, ClockSample, Freshness
-from identity_service.replication.history import History
 from identity_service.replication.log_reader import LogReader
-from identity_service.replication.maintenance import LogMaintenance, retention_for
-from identity_service.replication.rate_limited_event import RateLimitedEvent
-from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
+from identity_service.replication.maintenance import retention_for
 
 _PENDING_HEARTBEATS: Final = 64
 """The number of heartbeats that are remembered until their head is folded; beyond it the oldest is
@@ -59,13 +54,12 @@ class ReplicaConfig:
     """The number of callers that may wait for the store in `reach` at the same time."""
 
 
-class Replica:
+class Replica(FoldedLog):
     """A copy of one change log in memory; implements the port ReplicaView. The follower keeps it current."""
 
     def __init__(self, log: ChangeLog, clock: Clock, event_log: EventLog, config: ReplicaConfig) -> None:
+        super().__init__(log, clock, event_log)
         self._log = log
-        self._clock = clock
-        self._event_log = event_log
         self._config = config
         self._freshness = freshness = Freshness(
             clock, event_log, max_staleness=config.max_staleness, leeway=config.leeway
@@ -73,25 +67,14 @@ class Replica:
         # Verify calls one of these on every call.
         self.require_ready, self.is_fresh = freshness.require_ready, freshness.is_fresh
         self.require_fresh, self.require_clock = freshness.require_fresh, freshness.require_clock
-        self.revocations = Revocations()
-        """The denials and generations that are known."""
-        self._callbacks: list[Callable[[RecordChanged | None], None]] = []
-        self._listeners: list[LogListener] = []
         self._reader = LogReader(log, event_log, begin=self._begin, fold=self._fold)
-        self.revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
-        """The revision up to which everything of the log is known."""
         self.marks = config.marks
         """The store's marks: the longest lifetimes and leeway ever configured, the latest steady time."""
         self._pending: deque[tuple[float, Head]] = deque(maxlen=_PENDING_HEARTBEATS)
         self._reading = threading.Lock()
         self._reads_begun = 0
         self._reads_done = 0
-        self._folding = threading.Lock()
         self._waiting = threading.BoundedSemaphore(config.strong_limit)
-        self._history = History(Epoch(""))
-        self._own_writes = UnconfirmedWrites()
-        self._unrecognised = RateLimitedEvent("revision_unrecognised", event_log, clock)
-        self.maintenance = LogMaintenance(log, self.revocations, clock, event_log, sent=self._sent)
 
     @property
     def staleness(self) -> float:
@@ -108,17 +91,6 @@ class Replica:
         """True if the last heartbeat found the set-up or the files of the store to be unsafe."""
         return isinstance(self._freshness.last_error, UnsafeStoreError)
 
-    def subscribe(self, on_change: Callable[[RecordChanged | None], None]) -> None:
-        """Call `on_change` for each changed record before the revision passes it.
-
-        The argument None means that any record may have changed.
-        """
-        self._callbacks.append(on_change)
-
-    def follow(self, listener: LogListener) -> None:
-        """Notify this listener of everything that is folded from now on."""
-        self._listeners.append(listener)
-
     @property
     def latest_time(self) -> datetime:
         """The latest time that this process ever accepted, or the present time if that is later."""
@@ -128,17 +100,6 @@ class Replica:
     def held_time(self) -> datetime | None:
         """The wall-clock time, or None until the wall clock has been steady for 10 minutes."""
         return self._freshness.held_time()
-
-    def recognises(self, revision: Revision) -> bool:
-        """Return whether this revision was read in the history that is followed.
-
-        If it was not, or was read more than 10,000 positions ago, an event is recorded, at most once a
-        minute.
-        """
-        if self._history.holds(revision):
-            return True
-        self._unrecognised.happened()
-        return False
 
     def reach(self, revision: Revision | None) -> None:
         """Read the log to its end; if a revision is given, only if it has not been read yet.
@@ -162,24 +123,6 @@ class Replica:
         # The revision lies in another history, or was read too long ago to compare. The log has been read to
         # its end, which is all that can be done: a client's revision is no reason to read from the start.
         self.recognises(revision)
-
-    def learn(self, appended: Appended) -> None:
-        """Fold the changes that this process wrote, at once; the revision does not move."""
-        with self._folding:
-            for change, link in appended.changes:
-                self.revocations.apply(change, link)
-        # Only after the changes are folded: a repair of a new epoch sends the facts known when it begins, and
-        # this call reports those that were folded after that.
-        self._send_again(self._own_writes.add(appended, self._clock.monotonic()))
-        for change, _ in appended.changes:
-            if isinstance(change, RecordChanged):
-                self._notify(change)
-
-    def add_unconfirmed(self, fact: Fact) -> None:
-        """Enforce this fact at once, and send it again until the store confirms it."""
-        with self._folding:
-            self.revocations.apply(fact, NO_LINK)
-        self.maintenance.add_unconfirmed(fact)
 
     # Methods that the follower calls.
 
@@ -309,62 +252,17 @@ class Replica:
         return revision.epoch == known.epoch and revision.position <= known.position
 
     def _begin(self, head: Head) -> None:
-        """Prepare to read a log from its start. All facts that were known stay known."""
+        """Prepare to read a log from its start."""
         self._freshness.confirmed = None
-        # The call that may fail comes first: the clock guard may begin anew only if the log is read from its
+        # The calls that may fail come first: the clock guard may begin anew only if the log is read from its
         # start.
         known_before = dict(self.revocations.generations)
-        generations = self._log.generations()
-        with self._folding:
-            self.revocations.begin_history(generations, known_before)
-        self._notify(None)
+        self._begin_history(head.epoch, self._log.generations(), known_before)
         with self._folding:
             self._freshness.begin()
         self._keep_marks(head)
-        self._history = History(head.epoch)
-        self._own_writes.begin(self._history)
         of_this_log = [heartbeat for heartbeat in tuple(self._pending) if heartbeat[1].epoch == head.epoch]
         self._pending = deque(of_this_log, maxlen=_PENDING_HEARTBEATS)
-        self.revision = Revision(epoch=head.epoch, position=0, link=NO_LINK)
-        for listener in self._listeners:
-            listener.on_log_replaced(self.revision)
-
-    def _fold(self, page: LogPage, revision: Revision) -> None:
-        """Fold one page: apply its changes, call the callbacks, move the revision, notify listeners."""
-        with self._folding:
-            for entry in page.entries:
-                self.revocations.apply(entry.change, entry.link)
-        for entry in page.entries:
-            if isinstance(entry.change, RecordChanged):
-                self._notify(entry.change)
-        self._history.add(page.entries, revision)
-        # Entries at the end may be missing: the revision moves past them all the same, for watchers too.
-        moved, self.revision = revision != self.revision, revision
-        self._send_again(self._own_writes.read(revision.position))
-        if moved and self._listeners:
-            changes = [(entry.change, entry.link) for entry in page.entries]
-            for listener in self._listeners:
-                listener.on_changes(self.revision, changes)
-
-    def _send_again(self, missing: Missing) -> None:
-        """Resend the acknowledged facts that the log lacks or may lack."""
-        if missing.lost:
-            self._event_log.record("own_writes_lost", count=len(missing.lost))
-        for fact in (*missing.lost, *missing.unsure):
-            self.maintenance.add_unconfirmed(fact)
-        if missing.repairs:
-            self.maintenance.request_repair()
-
-    def _sent(self, facts: Sequence[Fact], end: Revision) -> bool:
-        """Remember that a server confirmed these facts up to `end`; returns False if they are sent again."""
-        missing = self._own_writes.add_resent(facts, end, self._clock.monotonic())
-        self._send_again(missing)
-        return not missing
-
-    def _notify(self, change: RecordChanged | None) -> None:
-        """Call every callback of `subscribe`."""
-        for callback in self._callbacks:
-            callback(change)
 
     def _confirm(self) -> None:
         """Move the confirmed time to the latest heartbeat whose head, by its link, has been folded."""
