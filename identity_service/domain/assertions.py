@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.issuers import TrustedIssuer
 from identity_service.domain.ports import VerifyingKey
 from identity_service.domain.secret import Secret

@@ -20,7 +20,7 @@ from hashlib import sha256
 from ipaddress import IPv6Address
 from typing import Final, Protocol
 
-from identity_service.domain.errors import DpopNonceRequiredError, DpopProofRefusedError
+from identity_service.domain.credential_errors import DpopNonceRequiredError, DpopProofRefusedError
 from identity_service.domain.ids import base64url
 from identity_service.domain.secret import Secret
 

@@ -16,7 +16,7 @@ from identity_service.domain.assertions import (
     check_times,
     require_token_id,
 )
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.grants import Entitlement
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer

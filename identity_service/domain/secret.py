@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from identity_service.domain.errors import RefreshTokenInvalidError
+from identity_service.domain.credential_errors import RefreshTokenInvalidError
 from identity_service.domain.ids import KeyId, SessionId, base64url
 from identity_service.domain.principals import StoredSecret
 

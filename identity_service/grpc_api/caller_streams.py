@@ -2,7 +2,8 @@
 
 from contextlib import suppress
 
-from identity_service.domain.errors import CallerUnauthenticatedError, UnavailableError
+from identity_service.domain.credential_errors import CallerUnauthenticatedError
+from identity_service.domain.errors import UnavailableError
 from identity_service.grpc_api.calls import Caller
 from identity_service.grpc_api.engine import ResponseStream
 from identity_service.grpc_api.errors import to_status

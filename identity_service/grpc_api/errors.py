@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from identity_service.domain import errors
+from identity_service.domain import credential_errors, errors
 from identity_service.grpc_api.proofs import NONCE
 from identity_service.telemetry.call_ids import REQUEST_ID
 from identity_shared.token_ids import ID_SHA256
@@ -16,7 +16,7 @@ DOMAIN: Final = "identityapi.v1"
 
 STATUS_OF: Final[dict[type[errors.IdentityError], grpc.StatusCode]] = {
     errors.InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    credential_errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     errors.ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
@@ -66,7 +66,7 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
     reason = error.reason if known and isinstance(error, errors.IdentityError) else "INTERNAL"
     status = status_pb2.Status(code=code.value[0], message=message)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"request_id": request_id})
-    if isinstance(error, errors.CallerUnauthenticatedError) and error.token_id_sha256:
+    if isinstance(error, credential_errors.CallerUnauthenticatedError) and error.token_id_sha256:
         info.metadata[ID_SHA256] = error.token_id_sha256
     status.details.add().Pack(info)
     if isinstance(error, errors.InvalidRequestError):
@@ -81,6 +81,6 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
         trailing_metadata=(
             ("grpc-status-details-bin", status.SerializeToString()),
             (REQUEST_ID, request_id),
-            *(((NONCE, error.nonce),) if isinstance(error, errors.DpopNonceRequiredError) else ()),
+            *(((NONCE, error.nonce),) if isinstance(error, credential_errors.DpopNonceRequiredError) else ()),
         ),
     )

@@ -13,12 +13,9 @@ from typing import Any, Final
 import grpc
 
 from identity_service.domain.audit import AuditType
+from identity_service.domain.credential_errors import CallerUnauthenticatedError, DpopProofRefusedError
 from identity_service.domain.dpop import DpopProof
-from identity_service.domain.errors import (
-    CallerScopeMissingError,
-    CallerUnauthenticatedError,
-    DpopProofRefusedError,
-)
+from identity_service.domain.errors import CallerScopeMissingError
 from identity_service.domain.origin import Origin, PeerCertificate, sha256_of
 from identity_service.domain.ports import AuditTrail
 from identity_service.domain.tokens import Rejected, TokenType

@@ -10,8 +10,8 @@ from typing import Final
 
 import grpc
 
+from identity_service.domain.credential_errors import DpopProofRefusedError
 from identity_service.domain.dpop import PresentedProof, normalised_uri
-from identity_service.domain.errors import DpopProofRefusedError
 from identity_service.domain.secret import Secret
 
 PROOF: Final = "dpop"

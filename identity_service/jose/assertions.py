@@ -10,7 +10,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from identity_service.domain.assertions import Assertion, UnverifiedAssertion
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.ids import KeyId
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
 from identity_service.domain.ports import VerifyingKey

@@ -7,8 +7,8 @@ nothing about which principal that is. The module does not compare a proof with 
 from base64 import urlsafe_b64decode
 from typing import Any, Final
 
+from identity_service.domain.credential_errors import DpopProofRefusedError
 from identity_service.domain.dpop import DpopProof
-from identity_service.domain.errors import DpopProofRefusedError
 from identity_service.domain.issuers import ISSUER_ALGORITHMS
 from identity_service.domain.secret import Secret
 from identity_service.jose.claims import read_text, read_time

@@ -31,12 +31,8 @@ from identity_service.domain.attempts import (
     Paused,
     Verdict,
 )
-from identity_service.domain.errors import (
-    CredentialRefusedError,
-    ServerBusyError,
-    StoreUnavailableError,
-    TooManyAttemptsError,
-)
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import ServerBusyError, StoreUnavailableError, TooManyAttemptsError
 
 _IPV6_SITE_BITS: Final = 64
 _PEERS: Final = 1024

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditKind, AuditOutcome, AuditType
-from identity_service.domain.errors import CredentialRefusedError, IdentityError, UnavailableError
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import IdentityError, UnavailableError
 from identity_service.domain.origin import Origin
 from identity_service.domain.ports import AuditTrail, Clock, EventLog
 from identity_service.domain.store import AuditStore

@@ -11,14 +11,8 @@ from datetime import datetime
 from typing import assert_never
 
 from identity_service.domain.audit import AuditEvent, AuditType
-from identity_service.domain.errors import (
-    BindingRequiredError,
-    CredentialRefusedError,
-    NotFoundError,
-    ServerBusyError,
-    StaleEtagError,
-    UnavailableError,
-)
+from identity_service.domain.credential_errors import BindingRequiredError, CredentialRefusedError
+from identity_service.domain.errors import NotFoundError, ServerBusyError, StaleEtagError, UnavailableError
 from identity_service.domain.grants import require_grant
 from identity_service.domain.ids import EVERYONE, FIRST_PARTY_CLIENT, PrincipalId
 from identity_service.domain.log import Generation

@@ -17,7 +17,7 @@ from identity_service.domain.assertions import (
     check_federated_token,
     remembered_until,
 )
-from identity_service.domain.errors import (
+from identity_service.domain.credential_errors import (
     CertificateMissingError,
     CredentialRefusedError,
     IdJagRefusedError,

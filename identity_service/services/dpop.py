@@ -11,6 +11,7 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Final
 
+from identity_service.domain.credential_errors import DpopProofRefusedError
 from identity_service.domain.dpop import (
     PROOF_VALIDITY,
     DpopProof,
@@ -19,7 +20,7 @@ from identity_service.domain.dpop import (
     accepted_nonces,
     check_proof,
 )
-from identity_service.domain.errors import DpopProofRefusedError, NoSigningKeyError, ServerBusyError
+from identity_service.domain.errors import NoSigningKeyError, ServerBusyError
 from identity_service.domain.ids import base64url, digest_of
 from identity_service.domain.ports import Clock
 from identity_service.domain.store import SingleUse

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.credential_errors import SubjectTokenRefusedError
 from identity_service.domain.dpop import DpopProof
-from identity_service.domain.errors import SubjectTokenRefusedError
 from identity_service.domain.exchange import ExchangeCase, decide_exchange
 from identity_service.domain.grants import GrantRequest, LifetimeBounds
 from identity_service.domain.ids import PrincipalId

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import datetime, timedelta
 
 from identity_service.domain.assertions import AssertionReader, UnverifiedAssertion, remembered_until
-from identity_service.domain.errors import CredentialRefusedError, IdJagRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError, IdJagRefusedError
 from identity_service.domain.id_jag import IdJagLimits, check_id_jag, limits_of
 from identity_service.domain.ids import digest_of
 from identity_service.domain.issuers import federated_id

@@ -4,7 +4,7 @@ from dataclasses import KW_ONLY, dataclass
 from datetime import timedelta
 from typing import Any
 
-from identity_service.domain.errors import RefreshTokenInvalidError, SessionEndedError
+from identity_service.domain.credential_errors import RefreshTokenInvalidError, SessionEndedError
 from identity_service.domain.ports import ReplicaView
 from identity_service.domain.principals import Grant
 from identity_service.domain.secret import RefreshToken, Secret, read_refresh_token

@@ -7,13 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from identity_service.domain.audit import AuditEvent, AuditType
+from identity_service.domain.credential_errors import DpopNonceRequiredError, UnauthenticatedError
 from identity_service.domain.dpop import DpopProof
-from identity_service.domain.errors import (
-    DpopNonceRequiredError,
-    PermissionDeniedError,
-    TooManyAttemptsError,
-    UnauthenticatedError,
-)
+from identity_service.domain.errors import PermissionDeniedError, TooManyAttemptsError
 from identity_service.domain.grants import (
     Entitlement,
     GrantRequest,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from identity_service.domain.assertions import Assertion, UnverifiedAssertion
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.issuers import IssuerKeys, IssuerNames, TrustedIssuer
 from identity_service.domain.log import RecordChanged, RecordKind
 from identity_service.domain.ports import EventLog

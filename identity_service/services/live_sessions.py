@@ -3,7 +3,7 @@
 Refresh and Introspect apply the same rules. Reads and writes no store.
 """
 
-from identity_service.domain.errors import SessionEndedError
+from identity_service.domain.credential_errors import SessionEndedError
 from identity_service.domain.grants import user_entitlement
 from identity_service.domain.principals import Client, User
 from identity_service.domain.revocations import Revocations, first_raised, is_ahead, newest

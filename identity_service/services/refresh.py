@@ -14,20 +14,18 @@ from datetime import timedelta
 from typing import Final, assert_never
 
 from identity_service.domain.audit import AuditEvent, AuditOutcome, AuditType
-from identity_service.domain.dpop import DpopProof
-from identity_service.domain.errors import (
+from identity_service.domain.credential_errors import (
     CredentialRefusedError,
     DpopNonceRequiredError,
     DpopProofRefusedError,
-    PermissionDeniedError,
     RefreshTokenReusedError,
     RefreshTokenSupersededError,
-    ServerBusyError,
     SessionEndedError,
-    TooManyAttemptsError,
     UnauthenticatedError,
     WrongClientError,
 )
+from identity_service.domain.dpop import DpopProof
+from identity_service.domain.errors import PermissionDeniedError, ServerBusyError, TooManyAttemptsError
 from identity_service.domain.grants import GrantRequest, check_names, narrow, require_grant
 from identity_service.domain.ids import FIRST_PARTY_CLIENT, KeyId, PrincipalId
 from identity_service.domain.origin import NOWHERE, Origin

@@ -12,11 +12,8 @@ from typing import Final
 
 from identity_service.domain.audit import AuditEvent, AuditType
 from identity_service.domain.change_log import ReadableLog
-from identity_service.domain.errors import (
-    RefreshTokenInvalidError,
-    StoreUnavailableError,
-    TokenNotOpenableError,
-)
+from identity_service.domain.credential_errors import RefreshTokenInvalidError
+from identity_service.domain.errors import StoreUnavailableError, TokenNotOpenableError
 from identity_service.domain.ids import KeyId, PrincipalId, SessionId, TokenId, new_link
 from identity_service.domain.log import (
     Appended,

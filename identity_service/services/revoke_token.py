@@ -6,7 +6,8 @@ token was issued to, too.
 
 from dataclasses import dataclass
 
-from identity_service.domain.errors import CallerScopeMissingError, CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import CallerScopeMissingError
 from identity_service.domain.grants import SCOPE_REVOKE
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import NOWHERE, Origin

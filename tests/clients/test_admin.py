@@ -25,7 +25,7 @@ from identity_client import (
     UnauthenticatedError,
     UnavailableError,
 )
-from identity_service.domain import errors
+from identity_service.domain import credential_errors, errors
 from identity_service.grpc_api.errors import to_status
 from identityapi.v1 import admin_service_pb2 as pb
 from identityapi.v1 import admin_service_pb2_grpc as rpc
@@ -339,7 +339,7 @@ def test_if_the_session_has_ended_the_password_is_sent_again(target: str, script
     script.answers["Issue"] = issued(
         tokens("one", seconds=-1, refresh="r1"), tokens("two", seconds=3600, refresh="r2")
     )
-    script.answers["Refresh"] = [errors.SessionEndedError()]
+    script.answers["Refresh"] = [credential_errors.SessionEndedError()]
     with AccessTokens.by_password("ana", "pw", target=target) as bearer:
         assert [bearer(), bearer()] == ["one", "two"]
 
@@ -358,7 +358,7 @@ def test_an_assertion_is_signed_anew_for_each_attempt(target: str, script: Scrip
 
 
 def test_a_refused_credential_is_the_error_of_the_call(target: str, script: Script) -> None:
-    script.answers["Issue"] = [errors.CredentialRefusedError()]
+    script.answers["Issue"] = [credential_errors.CredentialRefusedError()]
     with (
         AccessTokens.by_secret("ops", "s3cret", target=target) as bearer,
         AdminClient(target, options=ClientOptions(bearer=bearer)) as admin,

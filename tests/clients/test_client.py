@@ -29,7 +29,7 @@ from identity_client import (
     Verified,
 )
 from identity_client.credentials import by_secret
-from identity_service.domain import errors
+from identity_service.domain import credential_errors, errors
 from identity_service.grpc_api.errors import to_status
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import identity_service_pb2_grpc as rpc
@@ -281,7 +281,7 @@ def test_retries_can_be_turned_off(target: str, script: Script) -> None:
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [
-        (errors.CredentialRefusedError(), UnauthenticatedError),
+        (credential_errors.CredentialRefusedError(), UnauthenticatedError),
         (errors.CallerScopeMissingError("no"), PermissionDeniedError),
         (errors.ServerBusyError("busy"), ResourceExhaustedError),
         (errors.NotImplementedYetError("not yet"), UnimplementedError),

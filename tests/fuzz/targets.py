@@ -19,13 +19,13 @@ from joserfc.jwk import ECKey
 from identity_client import DecryptionKey, NotOpenableError
 from identity_client import access_tokens as local_tokens
 from identity_client.verifying_keys import VerifyingKey, open_key
-from identity_service.domain.dpop import normalised_uri
-from identity_service.domain.errors import (
+from identity_service.domain.credential_errors import (
     CredentialRefusedError,
     DpopProofRefusedError,
-    IdentityError,
     RefreshTokenInvalidError,
 )
+from identity_service.domain.dpop import normalised_uri
+from identity_service.domain.errors import IdentityError
 from identity_service.domain.ids import KeyId, Link, PrincipalId, SessionId, base64url
 from identity_service.domain.issuers import IssuerNames
 from identity_service.domain.log import NEVER_RAISED, Generation

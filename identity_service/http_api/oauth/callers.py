@@ -4,16 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from identity_service.domain.audit import AuditType
-from identity_service.domain.dpop import DpopProof
-from identity_service.domain.errors import (
-    CallerScopeMissingError,
+from identity_service.domain.credential_errors import (
     CallerUnauthenticatedError,
     CredentialRefusedError,
     DpopNonceRequiredError,
     DpopProofRefusedError,
-    IdentityError,
-    TooManyAttemptsError,
 )
+from identity_service.domain.dpop import DpopProof
+from identity_service.domain.errors import CallerScopeMissingError, IdentityError, TooManyAttemptsError
 from identity_service.domain.grants import SCOPE_VERIFY
 from identity_service.domain.origin import sha256_of
 from identity_service.domain.ports import AuditTrail, ReplicaView

@@ -8,7 +8,7 @@ import math
 import re
 from typing import Final, NamedTuple
 
-from identity_service.domain import errors
+from identity_service.domain import credential_errors, errors
 from identity_service.domain.grants import SCOPE_VERIFY
 from identity_service.domain.tokens import TokenType
 from identity_service.jose.dpop import DPOP_ALGORITHMS
@@ -69,14 +69,14 @@ ANSWER_OF: Final[dict[type[errors.IdentityError], _Answer]] = {
     errors.InvalidRequestError: _Answer(INVALID_REQUEST),
     errors.UnknownScopeError: _Answer(INVALID_SCOPE),
     errors.TokenNotOpenableError: _Answer(UNSUPPORTED_TOKEN_TYPE),
-    errors.UnauthenticatedError: _Answer(INVALID_GRANT),
+    credential_errors.UnauthenticatedError: _Answer(INVALID_GRANT),
     # A token that is wrong or not acceptable makes the request invalid: RFC 8693 section 2.2.2.
-    errors.SubjectTokenRefusedError: _Answer(INVALID_REQUEST),
+    credential_errors.SubjectTokenRefusedError: _Answer(INVALID_REQUEST),
     errors.ExchangeNotAllowedError: _Answer(INVALID_REQUEST),
     # Not invalid_grant, after which a library drops a refresh token that is still good.
-    errors.BindingRequiredError: _Answer(INVALID_REQUEST),
-    errors.DpopProofRefusedError: _Answer(INVALID_DPOP_PROOF),
-    errors.DpopNonceRequiredError: _Answer(USE_DPOP_NONCE),
+    credential_errors.BindingRequiredError: _Answer(INVALID_REQUEST),
+    credential_errors.DpopProofRefusedError: _Answer(INVALID_DPOP_PROOF),
+    credential_errors.DpopNonceRequiredError: _Answer(USE_DPOP_NONCE),
     errors.PermissionDeniedError: _Answer(UNAUTHORIZED_CLIENT),
     errors.AudienceNotAllowedError: _Answer(INVALID_TARGET),
     errors.ScopeNotAllowedError: _Answer(INVALID_SCOPE),
@@ -116,7 +116,9 @@ def insufficient_scope(scheme: TokenType) -> OAuthError:
     return OAuthError(INSUFFICIENT_SCOPE, description, status=403, headers=headers)
 
 
-def proof_refused(error: errors.DpopProofRefusedError | errors.DpopNonceRequiredError) -> OAuthError:
+def proof_refused(
+    error: credential_errors.DpopProofRefusedError | credential_errors.DpopNonceRequiredError,
+) -> OAuthError:
     """Return the error for the proof that came with a caller's access token (RFC 9449 section 7.1)."""
     found = from_error(error)
     headers = (*_token_challenge(TokenType.DPOP, f'error="{found.code}"'), *found.headers)
@@ -127,9 +129,9 @@ def from_error(error: Exception, *, refused: str = INVALID_CLIENT) -> OAuthError
     """Return the answer to an exception; `refused` is the code of a credential that was refused."""
     if isinstance(error, OAuthError):
         return error
-    if isinstance(error, errors.WrongClientError):
+    if isinstance(error, credential_errors.WrongClientError):
         return OAuthError(INVALID_GRANT, "the refresh token was issued to another client")
-    if isinstance(error, errors.CredentialRefusedError):
+    if isinstance(error, credential_errors.CredentialRefusedError):
         return invalid_client() if refused == INVALID_CLIENT else OAuthError(refused, str(error))
     if isinstance(error, errors.InvalidRequestError) and error.violations:
         return _from_invalid(error)
@@ -155,7 +157,7 @@ def _from_invalid(error: errors.InvalidRequestError) -> OAuthError:
 def _headers(error: Exception) -> tuple[tuple[str, str], ...]:
     if isinstance(error, errors.ExhaustedError | errors.UnavailableError):
         return (("Retry-After", str(max(1, math.ceil(error.retry_after)))),)
-    if isinstance(error, errors.DpopNonceRequiredError):
+    if isinstance(error, credential_errors.DpopNonceRequiredError):
         return ((DPOP_NONCE, error.nonce),)
     return ()
 

@@ -5,8 +5,8 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
+from identity_service.domain.credential_errors import DpopProofRefusedError
 from identity_service.domain.dpop import PresentedProof, normalised_uri
-from identity_service.domain.errors import DpopProofRefusedError
 from identity_service.domain.secret import Secret
 from identity_service.http_api.messages import HttpRequest
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 
 from identity_service.domain.audit import AuditType
-from identity_service.domain.errors import CallerScopeMissingError, CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import CallerScopeMissingError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import Origin
 from identity_service.domain.ports import AuditTrail

@@ -13,7 +13,7 @@ from identity_service.domain.assertions import (
     check_client_assertion,
     check_federated_token,
 )
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.ids import KeyId
 from identity_service.domain.issuers import TrustedIssuer
 from tests.unit.domain.samples import MOMENT, START

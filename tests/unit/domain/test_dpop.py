@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from identity_service.domain.credential_errors import DpopNonceRequiredError, DpopProofRefusedError
 from identity_service.domain.dpop import DpopProof, PresentedProof, check_proof, normalised_uri
-from identity_service.domain.errors import DpopNonceRequiredError, DpopProofRefusedError
 from identity_service.domain.secret import Secret
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

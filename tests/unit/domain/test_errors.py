@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from identity_service.domain import errors
+from identity_service.domain import credential_errors, errors
+from identity_service.domain.credential_errors import CertificateMissingError, CredentialRefusedError
 from identity_service.domain.errors import (
-    CertificateMissingError,
     ConfigurationError,
-    CredentialRefusedError,
     FieldViolation,
     IdentityError,
     InvalidRequestError,
@@ -30,7 +29,8 @@ def _tree(root: type[IdentityError]) -> Iterator[type[IdentityError]]:
         yield from _tree(child)
 
 
-TREE = [cls for cls in _tree(IdentityError) if cls.__module__ == errors.__name__]
+MODULES = (errors, credential_errors)
+TREE = [cls for cls in _tree(IdentityError) if cls.__module__ in {module.__name__ for module in MODULES}]
 FAMILIES = {cls for cls in TREE if cls.__subclasses__() and "reason" not in vars(cls)}
 """Base classes that are never raised themselves."""
 RAISED = [cls for cls in TREE if cls not in FAMILIES]
@@ -41,9 +41,9 @@ def _has_fixed_message(cls: type[IdentityError]) -> bool:
     return bool(vars(cls).get("message")) and cls is not CertificateMissingError
 
 
-def test_the_tree_holds_every_error_of_the_module() -> None:
-    defined = {c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, Exception)}
-    assert defined == set(TREE)
+def test_the_tree_holds_every_error_of_its_modules() -> None:
+    named = [each for module in MODULES for each in vars(module).values()]
+    assert {c for c in named if inspect.isclass(c) and issubclass(c, Exception)} == set(TREE)
 
 
 @pytest.mark.parametrize("cls", TREE, ids=lambda cls: cls.__name__)

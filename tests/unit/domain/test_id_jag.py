@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain.assertions import MAX_ASSERTION_LIFETIME, Assertion
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.grants import Entitlement
 from identity_service.domain.id_jag import IdJagLimits, check_id_jag, limits_of
 from identity_service.domain.ids import PrincipalId

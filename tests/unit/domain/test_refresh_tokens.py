@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.domain.errors import RefreshTokenInvalidError
+from identity_service.domain.credential_errors import RefreshTokenInvalidError
 from identity_service.domain.ids import KeyId, SessionId, base64url
 from identity_service.domain.secret import (
     KEY_ID_BYTES,

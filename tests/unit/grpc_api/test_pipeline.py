@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from identity_service.domain.errors import CallerUnauthenticatedError
+from identity_service.domain.credential_errors import CallerUnauthenticatedError
 from identity_service.domain.ids import PrincipalId
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext
 from identity_service.grpc_api.calls import Caller

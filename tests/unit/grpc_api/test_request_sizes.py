@@ -6,7 +6,8 @@ from typing import Any, cast
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
-from identity_service.domain.errors import CallerUnauthenticatedError, InvalidRequestError
+from identity_service.domain.credential_errors import CallerUnauthenticatedError
+from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.grants import MAX_AUDIENCES, MAX_SCOPES
 from identity_service.domain.tokens import MAX_TOKEN_CHARS
 from identity_service.grpc_api.asgi.context import AbortedError, AsgiContext

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import IdJagRefusedError
+from identity_service.domain.credential_errors import IdJagRefusedError
 from identity_service.domain.ids import PrincipalId, base64url
 from identity_service.domain.issuers import TrustedIssuer, TrustRule, federated_id
 from identity_service.domain.origin import Origin, PeerCertificate

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.domain import errors
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.errors import (
-    CredentialRefusedError,
     FieldViolation,
     IdentityError,
     InvalidRequestError,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import DpopProofRefusedError
+from identity_service.domain.credential_errors import DpopProofRefusedError
 from identity_service.domain.origin import NOWHERE
 from identity_service.http_api.messages import HttpRequest
 from identity_service.http_api.oauth.proofs import RequestProofs

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.secret import Secret
 from identity_service.jose.assertions import StrictAssertions, type_of
 from identity_service.jose.keys import load

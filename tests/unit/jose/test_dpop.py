@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import DpopProofRefusedError
+from identity_service.domain.credential_errors import DpopProofRefusedError
 from identity_service.domain.ids import base64url
 from identity_service.domain.secret import Secret
 from identity_service.jose.dpop import DPOP_ALGORITHMS, StrictDpopProofs

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.issuers import ISSUER_ALGORITHMS, IssuerNames
 from identity_service.domain.secret import Secret
 from identity_service.domain.tokens import Rejected, RejectionReason

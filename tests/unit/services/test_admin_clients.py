@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import CredentialRefusedError, InvalidRequestError, StoreUnavailableError
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import InvalidRequestError, StoreUnavailableError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client, Grant, OnReuse
 from identity_service.domain.secret import Secret, matches_any

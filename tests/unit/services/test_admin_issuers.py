@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import CredentialRefusedError, InvalidRequestError
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.domain.secret import Secret

@@ -6,12 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from identity_service.domain.errors import (
-    CallerScopeMissingError,
-    NotFoundError,
-    SessionEndedError,
-    StoreUnavailableError,
-)
+from identity_service.domain.credential_errors import SessionEndedError
+from identity_service.domain.errors import CallerScopeMissingError, NotFoundError, StoreUnavailableError
 from identity_service.domain.ids import Link, PrincipalId, SessionId
 from identity_service.domain.log import Generation
 from identity_service.domain.origin import Origin

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import CredentialRefusedError, InvalidRequestError, NotFoundError
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import InvalidRequestError, NotFoundError
 from identity_service.domain.ids import USER_PREFIX, PrincipalId
 from identity_service.domain.principals import User
 from identity_service.domain.secret import Secret

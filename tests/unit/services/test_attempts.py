@@ -12,12 +12,8 @@ from hypothesis import strategies as st
 
 from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
-from identity_service.domain.errors import (
-    CredentialRefusedError,
-    ServerBusyError,
-    StoreUnavailableError,
-    TooManyAttemptsError,
-)
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import ServerBusyError, StoreUnavailableError, TooManyAttemptsError
 from identity_service.services.attempts import AttemptGuard, WaitPolicy, address_of
 from tests.patience import PATIENCE, until
 

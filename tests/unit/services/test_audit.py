@@ -9,11 +9,8 @@ from typing import Any
 import pytest
 
 from identity_service.domain.audit import AuditEvent, AuditKind, AuditOutcome, AuditType
-from identity_service.domain.errors import (
-    CallerScopeMissingError,
-    CredentialRefusedError,
-    StoreUnavailableError,
-)
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import CallerScopeMissingError, StoreUnavailableError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.origin import Origin
 from identity_service.process.background import BackgroundThread

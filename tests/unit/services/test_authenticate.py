@@ -9,7 +9,7 @@ import pytest
 from identity_service.adapters.attempt_counter import MemoryAttempts
 from identity_service.adapters.clock import SystemClock
 from identity_service.domain.attempts import AttemptPolicies
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.ids import EVERYONE, Link, PrincipalId
 from identity_service.domain.log import Generation
 from identity_service.domain.principals import User, first_party_client

@@ -7,11 +7,8 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import (
-    CertificateMissingError,
-    CredentialRefusedError,
-    TooManyAttemptsError,
-)
+from identity_service.domain.credential_errors import CertificateMissingError, CredentialRefusedError
+from identity_service.domain.errors import TooManyAttemptsError
 from identity_service.domain.ids import EVERYONE, PrincipalId
 from identity_service.domain.origin import NOWHERE, Origin, PeerCertificate
 from identity_service.domain.secret import Secret

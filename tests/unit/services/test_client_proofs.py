@@ -10,7 +10,7 @@ import pytest
 
 from identity_service.adapters.clock import SystemClock
 from identity_service.domain.assertions import UnverifiedAssertion
-from identity_service.domain.errors import CredentialRefusedError
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.ids import EVERYONE, Link, PrincipalId, new_epoch
 from identity_service.domain.issuers import IssuerNames, TrustedIssuer, TrustRule, federated_id
 from identity_service.domain.log import Generation

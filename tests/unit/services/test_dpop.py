@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 
+from identity_service.domain.credential_errors import DpopNonceRequiredError, DpopProofRefusedError
 from identity_service.domain.dpop import PresentedProof
-from identity_service.domain.errors import (
-    DpopNonceRequiredError,
-    DpopProofRefusedError,
-    NoSigningKeyError,
-)
+from identity_service.domain.errors import NoSigningKeyError
 from identity_service.domain.ids import base64url, key_principal, new_epoch, new_link
 from identity_service.domain.keys import KeyPolicy, KeyPurpose, StoredKey
 from identity_service.domain.log import Generation

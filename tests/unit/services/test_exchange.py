@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import (
+from identity_service.domain.credential_errors import (
     BindingRequiredError,
     CredentialRefusedError,
+    SubjectTokenRefusedError,
+)
+from identity_service.domain.errors import (
     EncryptionNotPossibleError,
     ExchangeNotAllowedError,
     GrantNotAllowedError,
     IdentityError,
-    SubjectTokenRefusedError,
 )
 from identity_service.domain.grants import GrantRequest
 from identity_service.domain.ids import PrincipalId

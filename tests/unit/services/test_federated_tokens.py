@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import (
-    CredentialRefusedError,
-)
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.ids import EVERYONE, PrincipalId
 from identity_service.domain.issuers import federated_id
 from identity_service.domain.log import RecordKind

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from identity_service.domain.errors import CallerScopeMissingError, CredentialRefusedError, ReplicaStaleError
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import CallerScopeMissingError, ReplicaStaleError
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Grant
 from identity_service.domain.secret import Secret

@@ -5,10 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from identity_service.domain.credential_errors import BindingRequiredError, CredentialRefusedError
 from identity_service.domain.errors import (
     AudienceNotAllowedError,
-    BindingRequiredError,
-    CredentialRefusedError,
     EncryptionNotPossibleError,
     GrantNotAllowedError,
     IdentityError,

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
+from identity_service.domain.credential_errors import BindingRequiredError, SessionEndedError
 from identity_service.domain.errors import (
     AudienceNotAllowedError,
-    BindingRequiredError,
     EncryptionNotPossibleError,
     IdentityError,
     ScopeNotAllowedError,
-    SessionEndedError,
     UnknownScopeError,
 )
 from identity_service.domain.grants import GrantRequest

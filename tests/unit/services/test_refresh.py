@@ -6,19 +6,21 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.errors import (
+from identity_service.domain.credential_errors import (
     CredentialRefusedError,
-    GrantNotAllowedError,
-    IdentityError,
-    NoSigningKeyError,
     RefreshTokenInvalidError,
     RefreshTokenReusedError,
     RefreshTokenSupersededError,
+    SessionEndedError,
+    WrongClientError,
+)
+from identity_service.domain.errors import (
+    GrantNotAllowedError,
+    IdentityError,
+    NoSigningKeyError,
     ReplicaStaleError,
     ServerBusyError,
-    SessionEndedError,
     TooManyAttemptsError,
-    WrongClientError,
 )
 from identity_service.domain.ids import KeyId
 from identity_service.domain.principals import Grant, OnReuse

@@ -7,15 +7,13 @@ from typing import Any
 
 import pytest
 
-from identity_service.domain.dpop import PresentedProof
-from identity_service.domain.errors import (
+from identity_service.domain.credential_errors import (
     BindingRequiredError,
     CredentialRefusedError,
-    GrantNotAllowedError,
-    IdentityError,
-    PermissionDeniedError,
     SessionEndedError,
 )
+from identity_service.domain.dpop import PresentedProof
+from identity_service.domain.errors import GrantNotAllowedError, IdentityError, PermissionDeniedError
 from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId, SessionId
 from identity_service.domain.principals import Client, Grant, StoredSecret
 from identity_service.domain.secret import Secret

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from identity_service.domain.audit import AuditType
-from identity_service.domain.errors import CredentialRefusedError, ReplicaStaleError, TooManyAttemptsError
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import ReplicaStaleError, TooManyAttemptsError
 from identity_service.domain.grants import GrantRequest
 from identity_service.domain.ids import EVERYONE, PrincipalId
 from identity_service.domain.secret import Secret

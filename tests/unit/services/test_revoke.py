@@ -6,12 +6,8 @@ from datetime import timedelta
 import pytest
 
 from identity_service.composition.opening import open_vault
-from identity_service.domain.errors import (
-    ReplicaStaleError,
-    SessionEndedError,
-    StoreUnavailableError,
-    TokenNotOpenableError,
-)
+from identity_service.domain.credential_errors import SessionEndedError
+from identity_service.domain.errors import ReplicaStaleError, StoreUnavailableError, TokenNotOpenableError
 from identity_service.domain.grants import GrantRequest
 from identity_service.domain.ids import EVERYONE, Link, PrincipalId, TokenId
 from identity_service.domain.keys import FIXED_ALGORITHMS, KeyPurpose

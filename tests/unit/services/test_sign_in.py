@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.errors import (
-    CredentialRefusedError,
     GrantNotAllowedError,
     IdentityError,
     NotFoundError,

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import Any
 
 from identity_service.domain.audit import AuditEvent, AuditFilter
-from identity_service.domain.errors import CredentialRefusedError, StoreUnavailableError
+from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.grants import GrantRequest
 from identity_service.domain.ids import KeyId, PrincipalId
 from identity_service.domain.keys import KeyPurpose, StoredKey
