@@ -59,12 +59,7 @@ class ChangeLog(ReadableLog, Protocol):
     """The change log for the replica of a process, which reads it, proves that it can, and maintains it."""
 
     def heartbeat(
-        self,
-        process: str,
-        retention: timedelta = timedelta(0),
-        *,
-        marks: Marks = NO_MARKS,
-        status: str = "",
+        self, process: str, retention: timedelta = timedelta(0), *, marks: Marks = NO_MARKS, status: str = ""
     ) -> Head:
         """Write this process's heartbeat, have the store confirm it, and return the head.
 

@@ -195,11 +195,6 @@ def _rotate(
         return TooFrequent()
     return Rotated(
         session=replace(
-            session,
-            latest=latest,
-            parent=parent,
-            refresh_time=now,
-            rotate_times=dict(times),
-            key_id=key_id,
+            session, latest=latest, parent=parent, refresh_time=now, rotate_times=dict(times), key_id=key_id
         )
     )

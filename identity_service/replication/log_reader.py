@@ -9,11 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from identity_service.domain.change_log import ChangeLog
-from identity_service.domain.errors import (
-    StoreReplacedError,
-    StoreUnavailableError,
-    StoreUninitializedError,
-)
+from identity_service.domain.errors import StoreReplacedError, StoreUnavailableError, StoreUninitializedError
 from identity_service.domain.ids import NO_LINK, Epoch, new_epoch
 from identity_service.domain.log import Head, LogPage, Revision
 from identity_service.domain.ports import EventLog

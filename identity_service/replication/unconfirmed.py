@@ -110,8 +110,7 @@ class UnconfirmedWrites:
             if not self._written or head.epoch != self._history.epoch:
                 return Missing()
             return self._remove_where(
-                lambda written, time: written.position > head.position and time <= sent,
-                _add_lost,
+                lambda written, time: written.position > head.position and time <= sent, _add_lost
             )
 
     def begin(self, history: History) -> None:

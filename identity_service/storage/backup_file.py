@@ -233,8 +233,5 @@ def _name(id_: str, number: int) -> str:
 def _manifest_of(text: str) -> Manifest:
     data = json.loads(text)
     return Manifest(
-        time=moment(data["time"]),
-        revision=data["revision"],
-        issuer=data["issuer"],
-        version=data["version"],
+        time=moment(data["time"]), revision=data["revision"], issuer=data["issuer"], version=data["version"]
     )

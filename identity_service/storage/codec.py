@@ -222,15 +222,11 @@ def decode_change(text: str) -> Change:
             return TokenDenied(token_id=data["id"], deny_until=_end(data["until"]))
         case "end":
             return SessionEnded(
-                session_id=data["id"],
-                deny_until=_end(data["until"]),
-                end_until=moment(data["end"]),
+                session_id=data["id"], deny_until=_end(data["until"]), end_until=moment(data["end"])
             )
         case "gen":
             return GenerationRaised(
-                principal=data["id"],
-                number=int(data["number"]),
-                origin=data.get("origin"),
+                principal=data["id"], number=int(data["number"]), origin=data.get("origin")
             )
         case "record":
             return RecordChanged(kind=RecordKind(data["kind"]), id=data["id"])

@@ -40,13 +40,7 @@ class FileKeys:
     """Keys in a file that another program keeps up to date; the file is checked at most once a second."""
 
     def __init__(
-        self,
-        issuer: str,
-        path: Path,
-        *,
-        read: Callable[[bytes], KeySet],
-        clock: Clock,
-        event_log: EventLog,
+        self, issuer: str, path: Path, *, read: Callable[[bytes], KeySet], clock: Clock, event_log: EventLog
     ) -> None:
         self._issuer = issuer
         self._path = path

@@ -156,9 +156,7 @@ class Export:
 
     def _read_changes(self, after: int) -> tuple[LogPage, Sequence[str]]:
         head, entries, values = self._connection.run(
-            "read_changes",
-            [keys.HEAD, keys.LOG],
-            [self._writer.now(), after, _PAGE, keys.ALL],
+            "read_changes", [keys.HEAD, keys.LOG], [self._writer.now(), after, _PAGE, keys.ALL]
         )
         return LogPage(entries=entries_of(entries), head=head_of(*head)), values
 

@@ -56,10 +56,7 @@ class RedisLog:
             [keys.HEAD, keys.LOG, keys.GENERATIONS],
             [self._writer.now(), min(after, _MAX_POSITION), limit],
         )
-        return LogPage(
-            entries=entries_of(entries),
-            head=head_of(*head),
-        )
+        return LogPage(entries=entries_of(entries), head=head_of(*head))
 
     def read_entries(self, after: int, limit: int) -> tuple[LogEntry, ...]:
         """Return at most `limit` entries after a position, without the head."""
@@ -72,12 +69,7 @@ class RedisLog:
         self._connection.wait(keys.LOG, min(after, _MAX_POSITION), timeout)
 
     def heartbeat(
-        self,
-        process: str,
-        retention: timedelta = timedelta(0),
-        *,
-        marks: Marks = NO_MARKS,
-        status: str = "",
+        self, process: str, retention: timedelta = timedelta(0), *, marks: Marks = NO_MARKS, status: str = ""
     ) -> Head:
         """Write a durable heartbeat, raise retention and marks in the same step, and return the head."""
         # Without the latest time, which the script takes from the store's clock.

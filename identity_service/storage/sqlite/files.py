@@ -17,12 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from identity_service.domain.errors import ConfigurationError, StoreUnavailableError
-from identity_service.process.file_access import (
-    irregular,
-    is_read_only,
-    may_read_and_write,
-    permissions_of,
-)
+from identity_service.process.file_access import irregular, is_read_only, may_read_and_write, permissions_of
 
 _POLL: Final = 0.005
 """Seconds between two attempts to lock."""

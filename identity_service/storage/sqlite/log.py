@@ -68,12 +68,7 @@ class SqliteLog:
         self._transactions.wait(lambda: self._position() > after, timeout)
 
     def heartbeat(
-        self,
-        process: str,
-        retention: timedelta = timedelta(0),
-        *,
-        marks: Marks = NO_MARKS,
-        status: str = "",
+        self, process: str, retention: timedelta = timedelta(0), *, marks: Marks = NO_MARKS, status: str = ""
     ) -> Head:
         """Write the heartbeat, the retention and the marks; delete rows that expired a day ago."""
         # Under any epoch: a process learns of another epoch from the head that this returns.

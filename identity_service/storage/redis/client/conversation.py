@@ -21,9 +21,7 @@ class DedicatedConnection:
     """A dedicated connection to one server, used by one thread in a `with` block."""
 
     def __init__(
-        self,
-        raw: RawConnection,
-        request: Callable[[str, Sequence[str], Sequence[str | int]], Request],
+        self, raw: RawConnection, request: Callable[[str, Sequence[str], Sequence[str | int]], Request]
     ) -> None:
         """Take a connection, which the `with` block opens and closes.
 

@@ -126,10 +126,7 @@ def _judge_role(setup: ServerSetup) -> Iterator[Finding]:
 def _judge_version(setup: ServerSetup) -> Iterator[Finding]:
     known = _version_of(setup.version)
     if known and known < _MIN_VERSION:
-        yield _refusal(
-            what=f"Redis {known[0]} is too old",
-            fix="install Redis 6.2 or newer",
-        )
+        yield _refusal(what=f"Redis {known[0]} is too old", fix="install Redis 6.2 or newer")
 
 
 def _version_of(version: str | None) -> tuple[int, int] | None:
