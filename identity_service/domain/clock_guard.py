@@ -110,7 +110,7 @@ class ClockGuard:
         """Start anew by the current clock: the log is about to be read from its start."""
         self._lowest = self.measure()
         self._forgotten = float("-inf")
-        self._open_window(self._lowest, self._clock.boot())
+        self._window_lowest, self._window_begin = self._lowest, self._clock.boot()
 
     def forgettable(self) -> datetime:
         """Return the time before which ended denials may be evicted, and remember it.
@@ -135,12 +135,9 @@ class ClockGuard:
         self._window_lowest = min(self._window_lowest, offset)
         if boot - self._window_begin >= retention.total_seconds() > 0:
             self._lowest = self._window_lowest
-            self._open_window(offset, boot)
+            self._window_lowest, self._window_begin = offset, boot
         self._highest = max(self._highest, boot + offset)
         self.accepted = offset
-
-    def _open_window(self, offset: float, boot: float) -> None:
-        self._window_lowest, self._window_begin = offset, boot
 
     def _reject(self, verdict: ClockVerdict) -> ClockVerdict:
         self.accepted = float("nan")

@@ -12,7 +12,6 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
-from types import TracebackType
 from typing import Any, Final, Self
 
 import urllib3
@@ -151,9 +150,7 @@ class _Deadline:
             raise FetchError(f"the server cannot be asked: {REFUSED}") from None
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._timer.cancel()
 
     def require(self) -> None:

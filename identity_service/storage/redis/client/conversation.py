@@ -5,7 +5,6 @@ connections of the pool are not used.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 from typing import Final, Self
 
 from identity_service.storage.redis.client.node import Request, exchange
@@ -37,9 +36,7 @@ class DedicatedConnection:
             self._raw.connect()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._raw.disconnect()
 
     def scan(self, script: str, keys: Sequence[str], prefix: str, *words: str | int) -> Iterator[list[str]]:
