@@ -15,7 +15,7 @@ from identity_service.domain.errors import ConfigurationError, StoreUnavailableE
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
-from identity_service.domain.visible import has_controls
+from identity_service.domain.visible import is_visible_text
 from identity_service.principals.apply import carry_out, plan
 from identity_service.principals.inside import OwnRecords
 from identity_service.principals.plan import Action, Declared, Found
@@ -288,7 +288,7 @@ clients = st.fixed_dictionaries(
     optional={
         "scopes": scopes,
         "audiences": st.lists(names, max_size=2),
-        "display_name": st.text(max_size=5).filter(lambda text: not has_controls(text)),
+        "display_name": st.text(max_size=5).filter(is_visible_text),
         "max_lifetime": st.integers(1, 10_000),
         "require_binding": st.booleans(),
         "exchange_audiences": scopes,
