@@ -42,6 +42,12 @@ def parameters(*, passes: int, memory_kib: int, lanes: int) -> Parameters:
     )
 
 
+def prefix(parameters: Parameters) -> str:
+    """Return the text with which all hashes of these parameters begin, and no others."""
+    cost = f"m={parameters.memory_cost},t={parameters.time_cost},p={parameters.parallelism}"
+    return f"$argon2id$v={parameters.version}${cost}$"
+
+
 def hash_password(parameters: Parameters, password: str) -> str:
     """Return the hash of a password, with a random salt, in PHC string format.
 
@@ -49,8 +55,7 @@ def hash_password(parameters: Parameters, password: str) -> str:
     """
     salt = secrets.token_bytes(parameters.salt_len)
     digest = _derive(parameters, password, salt)
-    cost = f"m={parameters.memory_cost},t={parameters.time_cost},p={parameters.parallelism}"
-    return f"$argon2id$v={parameters.version}${cost}${_encoded(salt)}${_encoded(digest)}"
+    return f"{prefix(parameters)}{_encoded(salt)}${_encoded(digest)}"
 
 
 def matches(phc: str, password: str) -> bool:
@@ -63,11 +68,6 @@ def matches(phc: str, password: str) -> bool:
         return hmac.compare_digest(_derive(extract_parameters(phc), password, salt), digest)
     except (InvalidHashError, ValueError, OverflowError):
         return False
-
-
-def is_made_with(parameters: Parameters, phc: str) -> bool:
-    """Return whether a hash, which a password has matched, was made with these parameters."""
-    return extract_parameters(phc) == parameters
 
 
 def thread_count(lanes: int) -> int:

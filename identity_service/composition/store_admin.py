@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from identity_service.adapters.clock import SystemClock
-from identity_service.adapters.password_processes import end_processes
+from identity_service.adapters.password_hashing import end_processes
 from identity_service.composition.opening import key_policy, open_hasher, open_store, open_vault
 from identity_service.composition.wiring import store_administration
 from identity_service.domain.ports import Clock

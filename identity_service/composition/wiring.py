@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 from identity_service.adapters.attempt_counter import MemoryAttempts
-from identity_service.adapters.password_hashing import is_common
+from identity_service.adapters.common_passwords import is_common
 from identity_service.composition.waiting import waiting_calls
 from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
 from identity_service.domain.grants import LifetimeBounds

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
-from identity_service.adapters.password_processes import end_processes, kill_processes
+from identity_service.adapters.password_hashing import end_processes, kill_processes
 from identity_service.bootstrap import Service
 from identity_service.domain.errors import ConfigurationError
 from identity_service.envoy.certificates import keep_handing_over

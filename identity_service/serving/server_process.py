@@ -149,7 +149,7 @@ def _open(
     open_files.allow(ports * settings.max_connections, logs.StructuredEventLog())
     if settings.engine == "grpcio":
         # Imported here, since the process that supervises Envoy needs neither.
-        from identity_service.adapters.password_processes import end_processes, kill_processes
+        from identity_service.adapters.password_hashing import end_processes, kill_processes
         from identity_service.bootstrap import Service
 
         cleanup.callback(end_processes)

@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from identity_service.adapters import password_processes
+from identity_service.adapters import password_hashing
 from identity_service.adapters.argon2id import NoThreadError, hash_password, parameters
-from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
-from identity_service.adapters.password_processes import end_processes, shared_pool
+from identity_service.adapters.password_hashing import (
+    Argon2Config,
+    Argon2Hasher,
+    end_processes,
+    shared_pool,
+)
 from identity_service.domain.errors import (
     ConfigurationError,
     NotReadyError,
@@ -124,7 +128,7 @@ def test_a_caller_whose_process_ends_is_asked_to_retry_and_then_served(hasher: A
 def test_the_process_ends_when_its_parent_is_killed() -> None:
     program = textwrap.dedent("""
         import os, time
-        from identity_service.adapters.password_processes import shared_pool
+        from identity_service.adapters.password_hashing import shared_pool
         print(shared_pool(1).run(os.getpid), flush=True)
         time.sleep(60)
     """)
@@ -182,7 +186,7 @@ def test_if_no_process_can_be_started_passwords_are_refused_and_the_start_is_ret
 
     with monkeypatch.context() as patch:
         end_processes()
-        patch.setattr(password_processes, "_start", refuse)
+        patch.setattr(password_hashing, "_start", refuse)
         with pytest.raises(ServerBusyError):
             hasher.hash(RIGHT)
     assert hasher.verify(hasher.hash(RIGHT), RIGHT)
