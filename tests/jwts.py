@@ -18,17 +18,26 @@ Part = Mapping[str, Any] | str | bytes
 """A part of a JWT: an object, or its text as it stands."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PartyKey:
-    """A key of another party."""
+    """A key of another party.
+
+    A key that a module makes for its tests is generated when it is first used: every process of the tests
+    loads all modules, and runs the tests of some of them. An RSA key takes 0.1 s.
+    """
 
     key_id: str
     algorithm: str
-    private_jwk: str = field(repr=False)
+    given: str = field(default="", repr=False)
+    """The private key as a JWK; empty = a new one."""
 
     @classmethod
     def make(cls, algorithm: str = "ES256", key_id: str = "k1") -> "PartyKey":
-        return cls(key_id=key_id, algorithm=algorithm, private_jwk=keys.generate(algorithm).private_jwk)
+        return cls(key_id=key_id, algorithm=algorithm)
+
+    @cached_property
+    def private_jwk(self) -> str:
+        return self.given or keys.generate(self.algorithm).private_jwk
 
     @cached_property
     def _signer(self) -> keys.JwsKey:

@@ -34,7 +34,7 @@ def signing_key(algorithm: str = "RS256") -> PartyKey:
     made = PartyKey.make(algorithm)
     der = PyJWK(made.public()).key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key_id = base64url(hashlib.sha256(der).digest())
-    return PartyKey(key_id=key_id, algorithm=algorithm, private_jwk=made.private_jwk)
+    return PartyKey(key_id=key_id, algorithm=algorithm, given=made.private_jwk)
 
 
 @dataclass(kw_only=True)

@@ -196,7 +196,7 @@ FORGERIES: dict[str, Forge] = {
     "HS256 by JWK": hmac_signed(RSA.public_jwk.encode()),
     "HS256 by modulus": hmac_signed(base64.urlsafe_b64decode(RSA.public()["n"] + "==")),
     "another algorithm of the key": lambda w: PartyKey(
-        key_id=RSA.key_id, algorithm="PS256", private_jwk=RSA.private_jwk.replace("RS256", "PS256")
+        key_id=RSA.key_id, algorithm="PS256", given=RSA.private_jwk.replace("RS256", "PS256")
     ).jwt(claims(w)),
     "jwk": by_thief(jwk=True),
     "jku": by_thief(jku="https://thief.example/keys"),

@@ -231,7 +231,7 @@ def test_wrong_claims_prove_nothing(one: World, changes: dict[str, Any]) -> None
 FORGERIES: dict[str, Forge] = {
     "unsigned": lambda w: f"{encode({'alg': 'none', 'kid': KEY.key_id})}.{encode(pod_claims(w))}.",
     "an algorithm that the key is not for": lambda w: PartyKey(
-        key_id=KEY.key_id, algorithm="PS256", private_jwk=KEY.private_jwk.replace("RS256", "PS256")
+        key_id=KEY.key_id, algorithm="PS256", given=KEY.private_jwk.replace("RS256", "PS256")
     ).jwt(pod_claims(w)),
     "a key of somebody else": lambda w: PartyKey.make("RS256", KEY.key_id).jwt(pod_claims(w)),
     "its own key brought along": lambda w: (k := PartyKey.make()).jwt(pod_claims(w), jwk=k.public()),

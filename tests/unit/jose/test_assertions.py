@@ -165,7 +165,7 @@ def test_a_token_cannot_bring_its_own_key(reader: StrictAssertions, member: str)
 def test_the_algorithm_is_that_of_the_key(reader: StrictAssertions) -> None:
     """RFC 8725 section 3.1: with one RSA key, a signature by PS256 does not pass for RS256."""
     rsa = PartyKey.make("RS256", "r1")
-    as_ps256 = PartyKey(key_id="r1", algorithm="PS256", private_jwk=rsa.private_jwk.replace("RS256", "PS256"))
+    as_ps256 = PartyKey(key_id="r1", algorithm="PS256", given=rsa.private_jwk.replace("RS256", "PS256"))
 
     reader.read(Secret(rsa.jwt(CLAIMS))).prove(load(rsa.public_jwk, "RS256", private=False))
     with pytest.raises(CredentialRefusedError) as refused:
