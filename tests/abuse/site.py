@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from identityapi.v1 import token_pb2
+from identityapi.v1 import principal_pb2, token_pb2
 from tests.abuse.bystander import AUDIENCE, Bystander
 from tests.e2e.process import Installation, Running
 from tests.patience import PATIENCE, until
@@ -44,12 +44,13 @@ def prepare(folder: Path) -> Prepared:
     installation = Installation(folder, _STORE)
     installation.init()
     with installation.serve() as running:
-        client = running.json("client", "create", "reports", "--audience", AUDIENCE)
-        words = ("user", "create", _USER, "--audience", AUDIENCE, "--password-stdin")
-        running.json(*words, stdin=_PASSWORD)
+        with running.administrator() as administrator:
+            reports = principal_pb2.Client(client_id="reports", audiences=[AUDIENCE])
+            made = administrator.create_client(reports)
+        running.create_user(_USER, _PASSWORD, audience=AUDIENCE)
         running.terminate()
     (folder / "service.log").unlink()
-    secret = token_pb2.ClientSecret(client_id=client["client_id"], client_secret=client["client_secret"])
+    secret = token_pb2.ClientSecret(client_id="reports", client_secret=made.client_secret)
     password = token_pb2.Password(username=_USER, password=_PASSWORD)
     return Prepared(
         folder=folder,

@@ -20,9 +20,12 @@ _CALLS: Final = 10
 
 
 def token_of(installation: Installation, service: Running) -> str:
-    secret = service.json("client", "create", "reports", "--audience", "api")["client_secret"]
+    """Return an access token of the first administrator."""
+    environment = installation.environment
     with service.client() as client:
-        return client.issue_with_secret("reports", secret).access_token
+        return client.issue_with_secret(
+            environment["IDENTITY_CLIENT_ID"], environment["IDENTITY_CLIENT_SECRET"]
+        ).access_token
 
 
 @contextlib.contextmanager

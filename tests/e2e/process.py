@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -20,9 +21,10 @@ from typing import Any, Final, Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from identity_client import ClientOptions, IdentityClient
+from identity_client import AdminClient, ClientOptions, IdentityClient
 from identity_service.composition.store_admin import open_store_admin
 from identity_service.config.sources import load_settings
+from identityapi.v1 import principal_pb2
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 
@@ -172,6 +174,28 @@ class Running:
         """A client that waits for an answer as long as a machine may take that is very busy."""
         patient = {"timeout": timedelta(seconds=PATIENCE)}
         return IdentityClient(self.target, options=ClientOptions(**(patient | options)))
+
+    @contextmanager
+    def administrator(self) -> Iterator[AdminClient]:
+        """The first administrator, in this process: a command takes longer to start than to make its call."""
+        environment = self._installation.environment
+        with self.client() as client:
+            token = client.issue_with_secret(
+                environment["IDENTITY_CLIENT_ID"],
+                environment["IDENTITY_CLIENT_SECRET"],
+                scopes=["identity.admin"],
+            ).access_token
+        options = ClientOptions(timeout=timedelta(seconds=PATIENCE), bearer=token)
+        with AdminClient(self.target, options=options) as administrator:
+            yield administrator
+
+    def create_user(
+        self, name: str, password: str, *, audience: str = "api", scopes: Sequence[str] = ()
+    ) -> None:
+        """Create a user who signs in with this password."""
+        with self.administrator() as administrator:
+            user = principal_pb2.User(username=name, audiences=[audience], scopes=scopes)
+            administrator.create_user(user, password=password)
 
     def json(self, *words: str, stdin: str = "") -> Any:
         """Return the output of a command that calls this process as the first administrator."""

@@ -46,8 +46,7 @@ def test_users_sign_in_if_only_the_store_can_be_written(tmp_path: Path, engine: 
     # Envoy alone needs a directory for its sockets: grpcio is to serve with nothing but the store.
     installation = bare(tmp_path, **({"TMPDIR": str(tmp_path)} if engine == "envoy" else {}))
     with installation.serve("--engine", engine) as service:
-        words = ("user", "create", "ana", "--audience", "api", "--password-stdin")
-        service.json(*words, stdin=PASSWORD)
+        service.create_user("ana", PASSWORD)
         with service.client() as client:
             assert client.issue_with_password("ana", PASSWORD, audiences=["api"]).access_token
         assert service.terminate() == 0

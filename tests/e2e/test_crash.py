@@ -17,7 +17,7 @@ PASSWORD = "correct horse battery staple"
 @pytest.mark.timeout(600 + 10 * ROUNDS)
 def test_a_revocation_that_was_acknowledged_survives_a_crash(installation: Installation) -> None:
     """Revoke → OK → kill -9 → start → Verify must reject, every round, for all that was ever revoked."""
-    admin = installation.json("init")
+    admin = installation.init()
     port = reserve_port()
     revoked: list[str] = []
     kept: list[str] = []
@@ -51,7 +51,7 @@ def test_a_session_survives_crashes_in_the_middle_of_refreshes(installation: Ins
     installation.environment["IDENTITY_REFRESH_GRACE"] = "1h"  # a round is one refresh, however long it takes
     port = reserve_port()
     with installation.serve(port=port) as service, service.client() as client:
-        service.json("user", "create", "ana", "--audience", "api", "--password-stdin", stdin=f"{PASSWORD}\n")
+        service.create_user("ana", PASSWORD)
         token = client.issue_with_password("ana", PASSWORD).refresh_token
     rounds = max(3, ROUNDS // 4)
     for _ in range(rounds):

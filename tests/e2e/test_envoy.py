@@ -71,7 +71,7 @@ def test_calls_in_progress_end_before_it_does(installation: Installation) -> Non
         outcome.append(client.issue_with_password("ana", PASSWORD, audiences=["api"]))
 
     with installation.serve() as service, service.client() as client:
-        service.json("user", "create", "ana", "--audience", "api", "--password-stdin", stdin=f"{PASSWORD}\n")
+        service.create_user("ana", PASSWORD)
         client.verify("x", any_audience=True)  # connected
         until(lambda: open_calls(metrics) == 0)
         calls = [threading.Thread(target=sign_in) for _ in range(4)]

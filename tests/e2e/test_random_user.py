@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from identityapi.v1 import principal_pb2
 from tests.e2e.namespaces import can_unshare
 from tests.e2e.process import Installation
 from tests.faults.copied_site import PASSWORD
@@ -34,10 +35,15 @@ def test_people_and_pods_of_a_cluster_with_its_own_authority_sign_in(tmp_path: P
         installation.init()
         installation.launcher = (*AS_NOBODY_IN_PARTICULAR, "env", "-u", "HOME")
         with installation.serve("--engine", engine) as service:
-            service.json("user", "create", "ana", "-a", "api", "--password-stdin", stdin=PASSWORD)
-            service.json("client", "create", "reports", "--no-secret", "-a", "api")
-            rule = ("--client", "reports", "--claim", "sub=system:serviceaccount:billing:reports")
-            service.json("issuer", "create", cluster.issuer, "--jwks-uri", cluster.url, *rule)
+            service.create_user("ana", PASSWORD)
+            rule = principal_pb2.TrustRule(
+                client_id="reports", claims={"sub": "system:serviceaccount:billing:reports"}
+            )
+            issuer = principal_pb2.TrustedIssuer(issuer=cluster.issuer, jwks_uri=cluster.url, rules=[rule])
+            with service.administrator() as administrator:
+                reports = principal_pb2.Client(client_id="reports", audiences=["api"])
+                administrator.create_client(reports, no_secret=True)
+                administrator.create_trusted_issuer(issuer)
             pod = cluster.token(datetime.now(UTC), "billing:reports", audience="identity-service")
             with service.client() as client:
                 assert client.issue_with_password("ana", PASSWORD, audiences=["api"]).access_token

@@ -162,8 +162,7 @@ def test_500_refreshes_through_two_processes_give_one_successor(installation: In
     installation.init()
     installation.environment["IDENTITY_REFRESH_GRACE"] = "1h"
     with installation.serve() as one, installation.serve() as two:
-        words = ("user", "create", "ana", "--audience", "api", "--password-stdin")
-        one.json(*words, stdin="correct horse battery\n")
+        one.create_user("ana", "correct horse battery")
         clients = [IdentityClient(service.target) for service in (one, two) for _ in range(2)]
         token = clients[0].issue_with_password("ana", "correct horse battery").refresh_token
         with ThreadPoolExecutor(40) as pool:

@@ -23,8 +23,7 @@ def test_a_trace_leads_from_the_program_through_the_service_to_store_and_signatu
     with collecting() as collector:
         installation.environment["IDENTITY_TRACES_ENDPOINT"] = collector.endpoint
         with installation.serve("--engine", engine) as service:
-            words = ("user", "create", "ana", "-a", "api", "-s", "read", "--password-stdin")
-            service.json(*words, stdin=f"{PASSWORD}\n")
+            service.create_user("ana", PASSWORD, scopes=["read"])
             environment = {"PASSWORD": PASSWORD, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
             places = {"127.0.0.1:4317": collector.address, "127.0.0.1:50051": service.target}
             program.run(tmp_path, environment, places)
