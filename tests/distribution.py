@@ -1,16 +1,19 @@
 """The order of the tests, and their distribution over the processes of pytest-xdist (`make test`)."""
 
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
-_TESTS: Final = Path(__file__).parent
-_LONGEST: Final = tuple(_TESTS / name for name in ("machine", "faults", "abuse", "e2e", "docs"))
-"""The folders with the tests that take longest."""
+_WAITING: Final = ("tests/abuse/", "tests/e2e/", "tests/faults/")
+"""The folders whose tests take long, and mostly wait: for processes that start, recover or are attacked."""
+_LONG: Final = (*_WAITING, "tests/docs/", "tests/machine/")
+"""The folders with the tests that take longest, beside modules with the marker `slow`."""
 _SHARE_NOTHING: Final = ("tests/e2e/", "tests/faults/")
 """The folders whose tests share no service, so that each of them may run in any process."""
+_COMPUTING: Final = 4
+"""One process of so many runs the other tests from the start on."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -20,21 +23,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     This needs `--no-loadscope-reorder`: else pytest-xdist begins with the modules that have the most tests.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    paths = {item.path for item in items}  # a question about a path takes long for each of 10,000 tests
-    slow |= {path for path in paths if any(path.is_relative_to(folder) for folder in _LONGEST)}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: item.path not in slow and not item.nodeid.startswith(_LONG))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadscope`, distribute single tests of the folders whose tests share nothing."""
-    if config.getoption("dist") != "loadscope":
-        return None
-    scheduling = LoadScopeScheduling(config, log)
-    scheduling._split_scope = _unit_of_work
-    return scheduling
+    """With `--dist loadscope`, distribute the tests as this module says."""
+    return _Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
-def _unit_of_work(test: str) -> str:
-    """Return the name of the unit that this test is distributed with: its module, or itself."""
-    return test if test.startswith(_SHARE_NOTHING) else test.partition("::")[0]
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Distributes modules, or single tests of the folders whose tests share nothing.
+
+    Three processes of four begin with the tests that mostly wait, and one with the others, which mostly
+    compute. If all four waited at the same time, the cores would be idle; later all four would share them.
+    A process that finds no more tests of its kind takes the others.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(_SHARE_NOTHING) else nodeid.partition("::")[0]
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        computes = self.nodes.index(node) % _COMPUTING == 0
+        unit = next((unit for unit in self.workqueue if unit.startswith(_WAITING) is not computes), None)
+        if unit is not None:
+            self.workqueue.move_to_end(unit, last=False)
+        super()._assign_work_unit(node)
