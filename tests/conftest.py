@@ -1,5 +1,6 @@
 """Fixtures that several suites share."""
 
+import gc
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,6 +43,14 @@ def pytest_configure(config: pytest.Config) -> None:
     leaks.pytest_configure(config)
     give_default_signals_to_children()
     choose_server()
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector skip the tests themselves: of all 10,000, they are 470,000 objects.
+
+    Each of its collections of all objects took 0.3 to 0.4 s, and one came every 40 to 90 tests.
+    """
+    gc.freeze()
 
 
 @pytest.fixture
