@@ -23,9 +23,10 @@ run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with 
 dev-certs: .venv/.server  ## Make certificates in var/tls/ to try TLS, and print how to use them
 	@$(BIN)/identity dev-certs
 
-# The tests wait for servers much of the time, so four processes suit two cores. All tests of a module stay in one process,
-# unless they share nothing (tests/distribution.py). The unit tests of the measured packages are measured alone: others would
-# take a third longer with it. ARGS chooses some tests: ARGS="tests/unit -k keys".
+# The tests wait for servers much of the time, so four processes suit two cores; tests/distribution.py says which tests run
+# beside each other. The unit tests of the measured packages are measured alone: others would take a third longer with it.
+# Those for other versions run at the same time, as one of the two stages has a single process, and each prints when it ends.
+# ARGS chooses some tests: ARGS="tests/unit -k keys".
 STAGE := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --durations=5
 MEASURED := tests/unit/domain tests/unit/services
 
@@ -37,7 +38,7 @@ ifdef ARGS
 else
 	@$(STAGE) --cov --cov-fail-under=95 $(MEASURED)
 	@$(STAGE) $(MEASURED:%=--ignore %)
-	@$(MAKE) --no-print-directory test-newest test-oldest
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-newest test-oldest
 endif
 
 test-fast: .venv/.dev .venv-xds/.installed .venv-oldest/.installed  ## Run the unit tests alone: about a minute, while you change one layer
