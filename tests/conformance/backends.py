@@ -22,6 +22,7 @@ from identity_service.storage.sqlite import SqliteStore
 from tests.fakes.clocks import FakeClock
 from tests.redis_server import RedisServer
 from tests.redis_topology import ClusterGroup
+from tests.unsynced import unsynced
 
 
 class Backend(Protocol):
@@ -88,12 +89,13 @@ class SqliteBackend:
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
     ) -> Store:
-        store = SqliteStore.open(
-            str(self.path),
-            clock=self.clock,
-            audit_entries=audit_entries,
-            audit_traffic_entries=audit_traffic_entries,
-        )
+        with unsynced():
+            store = SqliteStore.open(
+                str(self.path),
+                clock=self.clock,
+                audit_entries=audit_entries,
+                audit_traffic_entries=audit_traffic_entries,
+            )
         self._open.append(store)
         return store
 

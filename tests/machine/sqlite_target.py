@@ -14,6 +14,7 @@ from identity_service.storage.sqlite import SqliteStore
 from tests.machine.clocks import PartyClock
 from tests.machine.facts import Kind
 from tests.machine.stores import Held
+from tests.unsynced import unsynced
 
 if TYPE_CHECKING:
     from tests.machine.site import Site
@@ -53,7 +54,8 @@ class SqliteTarget:
         self._deleted: dict[str, list[tuple[str, list[str], tuple[Any, ...]]]] = {}
 
     def open(self, clock: PartyClock, event_log: EventLog) -> Store:
-        return SqliteStore.open(str(self.path), clock=clock, event_log=event_log)
+        with unsynced():
+            return SqliteStore.open(str(self.path), clock=clock, event_log=event_log)
 
     def held(self) -> Held:
         held = Held()

@@ -26,6 +26,7 @@ from tests.rpc.envoy_inside import StoreAddress
 from tests.rpc.heartbeats import Heartbeats
 from tests.rpc.world import Principal, World, client_secret
 from tests.tls import Certifier
+from tests.unsynced import unsynced
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
 STORES = ("sqlite", "redis")
@@ -61,7 +62,8 @@ def running(
     """A service on a fresh store, serving until the block ends; its clock stands still, or goes on."""
     clock = ShiftedClock(still_at=still_at)
     with ExitStack() as cleanup:
-        store = open_store(clock)
+        with unsynced():
+            store = open_store(clock)
         cleanup.callback(store.close)
         store_admin, admin = new_store_admin(settings, store, clock)
         clock.tick()
@@ -122,7 +124,8 @@ def running_in_envoy(
     path = directory / "clock"
     clock = SharedClock(path, still_at=still_at)
     with ExitStack() as cleanup:
-        ours = store.open(clock)
+        with unsynced():
+            ours = store.open(clock)
         cleanup.callback(ours.close)
         store_admin, admin = new_store_admin(settings, ours, clock)
         clock.tick()

@@ -19,6 +19,7 @@ from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.telemetry import logs
 from tests.rpc.clocks import SharedClock
+from tests.unsynced import unsynced
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,9 @@ class Host(Inside):
                 return self.service._replica.staleness if self.service is not None else None
             case StartOrder():
                 clock = SharedClock(order.clock)
-                self.start(order.plan, clock=clock, store=order.store.open(clock))
+                with unsynced():
+                    store = order.store.open(clock)
+                self.start(order.plan, clock=clock, store=store)
                 return None
 
 

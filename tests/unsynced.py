@@ -1,0 +1,43 @@
+"""SQLite stores of this process that do not wait for the disk, for tests in which no machine loses its power.
+
+Each commit waits for 1 to 5 ms otherwise, and a test that starts a service makes dozens of commits.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from identity_service.storage.sqlite.connection import Connection
+
+_connect: Final = Connection._connect
+
+
+class _Thread(threading.local):
+    """A flag of each thread, since several may open stores at the same time."""
+
+    unsynced = False
+
+
+_this_thread: Final = _Thread()
+
+
+@contextmanager
+def unsynced() -> Iterator[None]:
+    """Have the stores that the block opens leave it to the system when their commits reach the disk."""
+    _this_thread.unsynced = True
+    try:
+        yield
+    finally:
+        _this_thread.unsynced = False
+
+
+def _connect_as_wanted(connection: Connection) -> sqlite3.Connection:
+    raw = _connect(connection)
+    if _this_thread.unsynced:
+        raw.execute("PRAGMA synchronous = OFF")
+    return raw
+
+
+Connection._connect = _connect_as_wanted  # type: ignore[method-assign, assignment]
