@@ -1,5 +1,6 @@
 """Arguments that guards cannot use are named."""
 
+import asyncio
 from typing import Any, Final
 
 import pytest
@@ -36,10 +37,12 @@ def test_a_guard_names_a_verifier_or_a_policy_that_is_none(
     ("make", "policy"), [(Guard, POLICY), (aio.Guard, POLICY), (middleware, HTTP_POLICY)]
 )
 def test_a_guard_takes_no_verifier_whose_answer_has_to_be_awaited(make: Any, policy: object) -> None:
-    client = AsyncIdentityClient("localhost:1")
+    async def make_with_client() -> None:
+        async with AsyncIdentityClient("localhost:1") as client:
+            make(client, policy)
 
     with pytest.raises(TypeError, match=r"as its verifier, not <class '.*AsyncIdentityClient'>"):
-        make(client, policy)
+        asyncio.run(make_with_client())
 
 
 @pytest.mark.parametrize("answer", [None, True, object()])
