@@ -73,8 +73,10 @@ def to_status(error: BaseException, request_id: str = "") -> RpcStatus:
         violations = [{"field": v.field, "description": v.description} for v in error.violations]
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
     if isinstance(error, errors.ExhaustedError | errors.UnavailableError):
-        delay = timedelta(seconds=error.retry_after)
-        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        retry = error_details_pb2.RetryInfo()
+        # Not as an argument: the oldest protobuf with which the client is tested does not convert it.
+        retry.retry_delay.FromTimedelta(timedelta(seconds=error.retry_after))
+        status.details.add().Pack(retry)
     return RpcStatus(
         code=code,
         details=message,
