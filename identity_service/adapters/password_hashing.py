@@ -210,7 +210,7 @@ class PasswordProcesses:
 
     def _refusal(self) -> Exception:
         if self._closed:
-            return ShuttingDownError("this process is stopping; reconnect")
+            return ShuttingDownError()
         return ServerBusyError("passwords cannot be checked at the moment; try again")
 
 

@@ -136,6 +136,8 @@ class UnavailableError(IdentityError):
 class ShuttingDownError(UnavailableError, reason="SHUTTING_DOWN"):
     """This process is stopping."""
 
+    message: ClassVar[str] = "this process is stopping; reconnect"
+
 
 class StoreUnavailableError(UnavailableError, reason="STORE_UNAVAILABLE"):
     """The store cannot be reached, timed out, or did not confirm a write."""

@@ -40,7 +40,7 @@ class Failures:
         """Log and count the failure, and abort the call with the status of the error."""
         bind_trace(context)
         if self._is_of_stop(error):
-            error = errors.ShuttingDownError("this process is stopping; reconnect")
+            error = errors.ShuttingDownError()
         code = status_code(error)
         if not context.is_active():
             self._count(method, grpc.StatusCode.CANCELLED, started)

@@ -205,4 +205,4 @@ class Senders:
 
 
 def _stopping(request_id: str) -> RpcStatus:
-    return to_status(ShuttingDownError("this process is stopping; reconnect"), request_id)
+    return to_status(ShuttingDownError(), request_id)

@@ -31,7 +31,6 @@ KNOWN_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE
 """The methods that have a label of their own; any other may be invented by a client."""
 _OTHER: Final = "other"
 """The label of what a client may invent: a method or a path that the API does not have."""
-_STOPPING: Final = "this process is stopping; reconnect"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +181,7 @@ class HttpApp:
         if route.is_instant:
             return route.endpoint(message)
         if self._stopped:
-            raise ShuttingDownError(_STOPPING)
+            raise ShuttingDownError()
         # Each request has its own contextvars: values bound for log lines must not leak.
         run = contextvars.copy_context().run
         try:
@@ -190,10 +189,10 @@ class HttpApp:
                 self._pool, run, _in_thread, route.endpoint, message
             )
         except RuntimeError as error:
-            raise ShuttingDownError(_STOPPING) from error
+            raise ShuttingDownError() from error
         await asyncio.wait({future})
         if future.cancelled():  # the pool was shut down
-            raise ShuttingDownError(_STOPPING)
+            raise ShuttingDownError()
         try:
             return future.result()
         finally:

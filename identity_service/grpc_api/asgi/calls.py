@@ -225,12 +225,7 @@ def in_thread(pool: Executor, function: Callable[..., T], *args: Any) -> "asynci
     try:
         return asyncio.get_running_loop().run_in_executor(pool, function, *args)
     except RuntimeError as error:
-        raise stopping() from error
-
-
-def stopping() -> ShuttingDownError:
-    """Return the error of a call that a stopping process no longer carries out."""
-    return ShuttingDownError("this process is stopping; reconnect")
+        raise ShuttingDownError() from error
 
 
 async def serve_unary(handler: UnaryHandler, call: Call, message: Message) -> None:
@@ -265,7 +260,7 @@ async def serve_unary(handler: UnaryHandler, call: Call, message: Message) -> No
         if future.cancel() or not ended.done():
             future.add_done_callback(discard_outcome)
     if future.cancelled():  # the pool was shut down
-        raise stopping()
+        raise ShuttingDownError()
     try:
         response = future.result()
     finally:

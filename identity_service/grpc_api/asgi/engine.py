@@ -13,7 +13,12 @@ from typing import Any
 
 import grpc
 
-from identity_service.domain.errors import IdentityError, RequestTimeoutError, ServerBusyError
+from identity_service.domain.errors import (
+    IdentityError,
+    RequestTimeoutError,
+    ServerBusyError,
+    ShuttingDownError,
+)
 from identity_service.grpc_api.asgi.calls import (
     Call,
     ClientGoneError,
@@ -182,7 +187,7 @@ class AsgiEngine:
         if size > MAX_METADATA_BYTES:
             raise WireError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is longer than the limit")
         if self._stopped:
-            raise WireError(grpc.StatusCode.UNAVAILABLE, "this process is stopping; reconnect")
+            raise WireError(grpc.StatusCode.UNAVAILABLE, ShuttingDownError.message)
         handler = self._handlers.get(scope["path"])
         if handler is None:
             raise WireError(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")

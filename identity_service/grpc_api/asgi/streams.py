@@ -5,7 +5,8 @@ import contextvars
 from collections.abc import Callable
 from typing import Any
 
-from identity_service.grpc_api.asgi.calls import Call, ClientGoneError, in_thread, stopping
+from identity_service.domain.errors import ShuttingDownError
+from identity_service.grpc_api.asgi.calls import Call, ClientGoneError, in_thread
 from identity_service.grpc_api.asgi.context import AbortedError
 from identity_service.grpc_api.asgi.wire import opened
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler
@@ -107,7 +108,7 @@ class AsgiStream:
     def _opened(self, opening: "asyncio.Future[Any]") -> None:
         """End the stream if the handler could not open it."""
         if opening.cancelled():  # the pool was shut down, unless the stream has ended
-            self._set_ended(stopping())
+            self._set_ended(ShuttingDownError())
         elif (error := opening.exception()) is not None:
             self._set_ended(error)
 
@@ -176,7 +177,7 @@ async def _result(handler: ConversationHandler, context: Any, run: Any, function
         call = asyncio.current_task()
         if call is not None and call.cancelling():
             raise
-        raise stopping() from None  # the pool was shut down before a thread began the call
+        raise ShuttingDownError() from None  # the pool was shut down before a thread began the call
 
 
 def _shorter(one: float | None, other: float) -> float:

@@ -263,7 +263,7 @@ class Receiver(ThreadPoolExecutor):
         try:
             self._pool.put((function, args))
         except RuntimeError:
-            call.refuse(ShuttingDownError("this process is stopping; reconnect"))
+            call.refuse(ShuttingDownError())
             self._calls.ending(call)
 
     def _serve_compressed(self, call: OpenCall, message: bytes, *rest: Any) -> None:
