@@ -29,6 +29,13 @@ class Backend(Protocol):
     """One place where data is kept, and the stores that look at it."""
 
     clock: FakeClock
+    copies_at_once: bool
+    """Whether a copy is read, or written, in one transaction.
+
+    A copy then shows one moment of its source, and if it breaks off, nothing of it stays in its target.
+    """
+    keeps_exact_counts: bool
+    """Whether exactly as many audit events are kept as were set; otherwise up to a block more."""
 
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
@@ -71,6 +78,12 @@ class Backend(Protocol):
     def refuse_events(self) -> None:
         """Let no audit event be stored any more, of whichever kind."""
 
+    def spoil_fence(self) -> None:
+        """Replace the fence, which stands, by a text that cannot be read."""
+
+    def read_head_as_version_0_1_0(self) -> object:
+        """Read the head of the log as that version did. Raises the driver's error if that version cannot."""
+
     def cut_off(self) -> None:
         """Make it unreachable for every open store, for good."""
 
@@ -80,6 +93,9 @@ class Backend(Protocol):
 
 class SqliteBackend:
     """A file in a temporary directory."""
+
+    copies_at_once = True
+    keeps_exact_counts = True
 
     def __init__(self, directory: Path) -> None:
         self.clock = FakeClock()
@@ -151,6 +167,17 @@ class SqliteBackend:
         for table in ("audit", "audit_traffic"):
             self.execute(f"ALTER TABLE {table} RENAME TO {table}_away")
 
+    def spoil_fence(self) -> None:
+        self.execute("UPDATE log_head SET fence = '[]'")
+
+    def read_head_as_version_0_1_0(self) -> object:
+        with closing(sqlite3.connect(self.path)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            found: tuple[object, ...] = connection.execute(
+                "SELECT epoch, position, link, floor, retention FROM head"
+            ).fetchone()
+        return version, *found
+
     def execute(self, statement: str, *words: object) -> None:
         """Change the file behind the back of every store."""
         with closing(sqlite3.connect(self.path)) as connection:
@@ -167,6 +194,9 @@ class SqliteBackend:
 
 class RedisBackend:
     """A server of this session, emptied for each test."""
+
+    copies_at_once = False
+    keeps_exact_counts = False
 
     def __init__(self, server: RedisServer) -> None:
         self.clock = FakeClock()
@@ -247,6 +277,15 @@ class RedisBackend:
         with self.client() as client:
             for key in (keyspace.AUDIT, keyspace.AUDIT_TRAFFIC):
                 client.set(key, "no stream")
+
+    def spoil_fence(self) -> None:
+        with self.client() as client:
+            client.hset(keyspace.HEAD, "fence", "[]")
+
+    def read_head_as_version_0_1_0(self) -> object:
+        with self.client() as client:
+            found: Any = client.hmget("{idn}:head", "epoch", "position", "link", "floor", "retention")
+        return found
 
     @contextmanager
     def client(self) -> Iterator[Any]:

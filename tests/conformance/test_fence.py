@@ -11,7 +11,7 @@ from identity_service.domain.errors import StoreDamagedError, StoreFencedError, 
 from identity_service.domain.ids import Epoch, PrincipalId
 from identity_service.domain.store import Store
 from tests.conformance import samples
-from tests.conformance.backends import Backend, SqliteBackend
+from tests.conformance.backends import Backend
 from tests.conformance.copies import FENCE, HERE_ALONE, READS, WRITES, Held, exported, fill
 
 Call = Callable[[Store], object]
@@ -126,11 +126,7 @@ def test_a_copy_that_replaces_a_moved_store_lifts_the_fence(fenced: Store) -> No
 
 
 def test_a_fence_that_cannot_be_read_is_named(fenced: Store, backend: Backend) -> None:
-    if isinstance(backend, SqliteBackend):
-        backend.execute("UPDATE log_head SET fence = '[]'")
-    else:
-        with backend.client() as client:  # type: ignore[attr-defined]  # of both other kinds
-            client.hset("{idn}:log:head", "fence", "[]")
+    backend.spoil_fence()
     for call in (fenced.copying.fenced, lambda: fenced.log.heartbeat("p", timedelta(0))):
         with pytest.raises(StoreDamagedError, match="fence"):
             call()

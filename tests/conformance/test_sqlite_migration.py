@@ -97,3 +97,9 @@ def test_a_file_with_one_ring_of_audit_events_gets_the_second_beside_processes_t
                 "refused",
                 "issued",
             ]
+
+
+def test_version_0_1_0_refuses_a_new_file_by_its_version(file_store: SqliteStore, path: Path) -> None:
+    """That version knows the schema version 2 and refuses a newer one."""
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() > (2,)
