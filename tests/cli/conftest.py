@@ -82,7 +82,7 @@ def run_json(run: Run) -> Callable[..., Any]:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One process for the tests of a file, which distinguish their records by name."""
     folder = tmp_path_factory.mktemp("served")
-    installation = Installation(folder=folder, store=f"sqlite:///{folder}/identity.db")
+    installation = Installation(folder=folder, store=f"sqlite:///{folder}/identity.db", forked=True)
     admin = installation.init()
     with installation.serve() as running:
         yield Served(running=running, client_id=admin["client_id"], client_secret=admin["client_secret"])

@@ -130,6 +130,7 @@ def installation(tmp_path: Path) -> Installation:
         folder=tmp_path,
         store=f"sqlite:///{tmp_path / 'identity.db'}",
         environment={"IDENTITY_PRINCIPALS_FILE": str(file)},
+        forked=True,
     )
     installation.init()
     return installation

@@ -132,7 +132,7 @@ def test_a_restore_over_a_store_wants_replace_and_a_yes(run: Run, tmp_path: Path
 def test_principals_that_may_do_more_again_are_printed_by_name(
     run: Run, run_json: RunJson, tmp_path: Path
 ) -> None:
-    installation = Installation(tmp_path, sqlite(tmp_path, "identity"))
+    installation = Installation(tmp_path, sqlite(tmp_path, "identity"), forked=True)
     (tmp_path / "identity.db").rename(tmp_path / "unused.db")
     installation.init()
     with installation.serve() as service:

@@ -33,7 +33,7 @@ def of_processes(lines: list[dict[str, str]], result: str) -> list[str]:
 def test_a_clock_that_is_behind_is_refused_until_an_operator_accepts_it(
     run: Run, run_json: Callable[..., Any], tmp_path: Path
 ) -> None:
-    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db", forked=True)
     admin = installation.init()
     with installation.serve() as service, service.client(max_attempts=1) as client:
 

@@ -14,7 +14,7 @@ from tests.ports import refusing_address, reserve_port
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Installation:
-    return Installation(folder=tmp_path, store=f"sqlite:///{tmp_path / 'identity.db'}")
+    return Installation(folder=tmp_path, store=f"sqlite:///{tmp_path / 'identity.db'}", forked=True)
 
 
 def test_it_prints_changes_and_resumes_after_the_service_was_stopped(installation: Installation) -> None:

@@ -30,7 +30,7 @@ class Operator:
     def __init__(self, folder: Path, redis: RedisServer) -> None:
         self.folder = folder
         self.places = {SQLITE: f"sqlite:///{folder}/identity.db", REDIS: redis.url}
-        self.installation = Installation(folder, self.places[SQLITE])
+        self.installation = Installation(folder, self.places[SQLITE], forked=True)
         self.admin = self.installation.init()
 
     def paste(self, code: str, **environment: str) -> str:
@@ -38,7 +38,7 @@ class Operator:
         return Block(language="sh", code=code).run(self.folder, environ | environment, self.places)
 
     def on(self, store: str) -> Installation:
-        return Installation(self.folder, store, dict(self.installation.environment))
+        return Installation(self.folder, store, dict(self.installation.environment), forked=True)
 
     def verified(self, installation: Installation, token: str = "") -> str:
         """Return the answer of a service on that store about a token; "" = about a new one."""

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -25,10 +26,12 @@ from identity_client import AdminClient, ClientOptions, IdentityClient
 from identity_service.composition.store_admin import open_store_admin
 from identity_service.config.sources import load_settings
 from identityapi.v1 import principal_pb2
+from tests.e2e.fork_server import Process, fork_server
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
+_PROGRAM: Final = ("-m", "identity_service")
 CHEAP_PASSWORDS = {
     "IDENTITY_ARGON2_TIME_COST": "1",
     "IDENTITY_ARGON2_MEMORY_KIB": "64",
@@ -51,10 +54,12 @@ class Installation:
     folder: Path
     store: str
     environment: dict[str, str] = field(default_factory=dict)
-    program: tuple[str, ...] = ("-m", "identity_service")
+    program: tuple[str, ...] = _PROGRAM
     """The arguments of Python for the service."""
     launcher: tuple[str, ...] = ()
     """The program that starts Python for the service, with its arguments; none = the test itself."""
+    forked: bool = False
+    """Whether the fork server starts the service and the commands, for tests that do not test their start."""
 
     @property
     def environ(self) -> dict[str, str]:
@@ -65,6 +70,8 @@ class Installation:
 
     def run(self, *words: str, stdin: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
         """Run one command of `identity` to its end."""
+        if self._is_forked:
+            return self._run_forked(words, stdin, self.environ | changes)
         return subprocess.run(
             [sys.executable, "-m", "identity_service", *words],
             cwd=self.folder,
@@ -75,6 +82,33 @@ class Installation:
             timeout=PATIENCE,
             check=False,
         )
+
+    @property
+    def _is_forked(self) -> bool:
+        """Return whether the fork server is used.
+
+        It cannot load a library that the environment names, and runs no other program.
+        """
+        is_plain = self.program == _PROGRAM and not self.launcher and "LD_PRELOAD" not in self.environment
+        return self.forked and is_plain and hasattr(os, "pidfd_open")
+
+    def _run_forked(
+        self, words: tuple[str, ...], stdin: str, environment: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        with TemporaryFile("w+") as input_, TemporaryFile("w+") as output, TemporaryFile("w+") as errors:
+            input_.write(stdin)
+            input_.seek(0)
+            streams = [input_.fileno(), output.fileno(), errors.fileno()]
+            process = fork_server().start(words, folder=self.folder, environment=environment, streams=streams)
+            try:
+                code = process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+            output.seek(0)
+            errors.seek(0)
+            return subprocess.CompletedProcess(words, code, output.read(), errors.read())
 
     def start_command(self, *words: str) -> "subprocess.Popen[str]":
         """Start one command of `identity`; the caller waits for its end."""
@@ -111,11 +145,18 @@ class Installation:
         """Start the service; returns once it says that it serves."""
         return Running(self, words, port or reserve_port())
 
-    def start(self, words: tuple[str, ...], port: int) -> "subprocess.Popen[bytes]":
-        serve = [*self.program, "serve", "--listen", f"127.0.0.1:{port}", *words]
+    def start(self, words: tuple[str, ...], port: int) -> Process:
+        """Start the service, without waiting until it serves."""
+        serve = ["serve", "--listen", f"127.0.0.1:{port}", *words]
         with (self.folder / "service.log").open("ab") as log:
+            if self._is_forked:
+                with Path(os.devnull).open("rb") as nothing:
+                    streams = [nothing.fileno(), log.fileno(), log.fileno()]
+                    return fork_server().start(
+                        serve, folder=self.folder, environment=self.environ, streams=streams
+                    )
             return subprocess.Popen(
-                [*self.launcher, sys.executable, *serve],
+                [*self.launcher, sys.executable, *self.program, *serve],
                 cwd=self.folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

@@ -13,6 +13,12 @@ ROUNDS = int(os.environ.get("CRASH_ROUNDS", "10"))
 PASSWORD = "correct horse battery staple"
 
 
+@pytest.fixture(autouse=True)
+def forked(installation: Installation) -> None:
+    """Have the fork server start the service: these tests start it in every round."""
+    installation.forked = True
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600 + 10 * ROUNDS)
 def test_a_revocation_that_was_acknowledged_survives_a_crash(installation: Installation) -> None:

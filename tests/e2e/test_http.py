@@ -21,6 +21,7 @@ _LISTENS = "0A"
 def embedded(tmp_path: Path) -> Any:
     with installed("sqlite", tmp_path) as installation:
         installation.init()
+        installation.forked = True
         installation.environment["IDENTITY_ISSUER"] = "https://id.example"
         yield installation
 

@@ -20,6 +20,7 @@ from h2.settings import SettingCodes
 from identity_client import IdentityError, UnauthenticatedError, UnavailableError
 from identity_service.process.exit_codes import Exit
 from tests.e2e.descendants import Descendants
+from tests.e2e.fork_server import Process
 from tests.e2e.hanging import HANGS, HANGS_INSIDE, HANGS_SERVING, NEVER_FORCED, hang_at
 from tests.e2e.process import Installation, Running, open_calls
 from tests.patience import PATIENCE, until
@@ -83,7 +84,7 @@ def where(installation: Installation) -> Mapping[str, float]:
     return HANGS_INSIDE if installation.environment["IDENTITY_ENGINE"] == "envoy" else HANGS_SERVING
 
 
-def launch(installation: Installation, words: tuple[str, ...]) -> "subprocess.Popen[bytes]":
+def launch(installation: Installation, words: tuple[str, ...]) -> Process:
     """Start the service, and return before it serves."""
     return installation.start(words, reserve_port())
 
@@ -92,7 +93,7 @@ def serving(installation: Installation) -> bool:
     return "serving on" in installation.log
 
 
-def killed(process: "subprocess.Popen[bytes]") -> None:
+def killed(process: Process) -> None:
     process.kill()
     process.wait(PATIENCE)
 

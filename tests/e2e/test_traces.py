@@ -31,7 +31,7 @@ main()
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Installation:
-    found = Installation(tmp_path, "sqlite:///identity.db")
+    found = Installation(tmp_path, "sqlite:///identity.db", forked=True)
     found.init()
     return found
 

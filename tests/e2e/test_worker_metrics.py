@@ -84,6 +84,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
             "IDENTITY_WEB_ORIGINS": ORIGIN,
         }
         installation.init()
+        installation.forked = True
         with installation.serve("--workers", str(WORKERS), "--engine", request.param) as service:
             until(lambda: "serving on" in installation.log)
             yield Site(installation, service, address, web)

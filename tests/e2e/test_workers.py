@@ -15,6 +15,7 @@ from identity_client import Rejected, Verified
 from tests.e2e.calls import calling, token_of
 from tests.e2e.conftest import installed
 from tests.e2e.descendants import children, command_line
+from tests.e2e.fork_server import Process
 from tests.e2e.hanging import HANGS_SERVING, hang_at
 from tests.e2e.process import Installation, Running
 from tests.patience import PATIENCE, until
@@ -43,7 +44,7 @@ def workers(service: Running) -> set[int]:
     return spawned(service.process)
 
 
-def spawned(process: "subprocess.Popen[bytes]") -> set[int]:
+def spawned(process: Process) -> set[int]:
     """Its workers, as soon as each has begun."""
     return children(process.pid, b"spawn_main")
 

@@ -71,7 +71,7 @@ class CopiedSite:
 
     def installation(self, store: str) -> Installation:
         """The command line on a store, as the first administrator."""
-        return Installation(self.folder, store, dict(self.environment))
+        return Installation(self.folder, store, dict(self.environment), forked=True)
 
     def set_up(self, store: str) -> Installation:
         """Initialise a store with all principals."""

@@ -70,7 +70,7 @@ class Site:
             own = folder / f"process-{number}"
             own.mkdir()
             self._installations.append(
-                Installation(own, url, settings | dict((environments or {}).get(number, {})))
+                Installation(own, url, settings | dict((environments or {}).get(number, {})), forked=True)
             )
         self._ports = [reserve_port() for _ in urls]
         self.services: list[Running] = []

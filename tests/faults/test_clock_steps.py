@@ -132,7 +132,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
                 stack.callback(server.stop)
                 store = server.url
             quick = {"IDENTITY_HEARTBEAT_INTERVAL": "100ms", "IDENTITY_WATCH_HEARTBEAT": "100ms"}
-            installation = Installation(tmp_path, store, {**clock.environment, **quick})
+            installation = Installation(tmp_path, store, {**clock.environment, **quick}, forked=True)
             admin = installation.json("init")  # a process of its own, whose clock is that of the machine
             installation.environment |= {
                 "IDENTITY_CLIENT_ID": admin["client_id"],

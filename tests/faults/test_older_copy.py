@@ -106,7 +106,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         redis.start()
     try:
         store = redis.url if redis is not None else f"sqlite:///{data}/identity.db"
-        installation = Installation(tmp_path, store, settings)
+        installation = Installation(tmp_path, store, settings, forked=True)
         yield Site(folder=tmp_path, redis=redis, installation=installation, admin=installation.init())
     finally:
         if redis is not None:

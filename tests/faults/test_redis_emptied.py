@@ -51,7 +51,7 @@ def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_a
     revoked = [known.token for known in single.site.history.revocations]
     folder = single.folder / "late"
     folder.mkdir()
-    with Installation(folder, single.redis.url).serve() as late:
+    with Installation(folder, single.redis.url, forked=True).serve() as late:
         services = [*single.site.services, late]
         # At first asking a repair may still be under way: that is counted, and what stays is a failure.
         verified = sum(said(service, revoked)["verified"] for service in services)

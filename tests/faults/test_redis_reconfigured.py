@@ -36,7 +36,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServ
 
 @pytest.fixture
 def installation(server: RedisServer, tmp_path: Path) -> Installation:
-    installation = Installation(tmp_path, server.url)
+    installation = Installation(tmp_path, server.url, forked=True)
     installation.init()
     return installation
 

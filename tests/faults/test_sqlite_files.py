@@ -18,7 +18,7 @@ TOKENS = 20
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Installation:
-    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
+    installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db", forked=True)
     installation.init()
     return installation
 

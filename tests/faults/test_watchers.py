@@ -96,7 +96,7 @@ def _answer(process: "subprocess.Popen[str]") -> Any:
 @pytest.fixture(params=["grpcio", "envoy"])
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Installation:
     environment = {"IDENTITY_ENGINE": request.param}
-    return Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db", environment)
+    return Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db", environment, forked=True)
 
 
 def issue(installation: Installation, service: Running) -> TokenSet:

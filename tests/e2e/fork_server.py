@@ -1,0 +1,212 @@
+"""A fork server: runs commands of `identity` as copies of a process that has imported the service.
+
+To start Python and import the service takes 0.3 s of a processor, and tests of faults start hundreds of
+processes. The fork server imports it once in a run. Each command is then a copy of it (fork(2)), which
+continues as `python -m identity_service` does, with its own arguments, environment, folder and streams. It is
+a process like any other, to be killed, paused and waited for. Tests of the start itself use `subprocess`.
+"""
+
+import atexit
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+_MODULES: Final = (
+    "identity_service.cli.app",
+    "identity_service.cli.backup",
+    "identity_service.cli.client",
+    "identity_service.cli.migrate",
+    "identity_service.cli.restore",
+    "identity_service.cli.serve",
+    "identity_service.cli.token",
+    "identity_service.cli.user",
+    "identity_service.composition.redis_opening",
+    "identity_service.grpc_api.grpcio_engine",
+    "identity_service.storage.redis",
+    "identity_service.storage.sqlite",
+)
+"""Modules that import, with what they import, nearly all that the commands of the tests do."""
+_LARGEST: Final = 2**17
+"""The largest size of a request, in bytes; the environment is most of it."""
+_STREAMS: Final = 3
+
+
+class Process(Protocol):
+    """A process that a test has started: `subprocess.Popen`, or a `Copy`."""
+
+    pid: int
+    returncode: int | Any
+
+    def poll(self) -> int | None:
+        """Return the exit code; None = the process has not ended."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once the process has ended. Raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, unless the process has ended."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM, unless the process has ended."""
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless the process has ended."""
+
+
+class Copy:
+    """A process that the fork server has started, with the methods of `subprocess.Popen` that tests use."""
+
+    def __init__(self, server: "ForkServer", pid: int) -> None:
+        """Stand for this process, a child of the fork server that nothing has waited for."""
+        self.pid = pid
+        self.returncode: int | None = None
+        self._server = server
+        # The pid belongs to this process until the fork server waits for it, which it does when asked to.
+        self._ended = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """Return the exit code; None = the process has not ended."""
+        return self._await(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code once the process has ended. Raises subprocess.TimeoutExpired."""
+        code = self._await(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+        return code
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal, unless the process has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+    def terminate(self) -> None:
+        """Send SIGTERM, unless the process has ended."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless the process has ended."""
+        self.send_signal(signal.SIGKILL)
+
+    def _await(self, timeout: float | None) -> int | None:
+        if self.returncode is None:
+            poll = select.poll()
+            poll.register(self._ended, select.POLLIN)
+            if poll.poll(None if timeout is None else timeout * 1000):
+                self.returncode = self._server.reap(self.pid)
+                os.close(self._ended)
+        return self.returncode
+
+
+class ForkServer:
+    """The other end: asks the fork server of this process for copies. Any thread may call any method."""
+
+    def __init__(self) -> None:
+        """Start it. It ends with this process, also if that is killed."""
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.e2e.fork_server", str(theirs.fileno())],
+                cwd=Path(__file__).parents[2],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        atexit.register(self._close)
+
+    def start(
+        self, words: Sequence[str], *, folder: Path, environment: Mapping[str, str], streams: Sequence[int]
+    ) -> Copy:
+        """Start `identity` with these words.
+
+        Args:
+            folder: the working directory.
+            environment: all environment variables.
+            streams: the descriptors of standard input, output and error; the caller closes its own.
+        """
+        request = {"words": words, "folder": str(folder), "environment": {**environment}}
+        return Copy(self, self._ask(request, streams))
+
+    def reap(self, pid: int) -> int:
+        """Return the exit code of a process that has ended; its id is free after that."""
+        return self._ask({"reap": pid})
+
+    def _close(self) -> None:
+        """End the fork server; the copies are not ended."""
+        self._channel.close()
+        self._process.wait()
+
+    def _ask(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> int:
+        with self._lock:
+            socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
+            answer = self._channel.recv(_LARGEST)
+        if not answer:
+            raise RuntimeError("the fork server has ended; its error is on standard error")
+        return int(answer)
+
+
+@cache
+def fork_server() -> ForkServer:
+    """Return the fork server of this process; the first call starts it."""
+    return ForkServer()
+
+
+def _import_all() -> None:
+    """Import the modules. Raises RuntimeError if one starts a thread, which no copy would have."""
+    for module in _MODULES:
+        import_module(module)
+    if len(list(Path("/proc/self/task").iterdir())) > 1:
+        raise RuntimeError("an import has started a thread, which a copy of this process would lack")
+    gc.freeze()  # else the first collection of each copy would copy the memory of all objects
+
+
+def _become_copies(channel: socket.socket) -> bool:
+    """Answer requests until the tests end; returns False then, and True in each copy."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, _LARGEST, _STREAMS)
+        if not message:
+            return False
+        request = json.loads(message)
+        if "reap" in request:
+            _, status = os.waitpid(request["reap"], 0)
+            answer = os.waitstatus_to_exitcode(status)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                channel.close()
+                _become(request, descriptors)
+                return True
+            for descriptor in descriptors:
+                os.close(descriptor)
+        channel.send(str(answer).encode())
+
+
+def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
+    """Give this copy the arguments, environment, folder and streams of its command."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv[1:] = request["words"]
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the tests end first, and then this process
+    _import_all()
+    if _become_copies(socket.socket(fileno=int(sys.argv[1]))):
+        runpy.run_module("identity_service", run_name="__main__", alter_sys=True)
