@@ -122,7 +122,7 @@ class Apis:
         renderer, queue = WatchRenderer(keys_max_age), settings.watch_queue
         self.hub = hub = WatchHub(replica, use.keys, parts.clock, renderer, queue=queue)
         replica.follow(hub)
-        replica.subscribe(hub.on_change)
+        replica.subscribe(hub.on_records_changed)
         senders = Senders(
             limits=limits,
             max_age=settings.max_connection_age,

@@ -80,12 +80,12 @@ class UseCases:
         settings, clock, store, replica = parts.settings, parts.clock, parts.store, parts.replica
         self.keys = KeyRing(store.records, parts.vault, clock, replica.revocations, parts.key_policy)
         self.directory = Directory(store.records)
-        replica.subscribe(self.keys.on_change)
-        replica.subscribe(self.directory.on_change)
+        replica.subscribe(self.keys.on_records_changed)
+        replica.subscribe(self.directory.on_records_changed)
         self.issuers = issuers = Issuers(
             store.records, parts.issuer_keys, parts.event_log, own=settings.issuer_names
         )
-        replica.subscribe(issuers.on_change)
+        replica.subscribe(issuers.on_records_changed)
         self.trail = StoredTrail(
             store.audit,
             parts.event_log,

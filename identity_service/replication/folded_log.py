@@ -4,11 +4,11 @@ The module reads no log (`replica.py` does). It has the facts sent again that th
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from identity_service.domain.change_log import ChangeLog, LogListener
 from identity_service.domain.ids import NO_LINK, Epoch, PrincipalId
-from identity_service.domain.log import Appended, Fact, Generation, LogPage, RecordChanged, Revision
+from identity_service.domain.log import Appended, Change, Fact, Generation, LogPage, RecordChanged, Revision
 from identity_service.domain.ports import Clock, EventLog
 from identity_service.domain.revocations import Revocations
 from identity_service.replication.history import History
@@ -17,6 +17,7 @@ from identity_service.replication.rate_limited_event import RateLimitedEvent
 from identity_service.replication.unconfirmed import Missing, UnconfirmedWrites
 
 Generations = Mapping[PrincipalId, Generation]
+OnRecordsChanged = Callable[[Sequence[RecordChanged] | None], None]
 
 
 class FoldedLog:
@@ -30,7 +31,7 @@ class FoldedLog:
         """The denials and generations that are known."""
         self.revision = Revision(epoch=Epoch(""), position=0, link=NO_LINK)
         """The revision up to which everything of the log is known."""
-        self._callbacks: list[Callable[[RecordChanged | None], None]] = []
+        self._callbacks: list[OnRecordsChanged] = []
         self._listeners: list[LogListener] = []
         self._folding = threading.Lock()
         self._history = History(Epoch(""))
@@ -38,12 +39,13 @@ class FoldedLog:
         self._unrecognised = RateLimitedEvent("revision_unrecognised", event_log, clock)
         self.maintenance = LogMaintenance(log, self.revocations, clock, event_log, sent=self._sent)
 
-    def subscribe(self, on_change: Callable[[RecordChanged | None], None]) -> None:
-        """Call `on_change` for each changed record before the revision passes it.
+    def subscribe(self, on_records_changed: OnRecordsChanged) -> None:
+        """Call `on_records_changed` with the changes of records before the revision passes them.
 
-        The argument None means that any record may have changed.
+        The changes that are read together come in one call, since some callbacks then read all records of a
+        kind. The argument None means that any record may have changed.
         """
-        self._callbacks.append(on_change)
+        self._callbacks.append(on_records_changed)
 
     def follow(self, listener: LogListener) -> None:
         """Notify this listener of everything that is folded from now on."""
@@ -68,9 +70,7 @@ class FoldedLog:
         # Only after the changes are folded: a repair of a new epoch sends the facts known when it begins, and
         # this call reports those that were folded after that.
         self._send_again(self._own_writes.add(appended, self._clock.monotonic()))
-        for change, _ in appended.changes:
-            if isinstance(change, RecordChanged):
-                self._notify(change)
+        self._notify_of(change for change, _ in appended.changes)
 
     def add_unconfirmed(self, fact: Fact) -> None:
         """Enforce this fact at once, and send it again until the store confirms it."""
@@ -97,9 +97,7 @@ class FoldedLog:
         with self._folding:
             for entry in page.entries:
                 self.revocations.apply(entry.change, entry.link)
-        for entry in page.entries:
-            if isinstance(entry.change, RecordChanged):
-                self._notify(entry.change)
+        self._notify_of(entry.change for entry in page.entries)
         self._history.add(page.entries, revision)
         # Entries at the end may be missing: the revision moves past them all the same, for watchers too.
         moved, self.revision = revision != self.revision, revision
@@ -124,7 +122,12 @@ class FoldedLog:
         self._send_again(missing)
         return not missing
 
-    def _notify(self, change: RecordChanged | None) -> None:
+    def _notify_of(self, changes: Iterable[Change]) -> None:
+        """Call every callback of `subscribe` with the changes of records among these, if there are any."""
+        if of_records := [change for change in changes if isinstance(change, RecordChanged)]:
+            self._notify(of_records)
+
+    def _notify(self, changes: Sequence[RecordChanged] | None) -> None:
         """Call every callback of `subscribe`."""
         for callback in self._callbacks:
-            callback(change)
+            callback(changes)

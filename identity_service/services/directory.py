@@ -6,6 +6,7 @@ that was issued from the old record is refused.
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Final
 
 from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId
@@ -98,16 +99,16 @@ class Directory:
                     self._has_public = found
             return found
 
-    def on_change(self, change: RecordChanged | None) -> None:
-        """Drop a client that has changed from the cache; None = drop everything."""
+    def on_records_changed(self, changes: Sequence[RecordChanged] | None) -> None:
+        """Drop the clients that have changed from the cache; None = drop everything."""
+        ids = [change.id for change in changes or () if change.kind is RecordKind.CLIENT]
+        if changes is not None and not ids:
+            return
         with self._lock:
-            if change is None:
-                self._changes += 1
-                self._has_public = None
+            self._changes += 1
+            self._has_public = None
+            self._by_certificate.clear()
+            if changes is None:
                 self._clients.clear()
-                self._by_certificate.clear()
-            elif change.kind is RecordKind.CLIENT:
-                self._changes += 1
-                self._has_public = None
-                self._clients.pop(change.id, None)
-                self._by_certificate.clear()
+            for client_id in ids:
+                self._clients.pop(client_id, None)

@@ -4,7 +4,7 @@ A token whose `iss` is not trusted is refused without a read of the store. The m
 """
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from identity_service.domain.assertions import Assertion, UnverifiedAssertion
@@ -22,7 +22,7 @@ class Issuers:
     def __init__(
         self, records: RecordStore, keys: IssuerKeys, event_log: EventLog, *, own: IssuerNames
     ) -> None:
-        """Serve the issuers of this store; none are known until `on_change` is called.
+        """Serve the issuers of this store; none are known until `on_records_changed` is called.
 
         `own` are this service's issuer names: a stored issuer with a spelling of one is not trusted. There is
         such an issuer if an older version accepted it, or if the setting `issuer` was changed later.
@@ -61,12 +61,12 @@ class Issuers:
             )
         return issuer, unverified.prove(key)
 
-    def on_change(self, change: RecordChanged | None) -> None:
+    def on_records_changed(self, changes: Sequence[RecordChanged] | None) -> None:
         """Read the issuers again if one of them may have changed (None = anything may have).
 
-        Raises StoreUnavailableError; the log is then read again from before the change.
+        Raises StoreUnavailableError; the log is then read again from before the changes.
         """
-        if change is not None and change.kind is not RecordKind.ISSUER:
+        if changes is not None and all(change.kind is not RecordKind.ISSUER for change in changes):
             return
         with self._reading:  # one read at a time, so that an older one cannot replace a newer one
             records = [each.record for each in all_records(self._records, TrustedIssuer)]

@@ -142,14 +142,14 @@ class KeyRing:
     def _is_revoked(self, key_id: KeyId) -> bool:
         return key_principal(key_id) in self._revocations.generations
 
-    def on_change(self, change: RecordChanged | None) -> None:
+    def on_records_changed(self, changes: Sequence[RecordChanged] | None) -> None:
         """Read the keys again if one of them may have changed (None = anything may have).
 
         Raises the errors of `load`, but NoSigningKeyError instead of ConfigurationError if keys are held
-        already. The change is then not applied, and the process becomes stale and refuses to answer: with
+        already. The changes are then not applied, and the process becomes stale and refuses to answer: with
         fewer keys than the other processes, it would reject valid tokens.
         """
-        if change is not None and change.kind is not RecordKind.KEY:
+        if changes is not None and all(change.kind is not RecordKind.KEY for change in changes):
             return
         try:
             self.load()

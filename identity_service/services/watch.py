@@ -226,12 +226,12 @@ class WatchHub:
                 for message in messages:
                     watcher.put(message, alone=True)
 
-    def on_change(self, change: RecordChanged | None) -> None:
+    def on_records_changed(self, changes: Sequence[RecordChanged] | None) -> None:
         """Queue the keys if they may have changed (None = anything may have).
 
-        The caller calls the `on_change` of the key ring first.
+        The caller calls the method of the key ring first.
         """
-        if change is None or change.kind is RecordKind.KEY:
+        if changes is None or any(change.kind is RecordKind.KEY for change in changes):
             with self._lock:
                 # Rendered while the lock is held, so that the last set that is queued is the newest one.
                 message = self._renderer.keys(self._keys.published())

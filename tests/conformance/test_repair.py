@@ -426,11 +426,11 @@ def test_a_replaced_log_that_cannot_be_read_yet_is_reported_once(store: Store, b
     _, replica, event_log = follow(backend)
     keyless = [True]
 
-    def on_change(_: object) -> None:
+    def on_records_changed(_: object) -> None:
         if keyless[0]:
             raise NoSigningKeyError("restore a backup")
 
-    replica.subscribe(on_change)
+    replica.subscribe(on_records_changed)
     backend.wipe()
     for _ in range(20):
         with pytest.raises(NoSigningKeyError):

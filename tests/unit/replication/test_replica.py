@@ -419,7 +419,7 @@ def test_own_writes_are_applied_at_once_and_the_revision_stays(
 
     assert "t1" in replica.revocations.denylist
     assert replica.revision == before
-    assert heard == [changed]
+    assert heard == [[changed]]
 
 
 def test_reach_reads_only_what_is_not_known(replica: Replica, log: MemoryChangeLog) -> None:
@@ -556,15 +556,34 @@ def test_a_record_that_changed_is_announced_before_the_revision_passes_it(
 
     replica.catch_up()
 
-    assert seen == [(changed, 0)]
+    assert seen == [([changed], 0)]
     assert replica.revision.position == 1
+
+
+def test_records_whose_changes_are_read_together_are_announced_together(
+    replica: Replica, log: MemoryChangeLog
+) -> None:
+    """A callback may read all records of a kind: for each of many changes, a start would take minutes."""
+    replica.load()
+    heard: list[object] = []
+    replica.subscribe(heard.append)
+    changed = [RecordChanged(kind=RecordKind.ISSUER, id=f"https://{number}.example") for number in range(9)]
+    for change in changed:
+        log.append(change)
+    log.append(denied("t1"))
+
+    replica.catch_up()
+    log.append(denied("t2"))
+    replica.catch_up()
+
+    assert heard == [changed]
 
 
 def test_a_callback_that_fails_holds_the_revision_back(replica: Replica, log: MemoryChangeLog) -> None:
     replica.load()
     fail = True
 
-    def fail_once(_: RecordChanged | None) -> None:
+    def fail_once(_: object) -> None:
         if fail:
             raise StoreUnavailableError("cannot read the key")
 

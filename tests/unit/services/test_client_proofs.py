@@ -107,7 +107,7 @@ class Site:
         store.records.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
         keys = FakeIssuerKeys(open_public_key(KEY.public_jwk))
         issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
-        issuers.on_change(None)
+        issuers.on_records_changed(None)
         replica = FakeReplica(FakeClock())
         replica.revocations = self.revocations
         self.proofs = ClientProofs(

@@ -57,7 +57,7 @@ def test_a_client_is_read_once_and_again_after_a_change(store: SqliteStore, dire
         assert directory.client(client_id) is not None
         delete(store, client_id)
 
-    directory.on_change(RecordChanged(kind=RecordKind.CLIENT, id=two))
+    directory.on_records_changed([RecordChanged(kind=RecordKind.CLIENT, id=two)])
 
     assert (is_kept(directory, one), is_kept(directory, two)) == (True, False)
 
@@ -67,7 +67,7 @@ def test_a_change_of_another_kind_of_record_drops_no_client(store: SqliteStore, 
     directory.client(one)
     delete(store, one)
 
-    directory.on_change(RecordChanged(kind=RecordKind.USER, id=one))
+    directory.on_records_changed([RecordChanged(kind=RecordKind.USER, id=one)])
 
     assert is_kept(directory, one)
 
@@ -79,7 +79,7 @@ def test_every_client_is_read_again_if_it_is_unknown_what_has_changed(
     directory.client_of(a_certificate(ONE))
     delete(store, one)
 
-    directory.on_change(None)
+    directory.on_records_changed(None)
 
     assert not is_kept(directory, one)
 
@@ -121,8 +121,8 @@ def test_a_caller_that_may_not_wait_finds_only_what_needs_no_read(
 ) -> None:
     """An event loop that reads the store holds up every other call, for seconds if the store hangs."""
     one, certificate = create(store, "one", ONE), a_certificate(ONE)
-    for change in (None, RecordChanged(kind=RecordKind.CLIENT, id=one)):
-        directory.on_change(change)
+    for changes in (None, [RecordChanged(kind=RecordKind.CLIENT, id=one)]):
+        directory.on_records_changed(changes)
         with pytest.raises(StoreReadRequiredError):
             directory.client(one, may_wait=False)
         with pytest.raises(StoreReadRequiredError):
@@ -203,11 +203,11 @@ def test_a_public_client_that_signs_users_in_is_found_and_missed_again(
     assert not directory.has_public_client(), (
         "the answer is kept until the log says that a client has changed"
     )
-    directory.on_change(changed("c"))
+    directory.on_records_changed([changed("c")])
     assert directory.has_public_client()
 
     delete(store, PrincipalId("c"))
-    directory.on_change(None)
+    directory.on_records_changed(None)
     assert not directory.has_public_client()
 
 
@@ -218,11 +218,11 @@ def test_records_are_read_only_after_a_client_has_changed(store: SqliteStore) ->
     assert directory.has_public_client()
     before = records.reads
 
-    directory.on_change(RecordChanged(kind=RecordKind.USER, id="a"))
+    directory.on_records_changed([RecordChanged(kind=RecordKind.USER, id="a")])
     assert directory.has_public_client()
     assert records.reads == before
 
-    directory.on_change(changed("a"))
+    directory.on_records_changed([changed("a")])
     assert directory.has_public_client()
     assert records.reads > before
 
@@ -247,7 +247,7 @@ def test_a_change_during_the_search_is_not_missed(store: SqliteStore) -> None:
             found = store.records.list_of(*args, **named)
             if found:
                 delete(store, PrincipalId("a"))
-                searching.on_change(changed("a"))
+                searching.on_records_changed([changed("a")])
             return found
 
     records: Any = Racing(store)

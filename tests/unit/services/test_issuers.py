@@ -25,7 +25,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
     keys = FakeIssuerKeys()
     issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
 
-    issuers.on_change(None)
+    issuers.on_records_changed(None)
 
     assert [name for name in names if issuers.find(name) is None] == []
     assert keys.followed == [names]
@@ -35,18 +35,18 @@ def test_an_unknown_issuer_is_refused_without_asking_the_store(
     store: SqliteStore,
 ) -> None:
     issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own=IssuerNames("own"))
-    issuers.on_change(None)
+    issuers.on_records_changed(None)
     store.records.create(named("https://new.example"))
 
     assert issuers.find("https://new.example") is None
-    issuers.on_change(changed(RecordKind.ISSUER, "https://new.example"))
+    issuers.on_records_changed([changed(RecordKind.ISSUER, "https://new.example")])
     assert issuers.find("https://new.example") is not None
 
 
 def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
     store.records.create(named("https://issuer.example"))
     issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own=IssuerNames("own"))
-    issuers.on_change(None)
+    issuers.on_records_changed(None)
 
     for near in ("https://issuer.example/", "https://ISSUER.example", "https://issuer.exampl", ""):
         assert issuers.find(near) is None
@@ -57,7 +57,7 @@ def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
     issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
 
     for kind in set(RecordKind) - {RecordKind.ISSUER}:
-        issuers.on_change(changed(kind, "x"))
+        issuers.on_records_changed([changed(kind, "x")])
 
     assert keys.followed == []
 
@@ -69,7 +69,7 @@ def test_a_spelling_of_a_former_name_of_ours_is_not_trusted(store: SqliteStore) 
     own = IssuerNames("own", former=("former", "https://former.example"))
     issuers = Issuers(store.records, keys, event_log, own=own)
 
-    issuers.on_change(None)
+    issuers.on_records_changed(None)
 
     assert keys.followed == [["https://other.example"]]
     assert event_log.named("issuer_has_own_name") == [
@@ -84,7 +84,7 @@ def test_our_own_name_is_trusted_for_no_other_issuer(store: SqliteStore) -> None
     keys = FakeIssuerKeys()
     issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
 
-    issuers.on_change(None)
+    issuers.on_records_changed(None)
 
     assert issuers.find("own") is None
     assert keys.followed == [["https://other.example"]]
@@ -97,8 +97,8 @@ def test_a_record_with_a_spelling_of_our_own_name_is_not_trusted_and_named_once(
     keys, event_log = FakeIssuerKeys(), RecordingEventLog()
     issuers = Issuers(store.records, keys, event_log, own=IssuerNames(own))
 
-    for change in (None, changed(RecordKind.ISSUER, spelled), None):
-        issuers.on_change(change)
+    for changes in (None, [changed(RecordKind.ISSUER, spelled)], None):
+        issuers.on_records_changed(changes)
 
     assert [name for name in (own, spelled) if issuers.find(name)] == []
     assert keys.followed == [["https://other.example"]] * 3

@@ -145,15 +145,15 @@ def test_keys_are_read_again_when_one_changed_and_only_then(
     store.records.create(key)
     store.records.create(vault.make(KeyPurpose.SIGN, "EdDSA", NOW))
 
-    ring.on_change(RecordChanged(kind=RecordKind.CLIENT, id="c"))
+    ring.on_records_changed([RecordChanged(kind=RecordKind.CLIENT, id="c")])
     assert key.key_id not in ring.verifying
-    ring.on_change(RecordChanged(kind=RecordKind.KEY, id=key.key_id))
+    ring.on_records_changed([RecordChanged(kind=RecordKind.KEY, id=key.key_id)])
     known = ring.verifying[key.key_id]
     assert known is not None
-    ring.on_change(None)
+    ring.on_records_changed(None)
     assert ring.verifying[key.key_id] is known  # opened once
     store.records.delete(RecordKind.KEY, key.key_id)
-    ring.on_change(None)
+    ring.on_records_changed(None)
     assert key.key_id not in ring.verifying
     assert store.records.get(StoredKey, key.key_id) is None
 
@@ -169,7 +169,7 @@ def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
     store.records.delete(RecordKind.KEY, key.key_id)
 
     with pytest.raises(NoSigningKeyError):
-        ring.on_change(None)
+        ring.on_records_changed(None)
     assert key.key_id in ring.verifying
 
 
@@ -247,14 +247,14 @@ def test_a_client_that_changed_is_asked_for_again() -> None:
     for name in ("c", "d"):
         known.client(PrincipalId(name))
 
-    known.on_change(RecordChanged(kind=RecordKind.USER, id="c"))
+    known.on_records_changed([RecordChanged(kind=RecordKind.USER, id="c")])
     known.client(PrincipalId("c"))
     assert store.asked == 2
-    known.on_change(RecordChanged(kind=RecordKind.CLIENT, id="c"))
+    known.on_records_changed([RecordChanged(kind=RecordKind.CLIENT, id="c")])
     for name in ("c", "d"):
         known.client(PrincipalId(name))
     assert store.asked == 3
-    known.on_change(None)
+    known.on_records_changed(None)
     known.client(PrincipalId("d"))
     assert store.asked == 4
 
@@ -262,7 +262,7 @@ def test_a_client_that_changed_is_asked_for_again() -> None:
 def test_an_answer_that_was_overtaken_by_a_change_is_not_remembered() -> None:
     store = CountingStore(client("c"))
     known = directory(store)
-    store.meanwhile = lambda: known.on_change(RecordChanged(kind=RecordKind.CLIENT, id="c"))
+    store.meanwhile = lambda: known.on_records_changed([RecordChanged(kind=RecordKind.CLIENT, id="c")])
 
     known.client(PrincipalId("c"))
     known.client(PrincipalId("c"))

@@ -49,9 +49,9 @@ def test_two_sets_of_keys_are_never_joined_to_one() -> None:
     watcher = site.open()
     taken(watcher)
     site.deny("before")
-    site.hub.on_change(None)
+    site.hub.on_records_changed(None)
     site.keys.keys = []
-    site.hub.on_change(RecordChanged(kind=RecordKind.KEY, id="k1"))
+    site.hub.on_records_changed([RecordChanged(kind=RecordKind.KEY, id="k1")])
     site.deny("after")
     messages = taken(watcher)
 
@@ -64,7 +64,7 @@ def test_other_records_than_keys_are_nobodys_business() -> None:
     site = Site()
     watcher = site.open()
     taken(watcher)
-    site.hub.on_change(RecordChanged(kind=RecordKind.CLIENT, id="reports"))
+    site.hub.on_records_changed([RecordChanged(kind=RecordKind.CLIENT, id="reports")])
     assert taken(watcher) == []
 
 
@@ -87,10 +87,10 @@ def test_the_last_set_of_keys_that_a_watcher_is_sent_is_the_newest_one() -> None
     keys: Any = Slow()
     site.hub._keys = keys
     with ThreadPoolExecutor(2) as threads:
-        slow = threads.submit(site.hub.on_change, None)
+        slow = threads.submit(site.hub.on_records_changed, None)
         assert has_read.wait(PATIENCE)
         keys.keys = [KEY, newer]
-        threads.submit(site.hub.on_change, None).add_done_callback(lambda _: changed.set())
+        threads.submit(site.hub.on_records_changed, None).add_done_callback(lambda _: changed.set())
         slow.result(PATIENCE)
 
     assert [key.key_id for key in taken(watcher)[-1].key_set.keys] == [KEY.key_id, "newer"]
