@@ -1,8 +1,8 @@
 """The use case Watch: queues the changes that the replica applies for every watcher.
 
-The module holds the set of watchers, the queue of each, and the last 10,000 changes, from which a watcher
-that reconnects is served. Each message is rendered once for all watchers. The senders of the transport take
-the messages from the queues; this module sends nothing and uses no wire types.
+The module holds the set of watchers and the last 10,000 changes, from which a watcher that reconnects is
+served. Each message is rendered once for all watchers, and put into the queue of each (`watcher.py`). This
+module sends nothing and uses no wire types.
 """
 
 import threading
@@ -27,6 +27,7 @@ from identity_service.domain.log import (
 from identity_service.domain.ports import Clock, ReplicaView
 from identity_service.services.keyring import KeyRing
 from identity_service.services.watch_snapshot import Snapshot
+from identity_service.services.watcher import Watcher
 
 _CHUNK: Final = 2000
 """The number of facts in one message of a snapshot, which has about 150 KB."""
@@ -35,8 +36,6 @@ _RECENT: Final = 10_000
 _SHARED: Final = 30.0
 """The number of seconds for which one snapshot serves all new watchers: after a restart, all of them
 reconnect at once."""
-_MESSAGE: Final = 256 * 1024
-"""The size, in bytes, from which no further waiting message is joined to a message."""
 
 
 class Renderer(Protocol):
@@ -53,65 +52,6 @@ class Renderer(Protocol):
 
     def heartbeat(self, revision: Revision, time: datetime, staleness: float) -> bytes:
         """Encode a heartbeat: current revision, wall-clock time, and staleness in seconds."""
-
-
-class Watcher:
-    """The messages that wait for one watcher. Any thread may put; one thread at a time may take."""
-
-    def __init__(self, snapshot: Iterator[bytes], limit: int, ready: Callable[["Watcher"], None]) -> None:
-        """Queue messages for one watcher.
-
-        Args:
-            snapshot: the messages that are taken before those that are put.
-            limit: the number of messages that may wait.
-            ready: called when a message is put after `take` has returned None.
-        """
-        self._snapshot: Iterator[bytes] | None = snapshot
-        self._queue: deque[tuple[bytes, bool]] = deque()
-        self._limit = limit
-        self._ready = ready
-        self._lock = threading.Lock()
-        self._idle = False
-        self.overflowed = False
-        """True if a message was dropped because the queue was full; no further message is queued then."""
-
-    def put(self, message: bytes, *, optional: bool = False, alone: bool = False) -> None:
-        """Queue a message.
-
-        An `optional` message is dropped unless the watcher is waiting for one. A message that goes `alone` is
-        not joined with others.
-        """
-        with self._lock:
-            if self.overflowed or (optional and not self._idle):
-                return
-            self.overflowed = len(self._queue) >= self._limit
-            if not self.overflowed:
-                self._queue.append((message, alone))
-            wake, self._idle = self._idle, False
-        if wake:
-            self._ready(self)
-
-    def take(self) -> bytes | None:
-        """Return the next message, or None if none waits; `ready` is called once there is one."""
-        if self._snapshot is not None:
-            message = next(self._snapshot, None)
-            if message is not None:
-                return message
-            self._snapshot = None
-        with self._lock:
-            if not self._queue:
-                self._idle = True
-                return None
-            message, alone = self._queue.popleft()
-            parts, size = [message], len(message)
-            while self._queue and not (alone or self._queue[0][1]) and size < _MESSAGE:
-                message, _ = self._queue.popleft()
-                parts.append(message)
-                size += len(message)
-        return b"".join(parts)
-
-    def last(self) -> None:
-        """Send nothing more before the stream ends: the client resumes on another process at its revision."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from identity_service.domain.log import (
 )
 from identity_service.grpc_api.trust_messages import WatchRenderer
 from identity_service.replication.history import History
-from identity_service.services.watch import Watcher, WatchHub
+from identity_service.services.watch import WatchHub
+from identity_service.services.watcher import Watcher
 from identityapi.v1 import trust_service_pb2 as pb
 from tests.fakes.clocks import FakeClock
 from tests.fakes.replicas import FakeReplica
