@@ -30,12 +30,12 @@ class Backend(Protocol):
 
     clock: FakeClock
     copies_at_once: bool
-    """Whether a copy is read, or written, in one transaction.
+    """True if a copy is read, or written, in one transaction.
 
     A copy then shows one moment of its source, and if it breaks off, nothing of it stays in its target.
     """
     keeps_exact_counts: bool
-    """Whether exactly as many audit events are kept as were set; otherwise up to a block more."""
+    """True if exactly as many audit events are kept as were set; otherwise up to a block more are."""
 
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES

@@ -59,7 +59,7 @@ class Installation:
     launcher: tuple[str, ...] = ()
     """The program that starts Python for the service, with its arguments; none = the test itself."""
     forked: bool = False
-    """Whether the fork server starts the service and the commands, for tests that do not test their start."""
+    """True if the fork server starts the service and the commands, for tests that do not test their start."""
 
     @property
     def environ(self) -> dict[str, str]:
