@@ -15,6 +15,7 @@ from identity_service.domain.ports import Clock
 from identity_service.domain.store import Store
 from identity_service.envoy.inside import Inside, sendable
 from identity_service.envoy.plan import Plan
+from identity_service.process.garbage import collect_seldom, skip_lasting_objects
 from identity_service.storage.redis import RedisStore
 from identity_service.storage.sqlite import SqliteStore
 from identity_service.telemetry import logs
@@ -67,6 +68,8 @@ class Host(Inside):
     def begin(self, pipe: multiprocessing.connection.Connection) -> None:
         logs.configure("info", "json")
         bootstrap._KEYS_INTERVAL = timedelta(hours=1)  # the counts of a test do not change
+        skip_lasting_objects()
+        collect_seldom()
         threading.Thread(target=self._serve, args=[pipe], daemon=True).start()
 
     def _serve(self, pipe: multiprocessing.connection.Connection) -> None:
