@@ -124,6 +124,15 @@ def test_facts_whose_entries_are_lost_are_appended_again(store: Store, backend: 
     assert changes(store) == FACTS[:2]
 
 
+def test_a_log_is_rebuilt_however_often_one_process_has_done_so_before(store: Store) -> None:
+    deny(store)
+
+    for _ in range(150):
+        store.log.rebuild()
+
+    assert store.log.head().complete
+
+
 def test_facts_stand_under_a_new_epoch_if_their_entries_do(store: Store) -> None:
     store.log.repair(FACTS)
     store.log.renew(store.log.head().epoch, Epoch("e2"))

@@ -6,7 +6,9 @@ This module does not know the purpose of any script.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import Final
 
 _AROUND: Final = ("prelude", "epilogue")
@@ -22,6 +24,7 @@ class Script:
     """The SHA-1 digest of the source in hexadecimal, as EVALSHA takes it."""
 
 
+@cache
 def load_scripts() -> Mapping[str, Script]:
     """Return every script by its name, which is that of its file without the suffix."""
     folder = resources.files(__package__).joinpath("lua")
@@ -32,4 +35,4 @@ def load_scripts() -> Mapping[str, Script]:
             text = prelude + file.read_text() + epilogue
             sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()  # as Redis does
             scripts[file.name.removesuffix(".lua")] = Script(text=text, sha=sha)
-    return scripts
+    return MappingProxyType(scripts)

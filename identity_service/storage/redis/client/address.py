@@ -20,6 +20,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -106,7 +107,7 @@ def maker(address: Address, host: HostPort | None = None) -> Callable[[float], R
     """
 
     @cache
-    def source(timeout: float) -> Any:  # a pool of redis-py that only creates connections
+    def source(timeout: float) -> Any:  # a pool of redis-py, which only holds the options
         if address.kind == "sentinel":
             return _sentinel_pool(address, timeout)
         pool = _pool(address, timeout)
@@ -115,8 +116,7 @@ def maker(address: Address, host: HostPort | None = None) -> Callable[[float], R
         return pool
 
     def make(timeout: float) -> RawConnection:
-        raw: RawConnection = source(timeout).make_connection()
-        return raw
+        return _connection(source(timeout))
 
     make(_VALIDATION_TIMEOUT)  # opens nothing, but raises an error for options that redis-py does not know
     return make
@@ -139,7 +139,7 @@ def _sentinel_pool(address: Address, timeout: float) -> Any:
 
 
 def _pool(address: Address, timeout: float) -> Any:
-    """Return a redis-py pool that holds the parsed URL; no connection is ever borrowed from it."""
+    """Return a redis-py pool that holds the parsed URL; no connection is ever taken from it."""
     try:
         source: Any = redis.ConnectionPool.from_url(address.url)
         options = source.connection_kwargs
@@ -147,17 +147,36 @@ def _pool(address: Address, timeout: float) -> Any:
             decode_responses=True,
             health_check_interval=_HEALTH_CHECK_SECONDS,
             protocol=2,
+            driver_info=_driver_info(),
             **_timeout_options(timeout),
         )
         if issubclass(source.connection_class, redis.SSLConnection) and not _FLAGS & options.keys():
             # Accept CA certificates without key identifiers, as Python did before 3.13: they are common in
             # clusters.
             options["ssl_exclude_verify_flags"] = [ssl.VERIFY_X509_STRICT]
-        source.make_connection()  # opens nothing, but raises an error for options that redis-py does not know
+        _connection(source)  # opens nothing, but raises an error for options that redis-py does not know
     except (ValueError, TypeError, redis.RedisError):
         # Without the cause: redis-py quotes the URL in its error, and with it parts of the password.
         raise _malformed() from None
     return source
+
+
+def _connection(source: Any) -> RawConnection:
+    """Return a connection with the options of a redis-py pool, which does not count it.
+
+    The method of the pool makes 100 in all, and takes none back that was not borrowed.
+    """
+    raw: RawConnection = source.connection_class(**source.connection_kwargs)
+    return raw
+
+
+@cache
+def _driver_info() -> DriverInfo:
+    """Return the name and version that connections report to Redis.
+
+    Without it, redis-py reads the metadata of its package for each connection, which takes a millisecond.
+    """
+    return DriverInfo()
 
 
 def _timeout_options(timeout: float) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Connections to Redis over TLS: the authorities whose certificates they accept."""
+"""The factories of connections to Redis: they have no limit, and accept certificates of any authority."""
 
 import ssl
 from typing import Any
@@ -12,6 +12,14 @@ URLS = {
     "Sentinel": "rediss+sentinel://127.0.0.1:26379/main/0",
     "cluster": "rediss+cluster://127.0.0.1:6379",
 }
+
+
+@pytest.mark.parametrize("url", URLS.values(), ids=URLS)
+def test_a_factory_makes_as_many_connections_as_a_process_needs_in_its_life(url: str) -> None:
+    """The pools of redis-py count each connection that they have made, up to 100."""
+    make = maker(parse(url))
+
+    assert all(make(1.0) is not make(1.0) for _ in range(150))
 
 
 def excluded(url: str) -> Any:
