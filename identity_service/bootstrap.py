@@ -231,7 +231,7 @@ class Service:
             self._store.log.heartbeat(self._process, status=ENDED)
 
     def _report(self) -> None:
-        """Update the health status, and sum up what the metrics have counted since."""
+        """Update the health status, and sum up the counts that were added to the metrics."""
         self._apis.server.set_serving(serving=self._replica.is_fresh())
         self._metrics.sum_up()
 

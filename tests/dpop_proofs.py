@@ -15,7 +15,7 @@ def dpop_header(key: PartyKey, **changes: object) -> dict[str, Any]:
 
 
 def dpop_claims(now: datetime, **changes: object) -> dict[str, Any]:
-    """The claims of a right proof; None = without that claim."""
+    """Return the claims of a valid proof; a claim whose argument is None is left out."""
     values: dict[str, Any] = {
         "jti": token_urlsafe(8),
         "htm": "POST",

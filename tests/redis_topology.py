@@ -47,7 +47,7 @@ class TunedServer(RedisServer):
 
     @property
     def public_port(self) -> int:
-        """The port at which all clients but the tests themselves find it."""
+        """Return the port at which all clients except the tests themselves find the server."""
         return self._tls_port or self.port
 
     def reconfigure(self, **options: str) -> None:

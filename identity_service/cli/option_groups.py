@@ -1,4 +1,4 @@
-"""Options that several commands share: a command takes what a function makes of them as one parameter.
+"""Options that several commands share: a function turns them into the value of one parameter.
 
 Connected = Annotated[Service, OptionsOf(connected)]
 
@@ -17,9 +17,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class OptionsOf:
-    """An annotation of a parameter whose value a function makes of options of its own.
+    """An annotation of a parameter: its value is the result of a function, whose parameters are options.
 
-    If it makes a context manager, the parameter is the value that this yields until the command has ended.
+    If the result is a context manager, the value is what it yields until the command has ended.
     """
 
     make: Callable[..., Any]
@@ -51,7 +51,7 @@ def _options_of(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
 
 
 def _call(function: Callable[..., Any], values: Mapping[str, Any], open_: ExitStack) -> Any:
-    """Call a function with its options, and with what its groups make of theirs."""
+    """Call a function with the values of its options and of its groups of options."""
     arguments: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if (make := _maker(parameter)) is None:

@@ -42,7 +42,7 @@ class GivenFields:
         return cls(names, {name: fields[name] for name in names if fields[name] != timedelta(0)})
 
     def require(self, option: str) -> None:
-        """End the command with Exit.USAGE if there is none; the message names an option as an example."""
+        """End the command with Exit.USAGE if no field is given; the message names `option` as an example."""
         if not self.names:
             fail(f"give at least one option that changes a field, such as {option}")
 

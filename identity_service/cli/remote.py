@@ -35,7 +35,8 @@ REVOKE_SCOPES: Final = ("identity.revoke",)
 _PATIENCE: Final = timedelta(seconds=30)
 """The deadline of each call: an administrative call may take long on a busy machine."""
 _LOG_OF_CLIENT: Final = logging.NullHandler()
-"""Takes what the client logs: the command itself prints its errors, with the address and what to do."""
+"""A handler that drops the log entries of the client: the command prints its errors itself, with the address
+and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,10 @@ def _regained(regained: Regained | None) -> Iterator[str]:
 
 
 def _again(regained: Regained | None) -> dict[str, object] | None:
-    """Return what is possible again, for scripts; None if there was no earlier store to compare with."""
+    """Return the principals, credentials and permissions that are back, for scripts.
+
+    None if there was no earlier store to compare with.
+    """
     if regained is None:
         return None
     named: Mapping[str, Named] = {name: getattr(regained, name) for name in _HEADINGS}

@@ -102,7 +102,7 @@ def limits_config(settings: Settings) -> LimitsConfig:
 def forwarded_certificates(
     settings: Settings, certificates: Certificates | None
 ) -> ForwardedCertificates | None:
-    """Return the reader of the certificates that trusted proxies forward; None = none is believed.
+    """Return the reader of the certificates that trusted proxies forward; None = they are ignored.
 
     They must be of the client authorities in `certificates`, if there are any.
     """

@@ -10,9 +10,9 @@ class WaitingCalls(NamedTuple):
     """The numbers of calls that may wait, by kind; each waits in a work thread."""
 
     for_sign_ins: int
-    """Attempts that wait for others of the same username or address."""
+    """Sign-ins that wait for other attempts with the same username, or from the same address."""
     for_issuers: int
-    """Calls that wait for the keys of trusted issuers."""
+    """Calls that wait until the keys of a trusted issuer are fetched."""
 
 
 def waiting_calls(settings: Settings) -> WaitingCalls:

@@ -88,7 +88,7 @@ def _netloc(host: str, port: int | None) -> str:
 
 
 def _canonical(url: SplitResult, scheme: str, port: int | None) -> str | None:
-    """Return the URL in the accepted spelling, without what it must not have; None if there is none."""
+    """Return the URL in the accepted spelling, without user and query; None if it cannot be corrected."""
     host = (url.hostname or "").strip().rstrip(".")
     with suppress(ValueError):
         host = str(ip_address(host))

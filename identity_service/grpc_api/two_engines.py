@@ -13,17 +13,17 @@ class TwoEngines:
         self._second = second
 
     def register(self, method: str, handler: Handler) -> None:
-        """Serve a method with this handler on both."""
+        """Serve a method with this handler on both engines."""
         self._first.register(method, handler)
         self._second.register(method, handler)
 
     def start(self) -> int:
-        """Start both, and return the port of the first. Raises ConfigurationError."""
+        """Start both engines, and return the port of the first. Raises ConfigurationError."""
         self._second.start()
         return self._first.start()
 
     def stop(self, grace: float) -> bool:
-        """Let calls in progress finish on both; return whether all finished within `grace` seconds."""
+        """Let calls finish on both engines; return whether all have finished within `grace` seconds."""
         end = time.monotonic() + grace
         done = self._first.stop(grace)
         return self._second.stop(max(0.0, end - time.monotonic())) and done

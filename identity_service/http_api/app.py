@@ -114,7 +114,7 @@ class HttpApp:
         self._draining = True
 
     def drain(self, grace: float) -> bool:
-        """Wait at most `grace` seconds until no request is in progress; return whether that was so.
+        """Wait at most `grace` seconds until no request is in progress; return whether all have ended.
 
         Afterwards, requests whose endpoint may wait are refused. Must not be called from an event loop.
         """
@@ -199,7 +199,7 @@ class HttpApp:
             del future  # otherwise an error and this frame would form a cycle, which keeps the request
 
     async def _refuse_in_turn(self, error: ServerBusyError, exchange: Exchange) -> None:
-        """Refuse a request that is not counted, when its turn comes (docs/limits.md)."""
+        """Refuse a request that exceeds a limit, when its turn comes (docs/limits.md)."""
         if delay := self._limits.seconds_until_refused(error):
             await asyncio.sleep(delay)
         exchange.reason, exchange.closes = error.reason, True

@@ -62,8 +62,8 @@ class _Batch:
     count: int
     """The number of the changes."""
     content: bytes | tuple[Sequence[tuple[Change, Link]], Revision]
-    """The message of the changes, which takes a third of their memory; if there was no watcher to whom it was
-    sent, what it is rendered from."""
+    """The message with the changes, which takes a third of their memory. While no watcher has needed it: the
+    changes with their links, and the revision after them, from which it is rendered."""
 
 
 class WatchHub:

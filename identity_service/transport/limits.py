@@ -94,7 +94,7 @@ class Limits:
     ) -> None:
         """Create the counters. Raises ValueError if an entry of `exempt` is not a network.
 
-        `forwarded` reads the certificates that trusted proxies forward; None = none is believed.
+        `forwarded` reads the certificates that trusted proxies forward; None = they are ignored.
         """
         self.config = config
         self.peers = Peers(config.exempt, config.proxies, forwarded)

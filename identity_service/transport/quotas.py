@@ -132,7 +132,7 @@ class Peers:
     ) -> None:
         """Parse the networks that are exempt, and those of trusted proxies.
 
-        `forwarded` reads the certificates that trusted proxies forward; None = none is believed. Raises
+        `forwarded` reads the certificates that trusted proxies forward; None = they are ignored. Raises
         ValueError if an entry is not a network; an exempt one may be `unix`.
         """
         self._forwarded = forwarded

@@ -83,7 +83,7 @@ class Bystander:
 
 
 class PlainBystander(Bystander):
-    """The same for the plain server, which checks nothing and answers with empty messages."""
+    """A bystander of the plain server, which checks nothing and answers with empty messages."""
 
     def __init__(self, target: str) -> None:
         self.target = target

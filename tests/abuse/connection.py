@@ -19,7 +19,7 @@ _READ: Final = 1 << 18
 _PENDING: Final = 1 << 20
 """Bytes that may wait for the socket; beyond them no DATA frame is made."""
 _QUIET: Final = 20
-"""Answers to SETTINGS, one after the other, during which the server has let nothing more be sent."""
+"""The number of successive answers to SETTINGS after which the server is taken to accept no more data."""
 _CONNECT_SECONDS: Final = 10.0
 
 
@@ -175,7 +175,7 @@ class Connection:
             self.give_up("connections that the server closed")
 
     def read(self) -> None:
-        """Read once, and take every whole frame."""
+        """Read once, and process every complete frame."""
         try:
             read = self.socket.recv(_READ)
         except BlockingIOError:

@@ -14,7 +14,7 @@ MB = 2**20
 
 
 def assert_others_are_answered(site: Site, abuse: str, count: int = 0) -> None:
-    """While the abuse is held, and after it."""
+    """Assert that other clients are answered while the abuse lasts, and after it."""
     with abusing(abuse, site.target, count=count):
         assert site.bystander.failures() == {}
     assert site.bystander.failures() == {}

@@ -149,7 +149,7 @@ def test_a_path_that_was_mistyped_is_refused_and_nothing_there_is_changed(
 def test_it_names_the_keys_that_the_master_key_does_not_open(
     run: Run, run_json: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """Also one that is not in use yet: with it no process starts."""
+    """A key that is not in use yet is named too, since no process starts with it in the store."""
     run("init")
     (line,) = (line for line in run_json("doctor") if line["check"] == "keys")
     assert (line["result"], line["advice"]) == ("ok", "6 keys, the master key opens all")

@@ -105,7 +105,7 @@ def test_the_doctor_warns_of_a_key_that_others_may_read(findings: Findings, cert
 def test_the_doctor_takes_a_key_that_the_kubelet_mounts_for_the_pod_s_group(
     findings: Findings, certifier: Certifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of root, for the group that `fsGroup` names, and with no other reader."""
+    """Its owner is root, and besides root only the group that `fsGroup` names may read it."""
     server, group = certifier.server(), 2000
     mounted = os.stat_result((stat.S_IFREG | 0o440, 1, 1, 1, 0, group, 1, 0, 0, 0))
     real = Path.stat

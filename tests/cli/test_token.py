@@ -106,7 +106,7 @@ def test_a_token_is_encrypted_for_the_recipient_of_the_option(
 
 
 def test_a_password_that_is_not_utf_8_is_called_so_and_not_shown(run: Run) -> None:
-    """Such as one that was typed on a terminal with Latin-1."""
+    """A terminal with Latin-1 sends such a password."""
     failed = run("token", "issue", "--username", "ana", code=2, IDENTITY_PASSWORD="geheim\udce4")
 
     assert "is not UTF-8" in failed.stderr

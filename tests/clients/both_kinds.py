@@ -37,7 +37,7 @@ class Loop:
 
 
 class BlockingClass:
-    """A class of asyncio whose objects are made in the loop; so are those of its class methods."""
+    """An asyncio class whose objects are made in the loop, also those that its class methods make."""
 
     def __init__(self, loop: Loop, kind: Callable[..., Any]) -> None:
         self._loop = loop
@@ -51,7 +51,7 @@ class BlockingClass:
 
 
 class Blocking:
-    """An object of asyncio whose coroutines block, and whose asynchronous iterators are plain ones."""
+    """An asyncio object with blocking functions for its coroutines, and plain iterators for its own."""
 
     def __init__(self, loop: Loop, kind: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         async def make() -> Any:

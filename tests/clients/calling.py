@@ -97,7 +97,7 @@ def in_thread(environment: Environment, target: str, stop: threading.Event, call
 
 
 def in_loop(environment: Environment, target: str, stop: threading.Event, calls: Calls) -> None:
-    """Call with a stub of asyncio."""
+    """Call with an asyncio stub."""
 
     async def run() -> None:
         async with (

@@ -14,7 +14,7 @@ from tests.rpc.world import API, World
 S = TypeVar("S", bound=RenewedTokens)
 
 LIFETIME = 900.0
-"""Seconds: the lifetime of the service's tokens."""
+"""The lifetime of the service's tokens, in seconds."""
 
 
 class SignIns:

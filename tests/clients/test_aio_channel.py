@@ -1,4 +1,4 @@
-"""AsyncAccessTokens and a channel of asyncio, at a user's service that asks the real service about tokens."""
+"""AsyncAccessTokens and an asyncio channel, at a user's service that asks the real service about tokens."""
 
 import asyncio
 import gc

@@ -66,7 +66,7 @@ def test_no_service_makes_a_client_wait_longer_than_the_longest_pause(asked: flo
 
 
 def test_a_process_that_shuts_down_speaks_for_itself_alone() -> None:
-    """It asks for a second; another process serves already, and a watcher must not lose that second."""
+    """Its answer asks for a pause of a second, but another process serves already: the pause is short."""
     stopping = UnavailableError(
         "stopping",
         code=grpc.StatusCode.UNAVAILABLE,

@@ -73,7 +73,7 @@ def call(target: str, method: str) -> list[bytes]:
 
 
 def async_call(target: str, method: str) -> list[bytes]:
-    """Call by a channel of asyncio."""
+    """Call through an asyncio channel."""
 
     async def work() -> list[bytes]:
         request = iter([b"x"]) if method in (SUM, CHAT) else b"x"

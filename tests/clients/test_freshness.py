@@ -10,7 +10,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 
 class Clocks:
-    """The steady clock and the one on the wall of the client, and the service's."""
+    """The monotonic clock and the wall clock of the client, and the clock of the service."""
 
     def __init__(self) -> None:
         self.steady, self.wall, self.service = 1000.0, START, START
@@ -75,7 +75,7 @@ def test_the_clock_on_the_wall_moves_nothing(fresh: Freshness, clocks: Clocks) -
 
 
 def test_a_heartbeat_counts_from_when_it_was_sent(fresh: Freshness, clocks: Clocks) -> None:
-    """As far as can be known: against the fastest one of the same stream."""
+    """The client reckons the time of sending from the fastest heartbeat of the same stream."""
     fresh.confirm(clocks.sent(ago=0.2), seconds(0))
     clocks.pass_by(10)
     fresh.confirm(clocks.sent(ago=2.2), seconds(0))
@@ -174,7 +174,7 @@ def test_clocks_that_were_set_back_together_need_a_new_snapshot(fresh: Freshness
 
 
 def test_a_forward_step_that_stays_is_followed_after_a_while(fresh: Freshness, clocks: Clocks) -> None:
-    """Otherwise denials would be kept for longer by its size for ever."""
+    """Otherwise the client would keep each denial longer by the size of the step, for ever."""
     fresh.confirm(clocks.sent(), seconds(0))
     for clock in ("wall", "service"):
         setattr(clocks, clock, getattr(clocks, clock) + 10**9)

@@ -90,7 +90,7 @@ class FixedToken:
 
 
 def test_a_client_that_asks_for_the_proxy_connects_through_it(proxy: RefusingProxy) -> None:
-    """It refuses, which shows that the connection would have gone through it."""
+    """The proxy refuses the connection, which shows that the client went through it."""
     target = "identity.example:50051"
     options = ClientOptions(http_proxy=True, max_attempts=1, allow_plaintext=True)
     with open_channel(target, options, own_connection=True) as channel:

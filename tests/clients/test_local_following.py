@@ -150,7 +150,7 @@ def test_during_a_second_snapshot_nothing_is_confirmed(script: Script, verifier:
 def test_a_snapshot_of_a_service_with_another_clock_is_replaced(
     script: Script, verifier: LocalVerifier
 ) -> None:
-    """By a clock that is ahead it leaves out denials that are over; a client that resumes would miss them."""
+    """A clock that is ahead leaves out denials as expired, and a client that resumes would miss them."""
     script.put(RESTARTED, KEYS, heartbeat("e.7", ago=-3600), None)
     until(lambda: len(script.resumed) == 2, PATIENCE)
     assert script.resumed == ["", ""]

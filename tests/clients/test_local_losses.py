@@ -117,7 +117,7 @@ def test_a_retired_key_stays_refused_by_all_when_the_store_forgot_that_it_was_re
 
 
 def test_a_token_that_it_knows_goes_with_its_key(world: World) -> None:
-    """One that was forgotten, as it is when nothing lives any more that was signed with it."""
+    """A key is forgotten once every token that it signed has expired."""
     token = world.issue(world.new_client()).access_token
     with following(world.target, world) as verifier:
         assert locally(verifier, token) == ""

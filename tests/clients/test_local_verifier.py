@@ -282,7 +282,7 @@ def test_nothing_is_called_good_once_the_service_is_gone(start: Callable[..., An
 
 
 def judged(verifier: LocalVerifier, token: str) -> str:
-    """Also while it cannot say, if the service was away for too long."""
+    """Return the outcome of a token; NOT_FRESH if the service was away for so long that there is none."""
     try:
         return said(verifier.verify(token, any_audience=True))
     except NotFreshError:

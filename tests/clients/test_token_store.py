@@ -123,7 +123,7 @@ def test_a_renewal_by_one_process_is_used_by_the_others(sign_ins: SignIns, clock
 def test_a_token_that_another_process_requested_before_does_not_count(
     sign_ins: SignIns, clock: Clock, path: Path
 ) -> None:
-    """As after a key was retired: the process finds another token of that key in the file."""
+    """After a key was retired, the file may hold another token that the same key signed."""
     one, other = (process(sign_ins, clock, path) for _ in range(2))
     first = one()
     other()

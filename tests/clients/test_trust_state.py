@@ -69,7 +69,7 @@ def test_nothing_is_refused_that_was_not_taken_back() -> None:
 
 @pytest.mark.parametrize("principal", ["*", "ana", "portal", "orders", "o", "stock", "*key:k1", "held"])
 def test_every_principal_of_a_token_counts(principal: str) -> None:
-    """Also the key that signed it, every actor, and every principal in `gen`."""
+    """Those are the key that signed the token, every actor, and every principal in `gen`."""
     token = signed({"held": (0, "")})
 
     why = state_after(raised(principal)).why_revoked(token)

@@ -72,7 +72,7 @@ def test_pings_are_no_more_frequent_than_the_service_permits() -> None:
 def test_a_channel_connects_again_within_two_seconds_unless_its_first_pause_is_longer(
     initial: float, longest: int
 ) -> None:
-    """By default gRPC would wait for up to two minutes when the service has been back for long."""
+    """By default, gRPC pauses for up to two minutes, even if the service has been back for long."""
     arguments = dict(ClientOptions(initial_backoff=timedelta(seconds=initial)).channel_arguments())
 
     assert arguments["grpc.initial_reconnect_backoff_ms"] == initial * 1000

@@ -147,7 +147,7 @@ def test_events_are_found_by_type_principal_and_time(store: Store, clock: FakeCl
 
 
 def test_a_search_that_finds_little_returns_the_place_to_continue(store: Store) -> None:
-    """So that one call never reads the whole log of events."""
+    """Therefore one call never reads the whole log of events."""
     store.audit.append([an_event("needle", actor="ops")])
     for _ in range(5):
         store.audit.append([an_event() for _ in range(500)])
@@ -356,7 +356,7 @@ def test_a_session_under_another_epoch_is_not_stored_and_neither_is_its_event(st
 
 
 def test_a_session_whose_event_cannot_be_stored_is_not_stored(store: Store, backend: Backend) -> None:
-    """So that no session is without its event, wherever the two lie."""
+    """No session is without its event, even if the two are on different servers."""
     backend.refuse_events()
 
     with pytest.raises(StoreUnavailableError):

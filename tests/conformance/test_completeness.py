@@ -275,7 +275,7 @@ def test_a_running_process_finishes_the_rebuild_of_another_one(store: Store, bac
 
 
 def test_every_write_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
-    """Otherwise each of these would renew the epoch of a log that has lost nothing."""
+    """A write that is not counted would renew the epoch of a log that has lost nothing."""
     store.log.heartbeat("p", timedelta(hours=1))
     for write in (
         lambda: revoke(store, "a"),

@@ -198,7 +198,7 @@ def test_a_fence_is_lifted_by_the_one_that_it_belongs_to(store: Store, backend: 
 def test_a_session_that_ended_is_not_copied_though_its_record_or_its_end_is_lost(
     store: Store, backend: Backend
 ) -> None:
-    """Either of the two is enough."""
+    """The mark in its record is enough to leave a session out, and so is its stored end."""
     for name in ("s-alive", "s-marked"):
         store.sessions.create(samples.a_session(name))
     for name in ("s-marked", "s-not-marked"):

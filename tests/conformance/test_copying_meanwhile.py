@@ -208,7 +208,7 @@ def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: Store, backend:
 
 
 def test_a_raise_in_the_log_keeps_number_and_link(store: Store, backend: Backend) -> None:
-    """Also one that a repair appended under another entry's link."""
+    """So does a raise that a repair appended under another entry's link."""
     deny(store)
     store.log.repair([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
     with store.copying.export(whole=False) as (_, items):

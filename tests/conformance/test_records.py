@@ -114,7 +114,7 @@ def test_an_update_replaces_the_record_and_its_revision(store: Store) -> None:
 
 
 def test_the_revision_of_one_write_is_the_etag_of_the_next(store: Store) -> None:
-    """With `revoke` or without: no caller has to read in between."""
+    """No caller has to read in between, whether the change revokes or not."""
     revision = store.records.create(a_client()).revision
     revision = store.records.update(a_client(display_name="a"), expected=revision, revoke=True).revision
     revision = store.records.update(a_client(display_name="b"), expected=revision).revision
@@ -347,7 +347,7 @@ def test_a_record_is_deleted_only_if_it_is_still_the_one_that_was_read(store: St
 
 
 def test_the_raise_of_an_update_and_of_a_delete_is_known_by_the_link_that_was_asked_for(store: Store) -> None:
-    """So that a caller that got no answer can resend the very raise that may have happened."""
+    """A caller that got no answer can then resend the very raise that may have happened."""
     etag = store.records.create(a_user("u_1")).revision
     store.records.update(a_user("u_1"), expected=etag, revoke=True, link=Link("first"))
     assert store.log.generations()[PrincipalId("u_1")].link == "first"

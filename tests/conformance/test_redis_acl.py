@@ -64,7 +64,7 @@ def connect(
 
 
 def use_everything(store: RedisStore) -> None:
-    """Each call of the port once, so that each of its scripts goes all the way."""
+    """Make each call of the port once, so that each of its scripts runs to its end."""
     for call in samples.READS.values():
         call(store)
     session = samples.a_session("s1")
@@ -227,7 +227,7 @@ def test_it_may_touch_no_key_of_another_application(server: RedisServer) -> None
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Iterator[RedisServer]:
-    """One that has WAITAOF, and syncs each second."""
+    """Return a server that has WAITAOF, and syncs each second."""
     server = TunedServer(tmp_path, binary=packaged_server(), appendfsync="everysec")
     server.start()
     yield server

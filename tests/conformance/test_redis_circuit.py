@@ -59,7 +59,7 @@ def seconds_of_a_failure(store: RedisStore) -> float:
 def test_calls_fail_at_once_while_redis_is_unreachable(
     server: TunedServer, store: RedisStore, loss: str
 ) -> None:
-    """But for the trials between long pauses, none waits for an answer."""
+    """No call waits for an answer, except the trials between long pauses."""
     (server.kill if loss == "killed" else server.pause)()
     fail(store, 1.3)
 

@@ -117,7 +117,7 @@ def test_a_session_elsewhere_is_not_written_under_another_epoch(store: RedisStor
 def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
     group: ClusterGroup, store: RedisStore
 ) -> None:
-    """Also by those that may not be repeated: a server that sends elsewhere has done nothing."""
+    """Writes that may not be repeated follow it too: a server that redirects a command has done nothing."""
     sid = session_elsewhere()
     store.sessions.create(samples.a_session(sid))
     store.sessions.replace(samples.a_session(sid), expected_version=1)

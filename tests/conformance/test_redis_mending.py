@@ -32,7 +32,7 @@ def soon() -> datetime:
 def test_a_session_that_was_lost_leaves_the_lists_when_they_are_read(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """As one that a failover of its server has lost: the lists lie elsewhere."""
+    """A failover of one server can lose the session, while the lists are on another server."""
     for name in ("s1", "s2", "s3"):
         store.sessions.create(samples.a_session(name, expire_time=soon(), generations={}))
     ask(server.port, b"DEL idn:s:{s2}\r\n")
@@ -105,7 +105,7 @@ def test_users_of_an_older_store_are_found_renamed_and_deleted_by_their_names(
 def test_a_client_is_not_found_by_a_certificate_that_it_no_longer_has(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """As it may look between the two reads: the name is read first, then the client whose it was."""
+    """The name is read before the client, so the client may lose the certificate between the two reads."""
     store.records.create(samples.a_client("a", certificates=frozenset({"dns:new.example"})))
     ask(server.port, b"HSET {idn}:names:client dns:old.example a\r\n")
 

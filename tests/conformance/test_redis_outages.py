@@ -50,7 +50,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(server: RedisServer, 
 def test_many_callers_of_a_server_that_does_not_answer_all_give_up_in_time(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """Even calls that get no connection: one after the other they would take minutes."""
+    """So do calls that get no connection: one after the other they would take minutes."""
     calls = 150
 
     def call(_: int) -> float:
@@ -148,7 +148,7 @@ def test_a_full_server_is_unavailable_and_not_a_bug(server: RedisServer, store: 
     ],
 )
 def test_the_password_of_the_url_is_never_shown(url: str) -> None:
-    """Neither in the message nor in the causes that are logged with it."""
+    """It is neither in the message nor in the causes that are logged with it."""
     with pytest.raises((StoreUnavailableError, ConfigurationError)) as error:
         RedisStore.connect(url, timeout=0.3)
 

@@ -190,7 +190,7 @@ def test_a_session_that_has_ended_by_its_mark_alone_is_left(store: RedisStore, b
 
 
 def test_a_session_that_ended_before_it_was_stored_is_left(store: RedisStore) -> None:
-    """As after a failover that lost the session, but not its end: its record has no mark."""
+    """A failover can lose the session but not its end; the record then has no mark."""
     ended(store)
     store.sessions.create(plain_session())
 
@@ -262,7 +262,7 @@ tails = st.builds(
 def test_a_rotation_changes_nothing_else_whatever_the_session_holds(
     store: RedisStore, claims: Mapping[str, object], device: str
 ) -> None:
-    """Also if claims of the session look like the members that a rotation changes."""
+    """Claims of the session may look like the members that a rotation changes."""
     sid = new_session_id()
     store.sessions.create(plain_session(sid, claims=claims, device=device))
 

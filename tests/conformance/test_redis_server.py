@@ -52,7 +52,7 @@ def test_a_paused_server_can_be_stopped(server: RedisServer) -> None:
 
 
 def test_the_server_of_a_run_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where another one is installed meanwhile, or a test has a PATH of its own."""
+    """It stays the same if another server is installed meanwhile, or if a test has its own PATH."""
     (tmp_path / "redis-server").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "redis-server").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

@@ -150,7 +150,7 @@ def test_the_later_end_of_a_denial_wins(store: Store) -> None:
 
 
 def test_a_denial_that_expired_a_day_ago_is_not_repaired(store: Store, clock: FakeClock) -> None:
-    """One that ended since is: the clock of the store may be ahead for a moment."""
+    """A denial that expired less than a day ago is repaired, since the store's clock may be ahead."""
     clock.advance(LATER + timedelta(days=1) - clock.now())
     assert store.log.repair(FACTS[:1]).absent == 0
     clock.advance(timedelta(seconds=-1))
@@ -290,7 +290,7 @@ def test_lost_facts_are_repaired_after_one_heartbeat_of_each_process(
 def test_a_process_that_was_cut_off_repairs_the_facts_that_only_it_knew(
     store: Store, backend: Backend
 ) -> None:
-    """It comes late: the others have followed the new log for a while."""
+    """The process comes back late: the others have followed the new log for a while."""
     store.log.repair(FACTS)
     late = follow(backend)
     store.facts.deny_token(TokenId("only-late"), LATER)
@@ -457,7 +457,7 @@ def test_a_replaced_log_that_cannot_be_read_yet_is_reported_once(store: Store, b
 def test_a_log_is_trimmed_only_by_a_process_that_has_held_it_for_the_retention(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
-    """By its monotonic clock: a store whose clock was stepped ahead forgets nothing."""
+    """The process measures that by its monotonic clock, so a store with a clock ahead loses nothing."""
     _, replica, _ = follow(backend)
     for number in range(5):  # of tokens that expired long ago by any clock
         store.facts.deny_token(TokenId(f"t{number}"), clock.now() - timedelta(hours=4))

@@ -128,7 +128,7 @@ def test_no_page_is_empty_while_a_session_is_left_however_many_have_ended(store:
 
 
 def test_a_session_is_not_listed_once_any_principal_it_began_under_was_raised(store: Store) -> None:
-    """Also one that is neither its subject nor its client."""
+    """The principal may be neither the subject nor the client of the session."""
     other = PrincipalId("other")
     held = {other: Generation(number=1, link=Link("before"))}
     store.sessions.create(a_session("s1", subject=ANA, generations=held))

@@ -50,7 +50,7 @@ def other(path: Path, file_store: SqliteStore) -> SqliteStore:
 def test_a_waiting_process_looks_once_while_others_append_nothing(
     file_store: SqliteStore, other: SqliteStore
 ) -> None:
-    """Not even for commits without entries: heartbeats and sessions."""
+    """Commits without entries, such as heartbeats and sessions, do not wake it."""
     look = Look()
     thread = waiting(file_store, look, timeout=1.0)
     other.log.adopt(other.log.heartbeat("other").epoch)

@@ -50,7 +50,7 @@ for line in sys.stdin:
 
 
 class Process:
-    """One that has the store open."""
+    """A process that has the store open."""
 
     def __init__(self, path: Path) -> None:
         self._process = subprocess.Popen(
@@ -377,7 +377,7 @@ def test_files_that_other_users_may_read_or_write_are_restricted_to_their_owner(
 def test_files_that_only_another_owner_can_restrict_are_refused_unless_only_the_group_may_use_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool
 ) -> None:
-    """As on a volume whose group the platform gives to a process that runs under another user each time."""
+    """On some platforms, a pod runs under another user each time, and the group of the volume stays."""
 
     def chmod(*_: object, **__: object) -> None:
         raise PermissionError

@@ -123,7 +123,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> Non
 def test_a_path_that_is_no_file_is_refused_and_left_alone(
     tmp_path: Path, path: Path, make: Callable[[Path], None], kind: str, beside: str
 ) -> None:
-    """Also behind a symbolic link: its permissions were changed before it was looked at."""
+    """A symbolic link may lead to it; once, its permissions were changed before the check."""
     target = tmp_path / "target"
     make(target)
     target.chmod(0o755)
@@ -139,7 +139,7 @@ def test_a_path_that_is_no_file_is_refused_and_left_alone(
 
 @pytest.mark.parametrize("of", ["the file", "the log", "the folder"])
 def test_files_of_another_user_are_refused_with_both_users(of: str, reachable: Path) -> None:
-    """As after the platform has given the pod another user id."""
+    """The platform may give a pod another user id."""
     path = reachable / "store" / "identity.db"
     path.parent.mkdir()
     SqliteStore.open(str(path), clock=FakeClock()).close()

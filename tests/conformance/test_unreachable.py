@@ -30,7 +30,7 @@ def test_every_call_to_an_unreachable_store_is_unavailable(store: Store, backend
 
 
 def test_waiting_for_an_unreachable_store_ends(store: Store, backend: Backend) -> None:
-    """By returning or by saying so: the next read says it anyway."""
+    """The wait may return or raise, since the next read raises anyway."""
     backend.cut_off()
     begun = time.monotonic()
     with contextlib.suppress(StoreUnavailableError):

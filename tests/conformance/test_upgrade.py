@@ -141,7 +141,7 @@ def test_several_processes_may_open_it_at_once(old: Old) -> None:
 
 
 def test_version_0_1_0_is_refused_from_then_on(old: Old) -> None:
-    """Also a process of it that was paused meanwhile, and knows nothing of the file's version."""
+    """So is a process of 0.1.0 that was paused meanwhile and does not know the new version of the file."""
     assert old.backend.read_head_as_version_0_1_0()
     store = old.backend.open()
     with pytest.raises(REFUSED, match=r"no such table: head|WRONGTYPE"):

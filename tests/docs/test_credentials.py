@@ -63,7 +63,7 @@ def reader_over_tls(start_world: StartWorld, certifier: Certifier, tmp_path: Pat
 
 
 def check(tokens: list[str], section: str) -> None:
-    """One from the command line and one from Python, both for the subject of the recipe."""
+    """Check a token from the command line and one from Python: both are for the subject of the recipe."""
     assert len(tokens) == 2
     for said in map(claims, tokens):
         assert said["aud"] == ["api"]

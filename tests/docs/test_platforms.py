@@ -129,7 +129,7 @@ def test_a_cluster_with_an_authority_of_its_own(
 
 
 def test_a_second_workload_of_a_cluster(make_reader: MakeReader, running: ExitStack) -> None:
-    """As the page says: with the first one's rule kept."""
+    """The recipe adds the second rule and keeps the first."""
     server = running.enter_context(KubeApiserver())
     reader = make_reader()
     keys = key_set(*(key.public() for key in server.keys))
@@ -149,7 +149,7 @@ def test_a_second_workload_of_a_cluster(make_reader: MakeReader, running: ExitSt
 
 
 def test_every_recipe_ends_with_a_look_at_the_keys() -> None:
-    """From where the service runs, which may reach less than the administrator does."""
+    """The check runs where the service does, which may reach fewer hosts than the administrator."""
     creating = {
         section: any(block.code == "identity doctor\n" for block in blocks)
         for section, blocks in PAGE.items()

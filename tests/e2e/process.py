@@ -165,7 +165,7 @@ class Installation:
             )
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Those of this name in the log of the service."""
+        """Return the events of this name in the log of the service."""
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 

@@ -207,7 +207,7 @@ def test_a_certificate_that_has_expired_is_named_when_the_service_starts(relativ
 def test_no_color_turns_every_style_off(
     relative: Installation, words: tuple[str, ...], no_color: str
 ) -> None:
-    """On a terminal; bold and dim are styles too."""
+    """The output is a terminal; bold and dim are styles too."""
     shown = on_a_terminal(relative, "-m", "identity_service", *words, NO_COLOR=no_color)
 
     assert words[0] in shown or "Usage" in shown or "setting" in shown

@@ -130,7 +130,7 @@ def test_a_token_that_one_process_revokes_is_refused_by_the_other(installation: 
 
 
 def test_a_revocation_reaches_the_other_process_by_itself(installation: Installation) -> None:
-    """Without asking for it: the follower of the other process is woken."""
+    """No call asks for it: the store wakes the follower of the other process."""
     admin = installation.init()
     with (
         installation.serve() as one,

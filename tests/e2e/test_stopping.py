@@ -292,7 +292,7 @@ def test_an_envoy_that_does_not_answer_is_killed(
 def test_nothing_outlives_a_service_that_is_killed_while_it_starts(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """As soon as it has started a process, in which no Python runs yet; alone on grpcio it starts none."""
+    """It is killed when its first child exists and runs no Python yet; on grpcio alone it has no child."""
     started = ENVOY if installation.environment["IDENTITY_ENGINE"] == "envoy" else WORKER
     process = launch(installation, words)
     until(lambda: bool(descendants.running(started)) or serving(installation))
@@ -319,7 +319,7 @@ def test_no_process_outlives_a_service_that_is_killed_while_its_children_hang(
 def test_nothing_outlives_a_service_that_is_killed_while_it_serves(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """With clients that read nothing, and a process for passwords that has just been started."""
+    """Its clients read nothing, and a process that hashes passwords has just been started."""
     with installation.serve(*words) as service, contextlib.ExitStack() as stack:
         until(lambda: serving(installation))
         for _ in range(8):
@@ -336,7 +336,7 @@ def test_nothing_outlives_a_service_that_is_killed_while_it_serves(
 def test_nothing_outlives_a_service_that_is_killed_while_calls_are_in_progress(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """They would be given ten minutes."""
+    """A drain would give these calls ten minutes."""
     installation.environment |= {"IDENTITY_DRAIN_GRACE": "10m", "IDENTITY_REQUEST_TIMEOUT": "10m"}
     with installation.serve(*words) as service, contextlib.ExitStack() as stack:
         until(lambda: serving(installation))

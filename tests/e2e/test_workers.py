@@ -45,7 +45,7 @@ def workers(service: Running) -> set[int]:
 
 
 def spawned(process: Process) -> set[int]:
-    """Its workers, as soon as each has begun."""
+    """Return the workers of the supervisor, as soon as each has begun."""
     return children(process.pid, b"spawn_main")
 
 

@@ -108,7 +108,7 @@ class CopiedSite:
             return [self.issue_one(client) for _ in range(count)]
 
     def issue_one(self, client: IdentityClient) -> TokenSet:
-        """One more token for the client `reports`."""
+        """Issue one more token for the client `reports`."""
         return client.issue_with_secret("reports", self.secret, audiences=[AUDIENCE])
 
     def administrator(self, service: Running, *scopes: str) -> str:

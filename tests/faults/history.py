@@ -112,7 +112,7 @@ class History:
             self.mistake("a token that was not revoked was rejected as revoked")
 
     def _expose(self, revocation: Revocation, process: int, began: float, asked: float) -> None:
-        """Unless the process may still be about to learn of it."""
+        """Record a violation, unless the process may still be about to learn of the revocation."""
         age = asked - revocation.time
         if process != revocation.process and age <= self.bound and began <= revocation.time:
             return

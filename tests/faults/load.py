@@ -141,7 +141,7 @@ class Caller:
             self._history.judge(known, said, process=self.process, began=self._began, asked=asked)
 
     def verified_of(self, revocations: Sequence[Revocation]) -> list[Revocation]:
-        """Those of them that this process lets pass when no fault lasts any more. Raises IdentityError."""
+        """Return the tokens that this process still accepts after the last fault. Raises IdentityError."""
         found = []
         for start in range(0, len(revocations), _BATCH):
             chunk = revocations[start : start + _BATCH]
@@ -154,7 +154,7 @@ class Caller:
         return found
 
     def refreshed(self, revocations: Sequence[Revocation]) -> list[Revocation]:
-        """Those of them whose refresh token this process would still exchange. Raises IdentityError."""
+        """Return the sessions whose refresh token this process would still exchange. Raises IdentityError."""
         found = []
         for known in revocations:
             try:

@@ -222,7 +222,7 @@ def _is_back(caller: Caller) -> bool:
 
 
 def _still_verified(caller: Caller, revocations: Sequence[Revocation]) -> Sequence[Revocation]:
-    """Those that this process does not know of, even after a while: a repair may be under way."""
+    """Return the revocations that the process does not know, after the time that a repair may take."""
     deadline = time.monotonic() + BACK_WITHIN
     while True:
         is_late = time.monotonic() >= deadline

@@ -104,7 +104,7 @@ def test_nothing_that_replicas_had_is_lost_when_a_silent_primary_comes_back(
 def test_facts_that_only_the_old_primary_had_are_repaired_after_the_failover(
     group: SentinelGroup, tmp_path: Path, durability: str, _: int
 ) -> None:
-    """At replicas:1 nothing of it was acknowledged, and so nothing of it may be ignored for a moment."""
+    """With replicas:1 the old primary acknowledged none of them, so none may be ignored meanwhile."""
     report = fail_over(group, tmp_path, durability, "Sentinel failover, replicas behind", loses=True)
     report.require_repaired()
     if durability == "local":

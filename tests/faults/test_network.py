@@ -40,7 +40,7 @@ def test_nothing_is_lost_on_an_impaired_network(start: Start, name: str) -> None
 
 
 def test_a_process_that_is_cut_off_falls_silent_while_the_other_goes_on(start: Start) -> None:
-    """Each in turn: it cannot know the revocations of the other one meanwhile, and so it must not answer."""
+    """Each process is cut off once: it cannot learn of revocations then, and so must not answer."""
     single = start()
     with single.site.load() as load:
         for number in range(2 * ROUNDS):

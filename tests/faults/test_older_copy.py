@@ -203,7 +203,7 @@ def test_watchers_that_survive_learn_of_revocations_since(site: Site, everything
 
 
 def test_a_watcher_with_any_former_revision_learns_of_revocations_since(site: Site) -> None:
-    """And Verify with at_least_revision of a history that was lost reads the log to its end."""
+    """Verify with an `at_least_revision` of a lost history reads the log to its end."""
     history_is_lost_later(site)
     with site.serve() as service, site.caller(service) as caller:
         token = site.issue(caller)

@@ -95,7 +95,7 @@ def refusal(call: Callable[[], object]) -> tuple[str, str] | None:
 
 
 def settled(service: Running, tokens: Sequence[str]) -> Counter[str]:
-    """Its answers for revoked tokens once it accepts none any more, or when that has taken too long."""
+    """Return the answers for revoked tokens once none is accepted, or after the longest wait."""
     deadline = time.monotonic() + BACK_WITHIN
     while (counts := said(service, tokens))["verified"] and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -111,7 +111,7 @@ def revoke(service: Running, token: TokenSet) -> None:
 
 
 def end(service: Running, number: signal.Signals) -> None:
-    """Also the Envoy that notices that its parent is gone, and refuses calls until it has ended by itself."""
+    """Wait for Envoy as well: it notices that its parent is gone, and refuses calls until it ends."""
     envoys = children(service.process.pid, b"/envoy")
     os.kill(service.process.pid, number)
     service.process.wait(_PATIENCE.total_seconds())

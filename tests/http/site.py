@@ -32,7 +32,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Site:
-    """One service."""
+    """A service with an HTTP listener, as a client sees it."""
 
     world: World
     target: str

@@ -73,7 +73,7 @@ def test_it_does_not_speak_tls_1_1(start: StartSite, certifier: Certifier) -> No
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_envoy_serves_grpc_and_http_with_tls(certifier: Certifier, tmp_path: Path, *, shared: bool) -> None:
-    """On one port, or on two; each port serves what it is for."""
+    """It does so on one port for both, and on a port for each."""
     settings = settings_for_tests(
         engine=ENVOY,
         issuer="https://id.example",

@@ -155,7 +155,7 @@ class Machine(Clients):
         back: int,
         heals: bool,
     ) -> None:
-        """While all that works is stopped, and on Redis also under it. Then the log grows again."""
+        """Restore under stopped processes or, on Redis, under running ones too. Then the log grows again."""
         site = self.site
         if copies or not self.has_copy:
             site.target.copy()

@@ -155,7 +155,7 @@ class SqliteTarget:
         """A process mends it by itself."""
 
     def close(self) -> None:
-        """There is nothing open."""
+        """Do nothing, since nothing is open."""
 
     def _rows(self, statement: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.path)) as connection:

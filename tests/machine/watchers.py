@@ -22,7 +22,7 @@ class QuickBackoff:
     """A replacement of `Backoff` without pauses, so that no watcher waits for a process that does not run."""
 
     def reset(self) -> None:
-        """There is nothing to reset."""
+        """Do nothing: there are no pauses to reset."""
 
     def next_pause(self, error: Exception | None = None) -> float:
         return 0.02

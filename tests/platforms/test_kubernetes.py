@@ -233,7 +233,7 @@ def test_keys_of_kinds_that_are_not_accepted_do_no_harm_to_the_others(
 def test_a_key_that_is_published_twice_still_counts(
     start_world: StartWorld, make_cluster: MakeCluster
 ) -> None:
-    """As with the same file under two names of `--service-account-key-file`."""
+    """That happens if `--service-account-key-file` names the same key twice."""
     key = signing_key()
     cluster = make_cluster(keys=[key, key])
     world = start(start_world, cluster)

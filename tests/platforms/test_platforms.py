@@ -97,7 +97,7 @@ def test_a_second_key_with_its_id_disables_that_id_alone(
 
 @EACH
 def test_its_keys_may_be_written_into_the_record(platform: Platform) -> None:
-    """As `identity issuer create --jwks` does."""
+    """`identity issuer create --jwks` writes them there."""
     server = IssuerServer()
     platform.publish(server, ODD["an unknown type"], ODD["null for all that it does not say"])
 

@@ -149,7 +149,7 @@ EnvoyFor = Callable[[Settings], AbstractContextManager[EnvoyHost]]
 
 @pytest.fixture(scope="session")
 def envoy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFor]:
-    """One that listens as settings say: its own if they name the port of `mtls_listen`, else a shared one."""
+    """Give an Envoy for settings: a new one if they name the port of `mtls_listen`, else a shared one."""
     shared: dict[tuple[bool, bool, bool], EnvoyHost] = {}
 
     @contextmanager

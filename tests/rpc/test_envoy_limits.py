@@ -116,7 +116,7 @@ def test_a_client_that_ignores_the_limit_of_streams_is_disconnected(world: World
 
 
 def test_a_request_that_does_not_end_is_ended(world: World) -> None:
-    """With the status of a deadline, although Envoy makes UNKNOWN of the HTTP status that it has for it."""
+    """The status is that of a deadline, although Envoy turns its own HTTP status into UNKNOWN."""
     with SlowClient(world.target) as client:
         answer = client.answer(client.call(VERIFY, EMPTY[:3]))
 

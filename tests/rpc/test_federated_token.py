@@ -153,7 +153,7 @@ def test_a_rule_may_look_into_the_kubernetes_claims(start_world: StartWorld) -> 
 
 
 def test_a_spiffe_jwt_svid_proves_its_client(start_world: StartWorld) -> None:
-    """With the trust bundle as a file: `use` is `jwt-svid`, and keys name no `alg`."""
+    """The trust bundle is a file: its keys have the `use` `jwt-svid`, and no `alg`."""
     world = start_world()
     world.new_client(public=True)
     key = PartyKey.make("ES256", "authority-1")

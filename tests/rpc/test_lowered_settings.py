@@ -155,7 +155,7 @@ def test_a_process_knows_the_longer_settings_of_one_that_began_a_moment_ago(star
 def test_a_revoked_token_that_was_issued_while_the_clock_was_ahead_stays_revoked(
     start: Start, by: str, restarts: bool
 ) -> None:
-    """Of a bare id nothing is known, and the token becomes valid when the clock comes to where it was."""
+    """An id alone tells no times, and the token becomes valid when the clock comes to where it was."""
     settings = LONG | {"max_access_token_lifetime": timedelta(minutes=15), "leeway": timedelta(seconds=10)}
     process = start(settings)
     user = process.world.new_user()

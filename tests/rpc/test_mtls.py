@@ -220,7 +220,7 @@ def test_a_certificate_proves_no_client_on_the_port_that_requests_none(
 def test_a_certificate_in_a_header_of_the_caller_proves_no_client(
     start_world: StartWorld, certifier: Certifier, tls: bool
 ) -> None:
-    """As a proxy would forward one: on plain text, and on a port that requests no certificate."""
+    """The header is that of a proxy; the ports are one without TLS, and one that asks for no certificate."""
     holder = certifier.client("c", SPIFFE)
     forwarded = f'Hash=00;Cert="{quote(holder.certificate_file.read_text(), safe="")}";URI={SPIFFE}'
     world = start_world(**(certifier.server().settings() if tls else {}))

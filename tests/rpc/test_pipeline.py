@@ -144,7 +144,7 @@ def test_health_is_reported_for_the_server_and_each_service(world: World) -> Non
 
 
 def test_watchers_of_health_come_and_go_at_once_and_calls_are_answered(world: World) -> None:
-    """One that left while another was sent something once stopped the server for good."""
+    """A watcher that left while another was sent a message once stopped the server for good."""
 
     def come_and_go(_: int) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]

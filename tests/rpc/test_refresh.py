@@ -113,7 +113,7 @@ def test_an_older_token_is_reuse_after_its_window_and_ends_this_session_only(
 def test_a_token_ahead_of_the_latest_moves_the_session_forward(
     world: World, first: token_pb2.TokenSet
 ) -> None:
-    """As after a failover of the store that lost rotations: the number was given out, its MAC is right."""
+    """A failover of the store may lose rotations: then a token with a right MAC has a later number."""
     ahead = _derive(world, first, number=5)
 
     next_ = world.refresh(ahead)

@@ -258,7 +258,7 @@ def test_as_many_calls_as_a_connection_may_have_are_all_accepted(start_world: St
 
 
 def test_five_hundred_calls_at_once_on_one_channel_are_all_answered(start_world: StartWorld) -> None:
-    """On Envoy, 100 of them at a time."""
+    """Envoy passes on 100 of them at a time."""
     assert_all_verified_at_once(start_world(limits_exempt=(), max_streams_per_connection=500), 500)
 
 
@@ -418,7 +418,7 @@ def test_the_check_finds_this_grpcio_good() -> None:
 
 
 def test_the_check_needs_no_directory_that_may_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As with a read-only root: a good grpcio was not used there, since the check could make no socket."""
+    """With a read-only root, the check once could make no socket, so a good grpcio was not used."""
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
 
     assert why_not() == ""
@@ -439,7 +439,7 @@ def test_the_check_finds_a_grpcio_with_another_interface(monkeypatch: pytest.Mon
 
 
 def test_the_check_finds_that_threads_wait_for_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As they do if grpcio's server does not hand calls over as it does now."""
+    """Threads would wait for clients if another version of grpcio handed calls over differently."""
     monkeypatch.setattr("identity_service.grpc_api.core.check._PATIENCE", 0.5)
     monkeypatch.setattr(
         "identity_service.grpc_api.core.check.Receiver", lambda calls, threads: ThreadPoolExecutor(1)

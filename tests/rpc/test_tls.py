@@ -89,7 +89,7 @@ def test_it_does_not_speak_tls_1_1(start_world: StartWorld, certifier: Certifier
 
 @contextmanager
 def old_server(holder: Holder) -> Iterator[int]:
-    """One that takes a single connection, of TLS 1.1."""
+    """A server that takes a single connection, with TLS 1.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")

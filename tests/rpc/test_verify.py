@@ -106,7 +106,7 @@ def test_at_least_revision_past_the_end_is_unavailable(world: World, token: str,
     ids=["another epoch", "another epoch, older client", "another start", "another link", "older client"],
 )
 def test_at_least_a_revision_that_is_not_known_acts_as_strong(world: World, token: str, place: str) -> None:
-    """And no client makes the service begin a new epoch."""
+    """No client can make the service begin a new epoch."""
     epoch, position, _ = world.verify(token).revision.split(".")
     unknown = place.format(epoch=epoch, position=position, other="0" * 16)
     assert world.reason(token, at_least_revision=unknown) == ""

@@ -97,7 +97,7 @@ def test_a_watcher_that_reconnects_gets_only_the_missed_changes(world: World) ->
     ids=["another epoch", "another epoch, older client", "past the end", "another link", "older client"],
 )
 def test_a_place_that_is_not_known_gets_everything(world: World, place: str) -> None:
-    """And no client makes the service begin a new epoch."""
+    """No client can make the service begin a new epoch."""
     epoch, position, _ = world.revoke(world.admin_token(), token_id="old").split(".")
     with watching(world, resume_after=place.format(epoch=epoch, position=position)) as watcher:
         watcher.until(knows("old"))

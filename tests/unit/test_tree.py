@@ -132,7 +132,8 @@ def test_every_package_has_a_docstring() -> None:
 
 def _clauses(text: str) -> list[str]:
     """The docstrings that begin as a clause does, those of attributes among them."""
-    begins = r"(?:Whether|How|What|Whatever|Which|Who|Whoever|Whose|Where|Why)\b"
+    pronouns = "Whether|How|What|Whatever|Which|Who|Whoever|Whose|Where|Why"
+    begins = rf"(?:{pronouns}|Also|And|Even|Nor|Such as|So that)\b"
     if not re.search(f'"""{begins}', text):
         return []  # as in most files: to parse all of them takes seconds
     strings = [
@@ -157,11 +158,9 @@ def test_no_docstring_begins_as_a_clause() -> None:
 
 
 def test_a_docstring_that_begins_as_a_clause_is_found() -> None:
-    text = (
-        '"""Who may call."""\nclass A:\n    b: bool\n    """Whether b."""\n    c: int\n    """However."""\n'
-    )
+    text = '"""Who may call."""\nclass A:\n    b: bool\n    """Also b."""\n    c: int\n    """Android."""\n'
 
-    assert _clauses(text) == ["Who may call.", "Whether b."]
+    assert _clauses(text) == ["Who may call.", "Also b."]
 
 
 def _imported(text: str) -> set[str]:

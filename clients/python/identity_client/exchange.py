@@ -73,10 +73,10 @@ class _Entry:
 
 
 class ExchangedTokens:
-    """The base class of `TokenExchange` and `AsyncTokenExchange`: the tokens for at most `size` subjects.
+    """The cache in `TokenExchange` and `AsyncTokenExchange`: tokens for at most `size` subjects.
 
-    They are found by the exact text of the subject token, so that no forged token with the id of another one
-    gets the tokens of its subject.
+    Tokens are found by the exact text of the subject token, so that no forged token with the id of another
+    one gets the tokens of its subject.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class TokenExchange(ExchangedTokens):
 
 
 class AsyncTokenExchange(ExchangedTokens):
-    """The same as `TokenExchange`, with coroutines, for services of asyncio."""
+    """The same as `TokenExchange`, with coroutines, for services that use asyncio."""
 
     async def for_(self, subject: Subject | str, timeout: float | None = None) -> str:
         """Return an access token with which this service acts for the subject; see `TokenExchange.for_`."""

@@ -36,7 +36,7 @@ class Tokens(TokenSource, Protocol):
 
 
 class AsyncTokens(TokenSource, Protocol):
-    """A source for calls of asyncio, such as AsyncAccessTokens."""
+    """A source of tokens for asyncio calls, such as AsyncAccessTokens."""
 
     async def __call__(self, timeout: float | None = None) -> str:
         """Return an access token; wait for it at most so many seconds, None = as long as the source likes."""

@@ -33,7 +33,7 @@ class Obtained:
     requested: bool = True
     """False if another process has requested them."""
     renewable: bool = True
-    """False if a renewal brings no later end, so that there is none before they have expired."""
+    """False if a renewal would bring no later end, so that it has to wait until the tokens have expired."""
 
     @property
     def lifetime(self) -> float:

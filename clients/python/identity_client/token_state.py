@@ -37,7 +37,7 @@ class Phase(Enum):
     STALE = auto()
     """It is used, and should be renewed."""
     EXPIRED = auto()
-    """There is none, or it is not used any more."""
+    """There is no token, or it is not used any more."""
 
 
 class TokenState:
@@ -62,7 +62,7 @@ class TokenState:
         """The times of the last invalidations, the oldest first."""
 
     def phase(self, now: float) -> Phase:
-        """Return what the current token is good for."""
+        """Return the phase of the current tokens: whether a call may use them, and whether to renew them."""
         if now >= self._expire_at:
             return Phase.EXPIRED
         return Phase.STALE if now >= self._renew_at else Phase.FRESH

@@ -13,7 +13,7 @@ _CHANCES: Final = 100
 
 
 class Entry(Generic[V]):
-    """A value of a cache."""
+    """A value in a cache, with its weight and whether it was used."""
 
     __slots__ = ("used", "value", "weight")
 

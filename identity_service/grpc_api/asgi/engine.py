@@ -130,9 +130,9 @@ class AsgiEngine:
     async def _serve(
         self, scope: Mapping[str, Any], receive: Receive, send: Send, context: AsgiContext, address: str
     ) -> None:
-        """Receive the first message, run the handler, send a status.
+        """Receive the first message, run the handler, and send a status.
 
-        Raises ClientGoneError; ServerBusyError, without a status, if the call is not to be received.
+        Raises ClientGoneError; ServerBusyError, before a status is sent, if a limit is reached.
         """
         limits = self._limits
         try:

@@ -114,7 +114,7 @@ def allowed(token: AccessToken | None, claimed: frozenset[str]) -> CheckResponse
 
 
 def _identity(token: AccessToken) -> dict[str, str]:
-    """Return the headers that tell whose token it is; one without a value is absent."""
+    """Return the headers that name the principals of a token; a header without a value is left out."""
     values = {
         SUBJECT: _encoded(token.subject),
         CLIENT: _encoded(token.client_id),

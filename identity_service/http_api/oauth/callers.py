@@ -49,9 +49,10 @@ class Callers:
     """The URL that the `aud` of an assertion may be."""
 
     def presented(self, request: HttpRequest, form: Form) -> ClientOfRequest | None:
-        """Return the client of a request, or None; if it is only named, the certificate must prove it.
+        """Return the credential of the client that sent a request; None if the request names no client.
 
-        A public client needs no proof, whatever certificate the connection has. Raises OAuthError,
+        If the request has only the id of a client, the certificate of the connection is the credential. A
+        public client needs none, whatever certificate the connection has. Raises OAuthError,
         UnavailableError.
         """
         named = read_client(request.headers, form, token_endpoint=self.token_endpoint)

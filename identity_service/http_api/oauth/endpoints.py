@@ -26,7 +26,7 @@ from identity_service.services.verify import Verifier
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OAuthUseCases:
-    """The parts behind the OAuth endpoints."""
+    """The use cases that the OAuth endpoints call, and the parts that check and record the calls."""
 
     issuer: Issuer
     repeated_issue: RepeatedIssue

@@ -20,7 +20,7 @@ ID_JAG_PROFILE: Final = "urn:ietf:params:oauth:grant-profile:id-jag"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetadataConfig:
-    """The features that a deployment offers."""
+    """The features of a deployment that its metadata documents announce."""
 
     issuer: str
     """The `iss` of its tokens, byte for byte."""

@@ -22,7 +22,7 @@ from identity_service.services.revoke_token import RevokeTokenRequest, TokenRevo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevocationEndpoint:
-    """The revocation endpoint."""
+    """The revocation endpoint, which revokes the token in the form of a request."""
 
     revoker: TokenRevoker
     callers: Callers

@@ -169,7 +169,7 @@ def _object(required: str, **properties: object) -> Json:
 
 
 def _all(names: str, schema: Json) -> Json:
-    """Return properties of the same schema, whose names are separated by blanks."""
+    """Return the properties with these names, which are separated by blanks; all have the same schema."""
     return dict.fromkeys(names.split(), schema)
 
 

@@ -28,7 +28,7 @@ class TrustedIssuers:
     clock: Clock
     _: KW_ONLY
     own: IssuerNames
-    """This service's issuer names; an issuer with a spelling of one is refused."""
+    """This service's issuer names; an issuer whose name is a spelling of one of them is refused."""
 
     def create(self, issuer: TrustedIssuer, *, origin: Origin = NOWHERE) -> Versioned[TrustedIssuer]:
         """Trust an issuer from now on. Raises InvalidRequestError, AlreadyExistsError."""

@@ -1,8 +1,8 @@
 """Notices of entries that any process has appended to the log of one SQLite file, without polling the file.
 
-A process that has appended entries sets the mode of the file to what it is, and the kernel notifies the other
-processes (inotify(7)). SQLite itself has no such notice. If either is refused, waiting threads poll, and the
-log says why.
+A process that has appended entries sets the mode of the file to the mode that it has already, and the kernel
+notifies the other processes (inotify(7)). SQLite itself has no such notice. If the system refuses one of the
+two, waiting threads poll, and an event in the log names the reason.
 """
 
 import ctypes

@@ -343,7 +343,7 @@ def test_an_application_that_swallows_the_end_sends_nothing_more(verifier: Local
 def test_what_an_application_does_after_its_response_is_not_ended(
     verifier: LocalVerifier, site: Site
 ) -> None:
-    """Such as the background tasks of Starlette."""
+    """Starlette, for example, runs background tasks then."""
     tokens = site.sign_in()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

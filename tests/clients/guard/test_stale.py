@@ -159,7 +159,7 @@ class Awaitable:
 def test_what_is_no_answer_of_the_service_admits_no_call(
     start: Start, own: LocalVerifier, site: Site
 ) -> None:
-    """Such as the coroutine that an `AsyncIdentityClient` returns to a guard with threads."""
+    """An `AsyncIdentityClient`, for example, returns a coroutine to a guard with threads."""
     make_stale(own, MINUTE)
 
     with start(own, stale_policy(ASK), ask=Awaitable()) as client:

@@ -94,7 +94,7 @@ def trust_store(certifier: Certifier, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def compiler(provider: Provider, libraries: Path, trust_store: Path, tmp_path: Path) -> Compiler:
-    """One for the programs of the page, which trust the authority of the service."""
+    """A compiler for the programs of the page, which trust the authority of the service."""
     options = f"-Djavax.net.ssl.trustStore={trust_store} -Djavax.net.ssl.trustStorePassword=changeit"
     _, secret = provider.credentials
     environment = {"JAVA_TOOL_OPTIONS": options, "CLIENT_SECRET": secret}

@@ -142,7 +142,7 @@ def test_the_process_ends_when_its_parent_is_killed() -> None:
 
 
 def test_without_memory_no_password_is_wrong(hasher: Argon2Hasher) -> None:
-    """Two tebibytes, which no machine gives."""
+    """The cost is two tebibytes, which no machine has."""
     right = hasher.hash(RIGHT)
     dear = right.replace("m=64,", f"m={2**31},")
     assert dear != right

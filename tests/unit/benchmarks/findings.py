@@ -65,7 +65,7 @@ SIZES = (1_000, 1_000_000)
 
 
 def findings(**others: float) -> Findings:
-    """Those figures, but for `others` (with _ for -)."""
+    """Return these figures, with `others` in place of some (with _ for -)."""
     changed = {name.replace("_", "-"): value for name, value in others.items()}
     found = Findings()
     for name, median in (MEDIANS | changed).items():

@@ -74,7 +74,7 @@ OWN_GROUP, FOREIGN_GROUP = 2000, 2001
 def test_a_secret_that_the_kubelet_mounts_for_the_pod_s_group_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, group: int, mode: int, accepted: bool
 ) -> None:
-    """Of root, for the group that `fsGroup` names, behind two symbolic links."""
+    """Its owner is root, its group is the one that `fsGroup` names, and two symbolic links lead to it."""
     data = tmp_path / "..2026_11_29"
     data.mkdir()
     (data / "master.key").write_text(f"{SECRET}\n")
@@ -107,7 +107,7 @@ def test_a_secret_that_the_kubelet_mounts_for_the_pod_s_group_is_read(
 def test_a_master_key_file_that_is_no_file_is_refused_at_once(
     tmp_path: Path, make: Callable[[Path], None], kind: str
 ) -> None:
-    """To read a pipe waits for a writer, and a device of zeros never ends."""
+    """Reading a pipe would wait for a writer, and a device of zeros has no end."""
     path = tmp_path / "master.key"
     make(path)
 
@@ -118,7 +118,7 @@ def test_a_master_key_file_that_is_no_file_is_refused_at_once(
 def test_a_master_key_file_that_this_user_may_not_read_is_reported_with_its_owner_and_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the kubelet mounts a Secret of mode 0400 without `fsGroup`."""
+    """The kubelet mounts a Secret of mode 0400 like this unless `fsGroup` is set."""
     file = tmp_path / "master.key"
     file.write_text(SECRET)
     file.chmod(0o400)
@@ -181,7 +181,7 @@ def test_a_store_of_a_version_that_took_the_line_break_as_a_part_still_opens() -
 
 
 def test_a_master_key_file_that_holds_no_text_is_refused(tmp_path: Path) -> None:
-    """As `openssl rand 32` makes one, without -base64."""
+    """`openssl rand 32` makes such a file if the reader forgets -base64."""
     file = tmp_path / "master.key"
     file.write_bytes(b"\xff\xfe" * 16)
     file.chmod(0o600)

@@ -219,7 +219,7 @@ def test_the_client_of_the_subject_token_counts_though_it_is_not_named_any_more(
 
 
 def test_generations_of_the_subject_token_are_taken_over_as_they_were() -> None:
-    """Not the current ones: an exchange must not revive a token that was issued before a raise."""
+    """With the current ones, an exchange could revive a token that was issued before a raise."""
     subject = a_token(generations={ANA: ONCE, PORTAL: TWICE, PrincipalId("f_old"): ONCE})
 
     found = exchanged(subject, generations={ANA: TWICE, EVERYONE: ONCE, ORDERS: TWICE})

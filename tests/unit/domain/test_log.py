@@ -43,7 +43,7 @@ def test_a_revision_of_a_new_log_can_be_written_and_read() -> None:
 
 
 def test_a_revision_with_a_new_link_can_be_written_and_read() -> None:
-    """Often, since every 64th character of a link is a dash."""
+    """The test makes many links, since every 64th character of a link is a dash."""
     for position in range(1, 1000):
         revision = Revision(epoch=new_epoch(), position=position, link=new_link())
         assert Revision.parse(str(revision)) == revision
@@ -98,7 +98,7 @@ def test_a_revision_with_a_new_link_can_be_written_and_read() -> None:
     ],
 )
 def test_another_text_is_no_revision(text: str) -> None:
-    """One spelling only, and no position that a store could not count to."""
+    """There is one spelling only, and no position beyond those that a store can count to."""
     with pytest.raises(ValueError, match="not a revision"):
         Revision.parse(text)
 
@@ -175,7 +175,7 @@ def test_merging_generations_needs_no_order_and_no_count(a: Generation, b: Gener
 
 @given(GENERATIONS, GENERATIONS)
 def test_a_merged_generation_is_above_all_that_either_one_was_above(a: Generation, b: Generation) -> None:
-    """To learn another raise never makes a token good again."""
+    """Learning of another raise never makes a token valid again."""
     for held in (None, a, b, Generation(number=1, link=Link("z"))):
         if a.is_raised_over(held) or b.is_raised_over(held):
             assert a.merged(b).is_raised_over(held)

@@ -146,7 +146,7 @@ def test_an_older_number_within_its_own_window_is_superseded() -> None:
 
 
 def test_an_older_number_past_its_own_window_is_reuse() -> None:
-    """Its own window is over, although that of its successor is not."""
+    """The window of the older number is over, although that of its successor is not."""
     session = chain(START, START + GRACE / 2)
     assert show(session, 0, START + PAST_GRACE) == Reused()
     assert isinstance(show(session, 1, START + PAST_GRACE), Replayed)

@@ -53,7 +53,7 @@ def test_a_memory_bound_that_no_service_could_live_with_is_refused() -> None:
 
 
 def test_envoy_ends_a_request_later_than_python_does() -> None:
-    """So that the client gets the status that Python makes, with its details."""
+    """The client then gets the status that Python makes, with its details."""
     assert connection_manager(LIMITS, AGE)["request_timeout"] == "12.000s"
 
 

@@ -106,7 +106,7 @@ def test_an_event_loop_answers_what_is_quick_and_leaves_the_rest_to_a_thread() -
 
 @pytest.mark.parametrize("access", [Access.OPEN, Access.SCOPE])
 def test_an_event_loop_reads_no_request_of_a_great_length(access: Access) -> None:
-    """Neither its digest nor its message, and so it refuses no caller of it either."""
+    """It neither digests nor parses the request, and leaves the check of the caller to a thread."""
     gate, looked_up = Gate(), list[bytes]()
     rule = Rule(access=access, scope="s", pool=Pool.MEMORY)
 

@@ -323,7 +323,7 @@ def test_the_max_age_of_the_issuer_holds(site: Site) -> None:
 
 
 def test_the_audiences_of_the_issuer_do_not_count(site: Site) -> None:
-    """They are for its other tokens: with an audience that none has, the issuer may sign ID-JAGs only."""
+    """Those audiences are for its other tokens: an audience that none has limits the issuer to ID-JAGs."""
     site.new_client("portal")
     trust(site, audiences=("nothing",))
 
@@ -373,7 +373,7 @@ def test_too_many_wrong_id_jags_from_an_address_are_answered_with_the_time_to_wa
 
 
 def test_an_id_jag_is_no_token_of_a_platform(trusting: Site) -> None:
-    """As the RPC Issue gets it."""
+    """The RPC Issue, which takes tokens of platforms, refuses it."""
     request = IssueRequest(credential=FederatedToken(jwt=Secret(id_jag(trusting))), origin=Origin())
 
     with pytest.raises(

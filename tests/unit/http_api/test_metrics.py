@@ -36,7 +36,7 @@ def test_a_client_on_another_machine_finds_nothing(peer: str) -> None:
 
 @pytest.mark.parametrize("host", ["id.example", "localhost.example:8080", "192.0.2.1", "", None])
 def test_a_request_for_another_host_finds_nothing(host: str | None) -> None:
-    """As of a web page whose name was bound to this address, or of a proxy that passes the host on."""
+    """A web page whose name leads to this address sends such a request, and so may a proxy."""
     assert status(host=host) == 404
 
 

@@ -59,7 +59,7 @@ AUTHORITY = certificate("ca", [(CA, True)])
     ],
 )
 def test_a_client_needs_neither_a_name_nor_an_authority_with_a_key_usage(extensions: Extensions) -> None:
-    """As OpenSSL makes them without being asked for more."""
+    """OpenSSL makes such certificates by default."""
     assert is_of(certificate("client", extensions), AUTHORITY)
 
 

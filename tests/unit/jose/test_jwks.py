@@ -88,7 +88,7 @@ def test_the_word_that_spiffe_has_for_signatures_is_understood() -> None:
 
 
 def test_x509_authorities_in_a_spiffe_bundle_are_not_reported_as_faulty() -> None:
-    """They have no `kid` and need none: SPIFFE Trust Domain and Bundle, section 4.2."""
+    """Such keys need no `kid` (SPIFFE Trust Domain and Bundle, section 4.2)."""
     certificates = KEY.public(use="x509-svid", alg=None, kid=None, x5c=["MIIB"])
 
     assert unused(certificates, RSA.public()) == ["keys[0]: for X.509-SVIDs, not for tokens"]
@@ -135,7 +135,7 @@ def test_a_key_for_two_algorithms_under_one_id_is_left_out() -> None:
 
 
 def test_the_same_key_twice_counts_once() -> None:
-    """As of an issuer that signs with one key for two purposes, and lists the keys of both."""
+    """An issuer that uses one key for two purposes may list it for each."""
     assert read(KEY.public(), KEY.public(use=None), KEY.public(x5t="AAAA")) == {"k1": "ES256"}
     assert unused(KEY.public(), KEY.public(use=None)) == []
 

@@ -68,7 +68,7 @@ def test_a_symmetric_key_has_no_public_part_and_its_id_reveals_nothing(generated
 
 
 def test_the_thumbprint_is_that_of_rfc_7638() -> None:
-    """Its section 3.1."""
+    """The example is in RFC 7638 section 3.1."""
     example = {
         "kty": "RSA",
         "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJE"

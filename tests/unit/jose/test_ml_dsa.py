@@ -23,7 +23,7 @@ def changed(made: GeneratedKey, **changes: Any) -> str:
 
 
 def test_the_thumbprint_is_that_of_the_example_of_rfc_9964() -> None:
-    """Its key of ML-DSA-44, whose seed is all zero."""
+    """The example is the key of ML-DSA-44 whose seed is all zero."""
     example = ml_dsa.ML_DSA_44.to_jwk(mldsa.MLDSA44PrivateKey.from_seed_bytes(bytes(32)), as_dict=True)
 
     assert example["priv"] == "A" * 43

@@ -80,7 +80,7 @@ def test_it_does_not_start_with_a_file_that_is_wrong(
 def test_it_does_not_start_with_the_services_own_name_as_a_trusted_issuer(
     file: Path, records: Sometimes, event_log: RecordingEventLog
 ) -> None:
-    """Also if a record of before the setting `issuer` changed is as the file declares."""
+    """That holds even if a record, made before the setting `issuer` changed, is as the file declares."""
     text = "trusted_issuers:\n  https://Own.example/:\n    jwks_uri: https://own.example/keys\n"
     file.write_text(f"{text}    rules: [{{claims: {{sub: x}}, client_id: a}}]\n")
     PrincipalsKeeper(file, records, StrictKeyChecker(), event_log)._apply(file.read_bytes())
@@ -104,7 +104,7 @@ def test_it_applies_changes_of_the_file(keeper: PrincipalsKeeper, file: Path, si
 def test_it_follows_a_link_to_another_file(
     tmp_path: Path, records: Sometimes, event_log: RecordingEventLog, site: Site
 ) -> None:
-    """As Kubernetes changes a ConfigMap."""
+    """Kubernetes changes a ConfigMap in this way."""
     for version, name in (("1", "a"), ("2", "b")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "p.yaml").write_text(f"clients: {{{name}: }}")

@@ -75,7 +75,7 @@ def test_positions_that_are_missing_below_the_floor_are_not_known() -> None:
 
 
 def test_an_end_without_entries_is_known() -> None:
-    """As of a log that has a head, and nothing else left."""
+    """A log may have only its head left."""
     history = History(Epoch("e"))
     history.add([], place(40))
     assert history.holds(place(40))

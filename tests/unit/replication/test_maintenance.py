@@ -216,7 +216,7 @@ def test_without_a_time_that_the_store_remembers_nothing_is_trimmed(
 def test_trimmed_denials_that_still_count_by_some_clock_are_kept(
     maintenance: LogMaintenance, log: MemoryChangeLog, clock: FakeClock
 ) -> None:
-    """As a denial of a token that was issued by a clock which was a day ahead for a moment."""
+    """A clock that was a day ahead for a moment may have issued a token that lives as much longer."""
     ends = {10: -LONGEST_BACK - timedelta(seconds=1), 20: -LONGEST_BACK, 30: timedelta(days=1)}
     for position, end in ends.items():
         denial = TokenDenied(token_id=TokenId(f"t{position}"), deny_until=NOW + end)

@@ -213,7 +213,7 @@ def test_a_store_that_an_operator_must_repair_is_reported_instead_of_staleness(
     monkeypatch: pytest.MonkeyPatch,
     kind: type[UnavailableError],
 ) -> None:
-    """Also if other reads of the same store fail by an error that says nothing."""
+    """It is reported even if other reads of the same store fail with an error that names no cause."""
     replica.load()
     replica.heartbeat("p")
     clock.advance(timedelta(seconds=6))
@@ -468,7 +468,7 @@ def test_a_place_of_another_history_has_the_log_read_to_its_end_and_never_from_i
     monkeypatch: pytest.MonkeyPatch,
     stranger: str,
 ) -> None:
-    """As with `strong`, all that the log contains is known then.
+    """The process then knows everything in the log, as with `strong`.
 
     No revision of a client makes a process reload.
     """

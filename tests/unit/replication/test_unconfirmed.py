@@ -169,7 +169,7 @@ def test_of_a_record_and_a_raise_each_is_held_against_its_own_place(site: Site, 
 
 @pytest.mark.parametrize("first", ["the writer", "the reader"])
 def test_two_writes_of_one_place_are_each_held_against_it(site: Site, first: str) -> None:
-    """While a deposed primary takes writes, two servers may acknowledge one each."""
+    """While a deposed primary takes writes, two servers may each acknowledge a write at one position."""
     found = [site.read("other")] if first == "the reader" else []
     found += [site.add(1), site.add(1, "other")]
     found += [site.read("other")] if first == "the writer" else []

@@ -47,7 +47,7 @@ class MemoryStore:
 
     @property
     def store(self) -> Store:
-        """This object as the use cases want it: the rest of the port is never asked."""
+        """Return this object as a `Store`: the use cases call no other part of the port."""
         return cast("Store", self)
 
     @property

@@ -151,7 +151,7 @@ def test_a_session_is_over_by_the_clock_of_this_process_although_the_store_still
 
 
 def test_sessions_that_only_this_process_knows_to_be_over_do_not_end_a_list(people: People) -> None:
-    """Nor does a page of them alone: an empty page would look like the end."""
+    """A page with such sessions alone would be empty, and would look like the end."""
     newest, second, *older = people.sign_in(count=4)
     for tokens in (newest, second):
         deny_it_here(people, people.site.session(tokens))

@@ -62,7 +62,7 @@ def clock() -> FakeClock:
 
 
 class Trail(StoredTrail):
-    """One with the thread that stores its events."""
+    """An audit trail with the thread that stores its events."""
 
     def __init__(self, *parts: Any, **options: Any) -> None:
         super().__init__(*parts, **options)
@@ -93,7 +93,7 @@ def make_trail(store: SlowStore, event_log: RecordingEventLog, clock: FakeClock)
 
 @pytest.fixture
 def trail(make_trail: MakeTrail) -> Trail:
-    """One that stores events of traffic as well."""
+    """An audit trail that stores events of traffic as well."""
     return make_trail()
 
 

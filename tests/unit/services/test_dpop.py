@@ -131,7 +131,7 @@ def test_two_keys_may_use_the_same_id(site: Site) -> None:
 
 @pytest.mark.parametrize("age", [0, 69, 79], ids="a process of {} s".format)
 def test_no_process_accepts_a_proof_that_is_forgotten(site: Site, age: int) -> None:
-    """From the leeway before its `iat` to the end of its validity it is remembered, wherever it was used."""
+    """Every process remembers a used proof from the leeway before its `iat` to the end of its validity."""
     process = site.process()
     site.clock.advance(timedelta(seconds=age))
     presented = site.presented(iat=int((site.clock.now() + LEEWAY).timestamp()))

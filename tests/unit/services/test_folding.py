@@ -167,7 +167,7 @@ def test_windows_that_have_ended_give_their_place_to_others(folding: Folding, cl
 
 
 def test_memory_is_bounded_for_any_events(folding: Folding) -> None:
-    """So many addresses, and one key for the others of each type."""
+    """There are at most so many addresses, and one key for all others of each type."""
     for host in range(1000):
         for type_ in (AuditType.CALL_REFUSED, AuditType.ISSUE_REFUSED):
             folding.admit(an_event(f"10.0.{host // 250}.{host % 250}:1", type=type_))

@@ -162,7 +162,7 @@ def test_the_password_of_a_user_that_does_not_exist_takes_as_long_to_check(
 def test_a_client_that_was_authenticated_just_before_needs_no_secret(
     site: UseCaseSite, ana: PrincipalId, who: str, revoked: str | None
 ) -> None:
-    """Unless it was revoked since: the session would escape the revocation."""
+    """It needs one if it was revoked since: otherwise the session would escape the revocation."""
     site.new_client("another")
     proven = site.use.authenticator.client(site.secret_of(who))
     if revoked is not None:

@@ -69,7 +69,7 @@ def test_other_records_than_keys_are_nobodys_business() -> None:
 
 
 def test_the_last_set_of_keys_that_a_watcher_is_sent_is_the_newest_one() -> None:
-    """Even if two threads report two changes at once."""
+    """Two threads may report two changes at once."""
     site = Site()
     watcher = site.open()
     taken(watcher)

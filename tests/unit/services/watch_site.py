@@ -60,7 +60,7 @@ class Site:
         self.hub.on_log_replaced(self.replica.revision)  # as the replica does when it begins to read
 
     def fold(self, *changes: Change) -> Revision:
-        """One page of the log."""
+        """Pass one page of the log to the hub."""
         position = self.replica.revision.position
         links = [(change, link_of(position + n)) for n, change in enumerate(changes, start=1)]
         for change, link in links:

@@ -64,7 +64,7 @@ def test_brackets_in_a_text_do_not_count() -> None:
 
 
 def test_a_number_of_thousands_of_digits_is_refused_at_once() -> None:
-    """Before it is read: of ten times as many digits the answer is the same."""
+    """The digits are counted before they are parsed: a number with ten times as many is refused alike."""
     for digits in (8_000, 80_000):
         with pytest.raises(ValueError, match="too long"):
             parse_object(b'{"a":' + b"9" * digits + b"}")

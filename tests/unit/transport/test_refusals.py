@@ -67,7 +67,7 @@ def test_some_calls_are_refused_at_once_and_the_others_in_batches(clock: Clock) 
 
 
 def test_a_turn_that_was_given_comes_even_if_calls_go_on_arriving(clock: Clock) -> None:
-    """At 500 a second, whatever the rate of the calls."""
+    """Turns come at 500 a second, whatever the rate of the calls."""
     turns = RefusalTurns(100_000, clock)
     times = []
 

@@ -1,4 +1,4 @@
-"""A channel whose calls carry an access token, for stubs of asyncio."""
+"""A channel whose calls carry an access token, for asyncio stubs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def secure_channel(
     allow_plaintext: bool = False,
     options: Sequence[tuple[str, Any]] = (),
 ) -> grpc.aio.Channel:
-    """Open a channel of asyncio whose calls carry an access token; see `identity_client.grpc.secure_channel`.
+    """Open an asyncio channel whose calls carry an access token; see `identity_client.grpc.secure_channel`.
 
     A call for which there is no token ends with `grpc.aio.AioRpcError`.
     """

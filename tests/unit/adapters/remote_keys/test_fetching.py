@@ -252,7 +252,7 @@ class TestOverTls:
             HttpsFetcher(KeyServers(certifier.file), max_bytes=1000)(issuer.url)
 
     def test_a_certificate_in_the_ca_file_is_trusted_without_its_root(self, tmp_path: Path) -> None:
-        """As by Go, by curl with `--cacert`, and by the defaults of Python 3.13."""
+        """Go, curl with `--cacert`, and Python 3.13 by default trust it as well."""
         holder = Certifier(tmp_path / "root").server()
         own = tmp_path / "own.pem"
         own.write_bytes(holder.certificate_file.read_bytes())

@@ -24,12 +24,12 @@ from tests.rpc.clocks import ShiftedClock
 
 OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
 QUICK = RefreshPolicy(floor=timedelta(milliseconds=50), patience=timedelta(seconds=5))
-"""So that a test need not wait for the floor."""
+"""Times that are short, so that a test need not wait for the floor."""
 USUAL = RefreshPolicy()
 
 
 class Site:
-    """Issuers, each with a server of its own, and what holds their keys."""
+    """Issuers, each with a server of its own, and the object that fetches their keys."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.clock, self.event_log = ShiftedClock(), RecordingEventLog()

@@ -30,7 +30,7 @@ def excluded(url: str) -> Any:
 
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
 def test_authorities_that_the_defaults_of_python_313_refuse_are_accepted(url: str) -> None:
-    """Those without key identifiers: see tests/platforms/authorities.py."""
+    """Such authorities have no key identifiers: see tests/platforms/authorities.py."""
     assert excluded(url) == [ssl.VERIFY_X509_STRICT]
 
 
