@@ -60,8 +60,20 @@ class _Commands(Mapping[str, Any]):
         return len(_COMMANDS)
 
 
+def _without_type_of_flags(options: list[Any]) -> list[Any]:
+    """Have the help show no type for flags: it would be `<bool>`, although a flag takes no value."""
+    for option in options:
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    return options
+
+
 class _Command(IdCommand):
     """A command whose errors are printed, and end it with the exit code of their class."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the arguments and options of the command."""
+        return _without_type_of_flags(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -75,11 +87,20 @@ def _prepare(app: typer.Typer) -> None:
         command.cls = _Command
         command.callback = command.callback and with_options(command.callback)
     for group in app.registered_groups:
+        group.cls = _Subgroup
         if group.typer_instance is not None:
             _prepare(group.typer_instance)
 
 
-class _Group(TyperGroup):
+class _Subgroup(TyperGroup):
+    """A group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options of the group."""
+        return _without_type_of_flags(super().get_params(ctx))
+
+
+class _Group(_Subgroup):
     """The group of all commands."""
 
     def __init__(self, **options: Any) -> None:

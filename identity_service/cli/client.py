@@ -101,10 +101,17 @@ def create(
     client_id: ClientId,
     public: Annotated[
         bool,
-        typer.Option("--public", help="Only signs users in: no secret; grants password and refresh_token."),
+        typer.Option(
+            "--public",
+            help="Public client, which signs users in: no secret; grants password and refresh_token.",
+        ),
     ] = False,
     no_secret: Annotated[
-        bool, typer.Option("--no-secret", help="It authenticates by certificate, key or trusted issuer.")
+        bool,
+        typer.Option(
+            "--no-secret",
+            help="Create no secret: the client authenticates by certificate, key or trusted issuer.",
+        ),
     ] = False,
     given: Given,
     service: Remote,

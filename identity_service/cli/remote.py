@@ -124,7 +124,7 @@ def _connected(
         typer.Option(
             "--allow-plaintext",
             envvar="IDENTITY_ALLOW_PLAINTEXT",
-            help="Do without TLS to another machine: everything between can read secrets and tokens.",
+            help="Connect to another machine without TLS: any host in between can read secrets and tokens.",
         ),
     ] = False,
     http_proxy: Annotated[

@@ -55,7 +55,7 @@ def revoke(
     service: Remote,
     as_json: JsonFlag = False,
 ) -> None:
-    """End one session, or all sessions of a user (but one). Their tokens are refused from then on."""
+    """End one session, or all sessions of a user, or all but one. Their tokens are refused at once."""
     if sum(map(bool, (session_id, every, all_but))) != 1 or (session_id and user):
         fail("give a session id, --all or --all-but")
     with service.admin() as admin:

@@ -1,5 +1,7 @@
 """The servicer of Revoke: converts its request, calls the use case, and converts the revision."""
 
+from typing import Final
+
 from identity_service.domain.errors import InvalidRequestError
 from identity_service.domain.ids import EVERYONE, PrincipalId, SessionId, TokenId, is_principal_id
 from identity_service.domain.origin import Origin
@@ -16,6 +18,20 @@ from identity_service.services.revoke import (
     Target,
 )
 from identityapi.v1 import identity_service_pb2 as pb
+
+_ID: Final = "must be 1 to 128 characters of base64url, as in `jti` or `sid`"
+_PRINCIPAL: Final = (
+    "must be a user or client id: 1 to 128 letters, digits and ._:@/-, beginning with a letter or digit"
+)
+_RULES: Final = {
+    "token": "must not be empty",
+    "token_id": _ID,
+    "session_id": _ID,
+    "subject": _PRINCIPAL,
+    "client_id": _PRINCIPAL,
+    "everything": "must be true",
+}
+"""For each target of Revoke, the rule that a request has broken."""
 
 
 class RevokeServicer:
@@ -60,7 +76,7 @@ def _target(request: pb.RevokeRequest) -> Target:
                 "target", "must be set: one of token, token_id, session_id, subject, client_id and everything"
             )
         case name:
-            raise InvalidRequestError.of(name, "is empty or not well-formed")
+            raise InvalidRequestError.of(name, _RULES[name])
 
 
 def _is_id(text: str) -> bool:

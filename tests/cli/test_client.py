@@ -32,6 +32,7 @@ def test_a_client_is_created_shown_listed_disabled_and_deleted(admin: Run, admin
     admin("client", "delete", "reports", "--yes")
     gone = admin("client", "show", "reports", "--json", code=1)
     assert json.loads(gone.stdout)["reason"] == "NOT_FOUND"
+    assert "reports: there is no such client" in admin("client", "show", "reports", code=1).stderr
 
 
 def test_a_secret_is_shown_once_and_works(admin: Run, admin_json: RunJson, served: Served) -> None:

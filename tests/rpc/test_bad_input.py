@@ -160,6 +160,7 @@ def test_other_methods_name_the_field_too(world: World, call: str, request_: obj
     "target",
     [
         {},
+        {"token": ""},
         {"token_id": ""},
         {"token_id": "a b"},
         {"session_id": "x" * 129},
@@ -174,7 +175,10 @@ def test_revoke_refuses_a_target_that_cannot_be(world: World, target: dict[str, 
     with pytest.raises(grpc.RpcError) as error:
         world.revoke(world.admin_token(), **target)
 
-    assert failure(error.value).code is grpc.StatusCode.INVALID_ARGUMENT
+    found = failure(error.value)
+    assert found.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert found.fields.keys() == {*(target or ["target"])}
+    assert "must be" in found.message or "must not be" in found.message
 
 
 @pytest.mark.parametrize("method", METHODS)

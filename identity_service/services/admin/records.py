@@ -22,7 +22,7 @@ from identity_service.domain.log import Appended, GenerationRaised, RecordKind, 
 from identity_service.domain.origin import Origin
 from identity_service.domain.ports import AuditTrail, ReplicaView
 from identity_service.domain.principals import Client, User
-from identity_service.domain.records import RecordT, Versioned
+from identity_service.domain.records import RecordT, Versioned, kind_of
 from identity_service.domain.store import RecordStore
 from identity_service.domain.visible import shown
 from identity_service.services.revoke import resent_until_confirmed
@@ -58,7 +58,7 @@ class Records:
         """Return the record of this kind and id. Raises NotFoundError."""
         found = self._store.get(kind, id_)
         if found is None:
-            raise NotFoundError(f"{shown(id_)}: there is no such record")
+            raise NotFoundError(f"{shown(id_)}: there is no such {kind_of(kind).value}")
         return found
 
     def list_of(self, kind: type[RecordT], *, after: str, limit: int) -> Sequence[Versioned[RecordT]]:
