@@ -1,4 +1,4 @@
-"""The fake of the port `Clock`. Tests of a running service use the clocks of `tests/rpc/clocks.py`."""
+"""Fakes of the port `Clock` and of `time.monotonic`; a running service has those of `tests/rpc/clocks.py`."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -35,3 +35,13 @@ class FakeClock:
     def step(self, by: timedelta) -> None:
         """Set the wall clock; no time passes."""
         self.error += by
+
+
+class MonotonicClock:
+    """A function like `time.monotonic` whose time a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now

@@ -4,15 +4,7 @@ import pytest
 
 from identity_service.telemetry.call_ids import TraceContext
 from identity_service.telemetry.tracing.sampling import Sampling
-
-
-class Time:
-    """A clock that the test moves."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes.clocks import MonotonicClock
 
 
 def context(*, is_sampled: bool) -> TraceContext:
@@ -28,7 +20,7 @@ def recorded(sampling: Sampling, sent: TraceContext | None, calls: int = 100) ->
 
 @pytest.mark.parametrize(("ratio", "count"), [(0.0, 0), (1.0, 100)])
 def test_the_ratio_decides_about_calls_without_a_trace_alone(ratio: float, count: int) -> None:
-    sampling = Sampling(ratio, 1000, Time())
+    sampling = Sampling(ratio, 1000, MonotonicClock())
 
     assert recorded(sampling, None) == count
     assert recorded(sampling, context(is_sampled=True)) == 100
@@ -37,18 +29,18 @@ def test_the_ratio_decides_about_calls_without_a_trace_alone(ratio: float, count
 
 def test_a_ratio_records_about_this_share() -> None:
     # The chance of another number is less than 10^-12.
-    assert 300 < recorded(Sampling(0.5, 10_000, Time()), None, 1000) < 700
+    assert 300 < recorded(Sampling(0.5, 10_000, MonotonicClock()), None, 1000) < 700
 
 
 def test_callers_who_ask_for_every_call_use_up_their_own_budget_alone() -> None:
-    sampling = Sampling(1.0, 10, Time())
+    sampling = Sampling(1.0, 10, MonotonicClock())
 
     assert recorded(sampling, context(is_sampled=True)) == 10
     assert recorded(sampling, None) == 10
 
 
 def test_a_budget_is_filled_as_time_passes_and_never_beyond_a_second() -> None:
-    time = Time()
+    time = MonotonicClock()
     sampling = Sampling(1.0, 10, time)
     recorded(sampling, None)
 

@@ -3,26 +3,17 @@
 import pytest
 
 from identity_service.transport.refusals import RefusalTurns, Strikes
+from tests.fakes.clocks import MonotonicClock
 
 ADDRESS, OTHER = "192.0.2.1", "192.0.2.2"
 
 
-class Clock:
-    """A monotonic clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> MonotonicClock:
+    return MonotonicClock()
 
 
-def test_a_strike_counts_for_five_seconds_and_for_its_address_alone(clock: Clock) -> None:
+def test_a_strike_counts_for_five_seconds_and_for_its_address_alone(clock: MonotonicClock) -> None:
     strikes = Strikes(clock)
     strikes.add(ADDRESS)
     found = []
@@ -34,7 +25,7 @@ def test_a_strike_counts_for_five_seconds_and_for_its_address_alone(clock: Clock
     assert found == [(True, False), (True, False), (False, False)]
 
 
-def test_another_strike_counts_from_its_own_time(clock: Clock) -> None:
+def test_another_strike_counts_from_its_own_time(clock: MonotonicClock) -> None:
     strikes = Strikes(clock)
     strikes.add(ADDRESS)
     clock.now += 4.0
@@ -45,7 +36,7 @@ def test_another_strike_counts_from_its_own_time(clock: Clock) -> None:
     assert strikes.has(ADDRESS)
 
 
-def test_the_oldest_of_too_many_addresses_are_forgotten(clock: Clock) -> None:
+def test_the_oldest_of_too_many_addresses_are_forgotten(clock: MonotonicClock) -> None:
     strikes = Strikes(clock)
 
     for number in range(20_000):
@@ -55,7 +46,7 @@ def test_the_oldest_of_too_many_addresses_are_forgotten(clock: Clock) -> None:
     assert not strikes.has("0")
 
 
-def test_some_calls_are_refused_at_once_and_the_others_in_batches(clock: Clock) -> None:
+def test_some_calls_are_refused_at_once_and_the_others_in_batches(clock: MonotonicClock) -> None:
     turns = RefusalTurns(1000, clock)
 
     times = [round(clock.now + turns.take(), 3) for _ in range(200)]
@@ -66,7 +57,7 @@ def test_some_calls_are_refused_at_once_and_the_others_in_batches(clock: Clock) 
     assert times[-1] == 1000.3
 
 
-def test_a_turn_that_was_given_comes_even_if_calls_go_on_arriving(clock: Clock) -> None:
+def test_a_turn_that_was_given_comes_even_if_calls_go_on_arriving(clock: MonotonicClock) -> None:
     """Turns come at 500 a second, whatever the rate of the calls."""
     turns = RefusalTurns(100_000, clock)
     times = []
@@ -78,7 +69,7 @@ def test_a_turn_that_was_given_comes_even_if_calls_go_on_arriving(clock: Clock) 
     assert sum(1000.0 < moment <= 1010.0 for moment in times) == pytest.approx(10 * 500, abs=50)
 
 
-def test_no_more_calls_wait_than_may_and_further_ones_are_refused_at_once(clock: Clock) -> None:
+def test_no_more_calls_wait_than_may_and_further_ones_are_refused_at_once(clock: MonotonicClock) -> None:
     turns = RefusalTurns(100, clock)
 
     delays = [turns.take() for _ in range(500)]
@@ -88,7 +79,7 @@ def test_no_more_calls_wait_than_may_and_further_ones_are_refused_at_once(clock:
     assert set(delays[200:]) == {0.0}
 
 
-def test_once_the_calls_that_waited_are_refused_the_next_is_refused_at_once(clock: Clock) -> None:
+def test_once_the_calls_that_waited_are_refused_the_next_is_refused_at_once(clock: MonotonicClock) -> None:
     turns = RefusalTurns(100, clock)
     for _ in range(500):
         turns.take()
@@ -99,7 +90,7 @@ def test_once_the_calls_that_waited_are_refused_the_next_is_refused_at_once(cloc
     assert turns.take() == 0.0
 
 
-def test_the_first_calls_are_refused_at_once_even_if_the_clock_began_just_now(clock: Clock) -> None:
+def test_the_first_calls_are_refused_at_once_even_if_the_clock_began_just_now(clock: MonotonicClock) -> None:
     clock.now = 0.0
     turns = RefusalTurns(100, clock)
 
