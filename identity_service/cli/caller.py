@@ -28,7 +28,7 @@ DEVICE: Final = "identity command line"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class CommandCaller:
     """The caller that the command line names, if any, and the audience of tokens for the service."""
 
     username: str | None = None

@@ -23,7 +23,7 @@ from identity_client import (
 )
 from identity_client.environment import DEFAULT_TARGET, SERVICE_AUDIENCE
 from identity_service.cli.call_errors import code_of
-from identity_service.cli.caller import Caller, secret_of, subject_of
+from identity_service.cli.caller import CommandCaller, secret_of, subject_of
 from identity_service.cli.option_groups import OptionsOf
 from identity_service.cli.output import fail
 from identity_service.cli.tls_files import tls_options
@@ -40,14 +40,14 @@ and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
+class CalledService:
     """The service that a command calls: its address, the connection's options, and the caller."""
 
     target: str
     tls: TlsOptions | None
     allow_plaintext: bool
     http_proxy: bool
-    caller: Caller
+    caller: CommandCaller
 
     def identity(self, *, bearer: str | None = None) -> IdentityClient:
         """Return a client for requests that carry a credential or a token themselves."""
@@ -135,24 +135,24 @@ def _connected(
             help="Connect through the proxy in the environment variable http_proxy or https_proxy.",
         ),
     ] = False,
-) -> Iterator[Service]:
+) -> Iterator[CalledService]:
     """Yield the service that these options name; errors of its calls end the command."""
     logging.getLogger("identity_client").addHandler(_LOG_OF_CLIENT)
     options = tls_options(target, tls=tls, ca=ca, cert=cert, key=key, allow_plaintext=allow_plaintext)
     try:
         with explained(target, options, _PATIENCE):
-            yield Service(
+            yield CalledService(
                 target=target,
                 tls=options,
                 allow_plaintext=allow_plaintext,
                 http_proxy=http_proxy,
-                caller=Caller(audience=SERVICE_AUDIENCE),
+                caller=CommandCaller(audience=SERVICE_AUDIENCE),
             )
     except IdentityError as error:
         fail(escape(str(error)), code_of(error), reason=error.reason)
 
 
-Connected = Annotated[Service, OptionsOf(_connected)]
+Connected = Annotated[CalledService, OptionsOf(_connected)]
 """The service that a command calls, named by options."""
 
 
@@ -175,11 +175,11 @@ def _remote(
             help="Audience of tokens for the service itself.",
         ),
     ] = SERVICE_AUDIENCE,
-) -> Service:
+) -> CalledService:
     """Return the service with the caller that these options name."""
-    caller = Caller(username=caller_username, client_id=caller_client_id, audience=service_audience)
+    caller = CommandCaller(username=caller_username, client_id=caller_client_id, audience=service_audience)
     return replace(service, caller=caller)
 
 
-Remote = Annotated[Service, OptionsOf(_remote)]
+Remote = Annotated[CalledService, OptionsOf(_remote)]
 """The service that a command calls, and its caller, named by options."""

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from identity_service.adapters.password_hashing import Argon2Config, Argon2Hasher
-from identity_service.adapters.remote_keys.documents import Document
+from identity_service.adapters.remote_keys.documents import KeyDocument
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.servers import KeyServer, KeyServers
 from identity_service.composition.checks import named_if_away
@@ -170,7 +170,7 @@ def open_issuer_keys(settings: Settings, clock: Clock, event_log: EventLog) -> H
     """
     servers = open_key_servers(settings)
 
-    def fetch(url: str) -> Document:
+    def fetch(url: str) -> KeyDocument:
         # Imported here, since most processes have no trusted issuer whose keys are fetched.
         from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 

@@ -73,7 +73,7 @@ def _in_origin_form(request: h11.Request) -> h11.Request:
     )
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """A connection whose client has `request_timeout` for its headers, and `send_timeout` to read.
 
     From the first byte of a request until its headers are complete, it counts toward `max_receives`; the

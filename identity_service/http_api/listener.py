@@ -17,7 +17,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from identity_service.http_api.app import MAX_HEADER_BYTES
-from identity_service.http_api.connection import Connection
+from identity_service.http_api.connection import HttpConnection
 from identity_service.http_api.peers import grpc_peer
 from identity_service.http_api.tls import TlsContexts
 from identity_service.process.addresses import cannot_listen, with_port
@@ -177,7 +177,7 @@ class HttpListener:
     async def _serve_connection(self, accepted: socket.socket) -> None:
         """Do the handshake of TLS, and wait for the end of the connection."""
         loop = asyncio.get_running_loop()
-        connection = Connection(self._uvicorn, self._state, self._limits, self._config.max_connection_age)
+        connection = HttpConnection(self._uvicorn, self._state, self._limits, self._config.max_connection_age)
         limits = self._limits.config
         tls: dict[str, Any] = {}
         if self._tls is not None:
@@ -223,7 +223,7 @@ def uvicorn_config(app: AsgiApp) -> Config:
     config = Config(
         app,
         interface="asgi3",
-        http=Connection,
+        http=HttpConnection,
         ws="none",
         lifespan="off",
         log_config=None,

@@ -30,7 +30,7 @@ _ENTRY_BYTES: Final = 3000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Granted:
+class GrantedRequest:
     """A request that was granted, and what was decided for it."""
 
     client: Client
@@ -58,7 +58,7 @@ class RepeatedIssue:
         self._maker = maker
         self._clock = clock
         self._audit = audit
-        self._granted: LruCache[bytes, Granted] = LruCache(_CACHE_BYTES)
+        self._granted: LruCache[bytes, GrantedRequest] = LruCache(_CACHE_BYTES)
         self.find = self._granted.find
         """Return what is kept of a request, by its digest; None if it has to be decided."""
 
@@ -73,10 +73,10 @@ class RepeatedIssue:
         """
         repeatable = self._maker.repeatable(token)
         weight = _ENTRY_BYTES + 3 * len(repeatable.fixed_claims)
-        granted = Granted(client=client, secret_sha256=digest_of_secret(secret), token=repeatable)
+        granted = GrantedRequest(client=client, secret_sha256=digest_of_secret(secret), token=repeatable)
         self._granted.put(digest, granted, weight)
 
-    def issue(self, entry: Entry[Granted], peer: str, request_id: str) -> TokenSet | None:
+    def issue(self, entry: Entry[GrantedRequest], peer: str, request_id: str) -> TokenSet | None:
         """Return the tokens for a request that was granted before; None if it has to be decided.
 
         Args:

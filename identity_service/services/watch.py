@@ -26,7 +26,7 @@ from identity_service.domain.log import (
 )
 from identity_service.domain.ports import Clock, ReplicaView
 from identity_service.services.keyring import KeyRing
-from identity_service.services.watch_snapshot import Snapshot
+from identity_service.services.watch_snapshot import WatchSnapshot
 from identity_service.services.watcher import Watcher
 
 _CHUNK: Final = 2000
@@ -86,7 +86,7 @@ class WatchHub:
         """The epoch and the position after which `_recent` has all changes; None = the replica has reported
         none yet."""
         self._revision: Revision | None = None
-        self._snapshot: Snapshot | None = None
+        self._snapshot: WatchSnapshot | None = None
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -199,7 +199,7 @@ class WatchHub:
         if snapshot is None or not self._serves(snapshot):
             facts = _chunks(self._replica.revocations.facts())
             messages = (self._renderer.changes(chunk, None) for chunk in facts)
-            snapshot = self._snapshot = Snapshot(revision, self._clock.monotonic(), messages)
+            snapshot = self._snapshot = WatchSnapshot(revision, self._clock.monotonic(), messages)
         return self._opening_messages(snapshot, self._since(snapshot.revision), revision)
 
     def _resumes(self, place: Revision, end: Revision) -> bool:
@@ -215,7 +215,7 @@ class WatchHub:
         begin = self._begin
         return begin is not None and place.epoch == begin[0] and begin[1] <= place.position <= end.position
 
-    def _serves(self, snapshot: Snapshot) -> bool:
+    def _serves(self, snapshot: WatchSnapshot) -> bool:
         """Return whether a new watcher may begin with this snapshot: not failed, not too old."""
         if self._revision is None or not self._reaches(snapshot.revision, self._revision):
             return False
@@ -225,7 +225,7 @@ class WatchHub:
         return [batch for batch in self._recent if batch.position > place.position]
 
     def _opening_messages(
-        self, snapshot: Snapshot | None, missed: Sequence[_Batch], revision: Revision
+        self, snapshot: WatchSnapshot | None, missed: Sequence[_Batch], revision: Revision
     ) -> Iterator[bytes]:
         if snapshot is not None:
             yield self._renderer.restarted()

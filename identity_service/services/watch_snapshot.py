@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from identity_service.domain.log import Revision
 
 
-class Snapshot:
+class WatchSnapshot:
     """The messages of one snapshot, each rendered when the first watcher takes it. Thread-safe."""
 
     def __init__(self, revision: Revision, time: float, messages: Iterator[bytes]) -> None:

@@ -13,7 +13,7 @@ from identity_service.domain.errors import NotConfirmedError, NotFoundError, Sto
 from identity_service.domain.ids import new_epoch
 from identity_service.domain.log import RecordKind
 from identity_service.storage.redis import RedisStore, keyspace
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.client.server_checks import Demands
 from tests.conformance import samples
 from tests.redis_server import RedisServer, packaged_server
@@ -64,8 +64,8 @@ def opened(server: RedisServer, durability: str, *, timeout: float = 5.0) -> Red
     return store
 
 
-def connected(server: RedisServer, durability: str, *, timeout: float = 5.0) -> Connection:
-    return Connection(server.url, timeout, demands=Demands(durability=durability))
+def connected(server: RedisServer, durability: str, *, timeout: float = 5.0) -> RedisConnection:
+    return RedisConnection(server.url, timeout, demands=Demands(durability=durability))
 
 
 def test_a_write_is_acknowledged_once_the_replica_has_it(primary: RedisServer, replica: RedisServer) -> None:

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,18 @@ def test_every_package_has_a_docstring() -> None:
         if not (ast.get_docstring(ast.parse(_text(package / "__init__.py"))) or "").strip()
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize("package", ["identity_service", "clients/python/identity_client"])
+def test_no_two_classes_of_a_package_have_one_name(package: str) -> None:
+    classes = Counter(
+        name
+        for path in (ROOT / package).rglob("*.py")
+        for name in re.findall(r"^class ([A-Z]\w*)", _text(path), re.MULTILINE)
+    )
+    del classes["Guard"]  # one for threads and one for asyncio, which take the place of each other
+
+    assert [name for name, count in classes.items() if count > 1] == []
 
 
 def _clauses(text: str) -> list[str]:

@@ -10,13 +10,13 @@ class FetchError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
-    """A fetched document."""
+class KeyDocument:
+    """The document with the public keys of an issuer, as it was fetched."""
 
     body: bytes
     max_age: timedelta | None = None
     """The time for which it may be cached (Cache-Control, RFC 9111); None = the response does not say."""
 
 
-Fetch = Callable[[str], Document]
+Fetch = Callable[[str], KeyDocument]
 """Returns the document at a URL. Raises FetchError."""

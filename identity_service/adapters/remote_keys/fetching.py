@@ -19,7 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util import Url
 
-from identity_service.adapters.remote_keys.documents import Document, FetchError
+from identity_service.adapters.remote_keys.documents import FetchError, KeyDocument
 from identity_service.adapters.remote_keys.servers import KeyServers
 from identity_service.domain.errors import ConfigurationError
 from identity_service.process.thread_limit import REFUSED
@@ -54,7 +54,7 @@ class HttpsFetcher:
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
 
-    def __call__(self, url: str) -> Document:
+    def __call__(self, url: str) -> KeyDocument:
         """Return the document at this URL. Raises FetchError."""
         with _Deadline(self._max_seconds) as deadline:
             try:
@@ -68,7 +68,7 @@ class HttpsFetcher:
             deadline.require()  # a response without Content-Length looks complete if its connection was cut
             return found
 
-    def _fetch(self, url: str, deadline: "_Deadline") -> Document:
+    def _fetch(self, url: str, deadline: "_Deadline") -> KeyDocument:
         parts = urllib3.util.parse_url(url)
         # One connection per request, since each issuer is asked only a few times an hour.
         options: dict[str, Any] = {"timeout": _STEP_SECONDS, "retries": False, "deadline": deadline}
@@ -115,7 +115,7 @@ class HttpsFetcher:
         cure = self._servers.cure_for(urllib3.util.parse_url(url), refused) if refused is not None else ""
         return f"the server cannot be reached: {', '.join(names)}{f'; {cure}' if cure else ''}"
 
-    def _read(self, response: urllib3.BaseHTTPResponse) -> Document:
+    def _read(self, response: urllib3.BaseHTTPResponse) -> KeyDocument:
         """Return the document. Raises FetchError if the status is not 200 or the body exceeds `max_bytes`."""
         if response.status != 200:
             raise FetchError(f"the server answers with status {response.status}")
@@ -124,7 +124,7 @@ class HttpsFetcher:
             body += chunk
             if len(body) > self._max_bytes:
                 raise FetchError(f"the answer of the server is longer than {self._max_bytes} bytes")
-        return Document(body=body, max_age=_max_age(response.headers.get("cache-control", "")))
+        return KeyDocument(body=body, max_age=_max_age(response.headers.get("cache-control", "")))
 
 
 class _Deadline:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from identity_service.adapters.remote_keys.documents import Document, Fetch, FetchError
+from identity_service.adapters.remote_keys.documents import Fetch, FetchError, KeyDocument
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.ports import Clock, EventLog, VerifyingKey
 from identity_service.jose.jwks import KeySet
@@ -39,7 +39,7 @@ class RefreshPolicy:
     patience: timedelta = timedelta(seconds=5)
     """The longest time that a caller waits for a request in progress."""
 
-    def age_of(self, document: Document) -> float:
+    def age_of(self, document: KeyDocument) -> float:
         """Return the lifetime of a document in seconds, after which it is fetched again."""
         asked = self.age if document.max_age is None else document.max_age
         return min(max(asked, self.least_age), self.most_age).total_seconds()

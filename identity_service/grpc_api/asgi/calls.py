@@ -44,7 +44,7 @@ class ClientGoneError(Exception):
     """The client has disconnected, so that no response can reach it."""
 
 
-class Call:
+class AsgiCall:
     """The receiving and sending side of one call. Its coroutines run only on the event loop."""
 
     def __init__(self, context: AsgiContext, receive: Receive, send: Send, unframer: Unframer) -> None:
@@ -228,7 +228,7 @@ def in_thread(pool: Executor, function: Callable[..., T], *args: Any) -> "asynci
         raise ShuttingDownError() from error
 
 
-async def serve_unary(handler: UnaryHandler, call: Call, message: Message) -> None:
+async def serve_unary(handler: UnaryHandler, call: AsgiCall, message: Message) -> None:
     """Answer one request in a thread of the handler, and send the response.
 
     A compressed request is decompressed in that thread: many that wait for a thread take little memory.

@@ -20,7 +20,7 @@ from identity_service.domain.errors import (
     ShuttingDownError,
 )
 from identity_service.grpc_api.asgi.calls import (
-    Call,
+    AsgiCall,
     ClientGoneError,
     answer_known,
     arrived,
@@ -145,7 +145,7 @@ class AsgiEngine:
                 known = self._instant_response(handler, window, event, context)
                 if known is None:
                     unframer = Unframer(self._max_message_bytes, window, handler.max_bytes)
-                    call = Call(context, receive, send, unframer)
+                    call = AsgiCall(context, receive, send, unframer)
                     left = self._request_timeout if until is None else max(0.0, until - limits.monotonic())
                     message = await call.read_first(event, left)
             finally:
@@ -212,7 +212,7 @@ class AsgiEngine:
         )
         return handler.instant(body[PREFIX_BYTES:], context) if whole else None
 
-    async def _run(self, handler: Handler, call: Call, message: Message, path: str, address: str) -> None:
+    async def _run(self, handler: Handler, call: AsgiCall, message: Message, path: str, address: str) -> None:
         """Serve a call whose first message has arrived, and send its status. Raises ClientGoneError."""
         context = call.context
         try:

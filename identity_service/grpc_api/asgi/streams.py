@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from identity_service.domain.errors import ShuttingDownError
-from identity_service.grpc_api.asgi.calls import Call, ClientGoneError, in_thread
+from identity_service.grpc_api.asgi.calls import AsgiCall, ClientGoneError, in_thread
 from identity_service.grpc_api.asgi.context import AbortedError
 from identity_service.grpc_api.asgi.wire import opened
 from identity_service.grpc_api.engine import ConversationHandler, StreamHandler
@@ -21,7 +21,7 @@ class AsgiStream:
     """
 
     def __init__(
-        self, call: Call, address: str, loop: asyncio.AbstractEventLoop, send_timeout: float
+        self, call: AsgiCall, address: str, loop: asyncio.AbstractEventLoop, send_timeout: float
     ) -> None:
         """Open a stream for the responses of a call.
 
@@ -151,7 +151,7 @@ def _ignore() -> None:
     """Do nothing, since no sender waits until the initial metadata has been sent."""
 
 
-async def converse(handler: ConversationHandler, call: Call, message: bytes, send_timeout: float) -> None:
+async def converse(handler: ConversationHandler, call: AsgiCall, message: bytes, send_timeout: float) -> None:
     """Serve a bidirectional stream: send one response to each message, until the client sends no more.
 
     Raises the errors of `serve_unary`, TimeoutError if a response is not sent within `send_timeout` seconds,

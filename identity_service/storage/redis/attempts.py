@@ -19,7 +19,7 @@ from identity_service.domain.attempts import (
     Verdict,
 )
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.keyspace import Writer
 
 
@@ -29,7 +29,7 @@ class RedisAttempts:
     All times are those of the server's clock.
     """
 
-    def __init__(self, connection: Connection, writer: Writer, *, kept: int = MAX_COUNTERS) -> None:
+    def __init__(self, connection: RedisConnection, writer: Writer, *, kept: int = MAX_COUNTERS) -> None:
         """Create counters whose scripts run on this connection.
 
         Args:

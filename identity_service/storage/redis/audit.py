@@ -23,7 +23,7 @@ from identity_service.domain.audit import (
 )
 from identity_service.storage.codec import decode_event, encode_event
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.keyspace import Writer, time_of
 
 _ID: Final = re.compile(r"[0-9]{1,18}-[0-9]{1,18}")
@@ -34,7 +34,7 @@ _RINGS: Final = (keys.AUDIT, keys.AUDIT_TRAFFIC)
 class RedisAudit:
     """The audit events of a store on Redis, implementing the port `AuditStore`."""
 
-    def __init__(self, connection: Connection, writer: Writer, keep: RingSizes) -> None:
+    def __init__(self, connection: RedisConnection, writer: Writer, keep: RingSizes) -> None:
         self._connection = connection
         self._writer = writer
         self._keep = keep

@@ -11,7 +11,7 @@ from identity_service.domain.log import Generation, Head
 from identity_service.storage.codec import decode_fence, encode_fence
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import RedisAudit
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.exporting import Export
 from identity_service.storage.redis.importing import Import, clear
 from identity_service.storage.redis.keyspace import Writer
@@ -25,7 +25,7 @@ class RedisCopying:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: RedisConnection,
         writer: Writer,
         log: RedisLog,
         records: RedisRecords,

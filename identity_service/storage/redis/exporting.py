@@ -37,7 +37,7 @@ from identity_service.storage.codec import decode_session, reading
 from identity_service.storage.record_codec import decode_record
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import RedisAudit
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.keyspace import Writer, time_of
 from identity_service.storage.redis.log import RedisLog, entries_of, head_of
 from identity_service.storage.redis.records import RedisRecords
@@ -54,7 +54,12 @@ class Export:
     """A reader of a whole store."""
 
     def __init__(
-        self, connection: Connection, writer: Writer, log: RedisLog, records: RedisRecords, audit: RedisAudit
+        self,
+        connection: RedisConnection,
+        writer: Writer,
+        log: RedisLog,
+        records: RedisRecords,
+        audit: RedisAudit,
     ) -> None:
         self._connection = connection
         self._writer = writer

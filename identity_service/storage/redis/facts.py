@@ -13,7 +13,7 @@ from identity_service.domain.ids import Link, PrincipalId, SessionId, TokenId, n
 from identity_service.domain.log import Appended, Fact, GenerationRaised, SessionEnded, TokenDenied
 from identity_service.storage.codec import encode_change
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.keyspace import Writer, appended, time_of, time_text
 from identity_service.storage.redis.sessions import RedisSessions
 
@@ -90,7 +90,7 @@ class RedisFacts:
 class RedisSingleUse:
     """The single-use keys of a store on Redis, implementing the port `SingleUse`."""
 
-    def __init__(self, connection: Connection, writer: Writer) -> None:
+    def __init__(self, connection: RedisConnection, writer: Writer) -> None:
         self._connection = connection
         self._writer = writer
 

@@ -29,7 +29,7 @@ from identity_service.storage.codec import dumps, encode_marks, encode_session
 from identity_service.storage.record_codec import encode_record, names_of
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.audit import event_words
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.keyspace import seconds_text, time_text
 
 _ITEMS: Final = 500
@@ -46,7 +46,7 @@ Words = Sequence[str | int]
 class Import:
     """The writer of one copy into one store, which has no head until `finish`."""
 
-    def __init__(self, connection: Connection, epoch: Epoch, keep_events: RingSizes) -> None:
+    def __init__(self, connection: RedisConnection, epoch: Epoch, keep_events: RingSizes) -> None:
         self._connection = connection
         self._epoch = epoch
         self._keep_events = keep_events
@@ -138,7 +138,7 @@ class Import:
         self._connection.run("import_session", [str(key)], words, durable=durable)
 
 
-def clear(connection: Connection, name: str) -> None:
+def clear(connection: RedisConnection, name: str) -> None:
     """Delete every key of this service except `{idn}:copy` and `{idn}:head`, while the mark has this name.
 
     Raises StoreReplacedError if another copy has begun, or was finished; StoreUnavailableError.

@@ -50,7 +50,7 @@ from identity_service.domain.ports import Clock
 from identity_service.storage.codec import encode_event, moment, reading, seconds
 
 if TYPE_CHECKING:
-    from identity_service.storage.redis.client.connection import Connection
+    from identity_service.storage.redis.client.connection import RedisConnection
 
 _TAG: Final = "{idn}"
 ALL: Final = f"{_TAG}:"
@@ -165,7 +165,7 @@ def type_of(key: str) -> str:
 class Writer:
     """A runner of mutating scripts under the epoch that this process follows. Thread-safe."""
 
-    def __init__(self, connection: "Connection", clock: Clock | None, keep: RingSizes) -> None:
+    def __init__(self, connection: "RedisConnection", clock: Clock | None, keep: RingSizes) -> None:
         """Begin with an epoch that no store has, so that nothing is written before an epoch is adopted.
 
         Args:
@@ -217,7 +217,7 @@ class Writer:
 
         The script gets head, log and generations as its first keys, and epoch and time as its first
         arguments. `epoch` None = the epoch that was adopted last. `repeatable`, `durable` and the errors are
-        those of `Connection.run`.
+        those of `RedisConnection.run`.
         """
         epoch = self._epoch if epoch is None else epoch
         audit_keys, audit_words = self.event(audit)

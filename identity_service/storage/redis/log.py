@@ -24,7 +24,7 @@ from identity_service.domain.log import (
 )
 from identity_service.storage.codec import decode_change, decode_marks, encode_marks, reading
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.facts import restore_words
 from identity_service.storage.redis.keyspace import Writer, generations_of, seconds_text, time_of
 from identity_service.storage.whole_log import lost_generations, require_none_lost
@@ -41,7 +41,7 @@ _RAISED: Final = '"k":"gen"'
 class RedisLog:
     """The change log of a store on Redis, implementing the port `ChangeLog`."""
 
-    def __init__(self, connection: Connection, writer: Writer) -> None:
+    def __init__(self, connection: RedisConnection, writer: Writer) -> None:
         self._connection = connection
         self._writer = writer
 

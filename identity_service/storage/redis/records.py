@@ -22,7 +22,7 @@ from identity_service.domain.records import Record, RecordT, Versioned, kind_of
 from identity_service.storage.codec import dumps, encode_change, reading
 from identity_service.storage.record_codec import decode_record, encode_record, names_of
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.facts import prefix_of
 from identity_service.storage.redis.keyspace import Writer, appended
 
@@ -32,7 +32,7 @@ _PRINCIPALS: Final = (RecordKind.CLIENT, RecordKind.USER)
 class RedisRecords:
     """The records of a store on Redis, implementing the port `RecordStore`."""
 
-    def __init__(self, connection: Connection, writer: Writer) -> None:
+    def __init__(self, connection: RedisConnection, writer: Writer) -> None:
         self._connection = connection
         self._writer = writer
 

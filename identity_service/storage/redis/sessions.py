@@ -21,7 +21,7 @@ from identity_service.domain.sessions import PlainRotation, Session, SessionStat
 from identity_service.storage.codec import decode_session, encode_session, reading
 from identity_service.storage.record_codec import decode_record
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.keyspace import Writer, generations_of, time_of, time_text
 
 _USERS: Final = keys.record(RecordKind.USER, "")
@@ -38,7 +38,7 @@ clients."""
 class RedisSessions:
     """The sign-ins and sessions of a store on one server, implementing the port `SessionStore`."""
 
-    def __init__(self, connection: Connection, writer: Writer) -> None:
+    def __init__(self, connection: RedisConnection, writer: Writer) -> None:
         self._connection = connection
         self._writer = writer
         # The JSON is the key of the cache, so that a record which has changed is decoded again.

@@ -16,7 +16,7 @@ from identity_service.domain.ports import Clock, EventLog
 from identity_service.storage.redis import keyspace as keys
 from identity_service.storage.redis.attempts import RedisAttempts
 from identity_service.storage.redis.audit import RedisAudit
-from identity_service.storage.redis.client.connection import Connection
+from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.client.server_checks import Demands, Finding
 from identity_service.storage.redis.copying import RedisCopying
 from identity_service.storage.redis.facts import RedisFacts, RedisSingleUse
@@ -30,7 +30,7 @@ from identity_service.storage.upgrade import require_stopped
 class RedisStore:
     """A store on Redis, implementing the port `Store`. Thread-safe."""
 
-    def __init__(self, connection: Connection, clock: Clock | None, keep_events: RingSizes) -> None:
+    def __init__(self, connection: RedisConnection, clock: Clock | None, keep_events: RingSizes) -> None:
         """Create a store on a connection, without calling the server; `clock` None = the server's time."""
         self._connection = connection
         self._writer = writer = Writer(connection, clock, keep_events)
@@ -76,7 +76,7 @@ class RedisStore:
 
         Raises ConfigurationError, StoreUnavailableError, StoreDamagedError.
         """
-        connection = Connection(url, timeout, demands=demands, clock=wall_clock, event_log=event_log)
+        connection = RedisConnection(url, timeout, demands=demands, clock=wall_clock, event_log=event_log)
         store = cls(connection, clock, RingSizes(changes=audit_entries, traffic=audit_traffic_entries))
         try:
             store.open_log()

@@ -11,7 +11,7 @@ import pytest
 from uvicorn.server import ServerState
 
 from identity_service.http_api.app import HttpApp, HttpRoute
-from identity_service.http_api.connection import Connection
+from identity_service.http_api.connection import HttpConnection
 from identity_service.http_api.listener import uvicorn_config
 from identity_service.http_api.messages import HttpResponse
 from identity_service.transport.limits import Limits, LimitsConfig
@@ -48,7 +48,7 @@ class Conversation:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         for each in (ours, theirs):
             each.setblocking(False)  # has no keyword
-        connection = Connection(self._config, ServerState(), self._limits, MAX_AGE)
+        connection = HttpConnection(self._config, ServerState(), self._limits, MAX_AGE)
         await loop.connect_accepted_socket(lambda: connection, theirs)
         found = b""
         with ours:
@@ -115,7 +115,7 @@ def test_a_session_is_not_resumed_after_its_certificate_has_expired(
         limits = Limits(LimitsConfig(), RecordingEventLog())
         with ThreadPoolExecutor(1) as threads:
             config = uvicorn_config(HttpApp([], threads, limits))
-        Connection(config, ServerState(), limits, MAX_AGE).connection_made(transport)
+        HttpConnection(config, ServerState(), limits, MAX_AGE).connection_made(transport)
 
     asyncio.run(connect())
 

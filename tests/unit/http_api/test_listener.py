@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from identity_service.http_api.app import HttpApp
-from identity_service.http_api.connection import Connection
+from identity_service.http_api.connection import HttpConnection
 from identity_service.http_api.listener import HttpListener, HttpListenerConfig
 from identity_service.transport.limits import Limits, LimitsConfig
 from tests.fakes.event_logs import RecordingEventLog
@@ -20,14 +20,14 @@ def test_the_end_of_an_answer_does_not_wait_until_the_client_acknowledges_its_be
 ) -> None:
     """Such a wait takes 40 ms: clients acknowledge late, and the kernel sends one small segment at a time."""
     options: SimpleQueue[int] = SimpleQueue()
-    made = Connection.connection_made
+    made = HttpConnection.connection_made
 
-    def note(connection: Connection, transport: Any) -> None:
+    def note(connection: HttpConnection, transport: Any) -> None:
         accepted = transport.get_extra_info("socket")
         options.put(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         made(connection, transport)
 
-    monkeypatch.setattr(Connection, "connection_made", note)
+    monkeypatch.setattr(HttpConnection, "connection_made", note)
 
     limits = Limits(LimitsConfig(), RecordingEventLog())
     with ThreadPoolExecutor(1) as threads:

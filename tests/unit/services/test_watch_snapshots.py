@@ -15,7 +15,7 @@ from identity_service.domain.log import (
     SessionEnded,
 )
 from identity_service.domain.revocations import Revocations
-from identity_service.services.watch_snapshot import Snapshot
+from identity_service.services.watch_snapshot import WatchSnapshot
 from identityapi.v1 import trust_service_pb2 as pb
 from tests.unit.services.watch_site import NOW, Site, at, denied, ids, link_of, taken
 
@@ -278,7 +278,7 @@ def test_a_snapshot_that_could_not_be_made_is_never_taken_for_a_whole_one() -> N
         yield b"one"
         raise ValueError("a bug")
 
-    snapshot = Snapshot(at(1), 0.0, spoilt())
+    snapshot = WatchSnapshot(at(1), 0.0, spoilt())
     with pytest.raises(ValueError, match="a bug"):
         list(snapshot)
     with pytest.raises(RuntimeError, match="could not be made"):

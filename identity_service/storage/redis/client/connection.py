@@ -36,7 +36,7 @@ _REDIRECTIONS: Final = (0.0, 0.01, 0.03, 0.1)
 one does not know of the move yet."""
 
 
-class Connection:
+class RedisConnection:
     """A client of one store: runs each script or command on the server of its first key. Thread-safe."""
 
     def __init__(

@@ -17,8 +17,8 @@ from identity_service.storage.redis.client.circuit_breaker import CircuitBreaker
 from identity_service.storage.redis.client.pool import (
     BusyError,
     Confirmation,
+    ConnectionPool,
     Handshake,
-    Pool,
     PooledConnection,
     RawConnection,
 )
@@ -67,8 +67,8 @@ class Node:
         self._timeout = timeout
         self._handshake = handshake
         self._circuit = CircuitBreaker()
-        self._pool = Pool(lambda: make(timeout), handshake, size=_CONNECTIONS, patience=timeout / 2)
-        self._waiting = Pool(
+        self._pool = ConnectionPool(lambda: make(timeout), handshake, size=_CONNECTIONS, patience=timeout / 2)
+        self._waiting = ConnectionPool(
             lambda: make(timeout + block), lambda _: None, size=_WAITERS, patience=timeout / 2
         )
 
@@ -113,7 +113,7 @@ class Node:
         self._pool.close()
         self._waiting.close()
 
-    def _call_once(self, pool: Pool, request: Request, *, trial: bool) -> Any:
+    def _call_once(self, pool: ConnectionPool, request: Request, *, trial: bool) -> Any:
         """Send one request, without a retry, report the outcome to the circuit, and return the answer."""
         reached = False
         try:
@@ -147,7 +147,7 @@ class Node:
             self._circuit.succeeded()
         return answer
 
-    def _send(self, pool: Pool, pooled: PooledConnection, request: Request) -> Any:
+    def _send(self, pool: ConnectionPool, pooled: PooledConnection, request: Request) -> Any:
         """Send a request, give the connection back, and return the answer.
 
         The connection is disconnected first if an answer may be unread.

@@ -86,7 +86,7 @@ class PooledConnection:
         self.confirmation: Confirmation | None = None
         """The command that confirms a write; None = the answer to the write confirms it."""
         self.era = 0
-        """The number of calls of `Pool.distrust` before the connection was opened."""
+        """The number of calls of `ConnectionPool.distrust` before the connection was opened."""
         self.looked = float("-inf")
         """The time at which the last check of the server began, in seconds of the monotonic clock."""
 
@@ -97,7 +97,7 @@ class PooledConnection:
         self.looked = begun
 
 
-class Pool:
+class ConnectionPool:
     """A bounded LIFO pool of connections to one Redis server. Thread-safe."""
 
     def __init__(

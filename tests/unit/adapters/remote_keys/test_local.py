@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from identity_service.adapters.remote_keys.documents import Document
+from identity_service.adapters.remote_keys.documents import KeyDocument
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.domain.errors import IssuerUnreachableError
 from identity_service.domain.issuers import TrustedIssuer
@@ -35,7 +35,7 @@ class Site:
         return self.held.find(self.issuer, key_id) is not None
 
 
-def _fetch_nothing(_: str) -> Document:
+def _fetch_nothing(_: str) -> KeyDocument:
     raise AssertionError("there is nothing to fetch")
 
 

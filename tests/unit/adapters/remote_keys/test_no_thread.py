@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.adapters.remote_keys.documents import Document, FetchError
+from identity_service.adapters.remote_keys.documents import FetchError, KeyDocument
 from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.remote import RefreshPolicy
@@ -43,8 +43,8 @@ class Site:
         self.threads, self.clock, self.event_log = Threads(monkeypatch), FakeClock(), RecordingEventLog()
         self.held = HeldIssuerKeys(self._fetch, self.clock, self.event_log, waiting=8, policy=POLICY)
 
-    def _fetch(self, url: str) -> Document:
-        return Document(body=b'{"keys": []}')
+    def _fetch(self, url: str) -> KeyDocument:
+        return KeyDocument(body=b'{"keys": []}')
 
     def failures(self) -> list[Any]:
         return [fields["why"] for name, fields in self.event_log.events if name == "issuer_keys_failed"]

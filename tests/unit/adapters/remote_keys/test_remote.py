@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.adapters.remote_keys.documents import Document
+from identity_service.adapters.remote_keys.documents import KeyDocument
 from identity_service.adapters.remote_keys.fetching import HttpsFetcher
 from identity_service.adapters.remote_keys.holder import HeldIssuerKeys
 from identity_service.adapters.remote_keys.remote import RefreshPolicy
@@ -237,10 +237,10 @@ def test_no_caller_waits_longer_than_its_patience(site: Site) -> None:
 
 
 def test_an_answer_that_cannot_be_used_at_all_ends_no_later_attempt(site: Site) -> None:
-    answers: list[Document | RuntimeError] = [RuntimeError("a bug"), Document(body=b'{"keys": []}')]
+    answers: list[KeyDocument | RuntimeError] = [RuntimeError("a bug"), KeyDocument(body=b'{"keys": []}')]
     asked = threading.Event()
 
-    def fetch(_: str) -> Document:
+    def fetch(_: str) -> KeyDocument:
         answer = answers.pop(0)
         if isinstance(answer, RuntimeError):
             raise answer

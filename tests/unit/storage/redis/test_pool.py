@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from identity_service.domain.errors import StoreUnavailableError
-from identity_service.storage.redis.client.pool import Confirmation, Handshake, Pool, RawConnection
+from identity_service.storage.redis.client.pool import Confirmation, ConnectionPool, Handshake, RawConnection
 from tests.patience import PATIENCE
 
 
@@ -44,8 +44,8 @@ def a_pool(
     *,
     size: int = 1,
     patience: float = 0,
-) -> Pool:
-    return Pool(make, handshake, size=size, patience=patience)
+) -> ConnectionPool:
+    return ConnectionPool(make, handshake, size=size, patience=patience)
 
 
 def test_the_connection_that_was_used_last_is_lent_first() -> None:
