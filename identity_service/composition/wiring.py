@@ -40,8 +40,8 @@ from identity_service.services.dpop import DpopProofs
 from identity_service.services.exchange import Exchanger
 from identity_service.services.id_jags import IdJags
 from identity_service.services.introspect import Introspector
-from identity_service.services.issue import Issuer
-from identity_service.services.issuers import Issuers
+from identity_service.services.issue import TokenIssuer
+from identity_service.services.issuers import IssuerDirectory
 from identity_service.services.keyring import KeyRing
 from identity_service.services.refresh import Refresher
 from identity_service.services.repeated_issue import RepeatedIssue
@@ -82,7 +82,7 @@ class UseCases:
         self.directory = Directory(store.records)
         replica.subscribe(self.keys.on_records_changed)
         replica.subscribe(self.directory.on_records_changed)
-        self.issuers = issuers = Issuers(
+        self.issuers = issuers = IssuerDirectory(
             store.records, parts.issuer_keys, parts.event_log, own=settings.issuer_names
         )
         replica.subscribe(issuers.on_records_changed)
@@ -204,7 +204,7 @@ class UseCases:
             leeway=settings.leeway,
         )
         self.repeated_issue = RepeatedIssue(replica, self.directory, self.guard, maker, clock, self.trail)
-        self.issuer = Issuer(
+        self.issuer = TokenIssuer(
             authenticator,
             maker,
             self.keys,

@@ -30,7 +30,7 @@ from identity_service.services.authenticate import (
     Password,
 )
 from identity_service.services.exchange import ExchangeRequest
-from identity_service.services.issue import Issuer, IssueRequest
+from identity_service.services.issue import IssueRequest, TokenIssuer
 from identity_service.services.refresh import Refresher, RefreshRequest
 from identity_service.services.repeated_issue import RepeatedIssue
 from identity_service.services.token_maker import TokenSet
@@ -48,7 +48,7 @@ _ENCRYPTIONS: Final[Mapping[int, TokenEncryption]] = {
 class IssueServicer:
     """The servicer of Issue and Refresh."""
 
-    def __init__(self, issuer: Issuer, repeated_issue: RepeatedIssue, refresher: Refresher) -> None:
+    def __init__(self, issuer: TokenIssuer, repeated_issue: RepeatedIssue, refresher: Refresher) -> None:
         self._issuer = issuer
         self._repeated_issue = repeated_issue
         self._refresher = refresher

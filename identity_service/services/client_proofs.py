@@ -32,7 +32,7 @@ from identity_service.domain.principals import Client
 from identity_service.domain.secret import Secret
 from identity_service.domain.store import SingleUse
 from identity_service.services.directory import Directory
-from identity_service.services.issuers import Issuers, naming_issuer
+from identity_service.services.issuers import IssuerDirectory, naming_issuer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class ClientProofs:
     single_use: SingleUse
     replica: ReplicaView
     directory: Directory
-    issuers: Issuers
+    issuers: IssuerDirectory
     reader: AssertionReader
     clock: Clock
     _: KW_ONLY

@@ -18,7 +18,7 @@ from identity_service.domain.store import SingleUse
 from identity_service.services.attempts import AttemptGuard
 from identity_service.services.authenticate import ClientCredential
 from identity_service.services.client_proofs import AuthenticatedClient
-from identity_service.services.issuers import Issuers, naming_issuer
+from identity_service.services.issuers import IssuerDirectory, naming_issuer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class IdJags:
 
     single_use: SingleUse
     replica: ReplicaView
-    issuers: Issuers
+    issuers: IssuerDirectory
     reader: AssertionReader
     clock: Clock
     guard: AttemptGuard

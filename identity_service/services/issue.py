@@ -62,7 +62,7 @@ class IssueRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Issuer:
+class TokenIssuer:
     """The use case Issue: issues tokens by credential, password, token exchange or ID-JAG."""
 
     authenticator: Authenticator

@@ -16,7 +16,7 @@ from identity_service.domain.store import RecordStore, all_records
 from identity_service.domain.visible import shown
 
 
-class Issuers:
+class IssuerDirectory:
     """The trusted issuers of a store, in memory; verifies their JWTs, and keeps `IssuerKeys` informed."""
 
     def __init__(

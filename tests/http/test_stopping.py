@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from identity_service.services.issue import Issuer
+from identity_service.services.issue import TokenIssuer
 from tests.http.conftest import StartSite
 from tests.http.site import Answer, Site
 from tests.patience import PATIENCE, until
@@ -23,12 +23,12 @@ class SlowIssuer:
         self.entered, self.may_end = threading.Event(), threading.Event()
         issue = site.world.service._use.issuer.issue
 
-        def wait(_: Issuer, *values: Any, **named: Any) -> Any:
+        def wait(_: TokenIssuer, *values: Any, **named: Any) -> Any:
             self.entered.set()
             self.may_end.wait(PATIENCE)
             return issue(*values, **named)
 
-        monkeypatch.setattr(Issuer, "issue", wait)
+        monkeypatch.setattr(TokenIssuer, "issue", wait)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from identity_service.http_api.refusals import log_bug
 from identity_service.services.authenticate import Authenticator
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.introspect import Introspector
-from identity_service.services.issue import Issuer
+from identity_service.services.issue import TokenIssuer
 from identity_service.services.refresh import Refresher
 from identity_service.services.repeated_issue import RepeatedIssue
 from identity_service.services.revoke_token import TokenRevoker
@@ -28,7 +28,7 @@ from identity_service.services.verify import Verifier
 class OAuthUseCases:
     """The use cases that the OAuth endpoints call, and the parts that check and record the calls."""
 
-    issuer: Issuer
+    issuer: TokenIssuer
     repeated_issue: RepeatedIssue
     refresher: Refresher
     introspector: Introspector

@@ -37,7 +37,7 @@ from identity_service.services.authenticate import (
 )
 from identity_service.services.exchange import ExchangeRequest
 from identity_service.services.id_jags import IdJag
-from identity_service.services.issue import Issuer, IssueRequest
+from identity_service.services.issue import IssueRequest, TokenIssuer
 from identity_service.services.refresh import Refresher, RefreshRequest
 from identity_service.services.repeated_issue import RepeatedIssue
 from identity_service.services.token_maker import TokenSet
@@ -82,7 +82,7 @@ class TokenEndpoint:
 
     def __init__(
         self,
-        issuer: Issuer,
+        issuer: TokenIssuer,
         repeated: RepeatedIssue,
         refresher: Refresher,
         callers: Callers,

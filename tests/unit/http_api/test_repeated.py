@@ -8,7 +8,7 @@ import pytest
 from identity_service.domain.origin import PeerCertificate
 from identity_service.http_api.messages import HttpRequest
 from identity_service.http_api.oauth.token import digest_of
-from identity_service.services.issue import Issuer
+from identity_service.services.issue import TokenIssuer
 from tests.unit.http_api.oauth_site import PEER, Site
 
 REQUEST = HttpRequest(
@@ -26,7 +26,7 @@ def test_a_repeated_request_gets_another_token_without_being_decided_again(
 ) -> None:
     site.new_client()
     first = site.client_token()
-    monkeypatch.setattr(Issuer, "issue", None)
+    monkeypatch.setattr(TokenIssuer, "issue", None)
     second = site.client_token()
 
     assert (second.status, second.headers) == (first.status, first.headers)
@@ -49,7 +49,7 @@ def test_tokens_of_other_credentials_are_decided_each_time(
     site.new_app()
     site.new_user()
     assert site.sign_in().status == 200
-    monkeypatch.setattr(Issuer, "issue", None)
+    monkeypatch.setattr(TokenIssuer, "issue", None)
 
     assert site.sign_in().status == 500
 

@@ -23,7 +23,7 @@ from identity_service.jose.assertions import StrictAssertions
 from identity_service.jose.jwks import open_public_key
 from identity_service.services.client_proofs import AuthenticatedClient, ClientProofs
 from identity_service.services.directory import Directory
-from identity_service.services.issuers import Issuers
+from identity_service.services.issuers import IssuerDirectory
 from identity_service.storage.sqlite import SqliteStore
 from tests.fakes.clocks import FakeClock
 from tests.fakes.event_logs import RecordingEventLog
@@ -106,7 +106,7 @@ class Site:
         store.records.create(TrustedIssuer(issuer=ISSUER, jwks="{}", rules=(rule,)))
         store.records.create(TrustedIssuer(issuer=OTHER, jwks="{}", rules=(rule,), algorithms=("RS256",)))
         keys = FakeIssuerKeys(open_public_key(KEY.public_jwk))
-        issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
+        issuers = IssuerDirectory(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
         issuers.on_records_changed(None)
         replica = FakeReplica(FakeClock())
         replica.revocations = self.revocations

@@ -3,7 +3,7 @@
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import IssuerNames, TrustedIssuer, TrustRule
 from identity_service.domain.log import RecordChanged, RecordKind
-from identity_service.services.issuers import Issuers
+from identity_service.services.issuers import IssuerDirectory
 from identity_service.storage.sqlite import SqliteStore
 from tests.fakes.event_logs import RecordingEventLog
 from tests.fakes.issuer_keys import FakeIssuerKeys
@@ -23,7 +23,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
     for name in names:
         store.records.create(named(name))
     keys = FakeIssuerKeys()
-    issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
+    issuers = IssuerDirectory(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
 
     issuers.on_records_changed(None)
 
@@ -34,7 +34,7 @@ def test_all_issuers_are_known_from_the_start_however_many(store: SqliteStore) -
 def test_an_unknown_issuer_is_refused_without_asking_the_store(
     store: SqliteStore,
 ) -> None:
-    issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own=IssuerNames("own"))
+    issuers = IssuerDirectory(store.records, FakeIssuerKeys(), RecordingEventLog(), own=IssuerNames("own"))
     issuers.on_records_changed(None)
     store.records.create(named("https://new.example"))
 
@@ -45,7 +45,7 @@ def test_an_unknown_issuer_is_refused_without_asking_the_store(
 
 def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
     store.records.create(named("https://issuer.example"))
-    issuers = Issuers(store.records, FakeIssuerKeys(), RecordingEventLog(), own=IssuerNames("own"))
+    issuers = IssuerDirectory(store.records, FakeIssuerKeys(), RecordingEventLog(), own=IssuerNames("own"))
     issuers.on_records_changed(None)
 
     for near in ("https://issuer.example/", "https://ISSUER.example", "https://issuer.exampl", ""):
@@ -54,7 +54,7 @@ def test_an_issuer_is_compared_as_a_whole(store: SqliteStore) -> None:
 
 def test_changes_of_other_records_read_nothing(store: SqliteStore) -> None:
     keys = FakeIssuerKeys()
-    issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
+    issuers = IssuerDirectory(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
 
     for kind in set(RecordKind) - {RecordKind.ISSUER}:
         issuers.on_records_changed([changed(kind, "x")])
@@ -67,7 +67,7 @@ def test_a_spelling_of_a_former_name_of_ours_is_not_trusted(store: SqliteStore) 
         store.records.create(named(name))
     keys, event_log = FakeIssuerKeys(), RecordingEventLog()
     own = IssuerNames("own", former=("former", "https://former.example"))
-    issuers = Issuers(store.records, keys, event_log, own=own)
+    issuers = IssuerDirectory(store.records, keys, event_log, own=own)
 
     issuers.on_records_changed(None)
 
@@ -82,7 +82,7 @@ def test_our_own_name_is_trusted_for_no_other_issuer(store: SqliteStore) -> None
     for name in ("own", "https://other.example"):
         store.records.create(named(name))
     keys = FakeIssuerKeys()
-    issuers = Issuers(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
+    issuers = IssuerDirectory(store.records, keys, RecordingEventLog(), own=IssuerNames("own"))
 
     issuers.on_records_changed(None)
 
@@ -95,7 +95,7 @@ def test_a_record_with_a_spelling_of_our_own_name_is_not_trusted_and_named_once(
     for name in (own, spelled, "https://other.example"):
         store.records.create(named(name))
     keys, event_log = FakeIssuerKeys(), RecordingEventLog()
-    issuers = Issuers(store.records, keys, event_log, own=IssuerNames(own))
+    issuers = IssuerDirectory(store.records, keys, event_log, own=IssuerNames(own))
 
     for changes in (None, [changed(RecordKind.ISSUER, spelled)], None):
         issuers.on_records_changed(changes)

@@ -11,7 +11,7 @@ from identity_service.services.client_proofs import ClientProofs
 from identity_service.services.exchange import Exchanger
 from identity_service.services.id_jags import IdJags
 from identity_service.services.introspect import Introspector
-from identity_service.services.issue import Issuer
+from identity_service.services.issue import TokenIssuer
 from identity_service.services.refresh import Refresher
 from identity_service.services.restore import Restore
 from identity_service.services.revoke import Revoker
@@ -26,7 +26,7 @@ USE_CASES = {
     Exchanger,
     IdJags,
     Introspector,
-    Issuer,
+    TokenIssuer,
     Refresher,
     Restore,
     Revoker,
