@@ -37,8 +37,8 @@ class Caller:
     Such a party has no access to the objects that belong to the principal itself, such as its sessions.
     """
     is_revoked: Callable[[], bool] = field(default=lambda: False, repr=False, compare=False)
-    """Tells whether the token has been revoked since, or the client of the certificate was disabled or lost
-    the scope. It may wait for the store, and raise UnavailableError."""
+    """A function that tells whether the token has been revoked since, or the client of the certificate was
+    disabled or lost the scope. It may wait for the store, and raise UnavailableError."""
 
     @property
     def is_admin(self) -> bool:
@@ -57,9 +57,9 @@ class Call:
     caller: Caller | None
     """The caller; None if the method requires no authenticated caller."""
     peers: Peers
-    """Tells for which client a trusted proxy forwards a call."""
+    """The map that tells for which client a trusted proxy forwards a call."""
     proofs: CallProofs
-    """Reads the DPoP proof of a call."""
+    """The reader of the DPoP proof of a call."""
     data: bytes = field(repr=False)
     """The request as it was received, which may hold secrets."""
 

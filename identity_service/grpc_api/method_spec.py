@@ -35,7 +35,7 @@ class Access(Enum):
     """The caller has the scope, if the setting `require_caller_auth` is on; otherwise there is no
     condition."""
     HOLDER_OR_SCOPE = auto()
-    """The caller has the scope, unless the request contains the very token that it is about."""
+    """The caller has the scope, or the request contains the token itself whose revocation it asks for."""
 
 
 class Pool(Enum):

@@ -88,12 +88,12 @@ class HttpConnection(H11Protocol):
         self._limits = limits
         self._max_age = max_age.total_seconds()
         self._aging: asyncio.TimerHandle | None = None
-        """Runs until the connection is too old."""
+        """The timer that runs until the connection is too old."""
         self._address = ""
         self._reading: asyncio.TimerHandle | None = None
-        """Runs while the client has to send the headers of a request."""
+        """The timer that runs while the client has to send the headers of a request."""
         self._writing: asyncio.TimerHandle | None = None
-        """Runs while the client has to read."""
+        """The timer that runs while the client has to read."""
         self._is_counted = False
         self._is_brief = False
 

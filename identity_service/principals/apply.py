@@ -65,7 +65,7 @@ class PrincipalRecords(Protocol):
 
 
 OnSecret = Callable[[str, Secret], None]
-"""Called with the client id and the secret as soon as a secret is created: it cannot be read again."""
+"""A function that gets the client id and the secret as soon as it is created: it cannot be read again."""
 
 
 def plan(

@@ -25,7 +25,7 @@ from identity_service.settings import Settings
 from identity_service.telemetry import logs
 
 Announce = Callable[[Mapping[str, str]], None]
-"""Called with host:port of each listener, by its setting."""
+"""A function that is called with host:port of each listener, by its setting."""
 CUT_OFF: Final = "some calls were cancelled, because they took longer than drain_grace; raise it"
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 UNIX: Final = "unix"
 """The entry of `limits_exempt` that stands for connections through Unix sockets."""
 Metadata: TypeAlias = Callable[[], Iterable[tuple[str, str | bytes]]]
-"""Returns the metadata of a call."""
+"""A function that returns the metadata of a call."""
 _CACHED_ADDRESSES: Final = 4096
 _PEER_KINDS: Final = ("ipv4:", "ipv6:")
 _PEER_KIND: Final = "ipvN:"

@@ -50,7 +50,7 @@ class NamedCredential:
     """The credential that the environment names."""
 
     make: Callable[[], token_pb2.Credential] = field(repr=False)
-    """Returns the credential, read from its file again at each call."""
+    """A function that returns the credential, and reads it from its file again at each call."""
     once: bool = False
     """True if the service accepts each one that `make` returns only once."""
 

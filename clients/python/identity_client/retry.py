@@ -32,14 +32,14 @@ class Tokens(TokenSource, Protocol):
     """A source for synchronous calls, such as AccessTokens."""
 
     def __call__(self, timeout: float | None = None) -> str:
-        """Return an access token; wait for it at most so many seconds, None = as long as the source likes."""
+        """Return an access token; wait for it at most `timeout` seconds; None = the source decides."""
 
 
 class AsyncTokens(TokenSource, Protocol):
     """A source of tokens for asyncio calls, such as AsyncAccessTokens."""
 
     async def __call__(self, timeout: float | None = None) -> str:
-        """Return an access token; wait for it at most so many seconds, None = as long as the source likes."""
+        """Return an access token; wait for it at most `timeout` seconds; None = the source decides."""
 
 
 def names_token(token_id_sha256: str, token_id: str) -> bool:

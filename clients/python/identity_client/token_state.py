@@ -33,9 +33,9 @@ class Phase(Enum):
     """The phase in the life of the current token."""
 
     FRESH = auto()
-    """It is used."""
+    """Calls use the token."""
     STALE = auto()
-    """It is used, and should be renewed."""
+    """Calls use the token, and it should be renewed."""
     EXPIRED = auto()
     """There is no token, or it is not used any more."""
 

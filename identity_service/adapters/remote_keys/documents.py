@@ -19,4 +19,4 @@ class KeyDocument:
 
 
 Fetch = Callable[[str], KeyDocument]
-"""Returns the document at a URL. Raises FetchError."""
+"""A function that returns the document at a URL. Raises FetchError."""

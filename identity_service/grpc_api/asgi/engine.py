@@ -246,7 +246,7 @@ class AsgiEngine:
         return 0
 
     def stop(self, grace: float) -> bool:
-        """Wait at most `grace` seconds until no call is in progress; return whether that was so.
+        """Wait at most `grace` seconds until no call is in progress; return whether all have ended.
 
         Afterwards, new calls are refused. Must not be called from an event loop's thread.
         """

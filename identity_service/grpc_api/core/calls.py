@@ -112,7 +112,7 @@ class OpenCalls:
         self.waiting = deque[tuple[float, OpenCall, ServerBusyError]]()
         """The calls that are not counted and wait to be refused, with the time of their turn."""
         self.memory = FreedMemory(limits.monotonic)
-        """Notified when memory of a large message may be freed."""
+        """The object that is notified when memory of a large message may be freed."""
 
     @property
     def open(self) -> Collection[OpenCall]:

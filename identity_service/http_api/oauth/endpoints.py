@@ -81,11 +81,11 @@ class OAuthEndpoints:
         )
         revocation = RevocationEndpoint(revoker=use.token_revoker, callers=callers, audit=use.audit)
         self.token = _served(token.answer)
-        """Issues tokens (RFC 6749 section 3.2)."""
+        """The token endpoint (RFC 6749 section 3.2)."""
         self.introspect = _served(introspection.answer)
-        """Returns whether a token is valid (RFC 7662)."""
+        """The introspection endpoint (RFC 7662)."""
         self.revoke = _served(revocation.answer)
-        """Revokes a token (RFC 7009)."""
+        """The revocation endpoint (RFC 7009)."""
 
 
 def _served(answer: Endpoint) -> Endpoint:

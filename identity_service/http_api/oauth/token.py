@@ -56,7 +56,7 @@ MAX_PASSWORD_CHARS: Final = 1024
 _HEADERS: Final = ("authorization", "content-type")
 """The headers that the token endpoint reads, beside that of a DPoP proof."""
 _KIND: Final = b"oauth2/token"
-"""Distinguishes the digests from those of other kinds of requests."""
+"""The personalization of the digests (BLAKE2), which differs for each kind of request."""
 
 
 class _Asked(NamedTuple):

@@ -145,7 +145,7 @@ _KEYS: Final = _operation(
     security=[],
 )
 _always = partial(_operation, needs_data=False, security=[])
-"""Returns an operation that a process answers from its start on."""
+"""A function that returns the description of an operation which a process answers from its start on."""
 _OPENAPI: Final = _always(
     "getDescription",
     "This description.",

@@ -49,7 +49,7 @@ class Users:
     records: Records
     hasher: PasswordHasher
     is_common: Callable[[Secret], bool]
-    """Returns whether a password is one of those that attackers try first."""
+    """A function that returns whether a password is one of those that attackers try first."""
     clock: Clock
 
     def create(self, new: NewUser, *, origin: Origin = NOWHERE) -> Versioned[User]:

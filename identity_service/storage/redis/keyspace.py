@@ -107,7 +107,7 @@ def sessions_of(principal: PrincipalId) -> str:
 
 
 def used(name: str) -> str:
-    """Return the key that says that a value which works only once was used."""
+    """Return the key which exists once a single-use value, such as the `jti` of an assertion, was used."""
     return USED + name
 
 
