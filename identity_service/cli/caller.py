@@ -35,6 +35,11 @@ class CommandCaller:
     client_id: str | None = None
     audience: str
 
+    @property
+    def is_named(self) -> bool:
+        """Return whether the command line names a caller."""
+        return bool(self.username or self.client_id)
+
     @contextmanager
     def bearer(
         self, target: str, options: ClientOptions, scopes: Sequence[str]
@@ -64,7 +69,7 @@ class CommandCaller:
 
     def _token(self) -> str | None:
         """Return IDENTITY_TOKEN ("" if it is not set), or None if the command line names a caller."""
-        return None if self.username or self.client_id else secret_of("IDENTITY_TOKEN")
+        return None if self.is_named else secret_of("IDENTITY_TOKEN")
 
     def _credential(self) -> token_pb2.Credential | None:
         if self.username:

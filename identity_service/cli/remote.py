@@ -5,7 +5,7 @@ Such a command has a parameter `service` of the type `Connected` or `Remote`.
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +32,7 @@ from identity_service.domain.visible import escape
 
 ADMIN_SCOPES: Final = ("identity.admin",)
 REVOKE_SCOPES: Final = ("identity.revoke",)
+VERIFY_SCOPES: Final = ("identity.verify",)
 _PATIENCE: Final = timedelta(seconds=30)
 """The deadline of each call: an administrative call may take long on a busy machine."""
 _LOG_OF_CLIENT: Final = logging.NullHandler()
@@ -53,9 +54,23 @@ class CalledService:
         """Return a client for requests that carry a credential or a token themselves."""
         return IdentityClient(self.target, options=self._options(bearer))
 
-    def trust(self) -> TrustClient:
-        """Return a client for keys and revocations, with the token IDENTITY_TOKEN if it is set."""
-        return TrustClient(self.target, options=self._options(bearer_of_environment()))
+    @contextmanager
+    def verifier(self) -> Iterator[IdentityClient]:
+        """Yield a client with scope identity.verify."""
+        with (
+            self._verify_bearer() as bearer,
+            IdentityClient(self.target, options=self._options(bearer)) as client,
+        ):
+            yield client
+
+    @contextmanager
+    def trust(self) -> Iterator[TrustClient]:
+        """Yield a client for keys and revocations, with scope identity.verify."""
+        with (
+            self._verify_bearer() as bearer,
+            TrustClient(self.target, options=self._options(bearer)) as client,
+        ):
+            yield client
 
     @contextmanager
     def revoker(self) -> Iterator[IdentityClient]:
@@ -84,6 +99,15 @@ class CalledService:
         ):
             token = bearer() if callable(bearer) else bearer
             yield client, subject_of(token or "")
+
+    def _verify_bearer(self) -> AbstractContextManager[str | Callable[[], str] | None]:
+        """Return the caller's token, for methods that need a caller only if the service has TLS.
+
+        Without TLS, that is IDENTITY_TOKEN alone, unless the command line names a caller.
+        """
+        if self.tls is None and not self.caller.is_named:
+            return nullcontext(bearer_of_environment())
+        return self.caller.bearer(self.target, self._options(), VERIFY_SCOPES)
 
     def _options(self, bearer: str | Callable[[], str] | None = None) -> ClientOptions:
         return ClientOptions(

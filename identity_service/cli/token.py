@@ -138,13 +138,13 @@ def verify(
     at_least_revision: Annotated[
         str | None, typer.Option(help="First catch up with this revision, as printed by revoke.")
     ] = None,
-    service: Connected,
+    service: Remote,
     as_json: JsonFlag = False,
 ) -> None:
     """Verify an access token, and print what it contains. Exit 3 if it is not valid."""
     if not audience and not any_audience:
         fail("name the verifying service: give --audience, or --any-audience to accept any")
-    with service.identity(bearer=bearer_of_environment()) as client:
+    with service.verifier() as client:
         outcome = client.verify(
             read_token(token),
             audiences=audience or (),

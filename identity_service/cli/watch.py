@@ -18,7 +18,7 @@ from identity_client import (
 )
 from identity_service.cli.following import follow
 from identity_service.cli.output import Exit, JsonFlag, fail, put_json, put_styled
-from identity_service.cli.remote import Connected
+from identity_service.cli.remote import Remote
 
 
 def watch(
@@ -27,7 +27,7 @@ def watch(
         str, typer.Option("--resume-after", help="The last revision seen: show the changes after it first.")
     ] = "",
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show heartbeats too.")] = False,
-    service: Connected,
+    service: Remote,
     as_json: JsonFlag = False,
 ) -> None:
     """Print the revocations in force, then every change as it happens, until Ctrl-C."""

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,14 @@ import typer
 
 from identity_service.cli.app import app
 from identity_service.cli.output import say_trimmed
+from identity_service.process.exit_codes import Exit
+from identity_service.storage.sqlite import SqliteStore
 from tests.cli.conftest import PASSWORD, Run, Served
+from tests.cli.watching import watching
 from tests.patience import PATIENCE
 from tests.ports import refusing_address
+from tests.rpc.conftest import running, settings_for_tests
+from tests.tls import Certifier
 
 WORDS = ("client", "show", "admin")
 
@@ -210,3 +215,40 @@ def test_a_password_of_the_environment_keeps_its_blanks(run: Run, admin: Run, se
             IDENTITY_PASSWORD=written,
             IDENTITY_TARGET=served.target,
         )
+
+
+@pytest.fixture
+def over_tls(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The variables of the administrator of a service with TLS."""
+    certifier = Certifier(tmp_path / "tls")
+    store = str(tmp_path / "served.db")
+    settings = settings_for_tests(**certifier.server().settings())
+    with running(settings, lambda clock: SqliteStore.open(store, clock=clock)) as world:
+        secret = world.admin.credential.client_secret
+        yield {
+            "IDENTITY_TARGET": world.target,
+            "IDENTITY_CA": str(certifier.file),
+            "IDENTITY_CLIENT_ID": secret.client_id,
+            "IDENTITY_CLIENT_SECRET": secret.client_secret,
+        }
+
+
+def test_with_tls_a_token_is_verified_as_the_caller(run: Run, over_tls: dict[str, str]) -> None:
+    words = ("token", "verify", "x", "--any-audience")
+    nobody = {name: value for name, value in over_tls.items() if name in ("IDENTITY_TARGET", "IDENTITY_CA")}
+
+    assert "MALFORMED" in run(*words, code=Exit.REFUSED, **over_tls).stdout
+    assert "name the caller" in run(*words, code=Exit.USAGE, **nobody).stderr
+    named = nobody | {"IDENTITY_CLIENT_SECRET": over_tls["IDENTITY_CLIENT_SECRET"]}
+    assert "MALFORMED" in run(*words, "--client-id", "admin", code=Exit.REFUSED, **named).stdout
+
+
+def test_with_tls_the_service_is_watched_as_the_caller(over_tls: dict[str, str]) -> None:
+    with watching(over_tls["IDENTITY_TARGET"], "watch", **over_tls) as watch:
+        watch.until("known")
+
+
+def test_without_tls_a_token_is_verified_without_a_caller(call: Run) -> None:
+    wrong = {"IDENTITY_CLIENT_ID": "admin", "IDENTITY_CLIENT_SECRET": "wrong"}
+
+    assert "MALFORMED" in call("token", "verify", "x", "--any-audience", code=Exit.REFUSED, **wrong).stdout
