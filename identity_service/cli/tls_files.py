@@ -34,7 +34,7 @@ def tls_options(
         return TlsOptions(ca_file=ca, certificate_file=cert, key_file=key)
     if not may_be_plaintext(target, allow_plaintext=allow_plaintext):
         fail(
-            f"{target} is not an address of this machine, and without TLS everything between could read the "
+            f"{target} is not an address of this machine, and without TLS any host in between could read the "
             "secrets and tokens: give --tls (IDENTITY_TLS=1), or the service's own authority with --ca "
             "(IDENTITY_CA); for a service without TLS, give --allow-plaintext (IDENTITY_ALLOW_PLAINTEXT=1)"
         )

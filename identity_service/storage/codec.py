@@ -216,7 +216,7 @@ def decode_change(text: str) -> Change:
     data: dict[str, Any]
     data, length = _raw_decode(text)
     if length != len(text):
-        raise ValueError("a change with something behind it: written by a newer version?")
+        raise ValueError("a change with text after its end: written by a newer version?")
     match data["k"]:
         case "deny":
             return TokenDenied(token_id=data["id"], deny_until=_end(data["until"]))

@@ -16,7 +16,7 @@ def check_plaintext(target: str, *, allow_plaintext: bool) -> None:
     """Raise ValueError unless a connection to a target of gRPC may do without TLS."""
     if not may_be_plaintext(target, allow_plaintext=allow_plaintext):
         raise ValueError(
-            f"{target} is not an address of this machine, and without TLS everything between could read the "
+            f"{target} is not an address of this machine, and without TLS any host in between could read the "
             "secrets and tokens: set tls, as in ClientOptions(tls=TlsOptions(ca_file=Path('ca.pem'))), or "
             "ClientOptions(allow_plaintext=True)"
         )
@@ -28,7 +28,7 @@ def check_url(url: str, *, allow_plaintext: bool) -> None:
     if parts.scheme == "https" or allow_plaintext or is_loopback_host(parts.hostname or ""):
         return
     raise ValueError(
-        f"no token is sent to {parts.hostname} by {parts.scheme or 'no scheme'}, since everything between "
+        f"no token is sent to {parts.hostname} by {parts.scheme or 'no scheme'}, since any host in between "
         "could read it: use https, or give allow_plaintext=True"
     )
 
