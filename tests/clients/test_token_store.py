@@ -46,7 +46,7 @@ def stored(name: str = "secret-token") -> StoredTokens:
     return StoredTokens(tokens=tokens, save_time=now)
 
 
-def test_what_was_saved_is_loaded_and_its_owner_alone_can_read_it(path: Path) -> None:
+def test_saved_tokens_are_loaded_and_their_owner_alone_can_read_them(path: Path) -> None:
     store = FileTokenStore(path)
     assert store.load() is None
 

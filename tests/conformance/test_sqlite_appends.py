@@ -193,7 +193,7 @@ def test_a_file_that_was_moved_away_and_back_is_still_watched(
     assert look.count > before
 
 
-def test_what_is_closed_waits_no_more(path: Path, file_store: SqliteStore) -> None:
+def test_appends_that_are_closed_wait_no_more(path: Path, file_store: SqliteStore) -> None:
     assert file_store.log.head().position == 0
     closed = Appends()
     closed.watch(path)

@@ -340,7 +340,7 @@ def test_an_application_that_swallows_the_end_sends_nothing_more(verifier: Local
     assert protected._calls.sizes()[:2] == (0, 0)
 
 
-def test_what_an_application_does_after_its_response_is_not_ended(
+def test_the_work_of_an_application_after_its_response_is_not_ended(
     verifier: LocalVerifier, site: Site
 ) -> None:
     """Starlette, for example, runs background tasks then."""

@@ -164,7 +164,7 @@ def test_without_known_routes_the_first_entry_that_matches_counts() -> None:
     assert find(HttpPolicy("shop", {"GET /a": []}).table(None), "POST", "/a") is None
 
 
-def test_what_no_route_of_a_mount_matches_has_no_entry_of_a_later_route() -> None:
+def test_a_path_that_no_route_of_a_mount_matches_has_no_entry_of_a_later_route() -> None:
     """Starlette gives it to the mounted application, which may answer it in its middleware."""
     inner = Starlette(routes=[Route("/a", respond)])
     app = Starlette(routes=[Mount("/api", inner), Route("/{page:path}", respond)])

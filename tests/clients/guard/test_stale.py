@@ -156,7 +156,7 @@ class Awaitable:
         return object()
 
 
-def test_what_is_no_answer_of_the_service_admits_no_call(
+def test_an_object_that_is_no_answer_of_the_service_admits_no_call(
     start: Start, own: LocalVerifier, site: Site
 ) -> None:
     """An `AsyncIdentityClient`, for example, returns a coroutine to a guard with threads."""

@@ -88,7 +88,7 @@ def test_another_spelling_is_refused_with_the_right_one(issuer: str, advice: str
         "https://[",
     ],
 )
-def test_what_libraries_write_differently_is_refused(issuer: str) -> None:
+def test_an_issuer_that_libraries_write_differently_is_refused(issuer: str) -> None:
     assert why(issuer).endswith(f"such as {EXAMPLE}")
 
 

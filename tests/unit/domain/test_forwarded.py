@@ -62,7 +62,7 @@ def test_a_proxy_that_forwards_nothing_calls_for_itself() -> None:
     ],
     ids=str,
 )
-def test_what_the_client_wrote_itself_does_not_count(values: Sequence[str]) -> None:
+def test_an_address_that_the_client_wrote_itself_does_not_count(values: Sequence[str]) -> None:
     assert client(*values) == f"{CLIENT}:0"
 
 

@@ -93,7 +93,7 @@ def test_on_one_core_threads_answer_all(method: Method, monkeypatch: pytest.Monk
         assert call(b"now", timeout=PATIENCE) == b"thread: now"
 
 
-def test_what_is_not_instant_runs_in_a_thread(method: Method, served: tuple[Limits, Call]) -> None:
+def test_a_call_that_is_not_instant_runs_in_a_thread(method: Method, served: tuple[Limits, Call]) -> None:
     _, call = served
 
     assert call(b"later", timeout=PATIENCE) == b"thread: later"

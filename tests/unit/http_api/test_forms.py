@@ -31,7 +31,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.dictionaries(TEXT, TEXT.filter(bool), max_size=5))
-def test_what_is_encoded_is_read_as_it_was(params: dict[str, str]) -> None:
+def test_encoded_parameters_are_read_as_they_were(params: dict[str, str]) -> None:
     for encoded in (urlencode(params), urlencode(params, quote_via=quote)):
         assert parse_form(encoded.encode()).values == {name: (value,) for name, value in params.items()}
 

@@ -98,7 +98,7 @@ def test_a_hint_never_hides_an_access_token(site: Site, hint: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["x", "a.b.c", "idrt_x", "é", "x" * 60_000])
-def test_what_is_no_token_is_inactive(site: Site, text: str) -> None:
+def test_a_text_that_is_no_token_is_inactive(site: Site, text: str) -> None:
     assert site.introspect(text, token_type_hint="refresh_token").json == NOTHING
 
 

@@ -47,7 +47,9 @@ def test_a_revocation_may_be_repeated(signed_in: Site) -> None:
 
 @pytest.mark.parametrize("text", ["x", "a.b.c", "idrt_" + "A" * 80, "é"])
 @pytest.mark.parametrize("client_id", ["portal", "spa", "nobody"])
-def test_what_is_no_token_is_answered_with_success(signed_in: Site, client_id: str, text: str) -> None:
+def test_the_revocation_of_a_text_that_is_no_token_succeeds(
+    signed_in: Site, client_id: str, text: str
+) -> None:
     """A client that only names itself learns nothing about which clients exist."""
     assert signed_in.revoke(text, client_id).status == 200
 

@@ -309,7 +309,7 @@ def test_a_lost_reply_is_repeated_with_the_same_successor(site: Site) -> None:
 
 
 @pytest.mark.parametrize("text", ["idrt_x", "not one", "x" * 60_000])
-def test_what_is_no_refresh_token_is_an_invalid_grant(site: Site, text: str) -> None:
+def test_a_text_that_is_no_refresh_token_is_an_invalid_grant(site: Site, text: str) -> None:
     site.new_app()
 
     assert (site.refresh(text).status, site.refresh(text).error) == (400, "invalid_grant")

@@ -88,7 +88,7 @@ def test_a_caller_that_names_no_client_is_taken_for_the_built_in_one(site: UseCa
     [{"scopes": ("read",)}, {"audiences": ("api",)}],
     ids=["scopes", "audiences"],
 )
-def test_what_the_session_may_not_have_is_found_before_it_is_rotated(
+def test_a_request_beyond_the_session_is_refused_before_the_session_is_rotated(
     site: UseCaseSite, request_: dict[str, Any]
 ) -> None:
     tokens = site.signed_in()

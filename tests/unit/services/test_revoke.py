@@ -266,7 +266,7 @@ def test_a_token_that_is_encrypted_to_its_audience_is_revoked_by_its_id_only(sit
         ("client", "raise_generation"),
     ],
 )
-def test_what_the_store_does_not_confirm_is_enforced_at_once_and_sent_again(
+def test_a_revocation_that_the_store_does_not_confirm_is_enforced_at_once_and_sent_again(
     site: UseCaseSite, tokens: TokenSet, by: str, method: str
 ) -> None:
     count = len(site.changes())
