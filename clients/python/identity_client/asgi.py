@@ -52,9 +52,10 @@ class GuardMiddleware:
     """An ASGI middleware that lets no request through that the policy and the caller's token do not allow.
 
     If the routes of the application are known (Starlette, FastAPI), each of them must have an entry in the
-    policy: else the application does not start. A request without an entry is answered with 403. Responses
-    that are sent in parts, such as server-sent events, and websockets end when their token is revoked or
-    expires: the connection is closed, for a websocket with code 1008.
+    policy: else the application does not start. A request without an entry is answered with 403, and one
+    whose body arrives after its token was revoked or has expired is answered with 401. Responses that are
+    sent in parts, such as server-sent events, and websockets end when their token is revoked or expires: the
+    connection is closed, for a websocket with code 1008.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class GuardMiddleware:
             return
         call = exchange.call = AsyncOpenCall(found)
         exchange.open = lambda: self._calls.add(call)
+        exchange.check_token = lambda: self._calls.check(call)
         restore = current.set(found)
         try:
             await exchange.begin()

@@ -45,6 +45,8 @@ class Exchange:
         self.call: AsyncOpenCall | None = None
         self.open: Callable[[], object] = failed
         """Adds the call to the open ones. Raises RefusedError."""
+        self.check_token: Callable[[], object] = failed
+        """Raises RefusedError if the token of a call that is not open is refused by now."""
 
     async def begin(self) -> None:
         """Do what comes before the application. Raises RefusedError."""
@@ -74,6 +76,17 @@ class HttpRequest(Exchange):
         super().__init__(scope, receive, send)
         self._has_started = False
         self._is_open = False
+
+    async def receive(self) -> Message:
+        """Receive a part of the request. Raises RefusedError if the token was revoked or has expired.
+
+        A client may send the body of a request long after its headers.
+        """
+        message = await self.receive_from_client()
+        if message["type"] == "http.request" and self.call is not None and not self.call.done:
+            self.check()
+            self.check_token()
+        return message
 
     async def send(self, message: Message) -> None:
         """Send a part of the response; see `Exchange.send`."""

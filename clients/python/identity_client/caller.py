@@ -100,7 +100,8 @@ class Caller:
         """Have a function called if the token ends this call before the call ends by itself.
 
         It receives the reason, TOKEN_REVOKED or TOKEN_EXPIRED, in the guard's own thread or in the event
-        loop, so it must not block. For calls without streams it is never called: they finish.
+        loop, so it must not block. For calls without streams it is never called once their request has
+        arrived: they finish.
         """
         if self._call is not None:
             self._call.on_ended(callback)

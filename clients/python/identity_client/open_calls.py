@@ -139,6 +139,18 @@ class OpenCalls:
             self.remove(call)
             raise refusal
 
+    def check(self, call: OpenCall) -> None:
+        """Raise the RefusedError if a call that is not in this set has a token that is refused by now."""
+        try:
+            self._verifier.names(call.token)
+        except ValueError:
+            return  # the service was asked, and here nothing is known that could end the call
+        refusal = self._judge(call.token)
+        if refusal is not None:
+            self._note("ended", refusal.reason)
+            call.refuse(refusal)
+            raise refusal
+
     def remove(self, call: OpenCall) -> None:
         """Remove a call that has ended; it may have been removed already."""
         call.done = True

@@ -19,13 +19,14 @@ from starlette.routing import Route
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from identity_client import LocalVerifier, TokenSet
-from identity_client.asgi import GuardMiddleware, HttpPolicy, public
+from identity_client import IdentityClient, LocalVerifier, TokenSet
+from identity_client.asgi import ASK, GuardMiddleware, HttpPolicy, public
 from tests.clients.guard import web
 from tests.clients.guard.refusals import sha256_of
 from tests.clients.guard.site import ADMIN, AUDIENCE, READ, Site, make_stale
 from tests.clients.guard.web import Notes, guarded, serving
 from tests.patience import PATIENCE, until
+from tests.ports import reserve_port
 from tests.rpc.forging import forger_of
 
 CUT = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionError)
@@ -338,6 +339,62 @@ def test_an_application_that_swallows_the_end_sends_nothing_more(verifier: Local
 
     assert [message.get("body") for message in said] == [None, b"1"]
     assert protected._calls.sizes()[:2] == (0, 0)
+
+
+@pytest.mark.parametrize("way", ["revoked", "expired"])
+def test_a_request_whose_body_arrives_after_the_end_of_its_token_is_refused(
+    verifier: LocalVerifier, site: Site, way: str
+) -> None:
+    tokens = site.sign_in(lifetime=timedelta(seconds=2 if way == "expired" else 600))
+    served = asyncio.Event()
+    said: list[dict[str, Any]] = []
+    observed: list[tuple[str, ...]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await receive()
+        except Exception as error:  # as frameworks do
+            raise RuntimeError("the body cannot be read") from error
+        served.set()
+        await PlainTextResponse("")(scope, receive, send)
+
+    async def receive() -> dict[str, Any]:
+        if way == "revoked":
+            await asyncio.to_thread(revoke, site, tokens)
+        await asyncio.to_thread(until, lambda: verifier.why_ended(tokens.access_token) is not None)
+        return {"type": "http.request", "body": b"late"}
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message)
+
+    def observe(*what: str) -> None:
+        observed.append(what)
+
+    policy = HttpPolicy(AUDIENCE, {"/x": [READ]})
+    protected: Any = GuardMiddleware(app, verifier=verifier, policy=policy, observe=observe)
+    headers = [(b"authorization", f"Bearer {tokens.access_token}".encode())]
+    scope = {"type": "http", "method": "POST", "path": "/x", "headers": headers}
+    asyncio.run(asyncio.wait_for(protected(scope, receive, send), PATIENCE))
+
+    assert said[0]["status"] == 401
+    assert not served.is_set()
+    assert observed == [("admitted", ""), ("ended", f"TOKEN_{way.upper()}")]
+
+
+def test_a_request_with_a_body_about_which_the_service_was_asked_is_served(
+    site: Site, asking: IdentityClient
+) -> None:
+    """The verifier knows no key and no revocation."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await PlainTextResponse("")(scope, receive, send)
+
+    policy = HttpPolicy(AUDIENCE, {"/x": [READ]}, on_stale=ASK)
+    with LocalVerifier(f"127.0.0.1:{reserve_port()}", issuer="identity-service") as unready:
+        protected: Any = GuardMiddleware(app, verifier=unready, policy=policy, ask=asking)
+
+        assert asyncio.run(get(protected, "/x", site.token())) == 200
 
 
 def test_the_work_of_an_application_after_its_response_is_not_ended(
