@@ -131,7 +131,7 @@ class HttpApp:
         """
         if exchange.header_bytes > MAX_HEADER_BYTES:
             exchange.closes = True
-            return refusal(431, f"the headers are longer than {MAX_HEADER_BYTES} bytes")
+            return refusal(431, f"the headers are longer than {MAX_HEADER_BYTES} bytes, counted as by HTTP/2")
         if exchange.has_two_lengths:
             exchange.closes = True
             return refusal(400, "send Content-Length or Transfer-Encoding, not both")

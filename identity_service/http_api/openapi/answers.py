@@ -94,7 +94,9 @@ RESPONSES: Final[Json] = {
         errors.TEMPORARILY_UNAVAILABLE,
         headers=RETRY_AFTER,
     ),
-    "HeadersTooLarge": error("The headers are longer than 32 KiB.", "headers_too_large"),
+    "HeadersTooLarge": error(
+        "The headers are longer than 32 KiB, with 32 bytes more for each.", "headers_too_large"
+    ),
     "Bug": error("A bug; the log has an event `http_bug`.", errors.SERVER_ERROR),
     "NotReady": error(
         "The process is not ready, stops, or cannot reach its store.",

@@ -254,6 +254,12 @@ def test_a_connection_that_is_refused_is_closed_whichever_version_of_http1_its_c
     assert ("connection" in reply.headers) is closes
 
 
+def test_a_request_of_a_thousand_short_headers_is_refused() -> None:
+    with serving(nothing) as app:
+        assert asyncio.run(ask(app, headers=[(b"a", b"")] * 900)).status == 204
+        assert asyncio.run(ask(app, headers=[(b"a", b"")] * 1000)).status == 431
+
+
 @pytest.mark.parametrize(("path", "closes"), [("/nowhere", True), ("/", False)])
 def test_a_client_that_was_not_asked_for_its_body_is_disconnected(path: str, closes: bool) -> None:
     with serving(nothing) as app:
