@@ -135,7 +135,10 @@ class HttpApp:
         if exchange.has_two_lengths:
             exchange.closes = True
             return refusal(400, "send Content-Length or Transfer-Encoding, not both")
-        route = self._routes.get(scope["path"])
+        # No path of the API needs percent-encoding. A proxy that keeps clients from some of them may compare
+        # paths as they were sent, and would let one through in disguise.
+        is_encoded = b"%" in (scope.get("raw_path") or b"").partition(b"?")[0]
+        route = None if is_encoded else self._routes.get(scope["path"])
         if route is None:
             return refusal(404, "there is no such resource")
         if scope["method"] not in route.allowed:

@@ -1,7 +1,7 @@
 """The paths of the HTTP API, and the URLs that the metadata names them by."""
 
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 TOKEN: Final = "/oauth2/token"  # noqa: S105  # a path
 INTROSPECT: Final = "/oauth2/introspect"
@@ -21,6 +21,6 @@ def url_of(issuer: str, path: str) -> str:
 
 
 def prefix_of(issuer: str) -> str:
-    """Return the path of the issuer's URL without a final slash, percent-decoded; empty if it has none."""
+    """Return the path of the issuer's URL without a final slash; empty if it has none."""
     url = urlsplit(issuer)
-    return unquote(url.path).rstrip("/") if url.netloc else ""
+    return url.path.rstrip("/") if url.netloc else ""

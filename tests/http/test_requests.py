@@ -41,6 +41,13 @@ def test_a_path_with_one_more_character_is_not_found(site: Site, path: str) -> N
     assert site.get(path).status in (400, 404)
 
 
+@pytest.mark.parametrize("path", ["/%6civez", "/oauth2/toke%6E", "/oauth2%2ftoken", "/%6detrics"])
+def test_a_path_in_disguise_is_not_found(site: Site, path: str) -> None:
+    """A proxy may compare paths as they were sent."""
+    assert site.get(path).status == 404
+    assert site.get("/livez?a=%6c").status == 200
+
+
 @pytest.mark.parametrize("path", ["/%ff", "/livez%c3", "/%ED%A0%80"])
 def test_a_path_that_is_not_utf8_is_refused_at_once(site: Site, path: str) -> None:
     assert site.get(path).status in (403, 404)
