@@ -118,6 +118,10 @@ def _read_file(path: Path | None) -> dict[str, object]:
         raise ConfigurationError(f"{path or 'identity.toml'}: must be UTF-8 text") from None
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{path or 'identity.toml'}: cannot be read: {error}") from error
+    except (ValueError, RecursionError):
+        raise ConfigurationError(
+            f"{path or 'identity.toml'}: cannot be read: has too long a number, or is nested too deeply"
+        ) from None
 
 
 def _check_known(found: Iterable[str], source: str) -> None:

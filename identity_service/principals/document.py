@@ -76,6 +76,10 @@ def read_document(text: str) -> Document:
         document.problems.append(Problem(line=1, path=(), what="is not YAML: must be UTF-8 text"))
     except RecursionError:
         document.problems.append(Problem(line=1, path=(), what="is nested too deeply"))
+    except (ValueError, OverflowError):  # from the scanner, which converts numbers without checking them
+        document.problems.append(
+            Problem(line=1, path=(), what=r"is not YAML: has a \U or %YAML with too large a number")
+        )
     return document
 
 

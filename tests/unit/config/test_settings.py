@@ -99,6 +99,13 @@ def test_a_value_that_is_no_duration_is_refused_in_a_file_too(text: str) -> None
     assert "leeway: must be" in refused()
 
 
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000])
+def test_a_file_that_the_parser_fails_on_is_refused(value: str) -> None:
+    Path("identity.toml").write_text(f"leeway = {value}")
+
+    assert refused() == "identity.toml: cannot be read: has too long a number, or is nested too deeply"
+
+
 def test_every_field_that_is_wrong_has_a_line_with_its_source() -> None:
     lines = refused({"IDENTITY_LEEWAY": "6m"}, refresh_grace="2h").splitlines()
 
