@@ -8,8 +8,10 @@ from identity_service.process.signals import end_on_sigterm_as_init
 def main() -> None:
     """Run the command line."""
     end_on_sigterm_as_init()
-    # gRPC would log each failed handshake, also of unknown clients, in lines that are not JSON.
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # gRPC's core would log each failed handshake and each malformed header, also of unknown clients, in lines
+    # that are not JSON. It writes them in the threads that serve all connections, which would wait for a
+    # reader of the log that hangs.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # pydantic would read the metadata of every installed package for plugins, which then see all settings.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     # Imported here: the processes that hash passwords load this module too, and do not need the command line.

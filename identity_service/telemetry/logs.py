@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import orjson
 import structlog
@@ -32,16 +32,22 @@ Every write releases the GIL: without the wait, an Issue takes 9 to 12 % more CP
 """
 _MAX_BATCH: Final = 1000
 """The largest number of lines in one write."""
+_QUOTING: Final = ("grpc._common", "grpc._cython.cygrpc")
+"""The loggers of grpcio that quote each text of a call which is not UTF-8, such as a value of metadata.
+
+It may be a token, or megabytes long."""
 
 
 def configure(level: str, log_format: Literal["json", "console"]) -> None:
     """Set up logging for this process; called once, when it starts."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    processors, loggers, stream = _for_programs() if log_format == "json" else _for_people()
+    logging.basicConfig(level=logging.WARNING, stream=stream)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_LibraryFormatter())
+    for name in _QUOTING:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("identity").setLevel(threshold)
-    processors, loggers = _for_programs() if log_format == "json" else _for_people()
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *processors],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
@@ -50,27 +56,38 @@ def configure(level: str, log_format: Literal["json", "console"]) -> None:
     )
 
 
-def _for_people() -> tuple[list[Processor], Callable[..., object]]:
-    """Return the processors and loggers for readable text; each line is written at once."""
+class _Stream(Protocol):
+    """The stream to which the messages of libraries are written."""
+
+    def write(self, text: str, /) -> object:
+        """Write whole lines."""
+
+
+def _for_people() -> tuple[list[Processor], Callable[..., object], _Stream]:
+    """Return the processors, the loggers and the stream for readable text; each line is written at once."""
     rendering: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _escape_fields,
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR")),
     ]
-    return rendering, structlog.WriteLoggerFactory(file=sys.stderr)
+    return rendering, structlog.WriteLoggerFactory(file=sys.stderr), sys.stderr
 
 
-def _for_programs() -> tuple[list[Processor], Callable[..., object]]:
-    """Return the processors and loggers for JSON; lines are written in batches, since most calls log one."""
+def _for_programs() -> tuple[list[Processor], Callable[..., object], _Stream]:
+    """Return the processors, the loggers and the stream for JSON.
+
+    Lines are written in batches, since most calls log one.
+    """
     stream = sys.stderr.buffer
 
     def write(lines: bytes) -> None:
         stream.write(lines)
         stream.flush()
 
-    logger = _LineLogger(LineWriter(write, _lines_dropped).put)
-    return [_stamp, _render], lambda *_: logger
+    put = LineWriter(write, _lines_dropped).put
+    logger = _LineLogger(put)
+    return [_stamp, _render], lambda *_: logger, _QueuedLines(put)
 
 
 class _LibraryFormatter(logging.Formatter):
@@ -97,6 +114,17 @@ class _LineLogger:
 
     def __init__(self, put: Callable[[bytes], None]) -> None:
         self.debug = self.info = self.warning = self.error = self.critical = put
+
+
+class _QueuedLines:
+    """A stream for the handlers of `logging` that puts lines into the queue."""
+
+    def __init__(self, put: Callable[[bytes], None]) -> None:
+        self._put = put
+
+    def write(self, text: str, /) -> None:
+        """Queue the lines of one message."""
+        self._put(text.encode("utf-8", "backslashreplace"))
 
 
 class LineWriter:

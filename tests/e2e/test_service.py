@@ -9,6 +9,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
@@ -19,6 +20,7 @@ from tests.e2e.process import Installation
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 from tests.redis_server import RedisServer
+from tests.rpc import raw_http2
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +53,22 @@ def test_the_first_run_creates_store_and_keys_and_the_second_uses_them(installat
             assert service.terminate() == 0
     assert stat.S_IMODE((installation.folder / "var/demo.json").stat().st_mode) == 0o600
     assert "examples/quickstart.py" in installation.log
+
+
+def test_clients_write_neither_tokens_nor_lines_of_libraries_into_the_log(installation: Installation) -> None:
+    malformed: list[tuple[Any, Any]] = [
+        (b"authorization", b"Bearer a-token\xff"),
+        ("te", "a"),
+        ("te", "trailers"),
+    ]
+    verify = "/identityapi.v1.IdentityService/Verify"
+    with installation.serve("--dev") as service:
+        for header in malformed:
+            raw_http2.call(service.target, verify, bytes(5), headers=[header])
+        assert service.terminate() == 0
+
+    assert len(installation.events("rpc")) >= 2
+    assert not {"a-token", "grpc", "Traceback", "hpack_parser"} & set(re.split(r"[^\w-]", installation.log))
 
 
 def test_the_printed_calls_can_be_pasted(installation: Installation) -> None:

@@ -1,12 +1,20 @@
 """The log of a server: the form of a line, and that no thread that logs waits for the reader."""
 
 import json
+import logging
 import threading
 
 import pytest
 from structlog.testing import capture_logs
 
-from identity_service.telemetry.logs import LineWriter, StructuredEventLog, _render, _stamp
+from identity_service.telemetry.logs import (
+    LineWriter,
+    StructuredEventLog,
+    _LibraryFormatter,
+    _QueuedLines,
+    _render,
+    _stamp,
+)
 from tests.patience import PATIENCE
 
 
@@ -55,6 +63,23 @@ def test_without_a_reader_no_thread_waits_and_dropped_lines_are_counted() -> Non
     assert reader.said.wait(PATIENCE)
     writer.close(PATIENCE)
     assert reader.lines == [b"first", b"0", b"1", b"2", b"dropped 2"]
+
+
+def test_the_messages_of_libraries_wait_for_no_reader() -> None:
+    reader = Reader()
+    writer = a_writer(reader)
+    handler = logging.StreamHandler(_QueuedLines(writer.put))
+    handler.setFormatter(_LibraryFormatter("%(message)s"))
+    writer.put(b"first\n")
+    assert reader.reading.wait(PATIENCE)
+
+    error = (ValueError, ValueError("a\x1bb"), None)
+    handler.handle(logging.LogRecord("grpc", logging.ERROR, "", 0, "a bug: \udcff", (), error))
+    reader.go_on.set()
+    writer.close(PATIENCE)
+
+    assert (reader.lines[0], reader.lines[1]) == (b"first", b"a bug: \\udcff")
+    assert reader.lines[-1] == b"  | ValueError: a\\x1bb"
 
 
 def test_a_closed_pipe_ends_no_thread() -> None:
