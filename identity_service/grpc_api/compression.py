@@ -5,7 +5,7 @@ the thread of the call.
 """
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import grpc
@@ -39,7 +39,7 @@ class WireError(Exception):
 class Compressed:
     """A compressed message of a request, which may become a thousand times as long."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     window: int
     """The compression: GZIP, DEFLATE, or 0 if the client did not name it."""
     max_bytes: int

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
@@ -37,7 +37,7 @@ class StoreReadRequiredError(Exception):
 class VerifyRequest:
     """A token and the requirements that it must meet."""
 
-    token: str
+    token: str = field(repr=False)
     audiences: Sequence[str] = ()
     """The audiences of which the token must have at least one; ignored if `any_audience` is True."""
     any_audience: bool = False

@@ -15,6 +15,7 @@ from identity_service.grpc_api.compression import (
     DEFLATE,
     FIRST_BYTES,
     GZIP,
+    Compressed,
     Decompressor,
     WireError,
 )
@@ -153,3 +154,7 @@ def test_a_message_that_is_too_long_ends_the_call(target: str, path: str) -> Non
 def test_a_message_that_only_begins_like_a_compressed_one_is_passed_on(target: str) -> None:
     with grpc.insecure_channel(target) as channel:
         assert lengths(channel, b"\x1f\x8bjunk") == [b"6"] * 4
+
+
+def test_the_representation_of_a_compressed_message_shows_nothing_of_it() -> None:
+    assert "secret" not in repr(Compressed(data=b"secret", window=GZIP, max_bytes=9))

@@ -237,3 +237,7 @@ def test_a_token_takes_as_much_of_the_cache_as_its_claims_take_of_the_memory(sit
 
     # The second one weighs more than half of the cache, and is not kept.
     assert site.codec.read_texts == ["t", "of many lists", "of many lists"]
+
+
+def test_the_representation_of_a_request_shows_no_token() -> None:
+    assert "a-token" not in repr(VerifyRequest(token="a-token"))
