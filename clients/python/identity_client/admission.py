@@ -31,6 +31,8 @@ _STALE_LOG_INTERVAL: Final = 60.0
 """Seconds between two messages about a verifier that is stale, since each call finds it so."""
 _MAX_LOGGED: Final = 1000
 """The number of methods without an entry that are remembered, since clients choose their names."""
+_MAX_LOGGED_CHARS: Final = 200
+"""The characters of such a name that are logged and remembered. A path over HTTP may have 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,13 @@ class Admission:
 
     def without_entry(self, method: str) -> RefusedError:
         """Count and return the refusal of a call whose method has no entry in the policy."""
+        name = method[:_MAX_LOGGED_CHARS]
         with self._lock:
-            is_new = method not in self._logged and len(self._logged) < _MAX_LOGGED
+            is_new = name not in self._logged and len(self._logged) < _MAX_LOGGED
             if is_new:
-                self._logged.add(method)
+                self._logged.add(name)
         if is_new:
-            _log.warning("calls of %r are refused: the access policy has no entry for it", method)
+            _log.warning("calls of %r are refused: the access policy has no entry for it", name)
         return self._noted(
             RefusedError(
                 grpc.StatusCode.PERMISSION_DENIED,

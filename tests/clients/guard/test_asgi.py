@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -126,6 +127,17 @@ def test_a_request_that_no_entry_matches_is_forbidden(app: Web, site: Site, path
     assert answer.status_code == 403
     assert answer.json()["reason"] == "METHOD_NOT_ALLOWED"
     assert "www-authenticate" not in answer.headers
+
+
+def test_the_log_has_only_the_beginning_of_a_long_path_that_no_entry_matches(
+    app: Web, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "identity_client.guard"):
+        for end in ("a", "b"):
+            assert app.call("GET", f"/{20_000 * 'x'}{end}", site.token()).status_code == 403
+
+    (message,) = [record.message for record in caplog.records]
+    assert len(message) < 300
 
 
 def test_a_public_route_has_no_caller(app: Web, site: Site) -> None:
