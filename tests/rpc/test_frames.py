@@ -72,6 +72,10 @@ def world(start_world: StartWorld) -> World:
         ),
         pytest.param(grpc.StatusCode.UNIMPLEMENTED, {"body": EMPTY, "path": "/a.B/C"}, id="unknown method"),
         pytest.param(grpc.StatusCode.UNIMPLEMENTED, {"body": EMPTY, "path": "/a"}, id="no method at all"),
+        *(
+            pytest.param(grpc.StatusCode.UNIMPLEMENTED, {"body": EMPTY, "path": path}, id=f"disguised {path}")
+            for path in ("/grpc.health.v1.Health%2FCheck", "/%67rpc.health.v1.Health/Check", f"{CHECK}?a")
+        ),
         pytest.param(grpc.StatusCode.INTERNAL, {"body": EMPTY, "without": ["te"]}, id="no trailers wanted"),
         pytest.param(grpc.StatusCode.INTERNAL, {"body": EMPTY, "method": "GET"}, id="GET"),
         pytest.param(

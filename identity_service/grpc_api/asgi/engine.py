@@ -188,7 +188,9 @@ class AsgiEngine:
             raise WireError(grpc.StatusCode.RESOURCE_EXHAUSTED, "the metadata is longer than the limit")
         if self._stopped:
             raise WireError(grpc.StatusCode.UNAVAILABLE, ShuttingDownError.message)
-        handler = self._handlers.get(scope["path"])
+        # The method is the path as it was sent, as in gRPC's core: a proxy in front may compare that.
+        is_other = b"%" in (scope.get("raw_path") or b"") or scope.get("query_string")
+        handler = None if is_other else self._handlers.get(scope["path"])
         if handler is None:
             raise WireError(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         return handler, window
