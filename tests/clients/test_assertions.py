@@ -1,6 +1,8 @@
 """The signer of the SDK: which keys it accepts, and that its signatures verify with the registered key."""
 
 import json
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,17 @@ from identity_client.credentials import by_assertion, by_certificate, by_federat
 from identity_service.jose.keys import thumbprint
 from identity_service.jose.public_keys import StrictKeyChecker
 
-KEYS: dict[str, Any] = {
-    "ES256": ec.generate_private_key(ec.SECP256R1()),
-    "ES384": ec.generate_private_key(ec.SECP384R1()),
-    "EdDSA": ed25519.Ed25519PrivateKey.generate(),
-    "RS256": rsa.generate_private_key(65537, 2048),
+_KEYS: dict[str, Callable[[], Any]] = {
+    "ES256": partial(ec.generate_private_key, ec.SECP256R1()),
+    "ES384": partial(ec.generate_private_key, ec.SECP384R1()),
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    "RS256": partial(rsa.generate_private_key, 65537, 2048),
 }
+
+
+@cache
+def key_for(algorithm: str) -> Any:
+    return _KEYS[algorithm]()
 
 
 def pem(key: Any) -> bytes:
@@ -41,9 +48,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "key"
 
 
-@pytest.mark.parametrize("algorithm", KEYS)
+@pytest.mark.parametrize("algorithm", _KEYS)
 def test_a_pem_file_gives_the_algorithm_and_the_id_of_its_key(path: Path, algorithm: str) -> None:
-    path.write_bytes(pem(KEYS[algorithm]))
+    path.write_bytes(pem(key_for(algorithm)))
 
     signer = AssertionSigner.from_file("reports", path)
     public = json.loads(signer.public_jwk())
@@ -59,7 +66,7 @@ def test_a_pem_file_gives_the_algorithm_and_the_id_of_its_key(path: Path, algori
 
 
 def test_a_jwk_file_gives_its_own_id_and_algorithm(path: Path) -> None:
-    jwk = private_jwk(KEYS["RS256"], "RS256", kid="mine", alg="PS256")
+    jwk = private_jwk(key_for("RS256"), "RS256", kid="mine", alg="PS256")
     path.write_text(json.dumps(jwk))
 
     signer = AssertionSigner.from_file("reports", str(path), audience="https://id.example")
@@ -70,7 +77,7 @@ def test_a_jwk_file_gives_its_own_id_and_algorithm(path: Path) -> None:
 
 
 def test_every_assertion_has_an_id_of_its_own() -> None:
-    signer = AssertionSigner("reports", KEYS["ES256"])
+    signer = AssertionSigner("reports", key_for("ES256"))
 
     ids = {jwt.decode(signer(), options={"verify_signature": False})["jti"] for _ in range(20)}
 
@@ -84,12 +91,14 @@ def test_every_assertion_has_an_id_of_its_own() -> None:
         b"-----BEGIN PRIVATE" + b" KEY-----\n",
         b"{",
         b"{}",
-        json.dumps(private_jwk(KEYS["ES256"].public_key(), "ES256")).encode(),
+        json.dumps(private_jwk(key_for("ES256").public_key(), "ES256")).encode(),
         json.dumps({"kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0", "alg": "HS256"}).encode(),
         pem(ed448.Ed448PrivateKey.generate()),
         pem(ec.generate_private_key(ec.SECP521R1())),
-        KEYS["ES256"].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")),
-        json.dumps(private_jwk(KEYS["ES256"], "ES256", alg="none")).encode(),
+        key_for("ES256").private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")
+        ),
+        json.dumps(private_jwk(key_for("ES256"), "ES256", alg="none")).encode(),
     ],
     ids=[
         "nothing",
@@ -112,7 +121,7 @@ def test_a_file_without_a_signing_key_is_refused(path: Path, content: bytes) -> 
 
 
 def test_a_signer_does_not_show_its_key() -> None:
-    signer = AssertionSigner("reports", KEYS["ES256"], key_id="k1")
+    signer = AssertionSigner("reports", key_for("ES256"), key_id="k1")
 
     assert repr(signer) == "AssertionSigner('reports', key_id='k1')"
     assert "d" not in json.loads(signer.public_jwk())

@@ -48,6 +48,7 @@ from identity_service.jose.public_keys import StrictKeyChecker
 from identity_shared.strict import decode_base64url, parse_object
 from tests.high_s import twin
 from tests.unit.jose.conftest import ISSUER, Ring, access_token
+from tests.weak_keys import ODD, Numbers, rsa_jwk
 
 _SIGNING: Final = keys.generate("ES256")
 _ENCRYPTING: Final = encryption_keys.generate_service_key()
@@ -376,7 +377,13 @@ TARGETS: Final[Mapping[str, Target]] = {
         _uri, [b"HTTPS://A.example:0443/a/%2e%2E/%7e%c3?q#f", b"http://[2001:DB8::1]:80/./a//b/.."]
     ),
     "registered_key": Target(
-        _registered_key, [_key("ES256"), _key("EdDSA"), _key("RS256"), _AUDIENCE_KEY.public_jwk().encode()]
+        _registered_key,
+        [
+            _key("ES256"),
+            _key("EdDSA"),
+            json.dumps(rsa_jwk(Numbers(ODD), alg="RS256")).encode(),
+            _AUDIENCE_KEY.public_jwk().encode(),
+        ],
     ),
     "oauth_form": Target(_oauth_form, [b"scope=a+b&audience=x&audience=%C3%A9&token=", b"a=b&&c"]),
     "basic_header": Target(_basic_header, [b"Basic cmVwb3J0czpz", b"basic dGVhbSUzQWE6cyUyQg=="]),

@@ -9,21 +9,23 @@ import pytest
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identity_service.jose.public_keys import StrictKeyChecker
+from tests import weak_keys
 from tests.issuer_server import IssuerServer
 from tests.jwts import PartyKey
 from tests.platforms.facts import PLATFORMS, Platform
 from tests.platforms.signing_in import outcome
 from tests.rpc.conftest import StartWorld
 from tests.rpc.world import World
+from tests.weak_keys import Numbers, rsa_jwk
 
 EACH = pytest.mark.parametrize("platform", PLATFORMS.values(), ids=PLATFORMS)
 ODD: Mapping[str, Mapping[str, Any]] = {
     "an unknown type": {"kty": "XYZ", "kid": "odd"},
     "null for all that it does not say": {
-        **PartyKey.make("RS256", "odd").public(),
+        **rsa_jwk(Numbers(weak_keys.ODD), kid="odd", alg="RS256"),
         **dict.fromkeys(("use", "key_ops", "crv", "d", "k", "x", "y", "x5u")),
     },
-    "an empty curve": {**PartyKey.make("RS256", "odd").public(), "crv": ""},
+    "an empty curve": {**rsa_jwk(Numbers(weak_keys.ODD), kid="odd", alg="RS256"), "crv": ""},
     "no id": PartyKey.make("ES256").public(kid=None),
     "a secret part": json.loads(PartyKey.make("ES256").private_jwk) | {"kid": "odd"},
     "padded": {"kty": "RSA", "kid": "odd", "n": "AQAB==", "e": "AQAB"},

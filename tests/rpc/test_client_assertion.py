@@ -149,12 +149,12 @@ def test_wrong_claims_prove_nothing(one: World, changes: dict[str, Any]) -> None
     assert issue(one, KEY.jwt(claims(one))).access_token
 
 
-def hmac_signed(secret: bytes) -> Forge:
+def hmac_signed(secret: Callable[[], bytes]) -> Forge:
     """Signed with the public key, which a careless verifier takes for an HMAC key."""
 
     def forge(world: World) -> str:
         message = f"{encode({'alg': 'HS256', 'typ': 'JWT', 'kid': RSA.key_id})}.{encode(claims(world))}"
-        return f"{message}.{base64url(hmac.digest(secret, message.encode(), 'sha256'))}"
+        return f"{message}.{base64url(hmac.digest(secret(), message.encode(), 'sha256'))}"
 
     return forge
 
@@ -191,10 +191,10 @@ FORGERIES: dict[str, Forge] = {
     "alg nOnE": unsigned("nOnE"),
     "no alg": unsigned(""),
     "no signature": unsigned("ES256"),
-    "HS256 by PEM": hmac_signed(_public(serialization.Encoding.PEM)),
-    "HS256 by DER": hmac_signed(_public(serialization.Encoding.DER)),
-    "HS256 by JWK": hmac_signed(RSA.public_jwk.encode()),
-    "HS256 by modulus": hmac_signed(base64.urlsafe_b64decode(RSA.public()["n"] + "==")),
+    "HS256 by PEM": hmac_signed(lambda: _public(serialization.Encoding.PEM)),
+    "HS256 by DER": hmac_signed(lambda: _public(serialization.Encoding.DER)),
+    "HS256 by JWK": hmac_signed(lambda: RSA.public_jwk.encode()),
+    "HS256 by modulus": hmac_signed(lambda: base64.urlsafe_b64decode(RSA.public()["n"] + "==")),
     "another algorithm of the key": lambda w: PartyKey(
         key_id=RSA.key_id, algorithm="PS256", given=RSA.private_jwk.replace("RS256", "PS256")
     ).jwt(claims(w)),

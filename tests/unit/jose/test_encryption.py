@@ -6,6 +6,7 @@ Each attack is made from a token that can be decrypted, by changing the one thin
 import json
 import secrets
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -348,13 +349,17 @@ def test_no_key_shows_itself(codec: AccessTokenCodec) -> None:
 
 # Registered keys
 
-RSA = RSAKey.generate_key(2048)
 SMALL_RSA = {"n": base64url(secrets.token_bytes(127) + b"\x01"), "e": "AQAB", "kty": "RSA"}
 
 
 def registered(key: Any, **changes: Any) -> str:
     said = key.as_dict(private=False) | {"kid": "k1"} | changes
     return json.dumps({name: value for name, value in said.items() if value is not None})
+
+
+@cache
+def rsa_key() -> Any:
+    return RSAKey.generate_key(2048)
 
 
 def curve(name: str) -> Any:
@@ -371,8 +376,8 @@ def test_tokens_are_encrypted_to_keys_on_curves(alg: str, name: str) -> None:
 
 
 def test_tokens_are_encrypted_to_rsa_keys() -> None:
-    text = read_encryption_key(registered(RSA, alg="RSA-OAEP-256")).encrypt(INSIDE)
-    opened = jwe.decrypt_compact(text, RSA, algorithms=["RSA-OAEP-256", "A256GCM"])
+    text = read_encryption_key(registered(rsa_key(), alg="RSA-OAEP-256")).encrypt(INSIDE)
+    opened = jwe.decrypt_compact(text, rsa_key(), algorithms=["RSA-OAEP-256", "A256GCM"])
 
     assert opened.plaintext == INSIDE.encode()
     assert opened.protected == HEADER | {"alg": "RSA-OAEP-256", "kid": "k1"}
@@ -383,7 +388,7 @@ def test_tokens_are_encrypted_to_rsa_keys() -> None:
 )
 def test_a_key_for_an_algorithm_that_is_not_accepted_is_refused(alg: object) -> None:
     with pytest.raises(ValueError, match=r"must have an `alg`"):
-        read_encryption_key(registered(RSA, alg=alg))
+        read_encryption_key(registered(rsa_key(), alg=alg))
 
 
 @pytest.mark.parametrize(
@@ -397,7 +402,7 @@ def test_a_key_for_an_algorithm_that_is_not_accepted_is_refused(alg: object) -> 
     ],
 )
 def test_a_key_that_allows_it_is_accepted(alg: str, changes: dict[str, Any]) -> None:
-    key = RSA if alg.startswith("RSA") else curve("P-256")
+    key = rsa_key() if alg.startswith("RSA") else curve("P-256")
 
     assert read_encryption_key(registered(key, alg=alg, **changes)).algorithm == alg
 
@@ -415,7 +420,7 @@ def test_a_key_that_allows_it_is_accepted(alg: str, changes: dict[str, Any]) -> 
     ],
 )
 def test_a_key_that_forbids_it_is_refused(alg: str, changes: dict[str, Any]) -> None:
-    key = RSA if alg.startswith("RSA") else curve("P-256")
+    key = rsa_key() if alg.startswith("RSA") else curve("P-256")
 
     with pytest.raises(ValueError, match="must be for encryption"):
         read_encryption_key(registered(key, alg=alg, **changes))
