@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -37,12 +38,18 @@ def signing_key(algorithm: str = "RS256") -> PartyKey:
     return PartyKey(key_id=key_id, algorithm=algorithm, given=made.private_jwk)
 
 
+@cache
+def _usual_key() -> PartyKey:
+    """The key of each server for which a test chooses none: to make one takes 0.1 s."""
+    return signing_key()
+
+
 @dataclass(kw_only=True)
 class KubeApiserver(IssuerServer):
     """A test decides which keys it has and who may read them."""
 
     issuer: str = "https://kubernetes.default.svc.cluster.local"
-    keys: list[PartyKey] = field(default_factory=lambda: [signing_key()])
+    keys: list[PartyKey] = field(default_factory=lambda: [_usual_key()])
     more_keys: list[Mapping[str, Any]] = field(default_factory=list)
     """Further keys as they are published, beside those of `keys`."""
     tokens: set[str] = field(default_factory=set)

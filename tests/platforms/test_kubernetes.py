@@ -196,7 +196,8 @@ def test_each_cluster_has_its_own_authority_and_token(
     start_world: StartWorld, make_cluster: MakeCluster
 ) -> None:
     one = make_cluster("one")
-    two = make_cluster("two", EKS, issuer="https://two.example", tokens={"two"})
+    own: dict[str, Any] = {"issuer": "https://two.example", "keys": [signing_key()], "tokens": {"two"}}
+    two = make_cluster("two", EKS, **own)
     two.mount("two")
     world = start(start_world, one, two)
 
@@ -208,7 +209,8 @@ def test_each_cluster_has_its_own_authority_and_token(
 def test_the_authority_of_one_cluster_vouches_for_no_other(
     start_world: StartWorld, make_cluster: MakeCluster
 ) -> None:
-    one, two = make_cluster("one"), make_cluster("two", issuer="https://two.example")
+    one = make_cluster("one")
+    two = make_cluster("two", issuer="https://two.example", keys=[signing_key()])
     world = start(start_world, one, two, entries=[one.entry()])
 
     assert (attempt(world, one), attempt(world, two)) == ("", "ISSUER_UNREACHABLE")
