@@ -25,6 +25,8 @@ class Watching:
         )
         self.messages: Queue[pb.WatchResponse] = Queue()
         self.seen: list[pb.WatchResponse] = []
+        self.known: set[str] = set()
+        """Ids and principals of all revocations seen."""
         self.error: grpc.RpcError | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -43,7 +45,7 @@ class Watching:
             # read before the queue: the last messages are in the queue by then
             ended = not self._thread.is_alive()
             try:
-                self.seen.append(self.messages.get(timeout=0.01))
+                self._see(self.messages.get(timeout=0.01))
             except Empty:
                 if ended or time.monotonic() > deadline:
                     raise AssertionError(f"not seen; seen: {self.seen}") from None
@@ -58,15 +60,11 @@ class Watching:
         self.channel.close()
         self._thread.join(PATIENCE)
 
-    @property
-    def known(self) -> set[str]:
-        """Ids and principals of all revocations seen."""
-        found = set()
-        for message in self.seen:
-            for revocation in message.revocations:
-                kind = getattr(revocation, revocation.WhichOneof("kind") or "")
-                found.add(getattr(kind, kind.DESCRIPTOR.fields[0].name))
-        return found
+    def _see(self, message: pb.WatchResponse) -> None:
+        self.seen.append(message)
+        for revocation in message.revocations:
+            kind = getattr(revocation, revocation.WhichOneof("kind") or "")
+            self.known.add(getattr(kind, kind.DESCRIPTOR.fields[0].name))
 
     @property
     def revision(self) -> str:
