@@ -23,11 +23,11 @@ run: .venv/.server  ## Install what is needed and serve on 127.0.0.1:50051 with 
 dev-certs: .venv/.server  ## Make certificates in var/tls/ to try TLS, and print how to use them
 	@$(BIN)/identity dev-certs
 
-# The tests wait for servers much of the time, so four processes suit two cores; tests/distribution.py says which tests run
+# The tests wait for servers much of the time, so five processes suit two cores; tests/distribution.py says which tests run
 # beside each other. The unit tests of the measured packages are measured alone: others would take a third longer with it.
 # Those for other versions run at the same time, as one of the two stages has a single process, and each prints when it ends.
 # ARGS chooses some tests: ARGS="tests/unit -k keys".
-STAGE := $(BIN)/python -m pytest -n 4 --dist loadscope --no-loadscope-reorder --durations=5
+STAGE := $(BIN)/python -m pytest -n 5 --dist loadscope --no-loadscope-reorder --durations=5
 MEASURED := tests/unit/domain tests/unit/services
 
 test: .venv/.dev .venv-xds/.installed .venv-oldest/.installed  ## Install what is needed and run all the tests

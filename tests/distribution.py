@@ -35,8 +35,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Distributes modules, or single tests of the folders whose tests share nothing.
 
-    Three processes of four begin with the tests that mostly wait, and one with the others, which mostly
-    compute. If all four waited at the same time, the cores would be idle; later all four would share them.
+    One process of four, rounded up, begins with the tests that mostly compute, and the others with those that
+    mostly wait. If all waited at the same time, the cores would be idle; later all would share them.
     A process that finds no more tests of its kind takes the others.
     """
 
