@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
+import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from identity_service.domain.audit import AuditFilter, AuditType, StoredEvent
@@ -52,7 +53,12 @@ class AuditHandlers:
         else:
             with _reject_unknown_event_id("resume_after"):
                 self._store.read_after(after, 1)
-        call.context.send_initial_metadata(())  # tells the caller that no later event will be missed
+        try:
+            call.context.send_initial_metadata(())  # tells the caller that no later event will be missed
+        except grpc.RpcError as error:  # the client has left
+            # grpcio keeps the error with the call: with its traceback, it would form a cycle with the call.
+            error.__traceback__ = None
+            return
         self._tails.add(after, stream, call.request_id)
 
 

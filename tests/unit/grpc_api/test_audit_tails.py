@@ -3,16 +3,19 @@
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
 
 from identity_service.domain.errors import NotReadyError, StoreUnavailableError
+from identity_service.grpc_api.audit import AuditHandlers
 from identity_service.grpc_api.audit_tails import AuditTails
 from identity_service.grpc_api.errors import RpcStatus
 from identity_service.grpc_api.senders import Senders
 from identity_service.transport.limits import Limits, LimitsConfig
+from identityapi.v1 import admin_service_pb2 as pb
 from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
@@ -47,6 +50,17 @@ class Stream:
 
     def on_end(self, callback: Callable[[], None]) -> bool:
         return True
+
+
+class LeftContext:
+    """The context of a call that its client has left; it keeps the error that it raises, as grpcio does."""
+
+    def __init__(self) -> None:
+        self.errors: list[grpc.RpcError] = []
+
+    def send_initial_metadata(self, _: object) -> None:
+        self.errors.append(grpc.RpcError())
+        raise self.errors[0]
 
 
 class Store:
@@ -126,3 +140,14 @@ def test_a_tail_without_a_thread_is_refused_and_the_next_one_asks_for_a_thread_a
     tails.add("", stream, "id")
 
     assert stream.ended.wait(PATIENCE)  # it was read for, and that failed
+
+
+def test_a_call_that_its_client_has_left_is_not_kept_by_its_own_error() -> None:
+    context = LeftContext()
+    store: Any = Store()
+    senders: Any = None  # the stream is not added
+    call: Any = SimpleNamespace(context=context, request_id="r1")
+
+    AuditHandlers(store, senders).tail(pb.TailAuditEventsRequest(), call, Stream())
+
+    assert [error.__traceback__ for error in context.errors] == [None]
