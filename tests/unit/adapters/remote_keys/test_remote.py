@@ -256,10 +256,11 @@ def test_an_answer_that_cannot_be_used_at_all_ends_no_later_attempt(site: Site) 
 
 
 def test_an_issuer_that_is_trusted_no_more_is_asked_no_more(site: Site) -> None:
+    before = {*threading.enumerate()}  # among them those of other tests that are about to end
     server = site.server(OLD)
     held, (issuer,) = site.hold(server)
     assert held.find(issuer, "old") is not None
-    (thread,) = (each for each in threading.enumerate() if each.name == "identity-issuer")
+    (thread,) = (each for each in {*threading.enumerate()} - before if each.name == "identity-issuer")
 
     held.follow([])
 
