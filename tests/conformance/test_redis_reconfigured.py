@@ -90,7 +90,7 @@ def test_a_setting_that_becomes_unsafe_at_run_time_is_named_until_it_is_correcte
 def test_with_waitaof_no_write_is_acknowledged_after_the_file_was_turned_off(
     tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
-    """That holds for the first write, however recently the configuration was checked."""
+    """The first write is refused too, however recently the configuration was checked."""
     server = TunedServer(tmp_path, binary=packaged_server())
     server.start()
     try:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 _MODULES: Final = (
     "identity_service.cli.app",
@@ -41,28 +41,6 @@ _MODULES: Final = (
 _LARGEST: Final = 2**17
 """The largest size of a request, in bytes; the environment is most of it."""
 _STREAMS: Final = 3
-
-
-class Process(Protocol):
-    """A process that a test has started: `subprocess.Popen`, or a `Copy`."""
-
-    pid: int
-    returncode: int | Any
-
-    def poll(self) -> int | None:
-        """Return the exit code; None = the process has not ended."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code once the process has ended. Raises subprocess.TimeoutExpired."""
-
-    def send_signal(self, sig: int) -> None:
-        """Send a signal, unless the process has ended."""
-
-    def terminate(self) -> None:
-        """Send SIGTERM, unless the process has ended."""
-
-    def kill(self) -> None:
-        """Send SIGKILL, unless the process has ended."""
 
 
 class Copy:
@@ -108,6 +86,9 @@ class Copy:
                 self.returncode = self._server.reap(self.pid)
                 os.close(self._ended)
         return self.returncode
+
+
+Process = subprocess.Popen[bytes] | Copy
 
 
 class ForkServer:

@@ -235,7 +235,7 @@ def test_keys_of_kinds_that_are_not_accepted_do_no_harm_to_the_others(
 def test_a_key_that_is_published_twice_still_counts(
     start_world: StartWorld, make_cluster: MakeCluster
 ) -> None:
-    """That happens if `--service-account-key-file` names the same key twice."""
+    """A cluster publishes a key twice if `--service-account-key-file` names it twice."""
     key = signing_key()
     cluster = make_cluster(keys=[key, key])
     world = start(start_world, cluster)

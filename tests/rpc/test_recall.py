@@ -122,7 +122,7 @@ def test_it_is_refused_once_its_key_is_retired(
 
 
 def test_it_is_refused_once_its_key_is_no_longer_there(world: World, known: pb.VerifyRequest) -> None:
-    """That holds for the cache of requests, and for the cache of tokens."""
+    """It is in the cache of requests and in the cache of tokens."""
     another = pb.VerifyRequest(token=known.token, any_audience=True)
     assert asked_again(world, known) == ""
 

@@ -10,13 +10,10 @@ from identity_service.domain.ids import Epoch, PrincipalId, new_epoch
 from identity_service.domain.log import Generation, Head
 from identity_service.storage.codec import decode_fence, encode_fence
 from identity_service.storage.redis import keyspace as keys
-from identity_service.storage.redis.audit import RedisAudit
 from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.exporting import Export
 from identity_service.storage.redis.importing import Import, clear
-from identity_service.storage.redis.keyspace import Writer
 from identity_service.storage.redis.log import RedisLog
-from identity_service.storage.redis.records import RedisRecords
 from identity_service.storage.whole_log import require_copyable
 
 
@@ -26,15 +23,13 @@ class RedisCopying:
     def __init__(
         self,
         connection: RedisConnection,
-        writer: Writer,
         log: RedisLog,
-        records: RedisRecords,
-        audit: RedisAudit,
+        export: Export,
         keep_events: RingSizes,
     ) -> None:
         self._connection = connection
         self._log = log
-        self._export = Export(connection, writer, log, records, audit)
+        self._export = export
         self._keep_events = keep_events
 
     @contextmanager

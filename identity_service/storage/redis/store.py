@@ -19,6 +19,7 @@ from identity_service.storage.redis.audit import RedisAudit
 from identity_service.storage.redis.client.connection import RedisConnection
 from identity_service.storage.redis.client.server_checks import Demands, Finding
 from identity_service.storage.redis.copying import RedisCopying
+from identity_service.storage.redis.exporting import Export
 from identity_service.storage.redis.facts import RedisFacts, RedisSingleUse
 from identity_service.storage.redis.keyspace import Writer, time_text
 from identity_service.storage.redis.log import RedisLog, head_of
@@ -42,7 +43,8 @@ class RedisStore:
         self.single_use = RedisSingleUse(connection, writer)
         self.audit = RedisAudit(connection, writer, keep_events)
         self.attempts = RedisAttempts(connection, writer)
-        self.copying = RedisCopying(connection, writer, self.log, self.records, self.audit, keep_events)
+        export = Export(connection, writer, self.log, self.records, self.audit)
+        self.copying = RedisCopying(connection, self.log, export, keep_events)
 
     @classmethod
     def connect(

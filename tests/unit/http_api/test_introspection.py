@@ -206,7 +206,7 @@ def test_a_refresh_token_whose_client_may_not_use_it_is_inactive(refreshing: Sit
 
 
 def test_a_refresh_token_is_not_looked_up_with_stale_data(refreshing: Site) -> None:
-    """That holds even if the operator lets Verify answer with stale data, since Refresh refuses then."""
+    """The operator may let Verify answer with stale data; Refresh refuses even then."""
     refresh_token = Secret(refreshing.sign_in().json["refresh_token"])
     refreshing.clock.advance(timedelta(minutes=1))
 
