@@ -56,12 +56,12 @@ class Compared:
 
 def measure(bench: Bench, python: str) -> Compared:
     """Measure all sides on the Python of the benchmark and on this one. Raises BenchmarkError."""
-    h2load.require()
     here, other = (dataclasses.replace(bench, root=bench.root / name) for name in ("here", "other"))
     other = dataclasses.replace(other, python=python)
     versions = _version(here.python), _version(other.python)
     if versions[0] == versions[1]:
         raise BenchmarkError(f"{python} is Python {versions[0]} as well; name another version")
+    h2load.require()
     with contextlib.ExitStack() as stack:
         sides, absent = dict[str, Side](), dict[str, str]()
         for version, one in zip(versions, (here, other), strict=True):
