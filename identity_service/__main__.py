@@ -2,6 +2,7 @@
 
 import os
 
+from identity_service.process.garbage import uncollected
 from identity_service.process.signals import end_on_sigterm_as_init
 
 
@@ -14,9 +15,10 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # pydantic would read the metadata of every installed package for plugins, which then see all settings.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # Imported here: the processes that hash passwords load this module too, and do not need the command line.
-    from identity_service.cli.app import app
-    from identity_service.cli.output import color_system
+    # Imported here: a worker process loads this module too, and does not need the command line.
+    with uncollected():
+        from identity_service.cli.app import app
+        from identity_service.cli.output import color_system
 
     if color_system() is None:
         # Typer imports this module only for help and usage errors, whose colors it sets.

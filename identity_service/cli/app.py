@@ -5,7 +5,6 @@ list`, then starts in half the time, since it does not load the server.
 """
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
@@ -15,6 +14,7 @@ from typer.main import get_group
 from identity_service.cli.ids import IdCommand
 from identity_service.cli.option_groups import with_options
 from identity_service.cli.output import failures, put
+from identity_service.process.garbage import imported
 
 _COMMANDS: Final = {
     "serve": "serve:serve",
@@ -44,7 +44,7 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         module, _, attribute = _COMMANDS[name].partition(":")
-        found = getattr(import_module(f"identity_service.cli.{module}"), attribute)
+        found = getattr(imported(f"identity_service.cli.{module}"), attribute)
         holder = typer.Typer()
         if isinstance(found, typer.Typer):
             holder.add_typer(found, name=name)

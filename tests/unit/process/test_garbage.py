@@ -1,11 +1,15 @@
-"""The garbage collector does not interrupt the calls inside Envoy, neither many at once nor one by one."""
+"""The garbage collector interrupts neither imports nor the calls inside Envoy, many at once or one by one."""
 
 import gc
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from identity_service.process.garbage import collect_seldom, skip_lasting_objects
+from identity_service.process.garbage import collect_seldom, imported, skip_lasting_objects
+
+_MODULE = "module_of_test_garbage"
 
 
 @pytest.fixture
@@ -40,3 +44,32 @@ def test_calls_that_leave_no_cycles_bring_no_collection() -> None:
 @pytest.mark.usefixtures("spared")
 def test_the_objects_of_the_service_are_not_traversed() -> None:
     assert len(gc.get_objects()) < gc.get_freeze_count()
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A module that was not imported; its `collecting` says whether the collector ran while it was."""
+    (tmp_path / f"{_MODULE}.py").write_text("import gc\ncollecting = gc.isenabled()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield _MODULE
+    sys.modules.pop(_MODULE, None)
+    gc.unfreeze()
+
+
+def test_a_module_is_imported_without_collections_which_go_on_afterwards(module: str) -> None:
+    assert not imported(module).collecting
+    assert gc.isenabled()
+
+
+def test_an_import_that_fails_leaves_the_collector_on() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        imported("there_is_no_such_module")
+    gc.unfreeze()
+    assert gc.isenabled()
+
+
+def test_the_collector_skips_no_further_objects_for_a_module_that_was_imported_before(module: str) -> None:
+    first = imported(module)
+    skipped = gc.get_freeze_count()
+    assert imported(module) is first
+    assert gc.get_freeze_count() <= skipped
