@@ -1,17 +1,21 @@
 """SQLite stores of this process that do not wait for the disk, for tests in which no machine loses its power.
 
-Each commit waits for 1 to 5 ms otherwise, and a test that starts a service makes dozens of commits.
+Each commit waits for 1 to 5 ms otherwise, and a test that starts a service makes dozens of commits. A new
+file gets a copy of the tables: the 40 statements that create them take a seventh of the start of a service.
 """
 
+import functools
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from identity_service.storage.sqlite import schema
 from identity_service.storage.sqlite.connection import Connection
 
 _connect: Final = Connection._connect
+_copying: Final = threading.Lock()
 
 
 class _Thread(threading.local):
@@ -33,10 +37,21 @@ def unsynced() -> Iterator[None]:
         _this_thread.unsynced = False
 
 
+@functools.cache
+def _tables() -> sqlite3.Connection:
+    """Return a database in memory with the tables of a store that was not initialised."""
+    made = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    schema.migrate(made)
+    return made
+
+
 def _connect_as_wanted(connection: Connection) -> sqlite3.Connection:
     raw = _connect(connection)
     if _this_thread.unsynced:
         raw.execute("PRAGMA synchronous = OFF")
+        if raw.execute("PRAGMA page_count").fetchone() == (0,):
+            with _copying:
+                _tables().backup(raw)
     return raw
 
 
