@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from identity_service.composition.store_admin import StoreAdmin
 from identity_service.composition.wiring import store_administration
 from identity_service.domain.audit import AUDIT_ENTRIES
 from identity_service.domain.store import Store
+from identity_service.grpc_api import grpcio_engine
+from identity_service.grpc_api.core.check import why_not
 from identity_service.settings import Settings
 from tests.patience import PATIENCE
 from tests.redis_server import RedisServer
@@ -36,6 +38,9 @@ MAX_STALENESS = timedelta(seconds=2 * PATIENCE)
 """A process here is stale only if a test ages its clock by more: no machine is as busy."""
 
 StartWorld = Callable[..., World]
+
+# The first service of this process checks the installed grpcio, with a server that takes 3 ms of a processor.
+vars(grpcio_engine)["why_not"] = cache(why_not)
 
 
 def settings_for_tests(**changes: object) -> Settings:
