@@ -38,7 +38,7 @@ _MODULES: Final = (
     "identity_service.storage.sqlite",
 )
 """Modules that import, with what they import, nearly all that the commands of the tests do."""
-_LARGEST: Final = 2**17
+LARGEST: Final = 2**17
 """The largest size of a request, in bytes; the environment is most of it."""
 _STREAMS: Final = 3
 
@@ -108,7 +108,13 @@ class ForkServer:
         atexit.register(self._close)
 
     def start(
-        self, words: Sequence[str], *, folder: Path, environment: Mapping[str, str], streams: Sequence[int]
+        self,
+        words: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        streams: Sequence[int],
+        terminal: bool = True,
     ) -> Copy:
         """Start `identity` with these words.
 
@@ -116,8 +122,14 @@ class ForkServer:
             folder: the working directory.
             environment: all environment variables.
             streams: the descriptors of standard input, output and error; the caller closes its own.
+            terminal: whether it keeps the terminal of the tests, if they have one; else it leads a session.
         """
-        request = {"words": words, "folder": str(folder), "environment": {**environment}}
+        request = {
+            "words": words,
+            "folder": str(folder),
+            "environment": {**environment},
+            "terminal": terminal,
+        }
         return Copy(self, self._ask(request, streams))
 
     def reap(self, pid: int) -> int:
@@ -132,7 +144,7 @@ class ForkServer:
     def _ask(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> int:
         with self._lock:
             socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
-            answer = self._channel.recv(_LARGEST)
+            answer = self._channel.recv(LARGEST)
         if not answer:
             raise RuntimeError("the fork server has ended; its error is on standard error")
         return int(answer)
@@ -156,7 +168,7 @@ def _import_all() -> None:
 def _become_copies(channel: socket.socket) -> bool:
     """Answer requests until the tests end; returns False then, and True in each copy."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, _LARGEST, _STREAMS)
+        message, descriptors, _, _ = socket.recv_fds(channel, LARGEST, _STREAMS)
         if not message:
             return False
         request = json.loads(message)
@@ -180,6 +192,8 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if not request["terminal"]:
+        os.setsid()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
