@@ -119,7 +119,9 @@ ABUSES: Final[Mapping[str, tuple[int, Make]]] = {
     "unknown-methods": (2_000, lambda crowd, rate: floods.Calls(crowd, [("/a.B/C", _EMPTY)], rate)),
     "crowded-calls": (
         20_000,
-        lambda crowd, rate: floods.Calls(crowd, [(VERIFY, _verify_request())], rate, connections=50),
+        lambda crowd, rate: floods.Calls(  # enough: each connection has had its 100 calls in progress
+            crowd, [(VERIFY, _verify_request())], rate, enough=5_000, connections=50
+        ),
     ),
     "zeros": (
         100,

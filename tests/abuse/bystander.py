@@ -16,7 +16,7 @@ from identityapi.v1 import token_pb2, trust_service_pb2, trust_service_pb2_grpc
 AUDIENCE: Final = "api"
 PATIENCE: Final = 60.0
 """Seconds that each call may take. A service that is not stopped answers at once on any machine."""
-_ROUNDS: Final = 20
+ROUNDS: Final = 20
 _OWN_CONNECTION: Final = [("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -43,12 +43,12 @@ class Bystander:
             self._refresh = stubs.identity.Issue(request, timeout=PATIENCE).token_set.refresh_token
         self.failures()  # every pool of threads has begun
 
-    def failures(self) -> dict[str, grpc.StatusCode]:
+    def failures(self, rounds: int = ROUNDS) -> dict[str, grpc.StatusCode]:
         """Call every method again and again; return the methods that failed in the first round with failures.
 
         A server may have read the frames of an abuse, and not yet handed all of them to its threads.
         """
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             if failed := self.failures_at_once():
                 return failed
         return {}

@@ -41,7 +41,7 @@ class Prepared:
 
 def prepare(folder: Path) -> Prepared:
     """Make the store, by a service that has ended when this returns."""
-    installation = Installation(folder, _STORE)
+    installation = Installation(folder, _STORE, forked=True)
     installation.init()
     with installation.serve() as running:
         with running.administrator() as administrator:
@@ -102,7 +102,7 @@ def site(engine: str, prepared: Prepared, folder: Path, settings: Mapping[str, s
     own = {"IDENTITY_ENGINE": engine, "IDENTITY_DRAIN_GRACE": "1s"}
     names = {f"IDENTITY_{name.upper()}": value for name, value in settings.items()}
     environment = dict(prepared.environment) | own | names
-    installation = Installation(folder, _STORE, environment, program=("-c", _PATIENT))
+    installation = Installation(folder, _STORE, environment, program=("-c", _PATIENT), forked=True)
     with installation.serve() as running:
         until(lambda: "serving on" in installation.log)
         yield Site(installation, running, prepared)

@@ -3,9 +3,13 @@
 import pytest
 
 from tests.abuse.abuser import abusing
+from tests.abuse.bystander import ROUNDS
 from tests.abuse.site import Site
 
 MB = 2**20
+SLOW_ROUNDS = {"crowded-calls": 3}
+"""An abuse → the rounds of calls while it lasts, if not the usual ones. The calls of each of these rounds
+wait behind up to 5,000 others, for which the service needs two seconds of a processor."""
 ANSWERS = [
     "unread-answers",  # their messages wait for a window that never opens
     "unread-reflection",
@@ -33,7 +37,7 @@ FRAMES = [
 @pytest.mark.parametrize("abuse", [*ANSWERS, *REQUESTS, *CONNECTIONS, *FRAMES])
 def test_others_are_answered(shared: Site, abuse: str) -> None:
     with abusing(abuse, shared.target):
-        assert shared.bystander.failures() == {}
+        assert shared.bystander.failures(SLOW_ROUNDS.get(abuse, ROUNDS)) == {}
     assert shared.bystander.failures() == {}
 
 

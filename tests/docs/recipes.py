@@ -67,6 +67,13 @@ def compile_reports(folder: Path) -> None:
     subprocess.run([sys.executable, "-m", *words], cwd=folder, check=True, timeout=PATIENCE)
 
 
+def link_programs(folder: Path, programs: Path) -> None:
+    """Put the programs of another folder first in the path."""
+    (folder / "bin").mkdir(exist_ok=True)
+    for program in programs.iterdir():
+        (folder / "bin" / program.name).symlink_to(program)
+
+
 def put_program(folder: Path, name: str, prints: str) -> None:
     """A stand-in for a program from elsewhere, first in the path."""
     (folder / "bin").mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.recipes import Block, sections
+from tests.docs.recipes import Block, link_programs, sections
 from tests.rpc.conftest import StartWorld, start_world
 from tests.rpc.world import World
 
@@ -16,7 +16,8 @@ PLACE = "127.0.0.1:50051"
 
 
 @pytest.fixture
-def world(start_world: StartWorld) -> World:
+def world(start_world: StartWorld, tmp_path: Path, programs: Path) -> World:
+    link_programs(tmp_path, programs)
     return start_world()
 
 

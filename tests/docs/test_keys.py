@@ -6,7 +6,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from tests.docs.recipes import DOCS, Block
+from tests.docs.recipes import DOCS, Block, link_programs
 from tests.rpc.conftest import StartWorld, start_world
 from tests.rpc.world import World
 
@@ -40,7 +40,8 @@ class Reader:
 
 
 @pytest.fixture
-def reader(start_world: StartWorld, tmp_path: Path) -> Reader:
+def reader(start_world: StartWorld, tmp_path: Path, programs: Path) -> Reader:
+    link_programs(tmp_path, programs)
     return Reader(start_world(), tmp_path)
 
 

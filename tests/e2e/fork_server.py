@@ -38,7 +38,7 @@ _MODULES: Final = (
     "identity_service.storage.sqlite",
 )
 """Modules that import, with what they import, nearly all that the commands of the tests do."""
-_LARGEST: Final = 2**17
+LARGEST: Final = 2**17
 """The largest size of a request, in bytes; the environment is most of it."""
 _STREAMS: Final = 3
 
@@ -108,7 +108,14 @@ class ForkServer:
         atexit.register(self._close)
 
     def start(
-        self, words: Sequence[str], *, folder: Path, environment: Mapping[str, str], streams: Sequence[int]
+        self,
+        words: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        streams: Sequence[int],
+        code: str = "",
+        terminal: bool = True,
     ) -> Copy:
         """Start `identity` with these words.
 
@@ -116,8 +123,16 @@ class ForkServer:
             folder: the working directory.
             environment: all environment variables.
             streams: the descriptors of standard input, output and error; the caller closes its own.
+            code: the program that is run in place of `identity`, in Python.
+            terminal: whether it keeps the terminal of the tests, if they have one; else it leads a session.
         """
-        request = {"words": words, "folder": str(folder), "environment": {**environment}}
+        request = {
+            "words": words,
+            "folder": str(folder),
+            "environment": {**environment},
+            "code": code,
+            "terminal": terminal,
+        }
         return Copy(self, self._ask(request, streams))
 
     def reap(self, pid: int) -> int:
@@ -132,7 +147,7 @@ class ForkServer:
     def _ask(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> int:
         with self._lock:
             socket.send_fds(self._channel, [json.dumps(request).encode()], descriptors)
-            answer = self._channel.recv(_LARGEST)
+            answer = self._channel.recv(LARGEST)
         if not answer:
             raise RuntimeError("the fork server has ended; its error is on standard error")
         return int(answer)
@@ -153,12 +168,12 @@ def _import_all() -> None:
     gc.freeze()  # else the first collection of each copy would copy the memory of all objects
 
 
-def _become_copies(channel: socket.socket) -> bool:
-    """Answer requests until the tests end; returns False then, and True in each copy."""
+def _become_copies(channel: socket.socket) -> str | None:
+    """Answer requests until the tests end; returns None then, and in each copy the code of its request."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, _LARGEST, _STREAMS)
+        message, descriptors, _, _ = socket.recv_fds(channel, LARGEST, _STREAMS)
         if not message:
-            return False
+            return None
         request = json.loads(message)
         if "reap" in request:
             _, status = os.waitpid(request["reap"], 0)
@@ -168,7 +183,7 @@ def _become_copies(channel: socket.socket) -> bool:
             if answer == 0:
                 channel.close()
                 _become(request, descriptors)
-                return True
+                return str(request["code"])
             for descriptor in descriptors:
                 os.close(descriptor)
         channel.send(str(answer).encode())
@@ -180,6 +195,8 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if not request["terminal"]:
+        os.setsid()
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -189,5 +206,8 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the tests end first, and then this process
     _import_all()
-    if _become_copies(socket.socket(fileno=int(sys.argv[1]))):
+    program = _become_copies(socket.socket(fileno=int(sys.argv[1])))
+    if program:
+        exec(program, {"__name__": "__main__"})  # noqa: S102  # the code of a test
+    elif program is not None:
         runpy.run_module("identity_service", run_name="__main__", alter_sys=True)

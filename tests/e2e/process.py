@@ -87,9 +87,10 @@ class Installation:
     def _is_forked(self) -> bool:
         """Return whether the fork server is used.
 
-        It cannot load a library that the environment names, and runs no other program.
+        It cannot load a library that the environment names, and runs no other program than one in Python.
         """
-        is_plain = self.program == _PROGRAM and not self.launcher and "LD_PRELOAD" not in self.environment
+        is_python = self.program == _PROGRAM or self.program[0] == "-c"
+        is_plain = is_python and not self.launcher and "LD_PRELOAD" not in self.environment
         return self.forked and is_plain and hasattr(os, "pidfd_open")
 
     def _run_forked(
@@ -153,7 +154,11 @@ class Installation:
                 with Path(os.devnull).open("rb") as nothing:
                     streams = [nothing.fileno(), log.fileno(), log.fileno()]
                     return fork_server().start(
-                        serve, folder=self.folder, environment=self.environ, streams=streams
+                        serve,
+                        folder=self.folder,
+                        environment=self.environ,
+                        streams=streams,
+                        code="" if self.program == _PROGRAM else self.program[1],
                     )
             return subprocess.Popen(
                 [*self.launcher, sys.executable, *self.program, *serve],

@@ -25,6 +25,12 @@ from tests.rpc import raw_http2
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture
+def forked(installation: Installation) -> None:
+    """Have the fork server start the processes of a test of what they do once they serve."""
+    installation.forked = True
+
+
 def quickstart(target: str, demo: dict[str, str]) -> subprocess.CompletedProcess[str]:
     environ = {f"IDENTITY_{name.upper()}": demo[name] for name in ("client_secret", "password")}
     words = ["--client-id", demo["client_id"], "--username", demo["username"]]
@@ -129,6 +135,7 @@ def test_without_a_master_key_the_first_run_makes_a_private_one(tmp_path: Path) 
     assert len(key.read_text()) >= 32
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_token_that_one_process_revokes_is_refused_by_the_other(installation: Installation) -> None:
     admin = installation.init()
     with (
@@ -147,6 +154,7 @@ def test_a_token_that_one_process_revokes_is_refused_by_the_other(installation: 
         assert at_once.reason == "REVOKED"
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_revocation_reaches_the_other_process_by_itself(installation: Installation) -> None:
     """No call asks for it: the store wakes the follower of the other process."""
     admin = installation.init()
@@ -162,6 +170,7 @@ def test_a_revocation_reaches_the_other_process_by_itself(installation: Installa
         until(lambda: isinstance(second.verify(tokens.access_token, any_audience=True), Rejected))
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_change_of_the_command_line_reaches_the_running_service(installation: Installation) -> None:
     installation.init()
     with installation.serve() as service, service.client() as client:
@@ -175,6 +184,7 @@ def test_a_change_of_the_command_line_reaches_the_running_service(installation: 
             client.issue_with_secret("reports", made["client_secret"])
 
 
+@pytest.mark.usefixtures("forked")
 def test_500_refreshes_through_two_processes_give_one_successor(installation: Installation) -> None:
     """However long they take: the window within which they are the same refresh is by default a minute."""
     installation.init()

@@ -18,7 +18,7 @@ def test_a_trace_leads_from_the_program_through_the_service_to_store_and_signatu
     tmp_path: Path, engine: str
 ) -> None:
     (program,) = sections("integrations.md")["OpenTelemetry"]
-    installation = Installation(tmp_path, "sqlite:///identity.db")
+    installation = Installation(tmp_path, "sqlite:///identity.db", forked=True)
     installation.init()
     with collecting() as collector:
         installation.environment["IDENTITY_TRACES_ENDPOINT"] = collector.endpoint

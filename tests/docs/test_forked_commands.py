@@ -1,0 +1,60 @@
+"""The program `identity` whose commands the fork server runs behaves as the installed one."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.patience import PATIENCE, until
+
+INSTALLED = Path(sys.executable).parent
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "IDENTITY_STORE": "sqlite:///identity.db", "IDENTITY_LEEWAY": "7s"}
+
+
+def start(
+    programs: Path, folder: Path, *words: str, environment: dict[str, str] = ENVIRONMENT
+) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [programs / "identity", *words],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin"),
+    [
+        (["doctor"], ""),
+        (["token", "verify", "-"], "no token\n"),
+        (["config", "show"], ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_it_has_the_same_output_and_exit_code(
+    programs: Path, tmp_path: Path, words: list[str], stdin: str
+) -> None:
+    ours, others = (start(folder, tmp_path, *words) for folder in (programs, INSTALLED))
+
+    assert ours.communicate(stdin, PATIENCE) == others.communicate(stdin, PATIENCE)
+    assert ours.returncode == others.returncode
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGHUP, -signal.SIGHUP)])
+def test_a_signal_ends_it_as_it_ends_the_command(
+    programs: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    process = start(programs, tmp_path, "serve", "--dev", "--listen", "127.0.0.1:0")
+    log = process.stderr
+    assert log is not None
+    until(lambda: "serving on" in log.readline())
+
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+
+    assert process.returncode == code
