@@ -258,6 +258,9 @@ def test_a_session_from_before_its_app_had_to_be_bound_cannot_go_on(bound: Bound
 
     wanted = Client(client_id=PrincipalId("app"), require_binding=True)
     bound.world.store_admin.administrator.clients.update(wanted, ["require_binding"])
+    metadata = bearer(bound.plain.admin_token(["identity.verify"]))
+    strong = pb.VerifyRequest(token="x", audiences=[API], strong=True)
+    bound.plain.stub.Verify(strong, metadata=metadata)  # the service has read the change from the store
 
     assert refused(lambda: bound.by_one.refresh(tokens.refresh_token)).reason == "BINDING_REQUIRED"
 
