@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-_PATIENCE: Final = 15.0
+_PATIENCE: Final = 60.0
+"""The number of seconds that a child may take to get ready, and to end."""
 _POLL: Final = 0.02
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _LOG_TAIL: Final = 2000
@@ -178,7 +179,7 @@ class Process:
                 self._child.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 self._child.kill()
-                self._child.wait(_PATIENCE)
+                self._child.wait()  # as long as it takes the system: a thread may wait for the disk
 
 
 def children(pid: int) -> list[int]:
