@@ -49,8 +49,8 @@ class MemoryAttempts:
 
     def claim(self, limits: Sequence[Limit]) -> Claim | Paused | AllClaimsInUse:
         """Claim an attempt under all limits, or claim nothing and return the reason."""
-        now = self._now()
         with self._lock:
+            now = self._now()  # once it has the lock: another attempt may be settled while it waits for it
             known = self._counters
             found = [(limit, known.get(limit.key) or Counts()) for limit in limits]
             refused = refusal([(limit.policy, counts) for limit, counts in found], now)
@@ -65,8 +65,8 @@ class MemoryAttempts:
 
     def _settle(self, claimed: Sequence[tuple[Limit, Counts, int]], verdict: Verdict) -> None:
         """End a claim with its verdict."""
-        now = self._now()
         with self._lock:
+            now = self._now()
             for limit, counts, failed_before in claimed:
                 counts.claims -= 1
                 is_first = not counts.failures_at(now)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from identity_service.adapters.attempt_counter import MemoryAttempts
-from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy
+from identity_service.domain.attempts import AttemptPolicies, AttemptPolicy, Claim, Limit, Verdict
 from identity_service.domain.credential_errors import CredentialRefusedError
 from identity_service.domain.errors import ServerBusyError, StoreUnavailableError, TooManyAttemptsError
 from identity_service.services.attempts import AttemptGuard, WaitPolicy, address_of
@@ -339,6 +339,22 @@ def test_after_a_pause_of_many_at_once_one_is_checked() -> None:
 
         assert [attempts.outcome(number) for number in range(1, 31)] == ["wait 2"] * 30
         assert not any(checked.is_set() for checked in late)
+
+
+def test_the_clock_is_read_while_no_other_attempt_can_be_settled() -> None:
+    """A pause that has just begun would else be told from a time before it, as longer than it is."""
+    locked: list[bool] = []
+
+    def now() -> float:
+        locked.append(counter._lock.locked())
+        return 0.0
+
+    counter = MemoryAttempts(now)
+    claim = counter.claim([Limit("username/ana", AttemptPolicy(free=1))])
+    assert isinstance(claim, Claim)
+    claim.settle(Verdict.WRONG)
+
+    assert locked == [True, True]
 
 
 @pytest.mark.parametrize(
