@@ -144,6 +144,7 @@ def gateway(
             _HTTP: site.address[1],
             "0.2s": f"{PATIENCE}s",
             "5s": f"{PATIENCE}s",
+            "1s": f"{PATIENCE}s",
             "http://127.0.0.1:8080": "https://id.example",
             "demo-api": API,
         }
