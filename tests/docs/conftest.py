@@ -6,10 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.docs.forked_commands import forked_commands
+from tests.docs.recipes import INSTALLED
+from tests.e2e.fork_server import is_possible
 
 
 @pytest.fixture(scope="session")
-def programs() -> Iterator[Path]:
-    """The folder of a program `identity` whose commands the fork server runs."""
-    with forked_commands() as folder:
-        yield folder
+def identity() -> Iterator[Path]:
+    """The path of a program `identity` whose commands the fork server runs, if this system can have one."""
+    if not is_possible():
+        yield INSTALLED
+        return
+    with forked_commands() as program:
+        yield program

@@ -17,9 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from tests.e2e.fork_server import LARGEST, Copy, fork_server
+from tests.e2e.fork_server import LARGEST, STREAMS, Copy, fork_server
 
-_STREAMS: Final = 3
 _PROGRAM: Final = """#!{python} -IS
 import os, signal, socket, sys
 
@@ -59,7 +58,7 @@ class _Command(socketserver.BaseRequestHandler):
     server: _Commands
 
     def handle(self) -> None:
-        message, streams, _, _ = socket.recv_fds(self.request, LARGEST, _STREAMS)
+        message, streams, _, _ = socket.recv_fds(self.request, LARGEST, STREAMS)
         count, *texts = [os.fsdecode(text) for text in message.split(b"\0")]
         words, (folder, *variables) = texts[: int(count)], texts[int(count) :]
         environment = dict(variable.split("=", 1) for variable in variables)
@@ -77,7 +76,7 @@ class _Command(socketserver.BaseRequestHandler):
 
 @contextmanager
 def forked_commands() -> Iterator[Path]:
-    """Give the block the folder of the program. Commands that run when the block ends are killed."""
+    """Give the block the path of the program. Commands that run when the block ends are killed."""
     fork_server()  # one for all threads
     with tempfile.TemporaryDirectory(prefix="s") as folder:  # short: a socket's path has 108 characters
         path = Path(folder) / "socket"
@@ -88,7 +87,7 @@ def forked_commands() -> Iterator[Path]:
         with _Commands(path) as commands:
             threading.Thread(target=commands.serve_forever).start()
             try:
-                yield program.parent
+                yield program
             finally:
                 commands.shutdown()
                 for copy in commands.copies:

@@ -15,6 +15,7 @@ from typing import Final
 from tests.patience import PATIENCE
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
+INSTALLED: Final = Path(sys.executable).parent / "identity"
 _HEADING: Final = re.compile(r"^## (.+)$", re.MULTILINE)
 _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -67,11 +68,10 @@ def compile_reports(folder: Path) -> None:
     subprocess.run([sys.executable, "-m", *words], cwd=folder, check=True, timeout=PATIENCE)
 
 
-def link_programs(folder: Path, programs: Path) -> None:
-    """Put the programs of another folder first in the path."""
+def link_program(folder: Path, program: Path) -> None:
+    """Put this program first in the path."""
     (folder / "bin").mkdir(exist_ok=True)
-    for program in programs.iterdir():
-        (folder / "bin" / program.name).symlink_to(program)
+    (folder / "bin" / program.name).symlink_to(program)
 
 
 def put_program(folder: Path, name: str, prints: str) -> None:

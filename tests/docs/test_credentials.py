@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.reader import Reader, claims
-from tests.docs.recipes import link_programs, put_program, sections
+from tests.docs.recipes import link_program, put_program, sections
 from tests.jwts import PartyKey, assertion_claims, key_set
 from tests.ports import reserve_address
 from tests.rpc.conftest import StartWorld, certifier, start_world
@@ -29,18 +29,18 @@ SUBJECTS = {
 
 
 @pytest.fixture
-def reader(start_world: StartWorld, tmp_path: Path, programs: Path) -> Reader:
+def reader(start_world: StartWorld, tmp_path: Path, identity: Path) -> Reader:
     folder = tmp_path / "reader"
     folder.mkdir()
-    link_programs(folder, programs)
+    link_program(folder, identity)
     return Reader(page=PAGE, world=start_world(), folder=folder)
 
 
 @pytest.fixture
-def reader_over_tls(start_world: StartWorld, certifier: Certifier, tmp_path: Path, programs: Path) -> Reader:
+def reader_over_tls(start_world: StartWorld, certifier: Certifier, tmp_path: Path, identity: Path) -> Reader:
     folder = tmp_path / "reader"
     (folder / "tls").mkdir(parents=True)
-    link_programs(folder, programs)
+    link_program(folder, identity)
     server, client = certifier.server(), certifier.client("reports", "reports.example")
     for name, path in (
         ("ca.pem", certifier.file),

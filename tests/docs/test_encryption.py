@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.recipes import Block, link_programs, sections
+from tests.docs.recipes import Block, link_program, sections
 from tests.rpc.conftest import StartWorld, start_world
 from tests.rpc.world import World
 
@@ -16,8 +16,8 @@ PLACE = "127.0.0.1:50051"
 
 
 @pytest.fixture
-def world(start_world: StartWorld, tmp_path: Path, programs: Path) -> World:
-    link_programs(tmp_path, programs)
+def world(start_world: StartWorld, tmp_path: Path, identity: Path) -> World:
+    link_program(tmp_path, identity)
     return start_world()
 
 

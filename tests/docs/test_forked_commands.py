@@ -2,22 +2,21 @@
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.docs.recipes import INSTALLED
 from tests.patience import PATIENCE, until
 
-INSTALLED = Path(sys.executable).parent
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "IDENTITY_STORE": "sqlite:///identity.db", "IDENTITY_LEEWAY": "7s"}
 
 
 def start(
-    programs: Path, folder: Path, *words: str, environment: dict[str, str] = ENVIRONMENT
+    program: Path, folder: Path, *words: str, environment: dict[str, str] = ENVIRONMENT
 ) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [programs / "identity", *words],
+        [program, *words],
         cwd=folder,
         env=environment,
         stdin=subprocess.PIPE,
@@ -37,9 +36,9 @@ def start(
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_it_has_the_same_output_and_exit_code(
-    programs: Path, tmp_path: Path, words: list[str], stdin: str
+    identity: Path, tmp_path: Path, words: list[str], stdin: str
 ) -> None:
-    ours, others = (start(folder, tmp_path, *words) for folder in (programs, INSTALLED))
+    ours, others = (start(program, tmp_path, *words) for program in (identity, INSTALLED))
 
     assert ours.communicate(stdin, PATIENCE) == others.communicate(stdin, PATIENCE)
     assert ours.returncode == others.returncode
@@ -47,9 +46,9 @@ def test_it_has_the_same_output_and_exit_code(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGHUP, -signal.SIGHUP)])
 def test_a_signal_ends_it_as_it_ends_the_command(
-    programs: Path, tmp_path: Path, number: signal.Signals, code: int
+    identity: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    process = start(programs, tmp_path, "serve", "--dev", "--listen", "127.0.0.1:0")
+    process = start(identity, tmp_path, "serve", "--dev", "--listen", "127.0.0.1:0")
     log = process.stderr
     assert log is not None
     until(lambda: "serving on" in log.readline())

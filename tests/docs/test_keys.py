@@ -6,7 +6,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from tests.docs.recipes import DOCS, Block, link_programs
+from tests.docs.recipes import DOCS, Block, link_program
 from tests.rpc.conftest import StartWorld, start_world
 from tests.rpc.world import World
 
@@ -40,8 +40,8 @@ class Reader:
 
 
 @pytest.fixture
-def reader(start_world: StartWorld, tmp_path: Path, programs: Path) -> Reader:
-    link_programs(tmp_path, programs)
+def reader(start_world: StartWorld, tmp_path: Path, identity: Path) -> Reader:
+    link_program(tmp_path, identity)
     return Reader(start_world(), tmp_path)
 
 

@@ -16,7 +16,7 @@ from identity_service.domain.issuers import TrustedIssuer, TrustRule
 from identityapi.v1 import identity_service_pb2 as pb
 from identityapi.v1 import token_pb2
 from tests.docs.reader import Reader, claims
-from tests.docs.recipes import DOCS, link_programs, sections
+from tests.docs.recipes import DOCS, link_program, sections
 from tests.issuer_server import IssuerServer
 from tests.jwts import key_set
 from tests.platforms.authorities import EKS, KUBEADM, ClusterAuthority, Shape
@@ -47,11 +47,11 @@ MakeReader = Callable[..., Reader]
 
 
 @pytest.fixture
-def make_reader(start_world: StartWorld, tmp_path: Path, programs: Path) -> MakeReader:
+def make_reader(start_world: StartWorld, tmp_path: Path, identity: Path) -> MakeReader:
     def make(**settings: Any) -> Reader:
         folder = tmp_path / "reader"
         folder.mkdir()
-        link_programs(folder, programs)
+        link_program(folder, identity)
         world = start_world(**settings)
         of_the_service = {
             "IDENTITY_STORE": f"sqlite:///{tmp_path / 'identity.db'}",

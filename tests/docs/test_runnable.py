@@ -18,7 +18,7 @@ from typing import IO, Final
 import grpc
 import pytest
 
-from tests.docs.recipes import DOCS
+from tests.docs.recipes import DOCS, INSTALLED
 from tests.e2e.process import CHEAP_PASSWORDS, MASTER_KEY
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
@@ -43,8 +43,8 @@ PAGES: Final = [page for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob(
 class Terminal:
     """A shell in a folder of its own, on the store and the port of this test."""
 
-    def __init__(self, folder: Path, redis: RedisServer, programs: Path) -> None:
-        """`programs` = the folder of the program `identity`."""
+    def __init__(self, folder: Path, redis: RedisServer, identity: Path) -> None:
+        """`identity` = the path of the program."""
         self.folder = folder
         self.target = f"127.0.0.1:{reserve_port()}"
         (folder / "typed").write_text(f"{_PASSWORD}\n" * 2)
@@ -52,7 +52,7 @@ class Terminal:
         self.places = {"redis://127.0.0.1:6379/0": redis.url, "127.0.0.1:50051": self.target}
         self.environment = {
             "HOME": str(folder),
-            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{identity.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "IDENTITY_STORE": redis.url,
             "IDENTITY_LISTEN": self.target,
             "IDENTITY_TARGET": self.target,
@@ -131,12 +131,11 @@ class Terminal:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_runnable_blocks_of_a_page_work_as_they_are_written(
-    page: Path, tmp_path: Path, redis_server: RedisServer, programs: Path
+    page: Path, tmp_path: Path, redis_server: RedisServer, identity: Path
 ) -> None:
     """The commands of the README run as they are installed, and those of other pages by the fork server."""
     redis_server.flush()
-    installed = Path(sys.executable).parent
-    terminal = Terminal(tmp_path, redis_server, installed if page.name == "README.md" else programs)
+    terminal = Terminal(tmp_path, redis_server, INSTALLED if page.name == "README.md" else identity)
     marked = blocks(page)
     if not any("identity init" in code for _, code in marked):
         terminal.environment["IDENTITY_MASTER_KEY"] = MASTER_KEY

@@ -40,7 +40,10 @@ _MODULES: Final = (
 """Modules that import, with what they import, nearly all that the commands of the tests do."""
 LARGEST: Final = 2**17
 """The largest size of a request, in bytes; the environment is most of it."""
-_STREAMS: Final = 3
+STREAMS: Final = 3
+"""The number of descriptors that come with a request: standard input, output and error."""
+SERVICE: Final = ("-m", "identity_service")
+"""The arguments of Python that run `identity`."""
 
 
 class Copy:
@@ -114,23 +117,23 @@ class ForkServer:
         folder: Path,
         environment: Mapping[str, str],
         streams: Sequence[int],
-        code: str = "",
+        program: Sequence[str] = SERVICE,
         terminal: bool = True,
     ) -> Copy:
-        """Start `identity` with these words.
+        """Start a program with these words.
 
         Args:
             folder: the working directory.
             environment: all environment variables.
             streams: the descriptors of standard input, output and error; the caller closes its own.
-            code: the program that is run in place of `identity`, in Python.
+            program: the program as arguments of Python: -m and a module, or -c and the code.
             terminal: whether it keeps the terminal of the tests, if they have one; else it leads a session.
         """
         request = {
             "words": words,
             "folder": str(folder),
             "environment": {**environment},
-            "code": code,
+            "program": program,
             "terminal": terminal,
         }
         return Copy(self, self._ask(request, streams))
@@ -153,6 +156,11 @@ class ForkServer:
         return int(answer)
 
 
+def is_possible() -> bool:
+    """Return whether this system has what the fork server needs."""
+    return hasattr(os, "pidfd_open")
+
+
 @cache
 def fork_server() -> ForkServer:
     """Return the fork server of this process; the first call starts it."""
@@ -168,13 +176,13 @@ def _import_all() -> None:
     gc.freeze()  # else the first collection of each copy would copy the memory of all objects
 
 
-def _become_copies(channel: socket.socket) -> str | None:
-    """Answer requests until the tests end; returns None then, and in each copy the code of its request."""
+def _become_copies(channel: socket.socket) -> Sequence[str]:
+    """Answer requests until the tests end; returns nothing then, and in each copy the program to run."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(channel, LARGEST, _STREAMS)
+        message, descriptors, _, _ = socket.recv_fds(channel, LARGEST, STREAMS)
         if not message:
-            return None
-        request = json.loads(message)
+            return ()
+        request: dict[str, Any] = json.loads(message)
         if "reap" in request:
             _, status = os.waitpid(request["reap"], 0)
             answer = os.waitstatus_to_exitcode(status)
@@ -183,7 +191,7 @@ def _become_copies(channel: socket.socket) -> str | None:
             if answer == 0:
                 channel.close()
                 _become(request, descriptors)
-                return str(request["code"])
+                return tuple(request["program"])
             for descriptor in descriptors:
                 os.close(descriptor)
         channel.send(str(answer).encode())
@@ -208,6 +216,8 @@ if __name__ == "__main__":
     _import_all()
     program = _become_copies(socket.socket(fileno=int(sys.argv[1])))
     if program:
-        exec(program, {"__name__": "__main__"})  # noqa: S102  # the code of a test
-    elif program is not None:
-        runpy.run_module("identity_service", run_name="__main__", alter_sys=True)
+        kind, text = program
+        if kind == "-m":
+            runpy.run_module(text, run_name="__main__", alter_sys=True)
+        else:
+            exec(text, {"__name__": "__main__"})  # noqa: S102  # the code of a test

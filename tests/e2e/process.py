@@ -26,12 +26,11 @@ from identity_client import AdminClient, ClientOptions, IdentityClient
 from identity_service.composition.store_admin import open_store_admin
 from identity_service.config.sources import load_settings
 from identityapi.v1 import principal_pb2
-from tests.e2e.fork_server import Process, fork_server
+from tests.e2e.fork_server import SERVICE, Process, fork_server, is_possible
 from tests.patience import PATIENCE, until
 from tests.ports import reserve_port
 
 MASTER_KEY = "a master key for tests, 32 characters or more"
-_PROGRAM: Final = ("-m", "identity_service")
 CHEAP_PASSWORDS = {
     "IDENTITY_ARGON2_TIME_COST": "1",
     "IDENTITY_ARGON2_MEMORY_KIB": "64",
@@ -54,7 +53,7 @@ class Installation:
     folder: Path
     store: str
     environment: dict[str, str] = field(default_factory=dict)
-    program: tuple[str, ...] = _PROGRAM
+    program: tuple[str, ...] = SERVICE
     """The arguments of Python for the service."""
     launcher: tuple[str, ...] = ()
     """The program that starts Python for the service, with its arguments; none = the test itself."""
@@ -87,11 +86,10 @@ class Installation:
     def _is_forked(self) -> bool:
         """Return whether the fork server is used.
 
-        It cannot load a library that the environment names, and runs no other program than one in Python.
+        It cannot load a library that the environment names, and is started by no other program.
         """
-        is_python = self.program == _PROGRAM or self.program[0] == "-c"
-        is_plain = is_python and not self.launcher and "LD_PRELOAD" not in self.environment
-        return self.forked and is_plain and hasattr(os, "pidfd_open")
+        is_plain = not self.launcher and "LD_PRELOAD" not in self.environment
+        return self.forked and is_plain and is_possible()
 
     def _run_forked(
         self, words: tuple[str, ...], stdin: str, environment: Mapping[str, str]
@@ -158,7 +156,7 @@ class Installation:
                         folder=self.folder,
                         environment=self.environ,
                         streams=streams,
-                        code="" if self.program == _PROGRAM else self.program[1],
+                        program=self.program,
                     )
             return subprocess.Popen(
                 [*self.launcher, sys.executable, *self.program, *serve],
