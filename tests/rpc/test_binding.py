@@ -47,10 +47,13 @@ class Bound:
         channel = self._cleanup.enter_context(self._certifier.channel(target, holder))
         return replace(self.world, channel=channel)
 
-    def reason(self, token: str, certificate: Holder | None = None) -> str:
+    def reason(self, token: str, certificate: Holder | None = None, *, strong: bool = False) -> str:
         """Return the reason why Verify rejects a token that came with this certificate, or ""."""
         request = pb.VerifyRequest(
-            token=token, any_audience=True, certificate_sha256=certificate.sha256 if certificate else b""
+            token=token,
+            any_audience=True,
+            certificate_sha256=certificate.sha256 if certificate else b"",
+            strong=strong,
         )
         answer = self.plain.stub.Verify(request, metadata=bearer(self.plain.admin_token(["identity.verify"])))
         if answer.HasField("verified"):
@@ -258,9 +261,7 @@ def test_a_session_from_before_its_app_had_to_be_bound_cannot_go_on(bound: Bound
 
     wanted = Client(client_id=PrincipalId("app"), require_binding=True)
     bound.world.store_admin.administrator.clients.update(wanted, ["require_binding"])
-    metadata = bearer(bound.plain.admin_token(["identity.verify"]))
-    strong = pb.VerifyRequest(token="x", audiences=[API], strong=True)
-    bound.plain.stub.Verify(strong, metadata=metadata)  # the service has read the change from the store
+    bound.reason("x", strong=True)  # the service has read the change from the store then
 
     assert refused(lambda: bound.by_one.refresh(tokens.refresh_token)).reason == "BINDING_REQUIRED"
 
