@@ -179,7 +179,7 @@ class Process:
                 self._child.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 self._child.kill()
-                self._child.wait()  # as long as it takes the system: a thread may wait for the disk
+                self._child.wait()  # without a limit: a thread may still wait for the disk
 
 
 def children(pid: int) -> list[int]:
