@@ -12,7 +12,7 @@ PROTOS := $(wildcard protos/identityapi/v1/*.proto)
 WIRE := $(wildcard identity_service/grpc_api/ext_authz/wire/*.proto)
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev-certs test test-fast test-newest test-faults fuzz mutants check format proto baseline lock bench bench-newest soak clean venv-newest .h2load
+.PHONY: help run dev-certs test test-fast test-newest test-faults fuzz mutants check format proto baseline lock bench bench-newest soak clean venv-newest chromium .h2load
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,9 +30,7 @@ dev-certs: .venv/.server  ## Make certificates in var/tls/ to try TLS, and print
 STAGE := $(BIN)/python -m pytest -n 5 --dist loadscope --no-loadscope-reorder --durations=5
 MEASURED := tests/unit/domain tests/unit/services
 
-test: .venv/.dev .venv-xds/.installed .venv-oldest/.installed  ## Install what is needed and run all the tests
-	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } >/dev/null || true
+test: .venv/.compiled .venv-xds/.installed .venv-oldest/.installed chromium  ## Install what is needed and run all the tests
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
@@ -40,6 +38,11 @@ else
 	@$(STAGE) $(MEASURED:%=--ignore %)
 	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) test-newest test-oldest
 endif
+
+# The browser of tests/http/web. Without it these tests are skipped.
+chromium:
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } >/dev/null || true
 
 test-fast: .venv/.dev .venv-xds/.installed .venv-oldest/.installed  ## Run the unit tests alone: about a minute, while you change one layer
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/unit $(ARGS)
@@ -160,6 +163,12 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 	@$(PIP) --no-deps --require-hashes --requirement constraints-dev.txt
 	@$(PIP) $(PROJECTS)
 	@touch $@ .venv/.server
+
+# A new environment has no compiled tests. If the five processes of `make test` compiled them, each would compile all: ten
+# seconds of a processor. A module that cannot be imported is reported when the tests run.
+.venv/.compiled: .venv/.dev
+	@$(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 || true
+	@touch $@
 
 # The originals of the messages of ext_authz, with which tests/unit/grpc_api/test_ext_authz_wire.py compares ours.
 .venv-xds/.installed: constraints-xds.txt
