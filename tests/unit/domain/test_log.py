@@ -42,6 +42,11 @@ def test_a_revision_of_a_new_log_can_be_written_and_read() -> None:
     assert Revision.parse(str(revision)) == revision
 
 
+def test_the_longest_revision_can_be_written_and_read() -> None:
+    revision = Revision(epoch=Epoch("e" * 64), position=2**63 - 1, link=Link("l" * 64))
+    assert Revision.parse(str(revision)) == revision
+
+
 def test_a_revision_with_a_new_link_can_be_written_and_read() -> None:
     """The test makes many links, since every 64th character of a link is a dash."""
     for position in range(1, 1000):

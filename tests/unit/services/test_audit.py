@@ -110,6 +110,25 @@ def test_events_arrive_in_their_order(store: SlowStore, trail: Trail) -> None:
     assert [event.target for event in store.await_events(10)] == [str(number) for number in range(10)]
 
 
+def test_events_that_come_while_the_thread_collects_are_stored_in_one_batch(
+    store: SlowStore, trail: Trail
+) -> None:
+    class Stopping(threading.Event):
+        """Is set when the thread collects; another event is recorded in that time."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            trail.record(numbered(2))
+            self.set()
+            return True
+
+    trail.record(numbered(1))
+    thread = threading.Thread(target=trail.run, args=[Stopping()], daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+
+    assert [[event.target for event in batch] for batch in store.batches] == [["1", "2"]]
+
+
 def test_recording_an_event_does_not_wait_for_the_store(store: SlowStore, trail: Trail) -> None:
     store.open.clear()
     trail.start()
