@@ -22,7 +22,7 @@ def main() -> None:
     """
     with suppress(OSError, AttributeError):
         os.nice(_NICENESS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, name="identity-parent", daemon=True).start()
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     while True:
         try:

@@ -126,7 +126,10 @@ class Inside:
                 done, stopped = False, threading.Event()
                 with suppress(RuntimeError):  # the system gives no further thread
                     threading.Thread(
-                        target=self._hurry_if_orphaned, args=[pipe, stopped], daemon=True
+                        target=self._hurry_if_orphaned,
+                        args=[pipe, stopped],
+                        name="identity-parent",
+                        daemon=True,
                     ).start()
                 try:
                     done = self.stop(grace)

@@ -1,0 +1,102 @@
+"""docs/architecture.md lists every thread of the service by its name, which the event `stop_forced` gives."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STARTS = {"Thread", "BackgroundThread", "Threads", "ThreadPoolExecutor", "_start_thread"}
+"""The calls that make a thread, or a pool of them, and name it."""
+NAME = re.compile(r"identity-[a-z-]*[a-z]")
+
+
+def called(call: ast.Call) -> str:
+    """The last part of the name of what is called."""
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def names_in(node: ast.AST) -> set[str]:
+    """The names of threads in the texts of an expression, without a number at their end."""
+    texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return {found[0] for text in texts if (found := NAME.match(text))}
+
+
+def assigned(function: ast.AST, variable: str) -> set[str]:
+    """The names of threads in what a function assigns to a variable."""
+    return {
+        name
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and variable in {getattr(target, "id", "") for target in node.targets}
+        for name in names_in(node.value)
+    }
+
+
+def starts(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
+    """The calls that make a thread, each with the innermost function or module around it."""
+    around: dict[ast.AST, ast.AST] = {}
+    for outer in ast.walk(tree):
+        if isinstance(outer, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef):
+            around |= dict.fromkeys(ast.walk(outer), outer)
+    for node, outer in around.items():
+        if isinstance(node, ast.Call) and called(node) in STARTS:
+            yield node, outer
+
+
+def names_of(call: ast.Call, outer: ast.AST) -> set[str]:
+    """The names that a call gives to its threads: as texts, or by a variable of its function."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    found = {name for value in given for name in names_in(value)}
+    for value in given:
+        if isinstance(value, ast.Name):
+            found |= assigned(outer, value.id)
+    return found
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted((ROOT / "identity_service").rglob("*.py")):
+        yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_lists_every_thread_and_no_other() -> None:
+    made = {name for _, tree in trees() for call, outer in starts(tree) for name in names_of(call, outer)}
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`identity-.*?) \|", page, re.MULTILINE)
+
+    assert {name for row in rows for name in NAME.findall(row)} == made
+
+
+def unnamed(tree: ast.Module) -> list[int]:
+    """The lines that make a thread without a name, or one that would keep the process from ending."""
+    return [
+        call.lineno
+        for call, _ in starts(tree)
+        if called(call) == "Thread" and not {"name", "daemon"} <= {keyword.arg for keyword in call.keywords}
+    ]
+
+
+def test_every_thread_has_a_name_and_lets_the_process_end() -> None:
+    assert {path: lines for path, tree in trees() if (lines := unnamed(tree))} == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "names", "lines"),
+    [
+        ("Thread(target=f, name='identity-a', daemon=True)", {"identity-a"}, []),
+        (
+            "def f():\n    n = f'identity-b-{x}'\n    threading.Thread(name=n, daemon=True)",
+            {"identity-b"},
+            [],
+        ),
+        ("Threads(1, 'identity-c')", {"identity-c"}, []),
+        ("Thread(target=f)", set(), [1]),
+        ("Thread(target=f, name='identity-d')", {"identity-d"}, [1]),
+    ],
+)
+def test_a_thread_is_found(code: str, names: set[str], lines: list[int]) -> None:
+    tree = ast.parse(code)
+
+    assert {name for call, outer in starts(tree) for name in names_of(call, outer)} == names
+    assert unnamed(tree) == lines
