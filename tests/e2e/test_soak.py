@@ -11,7 +11,7 @@ FULL = 1_000_000
 
 @pytest.mark.slow
 def test_a_few_thousand_calls_of_every_kind_are_answered_as_they_have_to_be() -> None:
-    found = soak.run(10_000, 100)
+    found = soak.run(10_000, 500)
 
     assert found["wrong"] == {}
     assert found["calls"] == 10_000 == sum(found["kinds"].values())
