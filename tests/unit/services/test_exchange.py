@@ -12,7 +12,6 @@ from identity_service.domain.credential_errors import (
     CredentialRefusedError,
     SubjectTokenRefusedError,
 )
-from identity_service.domain.dpop import PresentedProof
 from identity_service.domain.errors import (
     EncryptionNotPossibleError,
     ExchangeNotAllowedError,
@@ -31,7 +30,6 @@ from identity_service.services.authenticate import ClientCertificate, ClientSecr
 from identity_service.services.exchange import ExchangeRequest
 from identity_service.services.revoke import ByTokenId
 from identity_service.services.token_maker import TokenSet
-from tests.dpop_proofs import dpop_proof
 from tests.jwts import PartyKey, assertion_claims
 from tests.service_site import KEY, OTHER_ISSUER
 from tests.unit.services.use_case_site import ANOTHER_CERTIFICATE, CALLER, CERTIFICATE, UseCaseSite
@@ -39,7 +37,6 @@ from tests.unit.services.use_case_site import ANOTHER_CERTIFICATE, CALLER, CERTI
 GATEWAY, BATCH, BOSS = PrincipalId("gateway"), PrincipalId("batch"), PrincipalId("boss")
 BACKEND = GrantRequest(audiences=("backend",))
 ANOTHER_KEY = PartyKey.make()
-TOKEN_URI = "https://identity.example/oauth2/token"
 
 
 def prepare(site: UseCaseSite, **gateway: Any) -> TokenSet:
@@ -70,14 +67,6 @@ def exchange(site: UseCaseSite, subject: TokenSet, actor: TokenSet | None = None
 
 def over(certificate: Any) -> Origin:
     return replace(CALLER, certificate=certificate)
-
-
-def proving(site: UseCaseSite, key: PartyKey | None) -> Origin:
-    """The origin of a request with a DPoP proof by this key; None = without one."""
-    if key is None:
-        return CALLER
-    jwt = Secret(dpop_proof(key, site.clock.now()))
-    return replace(CALLER, proof=PresentedProof(jwt=jwt, method="POST", uris=(TOKEN_URI,)))
 
 
 def test_the_new_token_is_for_the_subject_and_its_session_and_names_the_client_as_actor(
@@ -231,18 +220,18 @@ def test_a_token_that_is_bound_to_a_key_is_exchanged_with_its_proof_only(
     site: UseCaseSite, shown: PartyKey | None, accepted: bool
 ) -> None:
     prepare(site)
-    tokens = site.sign_in(origin=proving(site, KEY))
+    tokens = site.sign_in(origin=site.proving(KEY))
 
     if accepted:
-        new = site.read_unbound(exchange(site, tokens, origin=proving(site, shown)))
+        new = site.read_unbound(exchange(site, tokens, origin=site.proving(shown)))
         assert new.key_sha256 == site.read_unbound(tokens).key_sha256 is not None
         return
     with pytest.raises(SubjectTokenRefusedError, match="BINDING_MISMATCH"):
-        exchange(site, tokens, origin=proving(site, shown))
+        exchange(site, tokens, origin=site.proving(shown))
 
 
 def test_a_proof_beside_a_token_that_is_bound_to_no_key_binds_the_new_one(site: UseCaseSite) -> None:
-    made = exchange(site, prepare(site), origin=proving(site, KEY))
+    made = exchange(site, prepare(site), origin=site.proving(KEY))
 
     assert site.read_unbound(made).key_sha256 is not None
     assert site.reason(made) == "BINDING_MISMATCH", "it needs a proof from now on"

@@ -141,10 +141,20 @@ def revoke(site: UseCaseSite, text: str | None, client: AuthenticatedClient | Pr
         (lambda site: proven(site, "portal"), None),
         (lambda site: proven(site, "janitor"), None),
         (lambda site: proven(site, "reports"), CallerScopeMissingError),
+        (lambda site: proven(site, "batch"), CallerScopeMissingError),
         (lambda site: PORTAL, CredentialRefusedError),
+        (lambda site: PrincipalId("reports"), CallerScopeMissingError),
         (lambda site: PrincipalId("janitor"), CallerScopeMissingError),
     ],
-    ids=["its own", "one with identity.revoke", "another", "its own, unproven", "another, unproven"],
+    ids=[
+        "its own",
+        "one with identity.revoke",
+        "another",
+        "another, with a lower id",
+        "its own, unproven",
+        "another, unproven",
+        "another, with a lower id, unproven",
+    ],
 )
 def test_a_client_revokes_its_own_tokens_and_those_of_others_only_with_the_scope(
     site: UseCaseSite,
@@ -153,6 +163,7 @@ def test_a_client_revokes_its_own_tokens_and_those_of_others_only_with_the_scope
     error: type[Exception] | None,
 ) -> None:
     site.new_client()
+    site.new_client("batch")
     site.new_client("janitor", scopes={"identity.revoke"})
     tokens = site.signed_in()
     text = tokens.access_token if kind == "access" else tokens.refresh_token

@@ -10,9 +10,9 @@ import pytest
 from identity_service.domain.credential_errors import (
     BindingRequiredError,
     CredentialRefusedError,
+    DpopProofRefusedError,
     SessionEndedError,
 )
-from identity_service.domain.dpop import PresentedProof
 from identity_service.domain.errors import GrantNotAllowedError, IdentityError, PermissionDeniedError
 from identity_service.domain.ids import FIRST_PARTY_CLIENT, PrincipalId, SessionId
 from identity_service.domain.principals import Client, Grant, StoredSecret
@@ -21,9 +21,9 @@ from identity_service.domain.sessions import PlainRotation, Rotated, SessionStat
 from identity_service.services.authenticate import ClientSecret
 from identity_service.services.refresh import RefreshRequest
 from identity_service.services.token_maker import TokenSet
-from tests.dpop_proofs import dpop_proof
+from tests.jwts import PartyKey
 from tests.service_site import KEY
-from tests.unit.services.use_case_site import CALLER, UseCaseSite, before
+from tests.unit.services.use_case_site import UseCaseSite, before
 
 GRACE = timedelta(seconds=60)
 PORTAL = PrincipalId("portal")
@@ -156,16 +156,29 @@ def test_a_public_client_that_is_disabled_rotates_nothing(site: UseCaseSite) -> 
 
 def test_a_proof_is_compared_with_the_session_before_it_is_rotated(site: UseCaseSite) -> None:
     tokens = site.signed_in()
-    proof = PresentedProof(
-        jwt=Secret(dpop_proof(KEY, site.clock.now())),
-        method="POST",
-        uris=("https://identity.example/oauth2/token",),
-    )
     asked = rotating(site)
 
-    site.refresh(tokens, origin=replace(CALLER, proof=proof))
+    site.refresh(tokens, origin=site.proving(KEY))
 
     assert asked == [None]
+
+
+@pytest.mark.parametrize(("shown", "accepted"), [(KEY, True), (PartyKey.make(), False), (None, False)])
+def test_a_session_that_is_bound_to_a_key_is_refreshed_with_its_proof_only(
+    site: UseCaseSite, shown: PartyKey | None, accepted: bool
+) -> None:
+    """Those of a public client are bound; a confidential client proves itself (RFC 9449 section 5)."""
+    site.signed_in(public=True)
+    tokens = site.sign_in(origin=site.proving(KEY))
+    asked: dict[str, Any] = {"client_id": PORTAL, "origin": site.proving(shown)}
+
+    if accepted:
+        new = site.read_unbound(site.refresh(tokens, **asked))
+        assert new.key_sha256 == site.read_unbound(tokens).key_sha256 is not None
+        return
+    with pytest.raises(DpopProofRefusedError, match="by the key of its sign-in"):
+        site.refresh(tokens, **asked)
+    assert site.session(tokens).latest == 0
 
 
 def test_a_client_that_has_just_become_confidential_gets_no_token_without_its_secret(

@@ -11,6 +11,7 @@ from typing import Any
 
 from identity_service.domain.audit import AuditEvent, AuditFilter
 from identity_service.domain.credential_errors import CredentialRefusedError
+from identity_service.domain.dpop import PresentedProof
 from identity_service.domain.errors import StoreUnavailableError
 from identity_service.domain.grants import GrantRequest
 from identity_service.domain.ids import KeyId, PrincipalId
@@ -26,8 +27,11 @@ from identity_service.services.refresh import RefreshRequest
 from identity_service.services.revoke import RevokeRequest, Target
 from identity_service.services.token_maker import TokenSet
 from identity_service.services.verify import VerifyRequest
+from tests.dpop_proofs import dpop_proof
+from tests.jwts import PartyKey
 from tests.service_site import PASSWORD, ServiceSite, open_service_site, start_process
 
+_TOKEN_URI = "https://identity.example/oauth2/token"
 CALLER = Origin(peer="192.0.2.7:4711", request_id="r-1", actor=PrincipalId("admin"), is_admin=True)
 CERTIFICATE = PeerCertificate(sha256=b"x" * 32, names=frozenset({"dns:reports.example"}))
 ANOTHER_CERTIFICATE = PeerCertificate(sha256=b"y" * 32, names=frozenset({"dns:portal.example"}))
@@ -52,6 +56,13 @@ class UseCaseSite(ServiceSite):
             "client_secret": Secret(secret) if secret else None,
         }
         return Password(**(values | changes))
+
+    def proving(self, key: PartyKey | None) -> Origin:
+        """Return the origin of a request with a DPoP proof by this key; None = without one."""
+        if key is None:
+            return CALLER
+        jwt = Secret(dpop_proof(key, self.clock.now()))
+        return replace(CALLER, proof=PresentedProof(jwt=jwt, method="POST", uris=(_TOKEN_URI,)))
 
     def client_token(self, client_id: str = "reports", **request: Any) -> TokenSet:
         values: dict[str, Any] = {"credential": self.secret_of(client_id)}
