@@ -120,8 +120,19 @@ def test_the_root_of_the_package_contains_only_the_entry_points() -> None:
     assert root == {"__init__.py", "__main__.py", "bootstrap.py", "settings.py"}
 
 
+def test_every_package_is_on_the_page_about_them_and_its_imports_are_limited() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    packages = [path.parent.name for path in (ROOT / "identity_service").glob("*/__init__.py")]
+
+    assert packages
+    assert [name for name in packages if f"`identity_service/{name}/`" not in page] == []
+    assert [name for name in packages if not re.search(rf"identity_service\.{name}\b", str(contracts))] == []
+
+
 def test_every_package_has_a_docstring() -> None:
-    packages = {path.parent for path in (ROOT / "identity_service").rglob("*.py")}
+    roots = ("identity_service", "clients/python/identity_client", "clients/python/identity_shared")
+    packages = {path.parent for root in roots for path in (ROOT / root).rglob("*.py")}
 
     silent = [
         str(package.relative_to(ROOT))
@@ -180,11 +191,13 @@ def _imported(text: str) -> set[str]:
     """The modules that a source file imports, in functions as well."""
     nodes = list(ast.walk(ast.parse(text)))
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    sources = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    modules = {node.module for node in sources if node.module}
+    return plain | modules | {f"{node.module or ''}.{alias.name}" for node in sources for alias in node.names}
 
 
 def _modules_of_tests(text: str) -> list[str]:
-    if not re.search(r"^\s*(?:from|import)\s.*\btest_", text, re.MULTILINE):
+    if not re.search(r"^\s*(?:(?:from|import)\s.*\btest_|test_\w+(?: as \w+)?,?$)", text, re.MULTILINE):
         return []  # as in all files: to parse them takes seconds
     return sorted(name for name in _imported(text) if name.rpartition(".")[2].startswith("test_"))
 
@@ -197,8 +210,19 @@ def test_no_module_imports_from_a_module_of_tests() -> None:
 
 
 def test_an_import_from_a_module_of_tests_is_found() -> None:
-    text = (
-        "from tests.unit.test_a import a\ndef f():\n    import tests.test_b\n    from tests.unit import c\n"
-    )
+    text = "def f():\n    import tests.test_b\n    from tests.unit import c\n"
 
-    assert _modules_of_tests(text) == ["tests.test_b", "tests.unit.test_a"]
+    assert _modules_of_tests(text) == ["tests.test_b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("from tests.unit.test_a import A", "tests.unit.test_a"),
+        ("from tests.unit import test_a", "tests.unit.test_a"),
+        ("from tests.unit import (\n    test_a as a,\n)", "tests.unit.test_a"),
+        ("from . import test_a", ".test_a"),
+    ],
+)
+def test_each_form_of_such_an_import_is_found(text: str, found: str) -> None:
+    assert found in _modules_of_tests(f"{text}\n")
