@@ -6,9 +6,15 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
 GLOSSARY: Final = ROOT / "docs" / "glossary.md"
-FOLDERS: Final = ("identity_service", "clients/python", "protos", "tests", "benchmarks", "examples", "docs")
+FOLDERS: Final = (
+    *("identity_service", "clients/python", "protos", "tests", "benchmarks", "examples", "docs", "deploy"),
+    ".ci",
+)
 PAGES: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile", "pyproject.toml")
-SUFFIXES: Final = {".py", ".lua", ".proto", ".md", ".sql", ".jsonl"}
+SUFFIXES: Final = {
+    *(".py", ".lua", ".proto", ".md", ".sql", ".jsonl", ".json", ".yaml", ".yml", ".toml", ".sh"),
+    *(".js", ".mjs", ".go", ".java", ".html", ".css", ".svg"),
+}
 GENERATED: Final = ROOT / "clients" / "python" / "identityapi"
 EXEMPT: Final = {
     r"service[ _-]?accounts?": "an identity of Kubernetes, Google Cloud or AWS",
@@ -33,7 +39,7 @@ def replaced_words(glossary: str) -> list[str]:
 
 def occurrences(text: str, words: list[str]) -> list[str]:
     """Return what of a text is one of these words or its plural, also as a part of an identifier."""
-    separated = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
+    separated = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)
     for phrase in EXEMPT:
         separated = re.sub(phrase, " ", separated, flags=re.IGNORECASE)
     one_of = "|".join(word.replace(" ", r"[\s_-]+") for word in words)
@@ -74,7 +80,10 @@ def test_every_table_of_the_glossary_is_read() -> None:
 
 
 def test_a_replaced_word_is_found_in_text_and_in_identifiers() -> None:
-    text = "accountable account. class NewsDesk: put_back(accounts), putBack, serviceAccountName, put\n  back"
+    text = (
+        "accountable account. class NewsDesk: put_back(accounts), putBack, serviceAccountName, put\n  back, "
+        "HTTPAccount"
+    )
 
     assert occurrences(text, ["account", "news", "put back"]) == [
         "account",
@@ -83,4 +92,5 @@ def test_a_replaced_word_is_found_in_text_and_in_identifiers() -> None:
         "accounts",
         "put Back",
         "put\n  back",
+        "Account",
     ]

@@ -40,6 +40,17 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 PAGES: Final = [page for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))) if blocks(page)]
 
 
+def test_every_mark_is_read() -> None:
+    """A block whose mark is spelled in another way would not run, and nobody would notice."""
+    marks = re.compile(r"^[ \t>]*(?:```|~~~)[^\n`]*\b(?:run+able|serves|follows)\b", re.MULTILINE)
+    pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
+
+    assert {page.name: len(marks.findall(page.read_text(encoding="utf-8"))) for page in pages} == {
+        page.name: sum(word in ("runnable", "serves", "follows") for word, _ in blocks(page))
+        for page in pages
+    }
+
+
 class Terminal:
     """A shell in a folder of its own, on the store and the port of this test."""
 

@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -194,6 +195,43 @@ def _imported(text: str) -> set[str]:
     sources = [node for node in nodes if isinstance(node, ast.ImportFrom)]
     modules = {node.module for node in sources if node.module}
     return plain | modules | {f"{node.module or ''}.{alias.name}" for node in sources for alias in node.names}
+
+
+def _roots(folder: str) -> dict[str, set[str]]:
+    """The first parts of the names of the modules that each file of a folder imports; our own are whole."""
+    return {
+        str(path.relative_to(ROOT)): {
+            name if name.startswith("identity_service") else name.partition(".")[0]
+            for name in _imported(_text(path))
+        }
+        for path in (ROOT / folder).rglob("*.py")
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "own"),
+    [
+        ("identity_service/domain", ("identity_service.domain", "identity_shared")),
+        ("clients/python/identity_shared", ("identity_shared",)),
+    ],
+)
+def test_these_packages_know_the_standard_library_only(folder: str, own: tuple[str, ...]) -> None:
+    found = {
+        path: outside
+        for path, names in _roots(folder).items()
+        if (outside := {n for n in names - sys.stdlib_module_names if not n.startswith(own)})
+    }
+
+    assert found == {}
+
+
+def test_only_the_api_and_the_command_line_know_the_generated_messages() -> None:
+    found = {path for path, names in _roots("identity_service").items() if "identityapi" in names}
+
+    assert found
+    assert {
+        p for p in found if not p.startswith(("identity_service/grpc_api/", "identity_service/cli/"))
+    } == set()
 
 
 def _modules_of_tests(text: str) -> list[str]:
