@@ -99,7 +99,7 @@ def measure(algorithm: str, rounds: int) -> Mapping[str, float]:
 
 def primitive(key: SigningKey, message: bytes) -> tuple[Callable[[], object], Callable[[], object]]:
     """Return two functions that sign and verify with the key, and do nothing else."""
-    inner: Any = key  # whose insides are the primitive
+    inner: Any = key  # its private attributes are the bare algorithm and key
     algorithm, private = inner._algorithm, inner._key  # noqa: SLF001
     signature = algorithm.sign(message, private)
     public = private.public_key() if hasattr(private, "public_key") else private

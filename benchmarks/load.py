@@ -38,7 +38,7 @@ _SEED: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """The order that the program carries out, as JSON."""
+    """A description of the load to make, which the program reads as JSON from standard input."""
 
     work: str
     """The kind of calls: empty, verify, check (of ext_authz) or refresh."""
@@ -52,7 +52,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The report that the program prints, as JSON."""
+    """The counts and latencies of one load, which the program prints as JSON."""
 
     calls: int
     """The number of calls that were answered rightly within the time."""
@@ -261,7 +261,7 @@ class Load:
 
 
 def run(target: str, order: Order) -> Report:
-    """Carry out the order."""
+    """Make the load that the order describes, and return its counts and latencies."""
     work = _work(order)
     load = Load(target, work, streams=_STREAMS if order.rate else GRPC_SHAPE.streams)
     try:

@@ -227,7 +227,7 @@ class Service:
     def _send_heartbeats(self, stopping: threading.Event) -> None:
         """Send heartbeats until the service stops, and a last one, which says that this process has ended."""
         self._follower.send_heartbeats(stopping)
-        with suppress(IdentityError):  # the store is away: then the process is found to be silent
+        with suppress(IdentityError):  # store unreachable: `doctor` will warn of missing heartbeats
             self._store.log.heartbeat(self._process, status=ENDED)
 
     def _report(self) -> None:

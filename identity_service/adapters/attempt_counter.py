@@ -64,7 +64,7 @@ class MemoryAttempts:
         return Claim(settle=partial(self._settle, claimed))
 
     def _settle(self, claimed: Sequence[tuple[Limit, Counts, int]], verdict: Verdict) -> None:
-        """End a claim with its verdict."""
+        """End the claim of an attempt, and count its verdict under each limit."""
         with self._lock:
             now = self._now()
             for limit, counts, failed_before in claimed:

@@ -1,4 +1,4 @@
-"""The program of the child processes that hash passwords. It does not know the functions that run in it.
+"""The program of the child processes that hash passwords: it runs the functions that the parent sends.
 
 It imports little, since each of these processes has a copy of its own of all that it imports (bar S11).
 """

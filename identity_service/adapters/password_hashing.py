@@ -121,7 +121,7 @@ class Argon2Hasher:
             self._leave()
 
     def _enter(self) -> None:
-        """Take a place of the queue. Raises ServerBusyError if it is full."""
+        """Take a place in the queue. Raises ServerBusyError if it is full."""
         with self._lock:
             if self.open == self._places:
                 self.refused += 1
@@ -235,7 +235,7 @@ def kill_processes() -> None:
 
 
 def _start() -> "subprocess.Popen[bytes]":
-    """Start a child process. Raises OSError if the system starts none."""
+    """Start a child process. Raises OSError if the system cannot start one."""
     return subprocess.Popen(
         [sys.executable, "-P", "-c", _PROGRAM],
         stdin=subprocess.PIPE,

@@ -42,10 +42,12 @@ _QUICKSTART: Final = Path("examples/quickstart.py")
 def flags(loaded: LoadedSettings) -> dict[str, object]:
     """Return the settings that `--dev` adds to those that the operator has set.
 
-    They are: console logs on a terminal, gRPC reflection, a master key in `var/`, created if missing, so few
-    connections that the limit of open files of every machine suffices, and HTTP on 127.0.0.1:8080, or on a
-    free port if `listen` is set, since several services may then run. The issuer is then the URL at which
-    clients find the service, and tokens with its default are still accepted.
+    - the log format `console`, if standard error is a terminal
+    - gRPC reflection
+    - a master key in `var/`, which is created if it is missing
+    - a `max_connections` that is low enough for the default limit of open files of every system
+    - HTTP on 127.0.0.1:8080, or on a free port if `listen` is set, since several services may then run
+    - the URL of the HTTP port as the issuer; tokens with the default issuer are still accepted
 
     Raises ConfigurationError if the address of HTTP is taken.
     """
@@ -145,7 +147,7 @@ def print_calls(target: str, http_url: str, settings: Settings, demo: DemoSecret
     """
     if demo is None:
         say(
-            f"The store was initialised before, and {DEMO_FILE} has no secrets of it. Create some "
+            f"The store was initialised before, and {DEMO_FILE} does not hold its secrets. Create some "
             "principals, as its administrator: `identity client create`, `identity user create`."
         )
         return

@@ -176,7 +176,8 @@ def _check_keys(store_admin: StoreAdmin, settings: Settings) -> str:
         which = f"{len(closed)} of {len(keys)} keys: {names}" if len(closed) < len(keys) else "any key"
         raise IdentityError(
             f"the master key does not open {which}; set "
-            "master_key_file, or other_master_key_file while it is changed, to the one that sealed them"
+            "master_key_file to the master key that sealed them, or, while you replace the master key, set "
+            "other_master_key_file to it"
         )
     return f"{len(keys)} keys, the master key opens all"
 

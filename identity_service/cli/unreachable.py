@@ -67,8 +67,8 @@ def _explain_certificate(said: str, service: str, tls: TlsOptions | None) -> str
         return f"the certificate of {service} has expired: replace the file in its setting tls_certificate"
     if "Hostname Verification" in said:
         return (
-            f"the certificate of {service} is for other host names: call the service by one of its names, or "
-            "give it a certificate with this one"
+            f"the certificate of {service} is for other host names: call the service by a name in its "
+            "certificate, or give it a certificate for the host in --target (IDENTITY_TARGET)"
         )
     if "issuer certificate" in said or "self signed" in said or "self-signed" in said:
         trusted = (

@@ -142,7 +142,7 @@ def key_policy(settings: Settings) -> KeyPolicy:
 def open_hasher(settings: Settings) -> Argon2Hasher:
     """Return the password hasher; its child processes start when they are first needed.
 
-    Raises ConfigurationError if the system has no room for one hash.
+    Raises ConfigurationError if the system lacks memory or threads for one hash.
     """
     config = Argon2Config(
         time_cost=settings.argon2_time_cost,

@@ -112,13 +112,13 @@ class LogListener(Protocol):
     """
 
     def on_changes(self, revision: Revision, changes: Sequence[tuple[Change, Link]]) -> None:
-        """Take note that these changes are applied, and with them everything up to `revision`.
+        """Handle changes that the replica has applied, and with them everything up to `revision`.
 
         Each change comes with the link of its entry.
         """
 
     def on_log_replaced(self, revision: Revision) -> None:
-        """Take note that the log was replaced and is being read again from its start.
+        """Handle the replacement of the log, which is being read again from its start.
 
         Facts known before stay known.
         """

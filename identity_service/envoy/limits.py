@@ -191,7 +191,10 @@ def _deadline_exceeded() -> Mapping[str, Any]:
 
 
 def _routes() -> Mapping[str, Any]:
-    """Return the routes, which set idle timeouts and skip a filter: Python answers before routing."""
+    """Return the routes. They forward nothing, since the application answers first.
+
+    They set idle timeouts, and skip a filter on the paths of `_BUSY`.
+    """
     quiet = {"cluster": "unused", "idle_timeout": duration(_QUIET_STREAM_IDLE)}
     routes = [
         *map(busy_route, _BUSY),

@@ -110,7 +110,7 @@ class HttpListener:
             self._socket.close()
 
     def _call(self, step: Callable[[], None]) -> None:
-        """Run a step on the event loop, unless that has not begun or has ended."""
+        """Run a step on the event loop. Does nothing if the loop has not started or has ended."""
         if self._loop is not None:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(step)

@@ -31,7 +31,8 @@ def _is_local(request: HttpRequest) -> bool:
     hosts = request.headers.get("host", ())
     return (
         is_loopback_host(_host_of(request.origin.peer))
-        # A web page that rebinds its own name to this address, and most proxies, send another host.
+        # A browser that is misled by DNS rebinding sends the name of the web page, and most proxies send a
+        # name of their own.
         and len(hosts) == 1
         and is_loopback_host(_host_of(hosts[0]))
         and not any(name in request.headers for name in _OF_PROXIES)

@@ -81,7 +81,7 @@ class AccessTokenCodec:
         The claims of a long token may take longer than its signature.
         """
         if len(text) > _MAX_QUICK_CHARS:
-            return len(text) > MAX_TOKEN_CHARS  # rejected at once
+            return len(text) > MAX_TOKEN_CHARS  # `read` rejects a longer text at once
         parts = text.split(".", 5)
         if len(parts) != 3:
             return len(parts) != 5

@@ -97,7 +97,7 @@ def read_encryption_key(jwk_text: str) -> EncryptionKey:
     _check_permissions(jwk, spec)
     key = EncryptionKey(KeyId(key_id), algorithm, _import(jwk))
     try:
-        key.encrypt("")  # finds errors that only use reveals, such as an X25519 point of small order
+        key.encrypt("")  # reveals errors that loading does not, such as an X25519 point of small order
     except (JoseError, ValueError):
         raise ValueError(f"must be a key that {algorithm} can encrypt to") from None
     return key

@@ -67,7 +67,7 @@ class UnconfirmedWrites:
             placed = placed and revision.epoch == self._history.epoch
             for position, (change, link) in enumerate(appended.changes, first):
                 if isinstance(change, RecordChanged):
-                    continue  # no fact: the record in the store is what counts
+                    continue  # not a fact: the record in the store is authoritative
                 fact: Fact = change
                 if isinstance(change, GenerationRaised):
                     fact = replace(change, origin=change.origin or link)

@@ -157,7 +157,7 @@ class Migration:
         if not is_mine:
             raise error
         try:
-            # AlreadyExistsError: the target held data before the copy began, so nothing in it is of this run.
+            # AlreadyExistsError: the target held data before the copy began, so this run wrote none of it.
             has_taken_over = not isinstance(error, AlreadyExistsError) and self._has_taken_over(fence)
         except IdentityError as unknown:
             raise StoreUnavailableError(

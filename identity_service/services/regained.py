@@ -104,7 +104,8 @@ class BackupRecords:
         for issuer in all_records(records, TrustedIssuer):
             if issuers.get(issuer.record.issuer) == _issuer(issuer.record):
                 del issuers[issuer.record.issuer]
-        # Principals that are left were deleted after the backup; issuers that are left, deleted or changed.
+        # The principals that are still unmatched were deleted after the backup. The issuers that
+        # are still here were deleted or changed.
         enabled += [known.name for known in principals.values() if known.is_enabled]
         return Regained(
             enabled=_named(enabled),

@@ -45,7 +45,7 @@ class Worker:
         *,
         core: int | None,
     ) -> Self:
-        """Start a worker; see `Workers` for the arguments. Raises OSError if the system starts no process."""
+        """Start a worker; see `Workers` for the arguments. Raises OSError if the process cannot start."""
         reader, writer = multiprocessing.Pipe(duplex=False)
         receiver, sender = multiprocessing.Pipe(duplex=False) if follow else (None, None)
         process = multiprocessing.get_context("spawn").Process(

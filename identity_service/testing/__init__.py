@@ -48,7 +48,7 @@ def service(*, tls: bool = False, settings: Mapping[str, Any] | None = None) -> 
 
     Raises ConfigurationError if a setting is not valid.
     """
-    if not structlog.is_configured():  # else by the program under test, whose log it is
+    if not structlog.is_configured():  # otherwise the program under test has configured its log
         logs.configure("error", "json")
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="identity-")))

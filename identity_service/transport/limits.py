@@ -140,10 +140,10 @@ class Limits:
         return RequestTimeoutError(self.config.request_timeout.total_seconds())
 
     def seconds_until_refused(self, error: ServerBusyError) -> float:
-        """Return the seconds after which a new call is to be refused with this error; 0.0 = at once.
+        """Return for how many seconds a new call waits until it is refused with this error; 0.0 = at once.
 
-        Only calls beyond a bound of their address wait. If the process is full, the call may be that of any
-        client.
+        Only a call beyond a bound of its address waits. If the process is full, the client may have kept to
+        its bounds, so it learns at once that it should use another instance.
         """
         return self.turns.take() if isinstance(error, AddressBusyError) else 0.0
 

@@ -78,7 +78,7 @@ class Quota:
         return len(self._by_address)
 
     def acquire(self, address: str) -> bool:
-        """Count one more; return whether this exceeds the bound of its address.
+        """Count one more call or stream; return whether this exceeds the bound of its address.
 
         `address` is the result of `Peers.address_of`; an empty one counts toward the total only. Raises
         ServerBusyError if the total bound is exceeded, and AddressBusyError if only that of the address is,
@@ -107,7 +107,7 @@ class Quota:
         return AddressBusyError(self._text(self._per_peer, "from your address"))
 
     def release(self, address: str) -> None:
-        """Count one less. Call it once for each `acquire` that did not raise."""
+        """Count one call or stream less. Call it once for each `acquire` that did not raise."""
         with self._lock:
             self._open -= 1
             if address:

@@ -40,7 +40,7 @@ class TlsFacts:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The content of the files."""
+    """The content of the files that `TlsFiles` names."""
 
     certificate: bytes
     key: bytes = field(repr=False)

@@ -128,7 +128,7 @@ def test_a_fact_that_the_deposed_primary_confirms_again_is_sent_until_the_electe
 def test_a_fact_that_the_deposed_primary_confirms_beyond_the_elected_ones_end_is_sent_again(
     site: Site, name: str
 ) -> None:
-    """The elected one ends before the place that was confirmed, and then has another entry there."""
+    """The log of the elected primary ends before the confirmed position, then gets another entry there."""
     site.process.learn(OWN_WRITES["a denial"](site.deposed))
     site.process.heartbeat("p")
     site.elect()
@@ -158,7 +158,7 @@ def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last
 
 
 def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Site) -> None:
-    """Both have the new epoch, and only one of them the repaired facts."""
+    """Both primaries have the new epoch, but only the deposed one has the repaired facts."""
     for number in range(600):
         site.process.learn(site.deposed.facts.deny_token(TokenId(f"t{number}"), LATER))
     site.process.heartbeat("p")

@@ -22,7 +22,7 @@ _BLOCK: Final = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A piece of code of a page."""
+    """A fenced block of code on a page of the documentation."""
 
     language: str
     code: str

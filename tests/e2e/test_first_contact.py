@@ -137,7 +137,7 @@ def test_a_trial_on_a_store_of_unknown_secrets_says_how_to_create_principals(rel
     with relative.serve("--dev"):
         until(lambda: "`identity client create`" in relative.log)
 
-    assert "The store was initialised before, and var/demo.json has no secrets of it" in relative.log
+    assert "The store was initialised before, and var/demo.json does not hold its secrets" in relative.log
 
 
 def test_a_trial_with_the_certificates_of_dev_certs_prints_calls_that_can_be_pasted(

@@ -127,7 +127,7 @@ class Site:
         principals = self._principals
         assert principals is not None
         with self._installations[-1].serve() as service:
-            # It is asked for all revocations, with no fault to notice soon: it may take its time.
+            # The new process answers for all revocations, and has no fault to notice: its timeout is long.
             newcomer = Caller(service.target, len(self.callers), principals, self.history, timeout=PATIENCE)
             verified = _answered(partial(newcomer.verified_of, revocations))
             lost += [f"verified on a new one: {known}" for known in verified]

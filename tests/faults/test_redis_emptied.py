@@ -70,7 +70,7 @@ def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_a
 
 
 def sign_in(single: Single) -> str:
-    """A token of a user whose single sign-ins are revoked, but not this one."""
+    """Return the token of a new sign-in, which stays valid: only other sign-ins of the user are revoked."""
     with single.site.services[0].client() as client:
         return client.issue_with_password("ana", PASSWORD).access_token
 

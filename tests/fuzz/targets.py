@@ -77,11 +77,11 @@ _TO_AUDIENCE: Final = encryption_keys.read_encryption_key(_AUDIENCE_KEY.public_j
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A reader of what strangers send."""
+    """A parser of input that anybody can send, and valid inputs for it."""
 
     run: Callable[[bytes], object]
     seeds: Sequence[bytes]
-    """Good ones, from which others are made."""
+    """Valid inputs, from which the fuzzer makes others."""
 
 
 def _access_token(data: bytes) -> None:

@@ -32,7 +32,8 @@ class Machine(TwoSides):
     def issue_by_secret(self) -> None:
         answer = self.parties.issue(self.world)
         if isinstance(answer, str):
-            # While the store is cut off it works from memory, where this process knows the client already.
+            # While the store is cut off, the process may still issue from memory, since it knows the client.
+            # If it refuses, it must name the trouble.
             assert answer == self.trouble
             return
         assert self.trouble != STALE

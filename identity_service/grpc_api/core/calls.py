@@ -1,4 +1,4 @@
-"""The open calls of one grpcio server: counted, received by completions, and then served in a thread.
+"""The open calls of one grpcio server: counted, received without a thread, then served in one.
 
 The module uses the private interface of grpcio (`grpc._server` and its Cython core). pyproject.toml keeps
 grpcio below the next minor version, and `check.py` tests at start that the interface works.

@@ -28,7 +28,7 @@ _DATA, _HEADERS, _SETTINGS, _END_STREAM, _END_HEADERS = 0, 1, 4, 1, 4
 
 
 def why_not() -> str:
-    """Return the reason why calls cannot be received by completions; empty if they can.
+    """Return the reason why the completion queue cannot receive calls; empty if it can.
 
     Serves one method with a single thread on a Unix socket. The method is called while another call, which
     has sent no message, is open.

@@ -78,7 +78,7 @@ class BlockingStream:
 
 
 class BlockingServing:
-    """A server of methods with many threads that may wait for clients."""
+    """A server that runs each call in one of many threads, which may wait for slow clients."""
 
     def __init__(self, limits: Limits, max_message_bytes: int) -> None:
         """Create a server; `max_message_bytes` bounds messages, even after they are decompressed."""

@@ -1,6 +1,6 @@
-"""The server of all kinds of methods by completions of gRPC's core, its streams, and the end of slow calls.
+"""Serves every kind of method through the completion queue of gRPC's core, and ends calls of slow clients.
 
-`calls.py` receives the calls.
+No call holds a thread while its client is slow. `calls.py` receives the calls.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _CLIENT_READS: Final = (Phase.SENDING, Phase.ENDING)
 
 
 class CoreStream:
-    """A `ResponseStream` that sends by completions of gRPC's core."""
+    """A `ResponseStream` that sends through the completion queue of gRPC's core."""
 
     def __init__(self, call: OpenCall, ending: Callable[[OpenCall], None]) -> None:
         """Create a stream of a call; `ending` is called when the handler has ended the stream."""
@@ -187,7 +187,7 @@ class SlowClients:
 
 
 class CompletionServing:
-    """A server of methods by completions of gRPC's core."""
+    """A server of methods that uses the completion queue of gRPC's core."""
 
     def __init__(self, limits: Limits, max_message_bytes: int, *, at_once: bool) -> None:
         """Create a server.

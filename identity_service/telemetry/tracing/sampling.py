@@ -48,7 +48,7 @@ class Sampling:
         self._asked, self._drawn = Budget(per_second, monotonic), Budget(per_second, monotonic)
 
     def is_recorded(self, context: TraceContext | None) -> bool:
-        """Return whether a call is recorded, whose caller has sent this context."""
+        """Return whether to record a call whose caller sent this context; None = it sent none."""
         if context is not None:
             return context.is_sampled and self._asked.take()
         # Not by the trace id, as other samplers do: callers could choose it.

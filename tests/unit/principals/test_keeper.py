@@ -51,7 +51,7 @@ def keeper(file: Path, records: Sometimes, event_log: RecordingEventLog) -> Prin
 
 
 def look_twice(keeper: PrincipalsKeeper) -> None:
-    """A change is applied once two looks have found the same."""
+    """Look twice: a change is applied once two looks have found the same content."""
     keeper.look()
     keeper.look()
 

@@ -739,7 +739,7 @@ def test_generations_are_folded_with_the_link_of_their_entry(replica: Replica, l
 def test_a_raise_of_this_process_while_the_log_is_read_again_is_not_doubted(
     replica: Replica, log: MemoryChangeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Watchers get the generations at once, and keep two links of one number for ever."""
+    """Watchers get the generations at once, and would keep a second link of the same number for ever."""
     alice, read_table = PrincipalId("alice"), log.generations
     notified: list[Mapping[PrincipalId, Generation]] = []
 
