@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from identity_service import bootstrap
+from identity_service.adapters.password_hashing import end_processes
 from tests import leaks
 from tests.distribution import (
     pytest_collection_modifyitems as pytest_collection_modifyitems,
@@ -43,6 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
     leaks.pytest_configure(config)
     give_default_signals_to_children()
     choose_server()
+
+
+def pytest_unconfigure() -> None:
+    """End the child processes that hash passwords, which all services of this process share."""
+    end_processes()
 
 
 @pytest.hookimpl(wrapper=True)
