@@ -1,4 +1,7 @@
-"""docs/architecture.md lists every thread of the service by its name, which the event `stop_forced` gives."""
+"""docs/architecture.md lists the threads that the service starts by name; the event `stop_forced` names them.
+
+Timers, and threads of libraries, are not looked for.
+"""
 
 import ast
 import re
@@ -60,7 +63,7 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
         yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
 
 
-def test_the_page_lists_every_thread_and_no_other() -> None:
+def test_the_page_lists_every_named_thread_and_no_other() -> None:
     made = {name for _, tree in trees() for call, outer in starts(tree) for name in names_of(call, outer)}
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`identity-.*?) \|", page, re.MULTILINE)
