@@ -7,13 +7,35 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 GLOSSARY: Final = ROOT / "docs" / "glossary.md"
 FOLDERS: Final = (
-    *("identity_service", "clients/python", "protos", "tests", "benchmarks", "examples", "docs", "deploy"),
-    ".ci",
+    "benchmarks",
+    "clients/python",
+    "deploy",
+    "docs",
+    "examples",
+    "identity_service",
+    "protos",
+    "tests",
 )
-PAGES: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile", "pyproject.toml")
+PAGES: Final = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "Makefile", "pyproject.toml", ".ci/run")
 SUFFIXES: Final = {
-    *(".py", ".lua", ".proto", ".md", ".sql", ".jsonl", ".json", ".yaml", ".yml", ".toml", ".sh"),
-    *(".js", ".mjs", ".go", ".java", ".html", ".css", ".svg"),
+    ".css",
+    ".go",
+    ".html",
+    ".java",
+    ".js",
+    ".json",
+    ".jsonl",
+    ".lua",
+    ".md",
+    ".mjs",
+    ".proto",
+    ".py",
+    ".sh",
+    ".sql",
+    ".svg",
+    ".toml",
+    ".yaml",
+    ".yml",
 }
 GENERATED: Final = ROOT / "clients" / "python" / "identityapi"
 EXEMPT: Final = {

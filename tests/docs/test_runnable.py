@@ -41,13 +41,12 @@ PAGES: Final = [page for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob(
 
 
 def test_every_mark_is_read() -> None:
-    """A block whose mark is spelled in another way would not run, and nobody would notice."""
-    marks = re.compile(r"^[ \t>]*(?:```|~~~)[^\n`]*\b(?:run+able|serves|follows)\b", re.MULTILINE)
+    """If `blocks` overlooked a mark, such as one after two spaces, its block would silently not run."""
+    marks = re.compile(rf"^[ \t>]*(?:```|~~~)[^\n`]*\b(?:run+able|{'|'.join(_KINDS)})\b", re.MULTILINE)
     pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
 
-    assert {page.name: len(marks.findall(page.read_text(encoding="utf-8"))) for page in pages} == {
-        page.name: sum(word in ("runnable", "serves", "follows") for word, _ in blocks(page))
-        for page in pages
+    assert {page: len(marks.findall(page.read_text(encoding="utf-8"))) for page in pages} == {
+        page: sum(word in _KINDS for word, _ in blocks(page)) for page in pages
     }
 
 
