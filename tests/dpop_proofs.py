@@ -2,9 +2,12 @@
 
 from datetime import datetime
 from secrets import token_urlsafe
-from typing import Any
+from typing import Any, Final
 
 from tests.jwts import Part, PartyKey
+
+TOKEN_URI: Final = "https://identity.example/oauth2/token"
+"""The URI that a proof is for unless it says otherwise."""
 
 
 def dpop_header(key: PartyKey, **changes: object) -> dict[str, Any]:
@@ -19,7 +22,7 @@ def dpop_claims(now: datetime, **changes: object) -> dict[str, Any]:
     values: dict[str, Any] = {
         "jti": token_urlsafe(8),
         "htm": "POST",
-        "htu": "https://identity.example/oauth2/token",
+        "htu": TOKEN_URI,
         "iat": int(now.timestamp()),
     } | changes
     return {name: value for name, value in values.items() if value is not None}

@@ -58,13 +58,17 @@ def names_of(call: ast.Call, outer: ast.AST) -> set[str]:
     return found
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted((ROOT / "identity_service").rglob("*.py")):
-        yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.Module]:
+    """The syntax trees of the service, by path."""
+    return {
+        str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8"))
+        for path in (ROOT / "identity_service").rglob("*.py")
+    }
 
 
-def test_the_page_lists_every_named_thread_and_no_other() -> None:
-    made = {name for _, tree in trees() for call, outer in starts(tree) for name in names_of(call, outer)}
+def test_the_page_lists_every_named_thread_and_no_other(trees: dict[str, ast.Module]) -> None:
+    made = {n for tree in trees.values() for call, outer in starts(tree) for n in names_of(call, outer)}
     page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`identity-.*?) \|", page, re.MULTILINE)
 
@@ -80,8 +84,8 @@ def unnamed(tree: ast.Module) -> list[int]:
     ]
 
 
-def test_every_thread_has_a_name_and_lets_the_process_end() -> None:
-    assert {path: lines for path, tree in trees() if (lines := unnamed(tree))} == {}
+def test_every_thread_has_a_name_and_lets_the_process_end(trees: dict[str, ast.Module]) -> None:
+    assert {path: lines for path, tree in trees.items() if (lines := unnamed(tree))} == {}
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from identity_service.jose.vault import Vault
 from identity_service.services.dpop import DpopProofs
 from identity_service.services.keyring import KeyRing
 from identity_service.storage.sqlite import SqliteStore
-from tests.dpop_proofs import dpop_proof
+from tests.dpop_proofs import TOKEN_URI, dpop_proof
 from tests.fakes.clocks import FakeClock
 from tests.high_s import twin
 from tests.jwts import PartyKey
@@ -32,7 +32,6 @@ LEEWAY = timedelta(seconds=10)
 VALID = timedelta(seconds=60)
 TICK = timedelta(milliseconds=1)
 KEY = PartyKey.make()
-URI = "https://identity.example/oauth2/token"
 TOKEN = "an.access.token"
 ATH = base64url(sha256(TOKEN.encode()).digest())
 
@@ -71,7 +70,7 @@ class Site:
 
     def presented(self, **changes: Any) -> PresentedProof:
         jwt = Secret(dpop_proof(KEY, self.clock.now(), **changes))
-        return PresentedProof(jwt=jwt, method="POST", uris=(URI,))
+        return PresentedProof(jwt=jwt, method="POST", uris=(TOKEN_URI,))
 
 
 @pytest.fixture

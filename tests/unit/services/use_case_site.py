@@ -27,11 +27,10 @@ from identity_service.services.refresh import RefreshRequest
 from identity_service.services.revoke import RevokeRequest, Target
 from identity_service.services.token_maker import TokenSet
 from identity_service.services.verify import VerifyRequest
-from tests.dpop_proofs import dpop_proof
+from tests.dpop_proofs import TOKEN_URI, dpop_proof
 from tests.jwts import PartyKey
 from tests.service_site import PASSWORD, ServiceSite, open_service_site, start_process
 
-_TOKEN_URI = "https://identity.example/oauth2/token"
 CALLER = Origin(peer="192.0.2.7:4711", request_id="r-1", actor=PrincipalId("admin"), is_admin=True)
 CERTIFICATE = PeerCertificate(sha256=b"x" * 32, names=frozenset({"dns:reports.example"}))
 ANOTHER_CERTIFICATE = PeerCertificate(sha256=b"y" * 32, names=frozenset({"dns:portal.example"}))
@@ -62,7 +61,7 @@ class UseCaseSite(ServiceSite):
         if key is None:
             return CALLER
         jwt = Secret(dpop_proof(key, self.clock.now()))
-        return replace(CALLER, proof=PresentedProof(jwt=jwt, method="POST", uris=(_TOKEN_URI,)))
+        return replace(CALLER, proof=PresentedProof(jwt=jwt, method="POST", uris=(TOKEN_URI,)))
 
     def client_token(self, client_id: str = "reports", **request: Any) -> TokenSet:
         values: dict[str, Any] = {"credential": self.secret_of(client_id)}
@@ -101,19 +100,24 @@ class UseCaseSite(ServiceSite):
 
     # Facts
 
-    def read(self, tokens: TokenSet, certificate: PeerCertificate | None = None) -> AccessToken | Rejected:
+    def read(
+        self, tokens: TokenSet, certificate: PeerCertificate | None = None, *, any_holder: bool = False
+    ) -> AccessToken | Rejected:
         """Return what Verify answers, for a call over a connection with this certificate."""
-        shown = b"" if certificate is None else certificate.sha256
-        request = VerifyRequest(token=tokens.access_token, any_audience=True, certificate_sha256=shown)
+        request = VerifyRequest(
+            token=tokens.access_token,
+            any_audience=True,
+            any_holder=any_holder,
+            certificate_sha256=b"" if certificate is None else certificate.sha256,
+        )
         found = self.use.verifier.verify(request)
         return found if isinstance(found, Rejected) else found.token
 
-    def read_unbound(self, tokens: TokenSet) -> AccessToken:
-        """Return the claims of a valid access token, whatever it is bound to."""
-        request = VerifyRequest(token=tokens.access_token, any_audience=True, any_holder=True)
-        found = self.use.verifier.verify(request)
-        assert not isinstance(found, Rejected)
-        return found.token
+    def key_of(self, tokens: TokenSet) -> bytes | None:
+        """Return the SHA-256 of the key to which a valid access token is bound; None = to no key."""
+        found = self.read(tokens, any_holder=True)
+        assert isinstance(found, AccessToken)
+        return found.key_sha256
 
     def reason(self, tokens: TokenSet) -> str:
         """Return the reason for which the access token is rejected, or "" if it is valid."""
