@@ -22,8 +22,8 @@ _ADVICE: Final = (
     "Passwords and client secrets that were changed after the backup have their old values: rotate them.",
     "Clients and users that were disabled or deleted after the backup are enabled: disable them now.",
     "Records that were created after the backup are missing: create them again. No audit event is kept.",
-    "A client assertion, or a single-use token of a trusted issuer, that was used after the backup can be "
-    "used once more until it expires.",
+    "A client assertion, an ID-JAG, or a single-use token of a trusted issuer, that was used after the "
+    "backup can be used once more until it expires.",
 )
 _HEADINGS: Final[Mapping[str, str]] = {
     "enabled": "disabled or deleted after the backup, and enabled again",

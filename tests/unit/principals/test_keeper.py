@@ -80,7 +80,7 @@ def test_it_does_not_start_with_a_file_that_is_wrong(
 def test_it_does_not_start_with_the_services_own_name_as_a_trusted_issuer(
     file: Path, records: Sometimes, event_log: RecordingEventLog
 ) -> None:
-    """That holds even if a record, made before the setting `issuer` changed, is as the file declares."""
+    """Not even if the store has the very record that the file declares, from before `issuer` was changed."""
     text = "trusted_issuers:\n  https://Own.example/:\n    jwks_uri: https://own.example/keys\n"
     file.write_text(f"{text}    rules: [{{claims: {{sub: x}}, client_id: a}}]\n")
     PrincipalsKeeper(file, records, StrictKeyChecker(), event_log)._apply(file.read_bytes())
