@@ -1,8 +1,8 @@
 """A channel whose calls carry an access token, for asyncio stubs."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, cast
 
 import grpc.aio
 
@@ -30,7 +30,9 @@ def secure_channel(
 ) -> grpc.aio.Channel:
     """Open an asyncio channel whose calls carry an access token; see `identity_client.grpc.secure_channel`.
 
-    A call for which there is no token ends with `grpc.aio.AioRpcError`.
+    A call for which there is no token ends with `grpc.aio.AioRpcError`. If a service refuses a call while its
+    messages are still being sent, grpc.aio sometimes raises INTERNAL instead of UNAUTHENTICATED
+    (grpc/grpc#36066); the next call has another token all the same.
     """
     credentials = channel_credentials(target, tls, allow_plaintext=allow_plaintext)
     given = arguments(target, tls, options, allow_plaintext=allow_plaintext)
@@ -51,9 +53,6 @@ def _interceptors(tokens: AsyncTokens) -> list[grpc.aio.ClientInterceptor]:
 class _Interceptor:
     def __init__(self, tokens: AsyncTokens) -> None:
         self._tokens = tokens
-        self._ended: set[asyncio.Future[None]] = set()
-        """The tasks that look at calls which have just ended; a task lives only while something refers to
-        it."""
 
     async def _authorized(self, details: Any, attempt: Attempt) -> tuple[Any, str]:
         """Return the details of the call with a token, and the token."""
@@ -80,14 +79,12 @@ class _Interceptor:
         return call
 
     def _renew_if_refused(self, call: Any, token: str) -> None:
-        async def renew() -> None:
-            should_repeat(self._tokens, token, await _outcome(call))
+        """Give up the token if the service has refused it; called when grpc.aio has set the call's status.
 
-        # Only now: a task that waited for the end of the call would keep a call alive that its caller has
-        # dropped.
-        task = asyncio.ensure_future(renew())
-        self._ended.add(task)
-        task.add_done_callback(self._ended.discard)
+        It reads the status at once: if a message of the call could not be sent any more, grpc.aio replaces
+        the status of the service with INTERNAL a moment later (grpc/grpc#36066).
+        """
+        should_repeat(self._tokens, token, _without_waiting(_outcome(call)))
 
 
 class _UnaryUnary(_Interceptor, grpc.aio.UnaryUnaryClientInterceptor):
@@ -112,10 +109,40 @@ class _UnaryStream(_Interceptor, grpc.aio.UnaryStreamClientInterceptor):
 
 
 class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
+    def __init__(self, tokens: AsyncTokens) -> None:
+        super().__init__(tokens)
+        self._ended: set[asyncio.Future[None]] = set()
+        """The tasks that wait for the final status of calls which have just ended; a task lives only while
+        something refers to it."""
+
     async def intercept_stream_unary(
         self, continuation: Any, client_call_details: Any, request_iterator: Any
     ) -> Any:
         return await self._once(continuation, client_call_details, request_iterator)
+
+    def _renew_if_refused(self, call: Any, token: str) -> None:
+        """Give up the token if the service has refused it.
+
+        In a call of this kind, grpc.aio sets INTERNAL first if a message could not be sent any more, and
+        the status of the service afterwards, with the response (grpc/grpc#36066).
+        """
+
+        async def renew() -> None:
+            try:
+                await call
+            except grpc.aio.AioRpcError as error:
+                should_repeat(self._tokens, token, error)
+
+        # Only now: a task that waited for the end of the call would keep a call alive that its caller has
+        # dropped.
+        task = asyncio.ensure_future(renew())
+        self._ended.add(task)
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: "asyncio.Future[None]") -> None:
+        self._ended.discard(task)
+        if not task.cancelled():
+            task.exception()  # such as that of a response which cannot be decoded: the caller gets it too
 
 
 class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
@@ -138,3 +165,13 @@ async def _outcome(call: Any) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(
         await call.code(), grpc.aio.Metadata(), await call.trailing_metadata(), details=await call.details()
     )
+
+
+def _without_waiting(outcome: Coroutine[Any, Any, grpc.aio.AioRpcError]) -> grpc.aio.AioRpcError:
+    """Return the outcome of a call that has ended: its coroutine has nothing to wait for."""
+    try:
+        outcome.send(None)
+    except StopIteration as end:
+        return cast("grpc.aio.AioRpcError", end.value)
+    outcome.close()
+    raise RuntimeError("the call has not ended")
