@@ -1,4 +1,4 @@
-"""The orders of the base points of the curves: forged signatures are made with them."""
+"""The orders of the base points of elliptic curves, from which tests make forged signatures."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The order of the tests, and their distribution over the processes of pytest-xdist (`make test`)."""
+"""The order of the tests and their distribution over the processes of pytest-xdist (`make test`)."""
 
 from typing import Any, Final
 
@@ -7,20 +7,21 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 _WAITING: Final = ("tests/abuse/", "tests/e2e/", "tests/faults/")
-"""The folders whose tests take long, and mostly wait: for processes that start, recover or are attacked."""
+"""Folders whose tests take long and spend most of it waiting, such as for processes that start or recover."""
 _LONG: Final = (*_WAITING, "tests/docs/", "tests/machine/")
-"""The folders with the tests that take longest, beside modules with the marker `slow`."""
+"""Folders with the longest tests. Modules with the marker `slow` are treated like these folders."""
 _SHARE_NOTHING: Final = ("tests/e2e/", "tests/faults/")
-"""The folders whose tests share no service, so that each of them may run in any process."""
+"""Folders whose tests share no fixture with other tests: each test can run in any process."""
 _COMPUTING: Final = 4
-"""One process of so many runs the other tests from the start on."""
+"""One test process out of this many starts with the tests that compute instead of those that wait."""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first: begun last, one would keep a single process of the run busy.
+    """Put the longest tests first, so that none of them still runs alone when all others have ended.
 
-    This needs `--no-loadscope-reorder`: else pytest-xdist begins with the modules that have the most tests.
+    This needs `--no-loadscope-reorder`: without it, pytest-xdist begins with the modules that have the most
+    tests.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow and not item.nodeid.startswith(_LONG))
@@ -28,16 +29,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadscope`, distribute the tests as this module says."""
+    """Use the distribution of this module if pytest-xdist runs with `--dist loadscope`."""
     return _Scheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Distributes modules, or single tests of the folders whose tests share nothing.
+    """Hands out whole modules, or single tests of the folders whose tests share nothing.
 
-    One process of four, rounded up, begins with the tests that mostly compute, and the others with those that
-    mostly wait. If all waited at the same time, the cores would be idle; later all would share them.
-    A process that finds no more tests of its kind takes the others.
+    One process in four (rounded up) begins with the tests that mostly compute, the others with those that
+    mostly wait. If all processes waited at the same time, the cores would be idle; if all computed, they
+    would compete for the cores. A process for which no test of its kind is left takes one of the other kind.
     """
 
     def _split_scope(self, nodeid: str) -> str:

@@ -1,4 +1,4 @@
-"""The other valid form of an ECDSA signature: s → n - s (SEC 1 section 4.1.4 accepts both)."""
+"""Changes an ECDSA signature into its other valid form, with n - s for s (SEC 1, section 4.1.4)."""
 
 import base64
 
@@ -6,7 +6,7 @@ from tests.curve_orders import ECDSA_ORDERS
 
 
 def twin(token: str) -> str:
-    """The same ES256 token with the other signature."""
+    """Return this ES256 token with the other valid form of its signature."""
     message, _, signature = token.rpartition(".")
     raw = base64.urlsafe_b64decode(signature + "==")
     s = ECDSA_ORDERS["ES256"] - int.from_bytes(raw[32:])

@@ -1,4 +1,4 @@
-"""An issuer outside, as a real HTTP server on loopback: it publishes keys, and counts requests."""
+"""A trusted issuer's HTTP server on loopback, which publishes keys and records the requests it gets."""
 
 import ssl
 import threading
@@ -14,9 +14,10 @@ from tests.ports import reserve_port
 
 @dataclass(kw_only=True)
 class IssuerServer:
-    """Answers every GET with `body`; while `open` is cleared, only once it is set again.
+    """An HTTP server that answers every GET with `body`.
 
-    What answers otherwise overrides `answer`.
+    While the event `open` is cleared, requests wait. A test overrides `answer` if its server must answer
+    differently.
     """
 
     body: bytes = b'{"keys": []}'
@@ -25,11 +26,14 @@ class IssuerServer:
     tls: ssl.SSLContext | None = None
     open: threading.Event = field(default_factory=threading.Event)
     requests: list[str] = field(default_factory=list)
-    """The paths that were asked for."""
+    """The paths of the requests, in the order of their arrival."""
     seen_headers: list[Mapping[str, str]] = field(default_factory=list)
 
     def answer(self, path: str, headers: Mapping[str, str]) -> tuple[int, Mapping[str, str], bytes]:
-        """Status, headers and body for a GET; `headers` are those of the request, names in lower case."""
+        """Return status, headers and body of the response to a GET.
+
+        The names of the request's `headers` are in lower case.
+        """
         return self.status, self.headers, self.body
 
     def publish(self, *keys: PartyKey) -> None:
@@ -54,7 +58,7 @@ class IssuerServer:
         self.stop()
 
     def start(self) -> None:
-        """Listen, on the same port as before."""
+        """Start to listen; after `stop`, listen on the same port again."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
         if self.tls is not None:
             self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
@@ -86,6 +90,6 @@ class IssuerServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
-                """Discard the line, which would appear among the output of the tests."""
+                """Discard the log line, so that it does not mix with the output of the tests."""
 
         return Handler

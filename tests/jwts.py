@@ -1,6 +1,6 @@
-"""JWTs and keys of other parties, as the tests need them: right ones, and every kind of wrong one.
+"""Builds JWTs and keys of other parties, valid and invalid ones.
 
-It writes any content, however wrong. The module asserts nothing.
+It writes any content, however malformed. The module asserts nothing.
 """
 
 import json
@@ -15,21 +15,21 @@ from identity_service.domain.ids import base64url
 from identity_service.jose import keys
 
 Part = Mapping[str, Any] | str | bytes
-"""A part of a JWT: an object, or its text as it stands."""
+"""The header or the claims of a JWT: an object, or text that is used unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PartyKey:
-    """A key of another party.
+    """A key of another party, which signs JWTs.
 
-    A key that a module makes for its tests is generated when it is first used: every process of the tests
-    loads all modules, and runs the tests of some of them. An RSA key takes 0.1 s.
+    The private key is generated when it is first used. Every process of the test run imports all modules but
+    runs only some of their tests, and generating an RSA key takes 0.1 s.
     """
 
     key_id: str
     algorithm: str
     given: str = field(default="", repr=False)
-    """The private key as a JWK; empty = a new one."""
+    """The private key as a JWK; empty = generate a new key."""
 
     @classmethod
     def make(cls, algorithm: str = "ES256", key_id: str = "k1") -> "PartyKey":
@@ -44,7 +44,7 @@ class PartyKey:
         return keys.load(self.private_jwk, self.algorithm, private=True)
 
     def public(self, **changes: object) -> dict[str, Any]:
-        """Return the public key as a JWK with these changes; None = without that member."""
+        """Return the public key as a JWK with these changes; a member whose value is None is left out."""
         private = json.loads(self.private_jwk)
         public = {n: v for n, v in private.items() if n not in keys.PRIVATE_MEMBERS}
         merged = public | {"kid": self.key_id} | changes
@@ -55,7 +55,10 @@ class PartyKey:
         return json.dumps(self.public())
 
     def jwt(self, claims: Part, header: Part | None = None, **more: object) -> str:
-        """Signed by this key. `header` replaces the usual one, `more` adds to it or replaces members."""
+        """Return a JWT signed by this key.
+
+        `header` replaces the default header; `more` adds members to the default header, or changes them.
+        """
         usual = {"alg": self.algorithm, "typ": "JWT", "kid": self.key_id}
         given = usual | more if header is None else header
         message = f"{encode(given)}.{encode(claims)}"
@@ -67,14 +70,17 @@ def key_set(*jwks: Mapping[str, Any]) -> str:
 
 
 def encode(part: Part) -> str:
-    """Base64url of a part."""
+    """Encode the header or the claims of a JWT as base64url."""
     if isinstance(part, Mapping):
         part = json.dumps(part)
     return base64url(part.encode() if isinstance(part, str) else part)
 
 
 def assertion_claims(client_id: str, now: datetime, /, **changes: object) -> dict[str, Any]:
-    """The claims of a right assertion; None = without that claim. Times are offsets in seconds from now."""
+    """Return the claims of a valid client assertion with these changes.
+
+    A claim whose value is None is left out. Times are offsets in seconds from `now`.
+    """
     values: dict[str, Any] = {
         "iss": client_id,
         "sub": client_id,

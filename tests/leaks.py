@@ -1,8 +1,8 @@
-"""Looks for secrets in all output of the service: its log lines, its errors, its audit events.
+"""A pytest plugin that fails the run if the service writes a secret to a log, an error or the audit trail.
 
-A pytest plugin: every line that is logged while the tests run, in this process or by services that they
-start, and every error that a service in this process answers with, is searched for text that only a secret
-looks like. Finding one fails the run and names the test.
+It searches every line that is logged while the tests run, in this process or by services that they start, and
+every error that a service in this process returns, for text that has the form of a secret. Its report names
+the test.
 """
 
 import re
@@ -42,7 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def watched_errors(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every status that a service in this process answers with goes through here."""
+    """Search every status that a service in this process returns."""
     leaks = request.config.stash[_LEAKS]
 
     def watched(error: BaseException, request_id: str = "") -> Any:
@@ -58,7 +58,7 @@ def watched_errors(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def watched_log(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Every line of the structured log, as values, before it is written."""
+    """Search every line of the structured log, as values, before it is written."""
     leaks = request.config.stash[_LEAKS]
     name = request.node.nodeid
 
@@ -82,7 +82,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def leaks_of(log: Path) -> list[str]:
-    """Return the log of a service process; the text that it prints for people is left out."""
+    """Return what secrets the log of a service process contains.
+
+    Only structured lines count; texts that the service prints for people, such as a first password, are
+    skipped.
+    """
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("{")]
     kinds = [kind for line in lines for kind in secrets_in(line)]
     return [f"{log.parent.name}: a line of {log.name} holds {kind}" for kind in kinds]

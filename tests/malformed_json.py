@@ -1,4 +1,7 @@
-"""Texts that are not a JSON object, or are one that two parsers may read differently."""
+"""Texts that the strict JSON reader must refuse.
+
+They are no JSON objects, or objects that two parsers may read differently, such as one with a repeated name.
+"""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Compiled protos whose methods have the option `(identityapi.v1.access)`. Asserts nothing."""
+"""Builds compiled protos whose methods have the option `(identityapi.v1.access)`. Asserts nothing."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +11,7 @@ _OPTION: Final[Any] = access_pb2.access
 
 
 def write_descriptors(path: Path, **methods: access_pb2.Access | None) -> Path:
-    """Write the descriptors of a service `shop.v1.Orders` with these methods; return the path."""
+    """Write the descriptors of a service `shop.v1.Orders` that has these methods; return the file's path."""
     declared = FileDescriptorSet()
     service = declared.file.add(package="shop.v1").service.add(name="Orders")
     for name, access in methods.items():

@@ -1,6 +1,6 @@
-"""Print the newest Python of this machine that the project supports, if it is newer than the one that runs.
+"""Prints the newest supported Python of this machine, if it is newer than the one that runs this module.
 
-The program looks for `python3.N` on the path, and among the versions that pyenv has.
+It looks for `python3.N` on PATH and among the versions that pyenv has installed.
 """
 
 import re
@@ -16,7 +16,7 @@ _NEEDS = "import ssl, sqlite3, sys; print(sys.version_info.minor, sys.executable
 
 
 def find() -> Path | None:
-    """The program, or None where there is no newer one."""
+    """Return the path of the newest supported Python; None if no newer one is installed."""
     supported = sorted(map(int, _SUPPORTED.findall(_PROJECT.read_text(encoding="utf-8"))), reverse=True)
     for minor in supported:
         if minor <= sys.version_info.minor:
@@ -39,7 +39,7 @@ def _candidates(minor: int) -> Iterator[str]:
 
 
 def _minor_of(program: str) -> int | None:
-    """Return the version of this Python; None if it does not run, or lacks a required module."""
+    """Return the minor version of this Python; None if it does not start or lacks a required module."""
     done = subprocess.run([program, "-c", _NEEDS], capture_output=True, text=True, check=False)
     return int(done.stdout.split()[0]) if done.returncode == 0 else None
 

@@ -1,4 +1,4 @@
-"""A collector of the tests' own: receives spans by OTLP over gRPC, and keeps them. Asserts nothing."""
+"""An OpenTelemetry collector for tests: receives spans by OTLP over gRPC and keeps them. Asserts nothing."""
 
 import threading
 from collections.abc import Iterator
@@ -25,13 +25,13 @@ from tests.tls import Holder
 
 @dataclass(frozen=True, kw_only=True)
 class Received:
-    """A span as it arrived."""
+    """A span that the collector has received."""
 
     name: str
     trace_id: str
     span_id: str
     parent: str
-    """The id of its parent; empty if it has none."""
+    """The id of the parent span; empty if the span has none."""
     kind: str
     state: str
     failed: bool
@@ -42,13 +42,13 @@ class Received:
 
 
 class Collector(TraceServiceServicer):
-    """Receives spans. Any thread may call any method."""
+    """A collector that keeps the spans it receives. Any thread may call any method."""
 
     def __init__(self) -> None:
         self.address = ""
         self.metadata: list[dict[str, str | bytes]] = []
         self.hold: threading.Event | None = None
-        """Until it is set, the collector does not answer; None = it answers at once."""
+        """If set, the collector answers only after this event; None = it answers at once."""
         self._requests: list[ExportTraceServiceRequest] = []
 
     def Export(  # noqa: N802  # the name is that of the service
@@ -66,7 +66,7 @@ class Collector(TraceServiceServicer):
 
     @property
     def bytes(self) -> bytes:
-        """Return everything that has arrived."""
+        """Return all messages that have arrived, serialised."""
         return b"".join(request.SerializeToString() for request in list(self._requests))
 
     @property
@@ -84,14 +84,14 @@ class Collector(TraceServiceServicer):
         return [span for span in self.spans if span.name == name]
 
     def await_named(self, name: str, count: int = 1) -> list[Received]:
-        """Wait until so many spans of this name have arrived, and return them."""
+        """Wait until at least `count` spans of this name have arrived, and return them."""
         until(lambda: len(self.named(name)) >= count)
         return self.named(name)
 
 
 @contextmanager
 def collecting(holder: Holder | None = None) -> Iterator[Collector]:
-    """A collector that listens until the block ends, with this certificate if there is one."""
+    """Run a collector until the block ends, with the certificate of `holder` if it is given."""
     collector = Collector()
     server = grpc.server(ThreadPoolExecutor(4))
     add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""The deadline for events that tests await from another thread or process.
+"""The timeout for events that tests await from another thread or process.
 
-Reaching the deadline means only that a test hangs: no working machine is so busy that it takes as long. The
-benchmarks measure speed, on a machine that does nothing else.
+A test reaches it only if it hangs: it is far longer than any of these events takes on a busy machine. Tests
+do not measure speed; the benchmarks do, on an idle machine.
 """
 
 import time
@@ -14,7 +14,7 @@ _POLL: Final = 0.01
 
 
 def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Return once the condition holds. Raises TimeoutError if it does not come true."""
+    """Wait until the condition is true. Raises TimeoutError after `patience` seconds."""
     deadline = time.monotonic() + patience
     while not condition():
         if time.monotonic() > deadline:

@@ -1,9 +1,10 @@
-"""Loopback ports for servers that are started by number: held for this process until it ends.
+"""Reserves loopback ports for servers that take a port number, until this process ends.
 
-A port that the kernel assigns (port 0) is no longer reserved once its socket is closed: any connection of
-another process may take it, before the server starts or while it restarts. The ports here lie outside of the
-kernel's range for such connections, in blocks that one process at a time owns. Owning a block means holding a
-socket bound to its first port, so the kernel ends it with the process, however that ends.
+A port that the kernel assigns (port 0) is free again once its socket is closed: a connection of another
+process may take it before the server starts, or while it restarts. The ports of this module lie outside the
+range from which the kernel takes ports for connections. They are divided into blocks, and each block belongs
+to one process at a time: the process that has a socket bound to the first port of the block. When that
+process ends, however it ends, the kernel closes the socket and so frees the block.
 """
 
 import atexit
@@ -23,14 +24,17 @@ _HIGHEST: Final = 65_535
 _FEW: Final = 4_096
 _EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _IANA_EPHEMERAL: Final = (49_152, 65_535)
-"""The range if there is no such file, as on macOS."""
+"""The kernel's range on systems without the file that names it, such as macOS."""
 
 
 class PortReservation:
-    """Hands out each port once, from blocks that no other process hands ports out of."""
+    """Hands out each port once, from blocks that belong to this process."""
 
     def __init__(self, blocks: Sequence[range]) -> None:
-        """Take blocks in random order, so that a run does not meet ports that an earlier one still uses."""
+        """Create a reservation; blocks are tried in random order.
+
+        A run thus rarely meets ports on which connections of an earlier run are still being closed.
+        """
         self._blocks = blocks
         self._lock = threading.Lock()
         self._guards: list[socket.socket] = []
@@ -38,7 +42,7 @@ class PortReservation:
         self._pid = 0
 
     def take(self) -> int:
-        """Return a port on which nothing listens. Raises RuntimeError if every block is owned."""
+        """Return a port on which nothing listens. Raises RuntimeError if other processes own every block."""
         with self._lock:
             if self._pid != os.getpid():  # after a fork the blocks are the parent's
                 self._pid, self._ports = os.getpid(), iter(())
@@ -49,7 +53,7 @@ class PortReservation:
                 self._ports = self._own_block()
 
     def close(self) -> None:
-        """Give up every block."""
+        """Release every block."""
         for guard in self._guards:
             guard.close()
 
@@ -67,25 +71,28 @@ class PortReservation:
 
 
 def reserve_port() -> int:
-    """Return a loopback port that stays this process's own, also while no server listens on it."""
+    """Return a loopback port that is reserved for this process, even while no server listens on it."""
     return _RESERVATION.take()
 
 
 def reserve_address() -> str:
-    """Return host:port with a reserved port."""
+    """Return `host:port` with a reserved loopback port."""
     return f"{LOOPBACK}:{reserve_port()}"
 
 
 @contextlib.contextmanager
 def refusing_address() -> Iterator[str]:
-    """Give a host:port at which connections are refused until the block ends: bound, never listening."""
+    """Yield a `host:port` that refuses connections until the block ends: nothing listens on the port."""
     with socket.socket() as holder:
         holder.bind((LOOPBACK, 0))
         yield f"{LOOPBACK}:{holder.getsockname()[1]}"
 
 
 def _is_free(port: int) -> bool:
-    """Return whether a server can bind the port. Servers set SO_REUSEADDR: old connections do not count."""
+    """Return whether a server can bind the port.
+
+    Connections of earlier servers do not matter, since servers set SO_REUSEADDR.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -96,7 +103,7 @@ def _is_free(port: int) -> bool:
 
 
 def _blocks(ephemeral: tuple[int, int]) -> Sequence[range]:
-    """Return the blocks outside of the kernel's range; all of them if it leaves too few."""
+    """Return the blocks outside the kernel's range; if too few are outside, return all blocks."""
     low, high = ephemeral
     every = [range(start, start + _BLOCK) for start in range(_LOWEST, _HIGHEST - _BLOCK, _BLOCK)]
     outside = [block for block in every if block[-1] < low or block.start > high]

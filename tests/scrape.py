@@ -1,4 +1,4 @@
-"""Reads `/metrics` as Prometheus does: every line is parsed, with its name, labels and value."""
+"""Reads `/metrics` as Prometheus does: parses every line into name, labels and value."""
 
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,17 @@ from tests.patience import PATIENCE
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """All metrics of one answer."""
+    """All metrics of one response of `/metrics`."""
 
     families: Sequence[Metric]
 
     @property
     def samples(self) -> Sequence[Sample]:
-        """Return the samples of all families."""
+        """Return the samples of all metric families."""
         return [sample for family in self.families for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float:
-        """Return the sum of the samples of this name that have these labels; 0 if there is none."""
+        """Return the sum of the samples with this name and these labels; 0 if there is none."""
         return sum(s.value for s in self.samples if s.name == name and labels.items() <= s.labels.items())
 
     def has(self, name: str, **labels: str) -> bool:
@@ -32,7 +32,7 @@ class Scrape:
 
     @property
     def labels(self) -> Mapping[str, frozenset[str]]:
-        """Return the names of the labels that the samples of each name have."""
+        """Return, for each metric name, the label names of its samples."""
         found: dict[str, frozenset[str]] = {}
         for sample in self.samples:
             found[sample.name] = found.get(sample.name, frozenset()) | sample.labels.keys()
@@ -40,6 +40,6 @@ class Scrape:
 
 
 def scrape(address: str) -> Scrape:
-    """Return what `/metrics` at this host:port shows now."""
+    """Return the present metrics of the service whose HTTP server has this host:port."""
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE) as answer:
         return Scrape([*text_string_to_metric_families(answer.read().decode())])

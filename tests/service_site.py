@@ -1,6 +1,6 @@
-"""The use cases of one process, wired as in a service, on a store in memory and a clock that stands still.
+"""The use cases of one process, wired as in the service, on a store in memory and a clock that stands still.
 
-Knows how to make the principals that tests need. Asserts nothing.
+The module creates the principals that tests need. It asserts nothing.
 """
 
 import json
@@ -35,12 +35,12 @@ OTHER_ISSUER: Final = "https://issuer.example"
 PASSWORD: Final = "correct horse battery staple"
 MASTER_KEY: Final = "a master key for tests, 32 characters or more"
 KEY: Final = PartyKey.make()
-"""The key of clients that sign assertions, and of the trusted issuer."""
+"""The key of the clients that sign assertions; the trusted issuer signs with it too."""
 
 
 @dataclass(kw_only=True)
 class ServiceSite:
-    """The use cases of one process, and everything behind them."""
+    """The use cases of one process, and the parts that they use."""
 
     settings: Settings
     clock: FakeClock
@@ -53,7 +53,7 @@ class ServiceSite:
     """The secrets of clients by their ids."""
 
     def new_client(self, client_id: str = "reports", *, public: bool = False, **changes: Any) -> str:
-        """Make a client, with a secret unless it is public or has a key; return the id."""
+        """Create a client, with a secret unless it is public or has public keys; return its id."""
         values: dict[str, Any] = {"audiences": {"api"}, "scopes": {"read", "write"}} | changes
         sets = {name: frozenset(value) for name, value in values.items() if isinstance(value, set)}
         client = Client(client_id=PrincipalId(client_id), **(values | sets))
@@ -64,7 +64,7 @@ class ServiceSite:
         return client_id
 
     def new_app(self, client_id: str = "portal", **changes: Any) -> str:
-        """Make a client through which users sign in."""
+        """Create a client through which users sign in; return its id."""
         return self.new_client(client_id, grants={Grant.PASSWORD, Grant.REFRESH_TOKEN}, **changes)
 
     def new_user(self, username: str = "ana") -> PrincipalId:
@@ -85,7 +85,10 @@ class ServiceSite:
         per_subject: bool = False,
         **changes: Any,
     ) -> None:
-        """Trust another issuer, whose tokens authenticate a client, or for each `sub` in `rules` another."""
+        """Trust another issuer, whose tokens authenticate the client `client_id`.
+
+        With `rules`, a token authenticates the client that `rules` names for its `sub`.
+        """
         made = tuple(
             TrustRule(claims={"sub": sub}, client_id=PrincipalId(id_), per_subject=per_subject)
             for sub, id_ in (rules or {"*": client_id}).items()
@@ -106,7 +109,7 @@ class ServiceSite:
         self.use.revoker.revoke(RevokeRequest(target=target))
 
     def audited(self, event: str) -> list[dict[str, Any]]:
-        """The audit events of this name, as they were logged."""
+        """Return the fields of the audit events of this name, as they were logged."""
         return self.event_log.named(event)
 
 
@@ -116,7 +119,7 @@ def in_memory(clock: FakeClock) -> Store:
 
 
 def start_process(settings: Settings, clock: FakeClock, store: Store) -> ServiceSite:
-    """Return the use cases of a process that has read the log of this store, and sent one heartbeat."""
+    """Return the use cases of a process that has read the log of this store and sent one heartbeat."""
     event_log, hasher = RecordingEventLog(), PlainHasher()
     replica = Replica(store.log, clock, event_log, replica_config(settings))
     use = UseCases(
@@ -149,7 +152,7 @@ def start_process(settings: Settings, clock: FakeClock, store: Store) -> Service
 def open_service_site(
     open_store: Callable[[FakeClock], Store] = in_memory, **settings: Any
 ) -> Iterator[ServiceSite]:
-    """The use cases on an empty store that `identity init` has initialised, with these settings."""
+    """Yield the use cases on a store that `identity init` has initialised, with these settings."""
     clock, configured = FakeClock(), Settings(**({"master_key": MASTER_KEY} | settings))
     store = open_store(clock)
     administrator = store_administration(store.records, PlainHasher(), clock, configured.issuer_names)

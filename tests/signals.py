@@ -1,7 +1,7 @@
 """Restores the handling of signals that a process has when it is started from a terminal.
 
-A shell that runs a command in the background, `nohup`, and some CI runners let it ignore SIGINT or SIGHUP,
-and child processes inherit the ignored and blocked signals.
+A shell that runs a command in the background, `nohup` and some CI runners start it with SIGINT or SIGHUP
+ignored, and child processes inherit the ignored and blocked signals.
 """
 
 import signal
@@ -12,10 +12,10 @@ _FOR_PROCESSES: Final = (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SI
 
 
 def give_default_signals_to_children(signals: Iterable[signal.Signals] = _FOR_PROCESSES) -> None:
-    """Have child processes begin with these signals at their defaults, unblocked.
+    """Have child processes start with the default handling of these signals, and with none of them blocked.
 
-    This process itself continues to ignore them: a handler that does nothing is not inherited by another
-    program, and being ignored is.
+    This process goes on ignoring those that it ignores, by a handler that does nothing: child processes
+    inherit that a signal is ignored, but not a handler.
     """
     for number in signals:
         if signal.getsignal(number) is signal.SIG_IGN:

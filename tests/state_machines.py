@@ -1,4 +1,4 @@
-"""Runs a state machine of Hypothesis until everything that it is to reach was reached."""
+"""Runs a state machine of Hypothesis until it has reached everything that the test requires."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 _TIMES: Final = 5
 _FURTHER: Final = 4
-"""The examples of each further run, of which the first is always a trivial one."""
+"""The examples of each additional run; Hypothesis begins each run with a trivial one."""
 
 
 def run_until(
@@ -20,10 +20,11 @@ def run_until(
     phases: tuple[Phase, ...] = tuple(Phase),
     by_chance: bool = False,
 ) -> None:
-    """Run so many examples, and then a few at a time until `is_complete`, at most five times as many in all.
+    """Run `examples` examples, then four at a time until `is_complete()`; stop after five times `examples`.
 
-    Unless they are drawn `by_chance`, they are the same whenever the test runs among the same modules:
-    Hypothesis prefers the constants of all modules that are loaded, so a test that runs alone draws others.
+    The examples are the same in each run of the same test modules, unless they are drawn `by_chance`.
+    Hypothesis prefers constants of the modules that are loaded, so a test that runs alone gets other
+    examples.
     """
     wanted = settings(
         stateful_step_count=steps,

@@ -1,6 +1,6 @@
-"""Certificates for tests: an authority that writes files as an operator would, and connections that use them.
+"""Certificates for tests: an authority that writes files as an operator would, and TLS connections.
 
-The module knows how files are replaced. It asserts nothing.
+The module also replaces files as tools that renew certificates do. It asserts nothing.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ LOOPBACK = ("localhost", "127.0.0.1")
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A party with a certificate and its key, in files."""
+    """A certificate and its private key, in files."""
 
     certificate_file: Path
     key_file: Path
@@ -40,16 +40,16 @@ class Holder:
 
     @property
     def thumbprint(self) -> str:
-        """Return the thumbprint as clients register it."""
+        """Return the thumbprint in the form in which an administrator registers it for a client."""
         return f"sha256:{self.sha256.hex()}"
 
     def settings(self, **more: object) -> dict[str, object]:
-        """Those of a service with this certificate."""
+        """Return the settings of a service with this certificate, and `more`."""
         return {"tls_certificate": self.certificate_file, "tls_key": self.key_file, **more}
 
 
 class Certifier:
-    """A certificate authority, and a folder with its certificates."""
+    """A certificate authority, and the folder of the certificates that it issues."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ class Certifier:
         return self._holder(name, self._authority.issue(name, names=names, lifetime=lifetime, server=True))
 
     def client(self, name: str, *names: str, lifetime: timedelta = DAY) -> Holder:
-        """One that names these hosts and URIs."""
+        """Issue a client's certificate with these DNS names and URIs."""
         return self._holder(name, self._authority.issue(name, names=names, lifetime=lifetime, client=True))
 
     def _holder(self, name: str, pair: tuple[bytes, bytes]) -> Holder:
@@ -74,7 +74,7 @@ class Certifier:
         return holder
 
     def options(self, holder: Holder | None = None) -> TlsOptions:
-        """Return the options of a client that trusts this authority, and shows the holder's certificate."""
+        """Return the options of a client that trusts this authority and presents the holder's certificate."""
         return TlsOptions(
             ca_file=self.file,
             certificate_file=holder.certificate_file if holder else None,
@@ -82,13 +82,13 @@ class Certifier:
         )
 
     def channel(self, target: str, holder: Holder | None = None) -> grpc.Channel:
-        """A connection of its own, beside any others."""
+        """Open a channel that shares no connection with other channels."""
         alone = [("grpc.use_local_subchannel_pool", 1)]
         return grpc.secure_channel(target, self.options(holder).credentials(), options=alone)
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Put a file in the place of another one, whole."""
+    """Write the new content beside the file, and rename it: no reader sees a part of it."""
     new = path.with_name(f".{path.name}.new")
     new.touch(0o600)
     new.write_bytes(content)
@@ -96,7 +96,7 @@ def replace(path: Path, content: bytes) -> None:
 
 
 def reaches(target: str, certifier: Certifier, holder: Holder | None = None) -> bool:
-    """Return whether a call over a new connection is answered."""
+    """Return whether the service answers a call over a new connection."""
     with certifier.channel(target, holder) as channel:
         try:
             rpc.IdentityServiceStub(channel).Issue(pb.IssueRequest(), timeout=PATIENCE)
@@ -107,9 +107,10 @@ def reaches(target: str, certifier: Certifier, holder: Holder | None = None) -> 
 
 
 def handshake(target: str, version: ssl.TLSVersion | None = None) -> tuple[str | None, bytes]:
-    """Return the version of TLS, and the certificate that the server shows.
+    """Return the version of TLS that the server chooses, and the certificate that it presents.
 
-    The client trusts every certificate; it offers only one version if the test says so, however old.
+    The client trusts every certificate. If the test gives a version, however old, the client offers only that
+    one.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -126,5 +127,5 @@ def handshake(target: str, version: ssl.TLSVersion | None = None) -> tuple[str |
 
 
 def shown(target: str) -> bytes:
-    """The certificate that a connection made now sees."""
+    """Return the certificate that the server presents to a new connection."""
     return handshake(target)[1]

@@ -1,7 +1,7 @@
-"""SQLite stores of this process that do not wait for the disk, for tests in which no machine loses its power.
+"""Opens SQLite stores that do not wait for the disk, for tests in which the machine loses no power.
 
-Each commit waits for 1 to 5 ms otherwise, and a test that starts a service makes dozens of commits. A new
-file gets a copy of the tables: the 40 statements that create them take a seventh of the start of a service.
+Waiting takes 1 to 5 ms per commit, and the start of a service makes dozens of commits. A new store is a copy
+of a database with empty tables: the 40 statements that create them take a seventh of the start of a service.
 """
 
 import functools
@@ -19,7 +19,7 @@ _copying: Final = threading.Lock()
 
 
 class _Thread(threading.local):
-    """A flag of each thread, since several may open stores at the same time."""
+    """A flag: the stores that this thread opens do not wait for the disk."""
 
     unsynced = False
 
@@ -29,7 +29,7 @@ _this_thread: Final = _Thread()
 
 @contextmanager
 def unsynced() -> Iterator[None]:
-    """Have the stores that the block opens leave it to the system when their commits reach the disk."""
+    """Have the stores that the block opens return from a commit before it is on the disk."""
     _this_thread.unsynced = True
     try:
         yield
@@ -39,7 +39,7 @@ def unsynced() -> Iterator[None]:
 
 @functools.cache
 def _tables() -> sqlite3.Connection:
-    """Return a database in memory with the tables of a store that was not initialised."""
+    """Return an in-memory database with the empty tables of a store."""
     made = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     schema.migrate(made)
     return made

@@ -1,4 +1,4 @@
-"""Find the values of a package, for tests of the way in which all of them are declared."""
+"""Finds the value classes of a package, for tests that check how all of them are declared."""
 
 import importlib
 import pkgutil
@@ -24,7 +24,7 @@ def values_of(package: ModuleType) -> Iterator[type]:
 
 
 def is_value(cls: type) -> bool:
-    """Return whether the instances of a class are frozen and slotted, and made with named members."""
+    """Return whether the class is frozen and slotted, and its constructor takes keywords only."""
     return (
         is_dataclass(cls)
         and cls.__dataclass_params__.frozen  # type: ignore[attr-defined]

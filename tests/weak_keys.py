@@ -1,4 +1,4 @@
-"""RSA keys that libraries accept but that must not be trusted, in each form of a key.
+"""Weak RSA keys that libraries load but the service must refuse, as JWK, PEM and certificate.
 
 The module asserts nothing.
 """
@@ -24,9 +24,9 @@ _M: Final = prod([n for n in range(2, 702) if all(n % d for d in range(2, int(n*
 ROCA_P: Final = 0x1E7DD5E8D4FAFB * _M + pow(65537, 0x7C4F3D7D2C78718B, _M)
 ROCA_Q: Final = 0x1F953E7C6C0544 * _M + pow(65537, 0xCC6534FBA2821D51, _M)
 ROCA: Final = ROCA_P * ROCA_Q
-"""A modulus of 2,048 bits with the ROCA fingerprint."""
+"""A modulus of 2,048 bits with the fingerprint of the ROCA vulnerability (CVE-2017-15361)."""
 ODD: Final = 2**2048 - 23
-"""A number without a known factor, which stands for a sound modulus."""
+"""A number without a known factor, used as a modulus that is not weak."""
 
 
 class Numbers(NamedTuple):
@@ -46,7 +46,7 @@ WEAK: Final[Mapping[str, Numbers]] = {
     "a square": Numbers((2**1024 - 105) ** 2),
     "exponent of 65 bits": Numbers(ODD, 2**64 + 1),
 }
-"""Public numbers that `cryptography` takes."""
+"""Weak public keys, by their fault, that the library `cryptography` loads without an error."""
 
 
 def base64url_number(number: int) -> str:
@@ -67,7 +67,7 @@ def public_key(numbers: Numbers) -> rsa.RSAPublicKey:
 
 
 def roca_key() -> rsa.RSAPrivateKey:
-    """The private key of ROCA, which works as any other."""
+    """Return the private key with the ROCA modulus; it signs like any other key."""
     p, q, public = ROCA_P, ROCA_Q, rsa.RSAPublicNumbers(65537, ROCA)
     d = pow(65537, -1, (p - 1) * (q - 1))
     crt = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
@@ -75,7 +75,7 @@ def roca_key() -> rsa.RSAPrivateKey:
 
 
 def roca_jwk(**more: Any) -> dict[str, Any]:
-    """The same as a private JWK."""
+    """Return the private key with the ROCA modulus as a JWK, with `more` members."""
     numbers = roca_key().private_numbers()
     names = {"d": "d", "p": "p", "q": "q", "dp": "dmp1", "dq": "dmq1", "qi": "iqmp"}
     private = {name: base64url_number(getattr(numbers, member)) for name, member in names.items()}
@@ -87,14 +87,14 @@ def pem(key: rsa.RSAPrivateKey) -> bytes:
 
 
 class Certified(NamedTuple):
-    """A certificate and that of the authority which made it, in PEM."""
+    """A certificate in PEM, and the certificate of the authority that issued it."""
 
     authority: bytes
     certificate: bytes
 
 
 def certify(key: rsa.RSAPublicKey, *names: str, authority: bool = False) -> Certified:
-    """A certificate of a client with this key and these DNS names, or that of an authority with this key."""
+    """Issue a client's certificate with this key and these DNS names, or an authority's with this key."""
     # Of a name of its own: of two authorities of one name a verifier may try the wrong one only.
     own, name = ec.generate_private_key(ec.SECP256R1()), _name(token_urlsafe(8))
     made = x509.CertificateBuilder().issuer_name(name).not_valid_before(datetime.now(UTC) - _DAY)

@@ -1,4 +1,4 @@
-"""The answers of a local verifier, as short texts. The module asserts nothing."""
+"""The answers of a local verifier as short texts, for comparison. The module asserts nothing."""
 
 from datetime import timedelta
 

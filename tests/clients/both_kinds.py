@@ -37,7 +37,7 @@ class Loop:
 
 
 class BlockingClass:
-    """An asyncio class whose objects are made in the loop, also those that its class methods make."""
+    """A class whose constructor and class methods make objects of an asyncio class in the event loop."""
 
     def __init__(self, loop: Loop, kind: Callable[..., Any]) -> None:
         self._loop = loop
@@ -51,7 +51,7 @@ class BlockingClass:
 
 
 class Blocking:
-    """An asyncio object with blocking functions for its coroutines, and plain iterators for its own."""
+    """An asyncio object whose coroutines and asynchronous iterators a test uses as blocking ones."""
 
     def __init__(self, loop: Loop, kind: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         async def make() -> Any:

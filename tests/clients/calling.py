@@ -1,6 +1,6 @@
-"""Clients of a user's service that call all the time, one in a thread and one in an event loop.
+"""Clients of a user's service that call it continuously, one in a thread and one in an event loop.
 
-They note the calls that fail and the longest time between two answers. The module asserts nothing.
+They record the calls that fail and the longest time between two responses. The module asserts nothing.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.patience import PATIENCE, until
 
 _LOG = logging.getLogger(__name__)
 _PAUSE = 0.005
-"""Seconds between two calls, so that the machine has time for the service."""
+"""Seconds between two calls, which leave the machine time for the service."""
 
 
 class Calls:
@@ -34,7 +34,7 @@ class Calls:
         self.answered = 0
         self.failures: list[str] = []
         self.longest_gap = 0.0
-        """Seconds between two answers."""
+        """The longest time in seconds between two responses."""
         self._last = 0.0
 
     def note_answer(self) -> None:
@@ -57,7 +57,7 @@ class Calls:
         _LOG.info("%d calls were answered, %.3f s apart at most", self.answered, self.longest_gap)
 
     def await_answers(self, count: int = 10) -> None:
-        """Return when so many more calls were answered, or one has failed."""
+        """Wait until `count` more calls have succeeded, or one has failed."""
         end = self.answered + count
         until(lambda: self.answered >= end or bool(self.failures))
 
@@ -67,7 +67,7 @@ Start = Callable[[Environment, str, threading.Event, Calls], None]
 
 @contextmanager
 def calling(start: Start, environment: Environment, target: str) -> Iterator[Calls]:
-    """A client that calls until the block ends."""
+    """Run a client that calls until the block ends; yield the outcome of its calls."""
     stop, calls = threading.Event(), Calls()
     thread = threading.Thread(target=start, args=(environment, target, stop, calls), daemon=True)
     thread.start()
@@ -80,7 +80,7 @@ def calling(start: Start, environment: Environment, target: str) -> Iterator[Cal
 
 
 def in_thread(environment: Environment, target: str, stop: threading.Event, calls: Calls) -> None:
-    """Call with a stub for threads."""
+    """Call with a stub for threads until `stop` is set."""
     with (
         standing_still(AccessTokens.from_env(audience=AUDIENCE, environment=environment)) as tokens,
         secure_channel(target, tokens) as channel,
@@ -97,7 +97,7 @@ def in_thread(environment: Environment, target: str, stop: threading.Event, call
 
 
 def in_loop(environment: Environment, target: str, stop: threading.Event, calls: Calls) -> None:
-    """Call with an asyncio stub."""
+    """Call with an asyncio stub until `stop` is set."""
 
     async def run() -> None:
         async with (

@@ -1,6 +1,7 @@
-"""The kinds of clients that the tests of a module run with, and the parts of tests of calls with a token.
+"""Fixtures for the tests of the Python client: both kinds of clients, and calls that carry a token.
 
-The service is imported by the fixtures that need it: `make test-oldest` runs tests of this folder without it.
+Only the fixtures that need the service import it: `make test-oldest` runs tests of this folder without the
+service.
 """
 
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def both_kinds(
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator["World"]:
-    """The service, on SQLite; its clock is the system's."""
+    """The service on SQLite, with the clock of the system."""
     from identity_service.storage.sqlite import SqliteStore
     from tests.rpc.conftest import running, settings_for_tests
 

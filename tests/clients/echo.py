@@ -1,6 +1,6 @@
-"""A service of a user's own, which asks the real service about the token of each call.
+"""A service that uses the client, and asks the identity service about the token of each call.
 
-It has a method of each kind. It refuses a token as a guard does: with the hash of its id.
+It has a method of each kind. Like a guard, it names a refused token by the hash of its id.
 """
 
 import threading
@@ -23,22 +23,22 @@ ONE, MANY, SUM, CHAT = (f"/{SERVICE}/{name}" for name in ("One", "Many", "Sum", 
 
 
 class Echo:
-    """Answers with the messages that it gets, and keeps the tokens of the calls."""
+    """A service that echoes messages, and keeps the tokens of its calls."""
 
     def __init__(self, reason: Callable[[str], str]) -> None:
-        """Create it; `reason` returns why the service rejects a token, "" if it does not."""
+        """Create the service; `reason` returns why a token is rejected, or "" if it is valid."""
         self._reason = reason
         self.seen: list[str] = []
-        """The tokens of the calls, accepted or not, in their order."""
+        """The tokens of all calls, refused ones included, in their order."""
         self.runs = 0
-        """The calls whose handler has run."""
+        """The number of calls whose handler has run."""
         self.further_down: str | None = None
-        """If set, a handler ends with the error of a call that it made with this token."""
+        """A token that another service has refused; if it is set, handlers pass that error on."""
         self.hold = threading.Event()
-        """While it is not set, no call is answered."""
+        """No call is answered while this event is cleared."""
         self.hold.set()
         self.ended = threading.Event()
-        """Set when a call has ended, also before its handler does."""
+        """Set when a call has ended, perhaps before its handler has returned."""
 
     @contextmanager
     def serving(self, certifier: "Certifier | None" = None) -> Iterator[str]:
@@ -104,6 +104,6 @@ class Echo:
 
 
 def stub(channel: Any, method: str) -> Any:
-    """Return the function of a channel, of either kind, that calls the method."""
+    """Return the function that calls the method, for a channel of either kind."""
     kinds = {ONE: "unary_unary", MANY: "unary_stream", SUM: "stream_unary", CHAT: "stream_stream"}
     return getattr(channel, kinds[method])(method)

@@ -1,4 +1,4 @@
-"""Sources of tokens whose sign-ins tests count, hold up and let fail, and whose clock tests move."""
+"""Sources of tokens for tests: sign-ins are counted, delayed and made to fail, and the clock can be moved."""
 
 import threading
 import time
@@ -18,14 +18,17 @@ LIFETIME = 900.0
 
 
 class SignIns:
-    """Signs a client in at the real service: counts, and can be held up or fail."""
+    """The function with which a source signs in at the real service.
+
+    It counts the sign-ins, and a test can delay them or make them fail.
+    """
 
     def __init__(self, world: World) -> None:
         self._target = world.target
         self._credential = world.new_client("caller").credential.client_secret
         self.count = 0
         self.errors: list[BaseException] = []
-        """Raised by the next sign-ins, one each."""
+        """The errors of the next sign-ins, one for each."""
         self.open = threading.Event()
         self.open.set()
 
@@ -42,7 +45,7 @@ class SignIns:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let no sign-in end before the block does."""
+        """Delay all sign-ins until the block ends."""
         self.open.clear()
         try:
             yield
@@ -61,20 +64,20 @@ class Clock:
 
 
 def source(sign_ins: SignIns, clock: Clock) -> AccessTokens:
-    """Return a source that signs in so, by this clock."""
+    """Return a source for threads that signs in by `sign_ins`, with this clock."""
     tokens = AccessTokens(sign_ins.connect, sign_ins, wait=PATIENCE)
     tokens._renewer._clock = clock
     return tokens
 
 
 def async_source(sign_ins: SignIns, clock: Clock) -> AsyncAccessTokens:
-    """The same for asyncio."""
+    """Return a source for asyncio that signs in by `sign_ins`, with this clock."""
     tokens = AsyncAccessTokens(sign_ins.connect, sign_ins, wait=PATIENCE)
     tokens._renewer._clock = clock
     return tokens
 
 
 def standing_still(tokens: S) -> S:
-    """Have no time pass for a source, so that the intervals that it keeps never end."""
+    """Stop the clock of a source, so that no pause or interval of it ever ends."""
     tokens._renewer._clock = lambda: 0.0
     return tokens

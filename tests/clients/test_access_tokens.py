@@ -1,4 +1,4 @@
-"""AccessTokens at the real service: when tokens are renewed, by which thread, and which calls wait for it."""
+"""AccessTokens with the real service: when a token is renewed, in which thread, and which calls wait."""
 
 import os
 import subprocess

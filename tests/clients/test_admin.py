@@ -1,4 +1,4 @@
-"""AdminClient and AccessTokens, against servicers that play a script, through a real channel on loopback."""
+"""AdminClient and AccessTokens with servicers that follow a script, over a real channel on loopback."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("both_kinds")
 
 
 class Script:
-    """Answers each method with the next of its answers (the last one again), and remembers the calls."""
+    """A servicer with a list of responses for each method; the last one is repeated. It records the calls."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Any]] = {}

@@ -1,4 +1,4 @@
-"""AsyncAccessTokens and an asyncio channel, at a user's service that asks the real service about tokens."""
+"""AsyncAccessTokens and an asyncio channel, with a service that asks the identity service about tokens."""
 
 import asyncio
 import gc
@@ -38,13 +38,13 @@ def target(echo: Echo) -> Iterator[str]:
 
 @pytest.fixture
 def own(sign_ins: SignIns, clock: Clock) -> AsyncAccessTokens:
-    """The source of tokens of the test's tasks."""
+    """The source of tokens under test."""
     return async_source(sign_ins, clock)
 
 
 @pytest.fixture
 def run(own: AsyncAccessTokens, target: str) -> Callable[..., Any]:
-    """Runs a coroutine that takes a channel, in an event loop of its own."""
+    """Return a function that runs a coroutine with a channel, in a new event loop."""
 
     async def with_channel(work: Callable[[grpc.aio.Channel], Coroutine[Any, Any, Any]]) -> Any:
         async with own, secure_channel(target, own) as channel:
@@ -54,7 +54,7 @@ def run(own: AsyncAccessTokens, target: str) -> Callable[..., Any]:
 
 
 async def call(channel: grpc.aio.Channel, method: str, **options: Any) -> list[bytes]:
-    """Call a method of the user's service; return the messages that it answers with."""
+    """Call a method of the service `Echo`; return its response messages."""
     request = iter([b"x"]) if method in (SUM, CHAT) else b"x"
     answer = stub(channel, method)(request, **{"timeout": PATIENCE} | options)
     return [await answer] if method in (ONE, SUM) else [message async for message in answer]

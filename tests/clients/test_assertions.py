@@ -1,4 +1,4 @@
-"""The signer of the SDK: which keys it accepts, and that its signatures verify with the registered key."""
+"""AssertionSigner: the keys that it accepts, and its signatures, which the registered key verifies."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Only the asyncio clients have these: cancellation, tokens that are awaited, and their event loop."""
+"""Features that only the asyncio clients have: cancellation, awaited sources, and their event loop."""
 
 import asyncio
 import inspect
@@ -26,7 +26,7 @@ from tests.patience import PATIENCE
 
 
 class Servicer:
-    """Answers Revoke at once, and Verify only after its call has ended."""
+    """A servicer that answers Revoke at once, and Verify only after its call was cancelled."""
 
     def __init__(self) -> None:
         self.bearers: list[Any] = []

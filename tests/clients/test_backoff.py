@@ -1,4 +1,4 @@
-"""The time that a client waits before it tries again."""
+"""The pause of a client before it repeats a call."""
 
 from datetime import timedelta
 
@@ -55,7 +55,7 @@ def test_after_a_success_pauses_are_short_again() -> None:
 
 
 def test_the_pause_that_the_service_asks_for_is_kept_with_jitter_on_top() -> None:
-    """Otherwise all clients that got the same pause would come at the same moment."""
+    """Without jitter, all clients that were told the same pause would return at the same moment."""
     assert Backoff(uniform=shortest).next_pause(busy(1)) == pytest.approx(1.0)
     assert Backoff(uniform=longest).next_pause(busy(1)) == pytest.approx(1.1)
 
@@ -66,7 +66,7 @@ def test_no_service_makes_a_client_wait_longer_than_the_longest_pause(asked: flo
 
 
 def test_a_process_that_shuts_down_speaks_for_itself_alone() -> None:
-    """Its answer asks for a pause of a second, but another process serves already: the pause is short."""
+    """It asks for one second, but another process already serves, so the client pauses only briefly."""
     stopping = UnavailableError(
         "stopping",
         code=grpc.StatusCode.UNAVAILABLE,

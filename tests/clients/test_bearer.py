@@ -1,4 +1,4 @@
-"""The token of each kind of call, with a scripted source of tokens; needs nothing of the server."""
+"""The token of each kind of call, with a scripted source; these tests need no part of the server."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ OLD, NEW = token("old"), token("new")
 
 
 class Source:
-    """Returns OLD until that is invalidated, and then NEW."""
+    """A source that returns OLD until it is told that OLD is invalid, and then NEW."""
 
     def __init__(self) -> None:
         self.current = OLD
@@ -49,7 +49,7 @@ class AsyncSource(Source):
 
 @pytest.fixture
 def refused() -> set[str]:
-    """The tokens that the user's service refuses."""
+    """The tokens that the service refuses."""
     return set()
 
 
@@ -65,7 +65,7 @@ def target(echo: Echo) -> Iterator[str]:
 
 
 def call(target: str, method: str) -> list[bytes]:
-    """Call by a channel for threads."""
+    """Call through a channel for threads."""
     request = iter([b"x"]) if method in (SUM, CHAT) else b"x"
     with secure_channel(target, Source()) as channel:
         answer = stub(channel, method)(request, timeout=PATIENCE)
@@ -73,7 +73,7 @@ def call(target: str, method: str) -> list[bytes]:
 
 
 def async_call(target: str, method: str) -> list[bytes]:
-    """Call through an asyncio channel."""
+    """Call through a channel for asyncio."""
 
     async def work() -> list[bytes]:
         request = iter([b"x"]) if method in (SUM, CHAT) else b"x"

@@ -1,4 +1,4 @@
-"""The calls that the Python client repeats, or never repeats, if a stopping server answers CANCELLED."""
+"""The calls that the Python client repeats after a stopping server has answered CANCELLED."""
 
 import threading
 from collections import Counter
@@ -26,7 +26,7 @@ OPTIONS = ClientOptions(initial_backoff=timedelta(milliseconds=20), max_attempts
 
 
 class Stopping(grpc.GenericRpcHandler):
-    """Answers CANCELLED to every call, as soon as it may; counts them."""
+    """A server that ends every call with CANCELLED as early as possible, and counts the calls."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -79,7 +79,7 @@ def attempts(channel: grpc.Channel, stopping: Stopping, service: Any, method: st
 def test_calls_that_may_be_repeated_are_repeated(
     channel: grpc.Channel, stopping: Stopping, method: str
 ) -> None:
-    """Issue gives another token, Refresh the same successor, Revoke is done already."""
+    """Issue then gives another token and Refresh the same successor; a second Revoke changes nothing."""
     assert attempts(channel, stopping, IDENTITY, method) == 3
 
 

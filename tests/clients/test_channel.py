@@ -1,4 +1,4 @@
-"""A channel with tokens, at a user's service that asks the real service about them."""
+"""A channel that adds tokens to calls, with a service that asks the identity service about them."""
 
 import time
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def channel(echo: Echo, tokens: AccessTokens) -> Iterator[grpc.Channel]:
 
 
 class Passing(grpc.UnaryUnaryClientInterceptor):
-    """An interceptor of a user's own; it keeps the deadlines of the calls."""
+    """An interceptor of the program, which records the deadlines of the calls."""
 
     def __init__(self) -> None:
         self.timeouts: list[float] = []
@@ -43,7 +43,7 @@ class Passing(grpc.UnaryUnaryClientInterceptor):
 
 
 def call(channel: grpc.Channel, method: str, **options: Any) -> list[bytes]:
-    """Call a method of the user's service; return the messages that it answers with."""
+    """Call a method of the service `Echo`; return its response messages."""
     request = iter([b"x"]) if method in (SUM, CHAT) else b"x"
     answer = stub(channel, method)(request, **{"timeout": PATIENCE} | options)
     return [answer] if method in (ONE, SUM) else list(answer)

@@ -1,4 +1,4 @@
-"""The Python client, against a servicer that plays a script, through a real channel on loopback."""
+"""IdentityClient with a servicer that follows a script, over a real channel on loopback."""
 
 import threading
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ TOKENS = token_pb2.TokenSet(
 
 
 class Script:
-    """Answers every call with the next of `answers`, and keeps the requests."""
+    """A servicer that answers each call with the next of `answers`, and keeps the requests."""
 
     def __init__(self) -> None:
         self.answers: list[Any] = []
@@ -207,7 +207,7 @@ def test_a_rejected_token_is_a_value_too(client: IdentityClient, script: Script)
 
 
 def test_an_answer_to_a_full_batch_fits(client: IdentityClient, script: Script) -> None:
-    """1,000 tokens of some 6 KB each: more than gRPC takes by default, less than the service sends."""
+    """1,000 tokens of 6 KB are more than gRPC accepts by default, and less than the service sends at most."""
     said = token_pb2.VerifiedToken(subject="u1", issue_time=STAMP, expire_time=STAMP)
     said.claims.update({"filler": "x" * 6000})
     script.answers = [pb.VerifyBatchResponse(responses=[pb.VerifyResponse(verified=said)] * 1000)]

@@ -1,4 +1,4 @@
-"""The Python client and a service that is being replaced at the moment when it connects."""
+"""The Python client connects while its service is being replaced."""
 
 import socket
 import struct

@@ -1,4 +1,4 @@
-"""DecryptionKey: it decrypts tokens encrypted to it and no others, and refuses keys that cannot do that."""
+"""DecryptionKey decrypts the tokens encrypted to it, and no others; keys that cannot do that are refused."""
 
 import builtins
 import json
@@ -25,12 +25,12 @@ KEYS = pytest.mark.parametrize("key", [KEY, RSA_KEY], ids=["EC", "RSA"])
 
 
 def encrypted(key: DecryptionKey, content: str = INSIDE) -> str:
-    """Encrypt a content as the service does."""
+    """Encrypt a text as the service does."""
     return read_encryption_key(key.public_jwk()).encrypt(content)
 
 
 def made(key: DecryptionKey, **changes: Any) -> str:
-    """Encrypt with the library alone and these changes of the header; None removes a member."""
+    """Encrypt with the library alone; a header member whose value is None is left out."""
     header = {"alg": key.algorithm, "enc": "A256GCM", "kid": "k1", "typ": "at+jwt", "cty": "JWT"} | changes
     header = {name: value for name, value in header.items() if value is not None}
     registry = jwe.JWERegistry(algorithms=[header["alg"], header["enc"], "DEF"], strict_check_header=False)

@@ -1,7 +1,7 @@
-"""The emergency procedures of the service, while clients call a protected service of a user all the time.
+"""The emergency procedures of the documentation, while clients call a protected service continuously.
 
-The clients and the guard use the SDK as its pages say. No call may fail; no test says how long one may take.
-They log the longest time between two answers (`pytest --log-level=info -rP`).
+Clients and guard use the SDK as its pages say. No call may fail. The longest time between two responses is
+logged, not asserted: see it with `pytest --log-level=info -rP`.
 """
 
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @contextmanager
 def users(kind: str, verifier: dict[str, str], caller: dict[str, str]) -> Iterator[Calls]:
-    """A protected service and a client of it, each with the environment that finds the identity service."""
+    """Run a protected service and a client of it; their environments name the identity service."""
     serve, guard, start = SERVE[kind]
     with LocalVerifier.from_env(verifier, max_staleness=timedelta(seconds=PATIENCE)) as following:
         assert following._tokens is not None
@@ -98,14 +98,14 @@ def test_no_call_fails_while_everything_is_revoked(kind: str, identity: ServiceU
 
 
 def await_token_of(calls: Calls, key: str) -> None:
-    """Return when calls with a token that this key has signed were answered, or a call has failed."""
+    """Wait until calls with a token signed by this key have succeeded, or a call has failed."""
     until(lambda: bool(calls.failures) or signed_with(calls.token) == key)
     calls.await_answers()
 
 
 @pytest.fixture
 def process(tmp_path: Path, certifier: Certifier) -> Iterator[Restartable]:
-    """The service with TLS, at an address at which it can start again."""
+    """The service with TLS, at an address that it has again after a restart."""
     settings = settings_for_tests(listen=reserve_address(), **certifier.server().settings())
     path = str(tmp_path / "identity.db")
     process = Restartable(settings, lambda clock: SqliteStore.open(path, clock=clock))
@@ -141,7 +141,7 @@ def test_no_call_of_a_client_with_a_valid_token_fails_while_the_service_restarts
 
 
 def revoke_own(token: str, target: str, certifier: Certifier) -> None:
-    """Revoke a token as its holder may."""
+    """Revoke a token; its holder may do that."""
     options = ClientOptions(tls=certifier.options(), bearer=token, timeout=timedelta(seconds=PATIENCE))
     with IdentityClient(target, options=options) as client:
         client.revoke_token(token)

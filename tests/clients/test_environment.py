@@ -1,4 +1,4 @@
-"""The settings of a client in environment variables."""
+"""The environment variables that configure a client."""
 
 from pathlib import Path
 

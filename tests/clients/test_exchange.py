@@ -1,4 +1,4 @@
-"""Token exchange by a service that acts for several users, and calls another service for them."""
+"""Token exchange by a service that acts for several users in its calls of another service."""
 
 import asyncio
 import threading
@@ -39,7 +39,7 @@ from tests.rpc.world import World
 
 @dataclass
 class Caller:
-    """The caller of a call, as a guard gives it to a handler."""
+    """The caller of a call, as a guard passes it to a handler."""
 
     token: str
 
@@ -72,7 +72,7 @@ def claims(token: str) -> dict[str, Any]:
 
 
 def sign_in(shop: Shop, *names: str) -> dict[str, str]:
-    """Return a token of each user, by the user's id."""
+    """Return a token of each user, by user id."""
     people = [shop.new_person(name) for name in names]
     return {person.id: shop.sign_in(person).access_token for person in people}
 
@@ -92,7 +92,7 @@ def count_exchanges(tokens: AccessTokens, monkeypatch: pytest.MonkeyPatch) -> li
 def test_calls_of_interleaved_users_carry_the_token_of_their_own_user(
     shop: Shop, own: AccessTokens, stock: Echo
 ) -> None:
-    """Both users are between the start of their call and its sending at the same moment."""
+    """Both calls have begun, and neither has been sent, at the same moment."""
     users = sign_in(shop, "bo", "cy")
     exchange = TokenExchange(own, audience=STOCK_API, caller=CALLER.get)
     together = threading.Barrier(2)
@@ -213,7 +213,7 @@ def test_after_a_revocation_the_tokens_for_the_caller_are_dropped(
 
 
 class Followed:
-    """A verifier that learns from the service only when the test says so."""
+    """A verifier that receives events of the service only when the test says so."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -304,7 +304,7 @@ def test_a_token_that_the_verifier_knows_to_be_revoked_is_not_exchanged(
     monkeypatch: pytest.MonkeyPatch,
     revocation: Callable[[token_pb2.TokenSet], Revocation],
 ) -> None:
-    """The process of the service that would be asked may not know the revocation yet."""
+    """The process of the identity service that would be asked may not know the revocation yet."""
     made = count_exchanges(own, monkeypatch)
     subject = shop.sign_in()
     exchange = TokenExchange(own, audience=STOCK_API, verifier=followed.verifier)

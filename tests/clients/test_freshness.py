@@ -1,4 +1,4 @@
-"""The time until which a local verifier may trust its state, with clocks that only these tests move."""
+"""The time until which a local verifier may use its state, with clocks that the test moves."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 
 class Clocks:
-    """The monotonic clock and the wall clock of the client, and the clock of the service."""
+    """The monotonic clock and the wall clock of the client, and the wall clock of the service."""
 
     def __init__(self) -> None:
         self.steady, self.wall, self.service = 1000.0, START, START
@@ -35,7 +35,7 @@ def fresh(clocks: Clocks) -> Freshness:
 
 
 def a_freshness(clocks: Clocks, leeway: float = 10) -> Freshness:
-    """The freshness of a client that is about to get a snapshot."""
+    """Return the freshness of a client that is about to receive a snapshot."""
     fresh = Freshness(
         max_staleness=timedelta(seconds=5),
         leeway=timedelta(seconds=leeway),
@@ -75,7 +75,7 @@ def test_the_clock_on_the_wall_moves_nothing(fresh: Freshness, clocks: Clocks) -
 
 
 def test_a_heartbeat_counts_from_when_it_was_sent(fresh: Freshness, clocks: Clocks) -> None:
-    """The client reckons the time of sending from the fastest heartbeat of the same stream."""
+    """The client estimates when it was sent from the fastest heartbeat of the same stream."""
     fresh.confirm(clocks.sent(ago=0.2), seconds(0))
     clocks.pass_by(10)
     fresh.confirm(clocks.sent(ago=2.2), seconds(0))
@@ -84,7 +84,7 @@ def test_a_heartbeat_counts_from_when_it_was_sent(fresh: Freshness, clocks: Cloc
 
 
 def test_a_backlog_confirms_nothing(fresh: Freshness, clocks: Clocks) -> None:
-    """A process that was stopped for a while reads the events of that time, the oldest first."""
+    """A client that was suspended reads the events of that time afterwards, the oldest first."""
     fresh.confirm(clocks.sent(), seconds(0))
     clocks.pass_by(60)
 
@@ -119,7 +119,7 @@ def test_without_leeway_the_way_of_a_message_is_no_difference_of_clocks(clocks: 
 def test_a_denial_outlives_its_token_wherever_the_clocks_go(
     clocks: Clocks, wall: float, service: float
 ) -> None:
-    """One that may be forgotten is of a token that no allowed time of this client calls unexpired."""
+    """A denial may be forgotten only if its token has expired by every time that the client may assume."""
     leeway = 10.0
     clocks.wall += wall
     clocks.service += service
@@ -174,7 +174,7 @@ def test_clocks_that_were_set_back_together_need_a_new_snapshot(fresh: Freshness
 
 
 def test_a_forward_step_that_stays_is_followed_after_a_while(fresh: Freshness, clocks: Clocks) -> None:
-    """Otherwise the client would keep each denial longer by the size of the step, for ever."""
+    """Otherwise the client would from then on keep each denial longer by the size of the step."""
     fresh.confirm(clocks.sent(), seconds(0))
     for clock in ("wall", "service"):
         setattr(clocks, clock, getattr(clocks, clock) + 10**9)

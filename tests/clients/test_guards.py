@@ -1,6 +1,6 @@
-"""Guards of both kinds, with nothing of the service in this process: `make test-oldest` runs these tests too.
+"""Guards of both kinds, tested without the service in this process, so that `make test-oldest` can run it.
 
-The tests of `guard/` show all else that a guard does.
+The tests in `guard/` cover everything else about guards.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ def bearer(identity: ServiceUnderTest, *scopes: str) -> list[tuple[str, str]]:
 
 
 def refusal(call: Callable[..., object], *arguments: object) -> str:
-    """Return the name of the status with which a call is refused; fails the test if it is not."""
+    """Return the name of the status of a refused call; fail the test if it succeeds."""
     with pytest.raises(grpc.RpcError) as caught:
         call(*arguments)
     return str(caught.value.code().name)

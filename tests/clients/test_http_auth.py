@@ -1,4 +1,4 @@
-"""The authentication of httpx and requests, at a user's service that asks the real one about tokens."""
+"""Authentication for httpx and requests, with a service that asks the identity service about tokens."""
 
 import asyncio
 import threading
@@ -26,7 +26,7 @@ class Reports:
         self.seen: list[str] = []
         """The tokens of the requests."""
         self.names: str | None = None
-        """The token that each refusal names; None = that of the request."""
+        """The token that refusals name; None = the token of the request."""
         self.always_refuses = False
         self.redirects_to = ""
 
@@ -84,7 +84,7 @@ Post = Callable[[str, Any], tuple[int, bytes]]
 
 @pytest.fixture(params=["httpx", "httpx.Async", "requests"])
 def post(request: pytest.FixtureRequest, tokens: AccessTokens, sign_ins: SignIns, clock: Clock) -> Post:
-    """Posts a body by one of the libraries, and follows redirects."""
+    """Return a function that posts a body with one of the libraries, following redirects."""
     if request.param == "requests":
 
         def by_requests(url: str, body: Any) -> tuple[int, bytes]:

@@ -1,4 +1,4 @@
-"""Proxies of the environment: no connection goes through one, unless the caller's options ask for it."""
+"""Proxies in the environment: connections use one only if the options of the caller say so."""
 
 import socket
 import threading
@@ -21,7 +21,7 @@ _PROXIES = ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
 
 
 class RefusingProxy:
-    """Listens as a proxy would, refuses everything, and keeps the requests."""
+    """A proxy that refuses every request, and keeps the requests."""
 
     def __init__(self, server: socket.socket) -> None:
         self._server = server
@@ -77,7 +77,7 @@ def test_no_token_goes_through_the_proxy_without_tls(proxy: RefusingProxy, targe
 
 
 class FixedToken:
-    """A source with one token."""
+    """A source that always returns the same token."""
 
     def __call__(self, timeout: float | None = None) -> str:
         return "token"
@@ -90,7 +90,7 @@ class FixedToken:
 
 
 def test_a_client_that_asks_for_the_proxy_connects_through_it(proxy: RefusingProxy) -> None:
-    """The proxy refuses the connection, which shows that the client went through it."""
+    """The error of the proxy shows that the client has used it."""
     target = "identity.example:50051"
     options = ClientOptions(http_proxy=True, max_attempts=1, allow_plaintext=True)
     with open_channel(target, options, own_connection=True) as channel:

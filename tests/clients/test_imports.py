@@ -1,4 +1,4 @@
-"""The imports of the client: what it needs only for some of its parts is imported with these."""
+"""The imports of the client: a library that only one part of it needs is imported with that part."""
 
 import subprocess
 import sys

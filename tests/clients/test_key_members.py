@@ -1,4 +1,4 @@
-"""Weak and misused keys are refused by the client in every form in which it is given one."""
+"""The client refuses weak and misused keys in every format in which a program can pass a key."""
 
 import json
 from pathlib import Path

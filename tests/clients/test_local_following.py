@@ -1,4 +1,4 @@
-"""A local verifier applies a stream event by event, including events that a service rarely sends."""
+"""A local verifier applies the events of a stream one by one, including rare ones."""
 
 import asyncio
 import queue
@@ -74,7 +74,7 @@ class Script:
 
 
 class AsyncScript:
-    """The same for an asyncio client."""
+    """An asyncio service that sends the events of a test; None ends the stream."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -150,7 +150,7 @@ def test_during_a_second_snapshot_nothing_is_confirmed(script: Script, verifier:
 def test_a_snapshot_of_a_service_with_another_clock_is_replaced(
     script: Script, verifier: LocalVerifier
 ) -> None:
-    """A clock that is ahead leaves out denials as expired, and a client that resumes would miss them."""
+    """A service whose clock is ahead leaves out denials as expired; a client that resumed would lack them."""
     script.put(RESTARTED, KEYS, heartbeat("e.7", ago=-3600), None)
     until(lambda: len(script.resumed) == 2, PATIENCE)
     assert script.resumed == ["", ""]
@@ -163,7 +163,7 @@ def test_a_snapshot_of_a_service_with_another_clock_is_replaced(
 def test_a_second_snapshot_is_complete_once_its_revision_comes(
     script: Script, verifier: LocalVerifier
 ) -> None:
-    """The known facts stay, and the next stream resumes there, by the whole text of the revision."""
+    """The known facts stay, and the next stream resumes at the revision of the snapshot."""
     denied = TokenDenied(token_id="t1", deny_until=datetime(2100, 1, 1, tzinfo=UTC))
     script.put(KEYS, WatchEvent(revocations=(denied,)), heartbeat("e.7.AbC-_xyz012"), None)
     until(lambda: script.resumed == ["", "e.7.AbC-_xyz012"], PATIENCE)
@@ -214,7 +214,7 @@ def test_an_event_after_closing_makes_no_token_verifiable(script: Script, verifi
 def test_only_a_heartbeat_makes_the_pauses_short_again(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service that ends each stream after its first message would be asked ten times a second else."""
+    """Otherwise a service that ends each stream after one message would be called ten times a second."""
     resets: list[None] = []
     monkeypatch.setattr(Backoff, "reset", lambda _: resets.append(None))
     with LocalVerifier(issuer="i"):
@@ -228,7 +228,7 @@ def test_only_a_heartbeat_makes_the_pauses_short_again(
 
 
 def test_after_a_silent_stream_the_next_one_may_be_silent_for_twice_as_long(script: Script) -> None:
-    """Half of `max_staleness` is little where the service sends few heartbeats, and all of it is the end."""
+    """A first limit of half of `max_staleness` is too short for a service that sends few heartbeats."""
     script.failure = SilentError("nothing", code=grpc.StatusCode.UNAVAILABLE)
     with LocalVerifier(issuer="i", max_staleness=timedelta(seconds=8)):
         script.put(None, None)
@@ -241,7 +241,7 @@ def test_after_a_silent_stream_the_next_one_may_be_silent_for_twice_as_long(scri
 
 
 def issued(**generations: str) -> str:
-    """Return a token of the key that the script publishes, which names these generations."""
+    """Return a token with these generations, signed by the key that the script publishes."""
     now = datetime.now(UTC).replace(microsecond=0)
     token = access_token(
         issuer="i",

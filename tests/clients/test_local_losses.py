@@ -88,7 +88,7 @@ def test_a_retired_key_is_refused_by_a_later_verifier_of_a_later_process(
 def test_a_retired_key_stays_refused_by_all_when_the_store_forgot_that_it_was_retired(
     world: World, redis_server: RedisServer
 ) -> None:
-    """The operator restores an earlier backup, in which the key still signs."""
+    """An operator restores an earlier backup, in which the key still signs."""
     client = world.new_client()
     token = world.issue(client).access_token
     with redis.Redis(port=redis_server.port) as operator, following(world.target, world) as early:
@@ -117,7 +117,7 @@ def test_a_retired_key_stays_refused_by_all_when_the_store_forgot_that_it_was_re
 
 
 def test_a_token_that_it_knows_goes_with_its_key(world: World) -> None:
-    """A key is forgotten once every token that it signed has expired."""
+    """The verifier forgets a key once every token that the key has signed has expired."""
     token = world.issue(world.new_client()).access_token
     with following(world.target, world) as verifier:
         assert locally(verifier, token) == ""
@@ -148,7 +148,7 @@ def test_an_exchanged_token_is_revoked_with_each_of_its_actors(world: World, par
 
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_it_judges_nothing_while_its_clock_is_not_that_of_the_service(world: World, hours: int) -> None:
-    """An expired token would be called good, or one that is denied would come to life."""
+    """Otherwise it could accept an expired token, or one whose denial it has forgotten."""
     token = world.issue(world.new_client()).access_token
     with following(world.target, world) as verifier:
         assert locally(verifier, token) == ""

@@ -1,4 +1,4 @@
-"""Local verification against the real service: the same answers as the service gives, also after changes."""
+"""LocalVerifier with the real service: it gives the same answers as the service, also after changes."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -42,10 +42,10 @@ pytestmark = pytest.mark.usefixtures("both_kinds")
 
 
 CERTIFICATE = "rBnOIn3sgjZHrzpIpR3WBnMhLMAtRqOX9bA9XzgzuaM"
-"""The SHA-256 of another one than those that are shown here."""
+"""The SHA-256 of a certificate that no client of these tests presents."""
 THUMBPRINT = decode_base64url(CERTIFICATE)
 REASONS_OF_OTHER_TESTS = {RejectionReason.REVOKED}
-"""The rejection reasons that other tests of this module compare."""
+"""The rejection reasons that separate tests of this module compare."""
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_nothing_is_called_good_once_the_service_is_gone(start: Callable[..., An
 
 
 def judged(verifier: LocalVerifier, token: str) -> str:
-    """Return the outcome of a token; NOT_FRESH if the service was away for so long that there is none."""
+    """Return the outcome for a token; NOT_FRESH if the verifier is too stale to give one."""
     try:
         return said(verifier.verify(token, any_audience=True))
     except NotFreshError:

@@ -1,4 +1,4 @@
-"""A server that answers no ping, like a host that lost its power: the client gives the connection up."""
+"""The client closes a connection whose server answers no ping, such as one that has lost its power."""
 
 import socket
 from datetime import timedelta
@@ -14,7 +14,7 @@ from tests.patience import PATIENCE
 
 
 def test_a_connection_whose_server_answers_no_ping_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundredth of the usual times; what else gRPC would wait is a minute."""
+    """The intervals are a hundredth of the usual ones; without pings, gRPC would wait a minute or more."""
     usual: timedelta = options._PING_TIMEOUT
     assert usual.total_seconds() == 20, "what docs/watching.md says"
     monkeypatch.setattr(options, "_PING_TIMEOUT", timedelta(seconds=0.2))

@@ -1,7 +1,6 @@
-"""Signatures that need no secret and that a lenient library accepts: the local verifier rejects them.
+"""Forged signatures that a lenient library accepts: the local verifier rejects them.
 
-Each test also verifies a good signature. The service has the same tests of its own code
-(test_signature_attacks.py).
+Each test also verifies a valid signature. test_signature_attacks.py has the same tests for the service.
 """
 
 import json
@@ -47,7 +46,7 @@ def test_a_signature_is_of_one_message_and_has_one_length(algorithm: str) -> Non
 
 @pytest.mark.parametrize("algorithm", ECDSA_ORDERS)
 def test_the_numbers_of_an_ecdsa_signature_are_in_range_and_at_full_length(algorithm: str) -> None:
-    """CVE-2022-21449, RFC 7518 section 3.4."""
+    """See CVE-2022-21449, and RFC 7518, section 3.4."""
     key, signature = pair(algorithm)
     size, n = len(signature) // 2, ECDSA_ORDERS[algorithm]
     r, s = signature[:size], signature[size:]
@@ -62,7 +61,7 @@ def test_the_numbers_of_an_ecdsa_signature_are_in_range_and_at_full_length(algor
 
 
 def test_an_ed25519_signature_with_a_larger_s_is_false() -> None:
-    """RFC 8032 section 5.1.7."""
+    """See RFC 8032, section 5.1.7."""
     key, signature = pair("EdDSA")
     larger = int.from_bytes(signature[32:], "little") + ED25519_ORDER
 

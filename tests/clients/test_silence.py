@@ -1,4 +1,4 @@
-"""A connection over which no message comes any more: the machine lost its power, or the process hangs."""
+"""A connection on which no message arrives any more: its machine lost power, or the process hangs."""
 
 import queue
 import socket
@@ -25,7 +25,7 @@ SHORT = timedelta(milliseconds=100)
 
 
 class SilentService:
-    """A service whose streams send one message and no more; it keeps the peer of each."""
+    """A service whose streams send one message and then nothing; it records the peer of each."""
 
     def __init__(self) -> None:
         self.watched: queue.Queue[str] = queue.Queue()
@@ -58,7 +58,7 @@ def serving(service: SilentService, target: str) -> Iterator[str]:
 
 
 def opened(client: TrustClient) -> Iterator[WatchEvent]:
-    """Open a stream with the short limit, again until a first message comes within it."""
+    """Open streams with a short limit until one of them receives its first message in time."""
     while True:
         watch = client.watch(max_silence=SHORT)
         with suppress(SilentError):
@@ -80,7 +80,7 @@ def target(service: SilentService) -> Iterator[str]:
 def test_a_stream_that_falls_silent_is_given_up_with_its_connection(
     service: SilentService, target: str
 ) -> None:
-    """On a dead connection another stream would be silent as well, until TCP reports an error."""
+    """On a dead connection the next stream would be silent too, until TCP reports an error."""
     with TrustClient(target) as client:
         for _ in range(2):
             watch = opened(client)
@@ -91,7 +91,7 @@ def test_a_stream_that_falls_silent_is_given_up_with_its_connection(
 
 
 def test_without_a_limit_it_waits(service: SilentService, target: str) -> None:
-    """The control: two streams, and the first one is still open."""
+    """In contrast to the test before, the first stream is still open when the second begins."""
     with TrustClient(target) as client:
         first, second = client.watch(), client.watch()
         assert next(first).revision == next(second).revision
@@ -110,7 +110,7 @@ def test_a_channel_of_the_callers_own_is_left_to_the_caller(target: str) -> None
 def test_a_connection_that_is_never_answered_is_given_up_and_the_successor_found(
     service: SilentService,
 ) -> None:
-    """A process that hangs is like this: the kernel accepts connections for it, and gRPC would wait 20 s."""
+    """For a process that hangs, the kernel still accepts connections, and gRPC would wait for 20 s."""
     with TrustClient(f"127.0.0.1:{(hanging := _listening()).getsockname()[1]}") as client:
         with hanging, pytest.raises(SilentError):
             next(client.watch(max_silence=SHORT))
@@ -137,7 +137,7 @@ def test_a_client_that_was_closed_connects_no_more(service: SilentService, targe
 
 
 class ClockedWatchdog:
-    """A watchdog under a clock that the test moves."""
+    """A watchdog with a clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,6 +1,6 @@
-"""The service that other programs run in their tests, in a process of its own.
+"""The service that other programs start in their tests, in a process of its own.
 
-`make test-oldest` runs these tests too; the Python of TESTS_SERVER_PYTHON then runs the service.
+`make test-oldest` runs these tests too; the Python in TESTS_SERVER_PYTHON then runs the service.
 """
 
 import os

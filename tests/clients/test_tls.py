@@ -1,4 +1,4 @@
-"""The Python clients over TLS, against the service itself: the certificates that they trust and show."""
+"""The Python clients over TLS with the real service: which certificates they trust and present."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The states of a source's token, without threads, and by a clock that the tests move."""
+"""The states of a source's token, tested without threads and with a clock that the test moves."""
 
 from datetime import UTC, datetime
 
@@ -28,7 +28,7 @@ def tokens(name: str, refresh: str = "") -> TokenSet:
 
 @pytest.fixture
 def state() -> TokenState:
-    """Its random numbers are the middle of their range."""
+    """The state of a source whose random numbers are the middle of their range."""
     return TokenState(uniform=lambda low, high: (low + high) / 2)
 
 

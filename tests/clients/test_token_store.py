@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def process(sign_ins: SignIns, clock: Clock, path: Path) -> AccessTokens:
-    """Return a source as another process of the program would have it."""
+    """Return a source as in another process of the program."""
     tokens = AccessTokens(sign_ins.connect, sign_ins, wait=PATIENCE, store=FileTokenStore(path))
     tokens._renewer._clock = clock
     return tokens
@@ -123,7 +123,7 @@ def test_a_renewal_by_one_process_is_used_by_the_others(sign_ins: SignIns, clock
 def test_a_token_that_another_process_requested_before_does_not_count(
     sign_ins: SignIns, clock: Clock, path: Path
 ) -> None:
-    """After a key was retired, the file may hold another token that the same key signed."""
+    """After a key was retired, the file may have another token that the retired key signed."""
     one, other = (process(sign_ins, clock, path) for _ in range(2))
     first = one()
     other()

@@ -1,4 +1,4 @@
-"""The rule for connections without TLS: only within this machine, unless plaintext is allowed expressly."""
+"""Connections without TLS are possible only within the machine, unless the caller allows plaintext."""
 
 import asyncio
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def following_in_a_task(target: str, options: ClientOptions | None = None) -> As
     ids=lambda make: make.__name__,
 )
 def connect(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Make and close a client of one kind."""
+    """Return a function that makes and closes a client, for each kind of client."""
 
     async def connect(target: str, options: ClientOptions | None) -> None:
         closed = request.param(target, options=options).close()
@@ -149,7 +149,7 @@ Send = Callable[..., str]
 
 @pytest.fixture(params=["httpx", "httpx.Async", "requests"])
 def send(request: pytest.FixtureRequest) -> tuple[Tokens, Send]:
-    """Prepares a request by one of the libraries, and returns its `authorization`."""
+    """Return a function that prepares a request with one of the libraries and returns its `authorization`."""
 
     def answer(sent: httpx.Request) -> httpx.Response:
         return httpx.Response(200, text=sent.headers["authorization"])

@@ -1,4 +1,4 @@
-"""The client of TrustService against the real service: keys, snapshot, changes, and the end of a stream."""
+"""The client of TrustService with the real service: keys, snapshot, changes, and the end of a stream."""
 
 import json
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def until_known(watch: Iterator[WatchEvent]) -> list[WatchEvent]:
-    """Return the events up to the first revision."""
+    """Return the events until the first one with a revision."""
     seen = []
     for event in watch:
         seen.append(event)
@@ -111,7 +111,7 @@ def test_a_channel_of_the_callers_may_be_used(world: World) -> None:
 
 
 def test_a_revocation_of_a_newer_kind_is_not_passed_over() -> None:
-    """Otherwise a token would pass that the service refuses."""
+    """Otherwise the client would accept a token that the service refuses."""
     with pytest.raises(ValueError, match="this client does not know"):
         to_event(pb.WatchResponse(revocations=[pb.Revocation()]))
 

@@ -1,4 +1,4 @@
-"""The state that a watch builds up: which tokens it refuses, and how long its facts are kept."""
+"""The state that a client builds from a watch: which tokens it refuses, and how long it keeps facts."""
 
 import time
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def test_nothing_is_refused_that_was_not_taken_back() -> None:
 
 @pytest.mark.parametrize("principal", ["*", "ana", "portal", "orders", "o", "stock", "*key:k1", "held"])
 def test_every_principal_of_a_token_counts(principal: str) -> None:
-    """Those are the key that signed the token, every actor, and every principal in `gen`."""
+    """They are the key that signed the token, every actor, and every principal in `gen`."""
     token = signed({"held": (0, "")})
 
     why = state_after(raised(principal)).why_revoked(token)
@@ -107,7 +107,7 @@ def test_two_raises_to_one_number_refuse_the_tokens_of_both_until_the_next() -> 
 
 
 def test_a_raise_of_another_history_refuses_the_tokens_of_both_until_the_next_raise() -> None:
-    """A store that was restored by hand, and then raised as well: its number is the lower one."""
+    """A store was restored by hand, and then the principal was raised again, to a lower number."""
     state = state_after(raised("ana", 5, "lost"))
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revocations=(raised("ana", 4, "new"),), revision="e.9.x"))
@@ -216,7 +216,7 @@ def test_a_malformed_public_key_is_refused() -> None:
 
 
 def test_the_cost_does_not_grow_with_the_number_of_raised_principals() -> None:
-    """They are never forgotten."""
+    """Raised principals are never forgotten, so their number grows."""
 
     def cost(state: TrustState) -> float:
         token = signed()
@@ -234,7 +234,7 @@ def test_the_cost_does_not_grow_with_the_number_of_raised_principals() -> None:
 
 
 def test_a_watch_that_ends_during_a_snapshot_begins_anew() -> None:
-    """The service would recognise the older revision, and not repeat facts that were forgotten here."""
+    """The service would recognise the earlier revision, and not repeat facts that the client has dropped."""
     state = TrustState()
     state.fold(WatchEvent(restarted=True))
     state.fold(WatchEvent(revision="e.5.l"))

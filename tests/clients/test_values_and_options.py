@@ -64,7 +64,7 @@ def test_retries_are_never_so_close_that_grpc_loses_one() -> None:
 
 
 def test_pings_are_no_more_frequent_than_the_service_permits() -> None:
-    """The service takes more than one in 20 seconds for an attack."""
+    """The service closes connections that send more than one ping in 20 seconds, as an attack."""
     assert dict(ClientOptions().channel_arguments())["grpc.keepalive_time_ms"] == 30_000
 
 
@@ -72,7 +72,7 @@ def test_pings_are_no_more_frequent_than_the_service_permits() -> None:
 def test_a_channel_connects_again_within_two_seconds_unless_its_first_pause_is_longer(
     initial: float, longest: int
 ) -> None:
-    """By default, gRPC pauses for up to two minutes, even if the service has been back for long."""
+    """The pause of gRPC itself grows to two minutes, even if the service has been back for long."""
     arguments = dict(ClientOptions(initial_backoff=timedelta(seconds=initial)).channel_arguments())
 
     assert arguments["grpc.initial_reconnect_backoff_ms"] == initial * 1000

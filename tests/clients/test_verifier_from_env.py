@@ -1,4 +1,4 @@
-"""A local verifier that finds its service, and gets its own token, by the variables of its environment."""
+"""A local verifier that finds its service and gets its own token by environment variables."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The method option `(identityapi.v1.access)`, used in the protos of another service as its comment shows."""
+"""The method option `(identityapi.v1.access)` in the protos of another service, as its comment shows."""
 
 import importlib
 import subprocess
@@ -15,7 +15,7 @@ from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 OPTION: Final[Any] = access_pb2.access
-"""protoc types an extension as a FieldDescriptor, and types-protobuf accepts only its own type for it."""
+"""The extension; its type differs between protoc and types-protobuf, so it is untyped here."""
 EXAMPLE_INDENT = "//     "
 PROTO = """
 syntax = "proto3";
@@ -38,7 +38,7 @@ service Stock {{
 
 
 def _example() -> str:
-    """The example in the comment of access.proto."""
+    """Return the example in the comment of access.proto."""
     lines = (ROOT / "protos/identityapi/v1/access.proto").read_text().splitlines()
     return "\n".join(line.removeprefix("//") for line in lines if line.startswith(EXAMPLE_INDENT))
 
@@ -51,7 +51,7 @@ def _run(folder: Path, module: str, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> FileDescriptor:
-    """The protos of a service, compiled with access.proto from the wheel of the client."""
+    """Return the protos of a service, compiled with the access.proto of the client's wheel."""
     folder = tmp_path_factory.mktemp("shop")
     _run(ROOT / "clients" / "python", "hatchling", "build", "-t", "wheel", "-d", str(folder))
     (wheel,) = folder.glob("*.whl")

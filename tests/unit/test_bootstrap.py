@@ -1,4 +1,4 @@
-"""A service closes all parts that it has opened, when it stops and when it does not start, despite errors."""
+"""A service closes all parts that it has opened, when it stops or fails to start, despite errors."""
 
 import socket
 import threading
@@ -21,7 +21,7 @@ from tests.ports import reserve_port
 from tests.rpc.conftest import settings_for_tests
 
 THREADS = {"audit", "follow", "heartbeat", "maintenance", "keys", "principals", "health"}
-"""The threads of every service that has a principals file; the server has others."""
+"""The threads of every service with a principals file; the gRPC server has more."""
 
 
 class Site:
@@ -44,7 +44,7 @@ class Site:
 
     @property
     def threads(self) -> set[str]:
-        """The names of the threads of the service."""
+        """Return the names of the service's threads."""
         threads = set(threading.enumerate()) - self._others
         return {thread.name.removeprefix("identity-") for thread in threads if "identity-" in thread.name}
 
@@ -62,7 +62,7 @@ class Site:
         return True
 
     def await_end(self) -> None:
-        """Return once nothing of the service is left."""
+        """Wait until no thread, port or file of the service is left."""
         until(lambda: not (self.shows_metrics or self.has_store or self.threads))
 
 

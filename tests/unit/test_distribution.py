@@ -1,4 +1,4 @@
-"""The tests are distributed so that some of them compute while others wait, and each of them runs once."""
+"""The order of the tests: some processes compute while others wait, and each test runs once."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ ALL = [*WAITING, *COMPUTING]
 
 @dataclass(eq=False)
 class Worker:
-    """A process of the run, as the scheduler sees it."""
+    """A process of the test run, as the scheduler of pytest-xdist sees it."""
 
     given: list[int] = field(default_factory=list)
-    """The numbers of the tests that it was given to run."""
+    """The indices of the tests that the process was told to run."""
     ended: int = 0
     shutting_down: bool = False
     gateway: Any = None

@@ -1,4 +1,4 @@
-"""The two distributions: what their wheels hold, and which other distributions they need."""
+"""The two distributions, server and client: the content of their wheels and their dependencies."""
 
 import ast
 import shutil
@@ -86,7 +86,7 @@ def test_the_server_holds_its_package_and_the_command(server: Path) -> None:
 
 
 def test_the_source_distribution_of_the_client_gives_the_same_wheel(client: Path, tmp_path: Path) -> None:
-    """Although the protos are outside of the client's folder, which holds a link to them."""
+    """The protos are outside the client's folder, which has a symbolic link to them."""
     sources = _build(CLIENT, tmp_path / "built", "sdist")
     shutil.unpack_archive(sources, tmp_path / "sources", filter="data")
     (project,) = (tmp_path / "sources").iterdir()
@@ -125,7 +125,7 @@ def test_the_client_works_without_the_server_being_installed(client: Path, tmp_p
 
 
 def _imported() -> set[str]:
-    """Return the full names of the modules that the client imports, also inside of functions."""
+    """Return the full names of the modules that the client imports, including imports in functions."""
     names = set[str]()
     for package in PACKAGES:
         for path in (CLIENT / package).rglob("*.py"):
@@ -138,7 +138,7 @@ def _imported() -> set[str]:
 
 
 def _modules(distribution: str) -> set[str]:
-    """The full names of the modules that a distribution installs."""
+    """Return the full names of the modules that a distribution installs."""
     paths = (path.with_name(path.name.partition(".")[0]) for path in metadata.files(distribution) or ())
     return {".".join(path.parent.parts if path.name == "__init__" else path.parts) for path in paths}
 

@@ -1,4 +1,4 @@
-"""The committed Python stubs are generated from the protos: `make proto` was not forgotten."""
+"""The committed Python stubs are up to date with the protos."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def _stubs(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The same commands as `make proto`, into a folder of its own."""
+    """Run the commands of `make proto` into a temporary folder; return the folder."""
     if not OLDEST.exists():
         pytest.skip(
             "needs the compiler in .venv-oldest: run `make .venv-oldest/.installed` with Python 3.13 or older"

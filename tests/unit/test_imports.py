@@ -1,4 +1,4 @@
-"""The modules that a process loads: a worker keeps them in memory (bar S11), and a command waits for them."""
+"""The modules that a process imports: a worker keeps them in memory (bar S11), a command waits for them."""
 
 import subprocess
 import sys
@@ -35,11 +35,11 @@ _FEW_NEED = {
     "traces_endpoint": {"opentelemetry", "identity_service.telemetry.tracing.otel"},
     "new passwords": {"zxcvbn"},
 }
-"""For each use, the modules that it alone needs."""
+"""For each feature, the modules that only this feature needs."""
 
 
 def loaded(program: str) -> set[str]:
-    """Return the modules that a program prints."""
+    """Return the names of the modules that a program prints."""
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(run.stdout.split())
 

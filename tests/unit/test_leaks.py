@@ -1,4 +1,4 @@
-"""The search for secrets finds them in the places where they must not be, and ignores allowed lines."""
+"""The plugin that searches for secrets finds them wherever they must not be, and ignores allowed lines."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The sample of mutants is the same each time, and spreads over the code."""
+"""The sample of mutants is reproducible and spread over the whole code."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from tests.mutants.sample import choose
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change as cosmic-ray describes it."""
+    """A mutation, as cosmic-ray describes it."""
 
     module_path: Path
     start_pos: tuple[int, int]

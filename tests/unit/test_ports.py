@@ -1,4 +1,4 @@
-"""Ports that tests reserve for servers: each belongs to one process, until that process ends."""
+"""Loopback ports that tests reserve: each belongs to one process until that process ends."""
 
 import socket
 import subprocess
@@ -21,7 +21,7 @@ sys.stdin.read()
 
 
 def taken_elsewhere(*blocks: range) -> "subprocess.Popen[str]":
-    """Another process that takes a port and holds it until its input ends."""
+    """Start another process, which reserves a port until its input is closed; yield the port."""
     return subprocess.Popen(
         [sys.executable, "-c", ELSEWHERE, *(f"{block.start}-{block.stop}" for block in blocks)],
         stdin=subprocess.PIPE,
@@ -31,7 +31,7 @@ def taken_elsewhere(*blocks: range) -> "subprocess.Popen[str]":
 
 
 def wide_block() -> range:
-    """Three consecutive ports out of those of this process; no guard is among them."""
+    """Reserve three consecutive ports of this process, and no port that marks a block as owned."""
     while True:
         first = reserve_port()
         if [reserve_port(), reserve_port()] == [first + 1, first + 2]:
@@ -75,7 +75,7 @@ def test_a_port_that_a_stranger_serves_on_is_passed_over() -> None:
 
 
 def test_no_outgoing_connection_is_given_a_reserved_port() -> None:
-    """The kernel takes the local port of a connection from a range that reserved ports lie outside of."""
+    """The kernel takes the local port of a connection from a range without the reserved ports."""
     found = _blocks((32768, 60999))
 
     assert all(block[-1] < 32768 or block.start > 60999 for block in found)

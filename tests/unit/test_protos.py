@@ -20,9 +20,9 @@ def _buf(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def _breaking(protos: Path) -> subprocess.CompletedProcess[str]:
-    """Compare as `make check` does.
+    """Compare the protos with the baseline of the last release, as `make check` does.
 
-    The baseline breaks no client of the last release; it may hold additions that no release has.
+    The baseline may have additions that no release has yet.
     """
     return _buf("breaking", protos, "--against", PROTOS / "baseline.yaml")
 
@@ -80,7 +80,7 @@ def test_a_change_that_breaks_clients_is_refused_by_name(
 
 
 def test_code_for_other_languages_gets_the_published_packages() -> None:
-    """One file stands for all: buf lint refuses files whose packages differ."""
+    """One file is enough: buf lint requires the same packages in all of them."""
     options = access_pb2.DESCRIPTOR.GetOptions()
 
     assert options.go_package == "github.com/identity-service/identity-service/clients/go/identityapi/v1"

@@ -1,4 +1,4 @@
-"""The clock that fault tests set is the one that every thread of a process sees."""
+"""The clock that fault tests set in a process applies to every thread of the process."""
 
 import json
 import os

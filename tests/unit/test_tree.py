@@ -1,4 +1,4 @@
-"""The content of the repository: no path of one machine, no secret, and every dependency pinned."""
+"""The files of the repository: no machine's paths or secrets, pinned dependencies, readable docstrings."""
 
 import ast
 import re
@@ -25,7 +25,7 @@ FORBIDDEN = {
 
 
 def _tracked() -> list[Path]:
-    """The files that git knows."""
+    """Return the files that git tracks."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         pytest.skip("this is no git checkout: what is tracked cannot be asked")
     command = ["git", "-c", f"safe.directory={ROOT}", "ls-files", "-z"]
@@ -34,7 +34,7 @@ def _tracked() -> list[Path]:
 
 
 def _text(path: Path) -> str:
-    """The text of a file; empty for a binary or deleted one, and for a link to a folder."""
+    """Return the text of a file; empty if it is binary or deleted, or a link to a folder."""
     try:
         return path.read_text(encoding="utf-8")
     except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError):
@@ -67,7 +67,7 @@ def test_each_forbidden_pattern_finds_its_example(what: str, text: str) -> None:
 
 
 def _pins(name: str) -> dict[str, tuple[str, int]]:
-    """Package → its exact version and how many hashes it has."""
+    """Return, for each package, its exact version and the number of its hashes."""
     pins: dict[str, tuple[str, int]] = {}
     for block in re.split(r"\n(?=\S)", (ROOT / name).read_text()):
         if block.startswith("#") or not block.strip():
@@ -156,7 +156,7 @@ def test_no_two_classes_of_a_package_have_one_name(package: str) -> None:
 
 
 def _clauses(text: str) -> list[str]:
-    """The docstrings that begin as a clause does, those of attributes among them."""
+    """Return the docstrings that begin like a clause, including those of attributes."""
     pronouns = "Whether|How|What|Whatever|Which|Who|Whoever|Whose|Where|Why"
     begins = rf"(?:{pronouns}|Also|And|Even|Nor|Such as|So that)\b"
     if not re.search(f'"""{begins}', text):
@@ -172,7 +172,7 @@ def _clauses(text: str) -> list[str]:
 
 
 def test_no_docstring_begins_as_a_clause() -> None:
-    """Ruff does not check the docstrings of attributes, nor that those of modules are sentences."""
+    """Ruff checks neither the docstrings of attributes, nor that those of modules are sentences."""
     found = {
         str(path.relative_to(ROOT)): clauses
         for path in _tracked()
@@ -189,7 +189,7 @@ def test_a_docstring_that_begins_as_a_clause_is_found() -> None:
 
 
 def _imported(text: str) -> set[str]:
-    """The modules that a source file imports, in functions as well."""
+    """Return the modules that a source file imports, including imports in functions."""
     nodes = list(ast.walk(ast.parse(text)))
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     sources = [node for node in nodes if isinstance(node, ast.ImportFrom)]
@@ -234,7 +234,7 @@ def _modules_of_tests(text: str) -> list[str]:
 
 
 def test_no_module_imports_from_a_module_of_tests() -> None:
-    """Shared code has a module of its own beside the tests; the fakes of the ports are in `tests/fakes`."""
+    """Shared code belongs in a module beside the tests, and fakes of the ports in `tests/fakes`."""
     sources = {path.relative_to(ROOT): _text(path) for path in (ROOT / "tests").rglob("*.py")}
 
     assert {str(path): found for path, text in sources.items() if (found := _modules_of_tests(text))} == {}

@@ -1,4 +1,4 @@
-"""One identity service for all tests of a module, and another service that is protected by its tokens."""
+"""One identity service for all tests of a module, and a service that a guard protects."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -39,7 +39,7 @@ def verifier(site: Site) -> Iterator[LocalVerifier]:
 
 @pytest.fixture(params=["threads", "asyncio"])
 def start(request: pytest.FixtureRequest) -> Start:
-    """Starts the protected service, on each kind of server."""
+    """The function that starts the protected service, for each kind of server."""
     kinds: dict[str, Any] = {"threads": (services.threaded, Guard), "asyncio": (services.in_loop, AioGuard)}
     serve, guard = kinds[request.param]
 
@@ -61,7 +61,7 @@ def client(start: Start, verifier: LocalVerifier) -> Iterator[Client]:
 
 @pytest.fixture
 def own(site: Site) -> Iterator[LocalVerifier]:
-    """A verifier that the test may make stale."""
+    """A verifier that only this test uses, and may make stale."""
     with site.verifier() as verifier:
         yield verifier
 

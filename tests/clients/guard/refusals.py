@@ -1,4 +1,4 @@
-"""The refusals of calls, unpacked. The module asserts nothing."""
+"""Parses the errors of refused calls. The module asserts nothing."""
 
 import hashlib
 from base64 import urlsafe_b64encode
@@ -15,7 +15,7 @@ from tests.rpc.world import bearer as bearer
 
 @dataclass(frozen=True)
 class Refused:
-    """The end of a call that was refused."""
+    """The status and the details of a call that was refused."""
 
     code: str
     reason: str = ""

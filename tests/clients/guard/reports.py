@@ -1,4 +1,4 @@
-"""A service of a user of the client, with each kind of method, for threads and for asyncio.
+"""A service that uses the client, with methods of each kind, for threads and for asyncio.
 
 Its streams send what the tests publish. The module asserts nothing.
 """
@@ -33,7 +33,7 @@ KINDS = {
     "Written": (False, True),
     "Endless": (False, True),
 }
-"""For each method, True if its requests are a stream, and True if its responses are."""
+"""For each method, whether its requests are a stream, and whether its responses are."""
 
 
 def name(method: str) -> str:
@@ -45,13 +45,13 @@ class Reports:
 
     def __init__(self) -> None:
         self.ended: queue.Queue[tuple[str, str]] = queue.Queue()
-        """The subject and the reason of each call that its token has ended."""
+        """The subject and the reason of each call that was ended because of its token."""
         self.entered: queue.Queue[str] = queue.Queue()
         """The name of each method whose handler was reached."""
         self.release = threading.Event()
         """Set by the test to let `Slow` answer."""
         self.left: queue.Queue[str] = queue.Queue()
-        """The caller that `Endless` has when it is left, by its `repr`."""
+        """The `repr` of the caller when the handler of `Endless` is left."""
 
     def note_end(self) -> None:
         subject = caller().subject
@@ -81,7 +81,7 @@ class ThreadedReports(Reports):
         return f"{caller().subject} {sum(map(len, requests))}".encode()
 
     def follow(self, request: bytes, context: Any) -> Iterator[bytes]:
-        """Send the caller's subject, as often as the request says."""
+        """Send the caller's subject as often as the request says."""
         self.note_end()
         for _ in range(int(request)):
             yield caller().subject.encode()
@@ -93,7 +93,7 @@ class ThreadedReports(Reports):
             yield caller().subject.encode()
 
     def blocked(self, request: bytes, context: Any) -> Iterator[bytes]:
-        """Send one message, and no other one before the call ends."""
+        """Send one message, and then wait until the call ends."""
         self.note_end()
         over = threading.Event()
         context.add_callback(over.set)
@@ -101,7 +101,7 @@ class ThreadedReports(Reports):
         over.wait(PATIENCE)
 
     def stubborn(self, request: bytes, context: Any) -> Iterator[bytes]:
-        """Send another message after the call has ended."""
+        """Send another message after the call has ended, which must fail."""
         yield from self.blocked(request, context)
         yield b"too late"
 
@@ -201,7 +201,7 @@ def handlers(reports: Reports) -> grpc.GenericRpcHandler:
 
 
 class Client:
-    """Calls the service; each method takes the metadata of the call."""
+    """Calls the protected service; each method takes the metadata of the call."""
 
     def __init__(self, channel: grpc.Channel, reports: Reports, guard: Any, target: str) -> None:
         self.channel = channel
@@ -210,7 +210,7 @@ class Client:
         self.target = target
 
     def call(self, method: str, metadata: Sequence[tuple[str, str]], *requests: bytes) -> list[bytes]:
-        """Return all responses of one call, or raise its error."""
+        """Return all responses of one call; raise its error if it fails."""
         streams, responds = KINDS.get(method, (False, False))
         sent: Any = iter(requests) if streams else (requests or (b"1",))[0]
         answer = self.stub(method)(sent, metadata=metadata, timeout=PATIENCE)
@@ -230,7 +230,7 @@ class Client:
 def threaded(
     make: Callable[[], Any], credentials: grpc.ServerCredentials | None = None, before: Sequence[Any] = ()
 ) -> Iterator[Client]:
-    """The service on `grpc.server`, behind other interceptors and a guard that is made here."""
+    """Run the service on `grpc.server`, with a new guard behind the interceptors `before`."""
     reports, guard = ThreadedReports(), make()
     server = grpc.server(ThreadPoolExecutor(16), interceptors=[*before, guard])
     server.add_generic_rpc_handlers((handlers(reports),))
@@ -248,7 +248,7 @@ def threaded(
 def in_loop(
     make: Callable[[], Any], credentials: grpc.ServerCredentials | None = None, before: Sequence[Any] = ()
 ) -> Iterator[Client]:
-    """The service on `grpc.aio.server`, in the event loop of a thread."""
+    """Run the service on `grpc.aio.server` in a thread's event loop, with a guard behind `before`."""
     reports, started = AsyncReports(), queue.Queue[tuple[int, Any]]()
     loop = asyncio.new_event_loop()
     stop = asyncio.Event()

@@ -1,4 +1,4 @@
-"""An identity service with TLS, its users, and the verifiers of other services. It asserts nothing."""
+"""An identity service with TLS, its users, and the verifiers of other services. Asserts nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -24,7 +24,7 @@ USERS = ("ana", "bo")
 
 
 class Site:
-    """The identity service, whose callers must authenticate themselves, and what tests need of it."""
+    """An identity service with TLS and users, which tests of guards sign in at."""
 
     def __init__(self, world: World, certifier: Certifier) -> None:
         self.world = world
@@ -34,7 +34,7 @@ class Site:
         }
 
     def sign_in(self, name: str = "ana", **fields: Any) -> TokenSet:
-        """Issue tokens to a user, by default for the audience and the scope that reading needs."""
+        """Issue tokens to a user, by default with the audience and the scope for reading."""
         wanted = {"audiences": [AUDIENCE], "scopes": [READ]} | fields
         with self._identity() as client:
             return client.issue_with_password(name, PASSWORD, **wanted)
@@ -43,7 +43,7 @@ class Site:
         return self.sign_in(name, **fields).access_token
 
     def options(self, *scopes: str) -> ClientOptions:
-        """Return the options of a client that is the first administrator, with a new token for each call."""
+        """Return the options of a client that calls as the first administrator, with a new token per call."""
         return ClientOptions(
             tls=self.certifier.options(),
             bearer=lambda: self._admin_token(scopes),
@@ -55,7 +55,7 @@ class Site:
             by(client)
 
     def retire_key(self) -> None:
-        """Retire the key that signs now; the next one replaces it."""
+        """Retire the key that signs at present; the next key replaces it."""
         with AdminClient(self.world.target, options=self.options("identity.admin")) as admin:
             (key,) = (
                 key
@@ -66,7 +66,7 @@ class Site:
 
     @contextmanager
     def verifier(self, **options: Any) -> Iterator[LocalVerifier]:
-        """A verifier of another service, which is ready."""
+        """Yield a verifier of another service, once it is ready."""
         settings: dict[str, Any] = {"issuer": self.world.settings.issuer, "leeway": timedelta(0)} | options
         with LocalVerifier(
             self.world.target,
@@ -92,7 +92,7 @@ class Site:
 
 @contextmanager
 def running_site(folder: Path, engine: str = GRPCIO) -> Iterator[Site]:
-    """The service on SQLite, on one of the engines; its clock is the system's."""
+    """Run the service on SQLite with this engine and the clock of the system."""
     certifier = Certifier(folder / "tls")
     settings = settings_for_tests(
         engine=engine,
@@ -111,7 +111,7 @@ def running_site(folder: Path, engine: str = GRPCIO) -> Iterator[Site]:
 
 
 def make_stale(verifier: LocalVerifier, since: timedelta) -> None:
-    """Stop following the service; the state has been too old for this long."""
+    """Disconnect the verifier from the service, and have its state be too old since `since`."""
     verifier._closing.set()
     verifier._client.close()
     verifier._thread.join(PATIENCE)

@@ -1,4 +1,4 @@
-"""Guarded services that call each other: for their callers, and with tokens of their own."""
+"""Guarded services that call one another, on behalf of their callers and with their own tokens."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -77,7 +77,7 @@ def serving(verifier: LocalVerifier, audience: str, handler: Handler) -> Iterato
 
 
 def stock(verifier: LocalVerifier) -> AbstractContextManager[str]:
-    """Run the service `stock`, which answers with its caller and the party that acts for it."""
+    """Run the service `stock`, which answers with its caller and the actor that calls for it."""
 
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
         actors = " ".join(actor.subject for actor in caller().actors)
@@ -87,7 +87,7 @@ def stock(verifier: LocalVerifier) -> AbstractContextManager[str]:
 
 
 def sign_in(shop: Shop, *names: str) -> dict[str, str]:
-    """Return a token of each user, by the user's id."""
+    """Return a token of each user, by user id."""
     people = [shop.new_person(name) for name in names]
     return {person.id: shop.sign_in(person).access_token for person in people}
 

@@ -1,4 +1,4 @@
-"""Arguments that guards cannot use are named."""
+"""The errors for arguments that a guard cannot use name the argument."""
 
 import asyncio
 from typing import Any, Final
@@ -49,7 +49,7 @@ def test_a_guard_takes_no_verifier_whose_answer_has_to_be_awaited(make: Any, pol
 def test_a_call_is_refused_unless_the_verifier_says_that_the_token_is_verified(
     start: Start, answer: object
 ) -> None:
-    """A program may have a verifier of its own."""
+    """A program may pass a verifier class of its own."""
 
     class Verifier:
         def verify(self, *_: object, **__: object) -> object:

@@ -1,4 +1,4 @@
-"""A guard of an ASGI application lets requests through, refuses them, and ends them with their token."""
+"""The guard of an ASGI application: it passes requests on, refuses them, or ends them with their token."""
 
 import asyncio
 import contextlib
@@ -35,7 +35,7 @@ CUT = (requests.exceptions.ChunkedEncodingError, requests.exceptions.ConnectionE
 
 @dataclass(frozen=True)
 class Web:
-    """An application that is served, and its notes."""
+    """An application on a server, and the events that its handlers have reported."""
 
     place: str
     notes: Notes
@@ -221,7 +221,7 @@ def test_a_websocket_is_refused_before_it_is_accepted(
 
 
 async def lifespan(app: Any) -> list[dict[str, Any]]:
-    """Start and stop an application; return what it says to the server."""
+    """Start and stop an application by the lifespan protocol; return the messages that it sends."""
     messages = iter(["lifespan.startup", "lifespan.shutdown"])
     said: list[dict[str, Any]] = []
 
@@ -263,7 +263,7 @@ def test_an_application_that_was_not_started_refuses_the_route_without_an_entry(
 
 
 async def get(app: Any, path: str, token: str = "", root_path: str = "", method: str = "GET") -> int:
-    """Return the status of a request to an application without a server."""
+    """Send a GET to an application without a server; return the status of the response."""
     said: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -297,7 +297,7 @@ def test_an_application_whose_routes_are_unknown_is_protected_by_the_entries_alo
 def test_a_method_that_another_entry_names_in_another_way_is_forbidden(
     verifier: LocalVerifier, site: Site, method: str
 ) -> None:
-    """Django takes `delete` for DELETE."""
+    """Django treats the method `delete` like DELETE."""
     entries = HttpPolicy(AUDIENCE, {"DELETE /x": [ADMIN], "/x": [READ], "WEBSOCKET /x": public()})
     protected: Any = GuardMiddleware(PlainTextResponse(""), verifier=verifier, policy=entries)
 
@@ -307,7 +307,7 @@ def test_a_method_that_another_entry_names_in_another_way_is_forbidden(
 
 @pytest.mark.parametrize("public_path", ["/health", "/{name}"])
 def test_a_path_with_a_final_line_break_is_forbidden(verifier: LocalVerifier, public_path: str) -> None:
-    """Starlette passes `/health%0A` to the route `/health`, Django to `<str:name>`."""
+    """Starlette routes `/health%0A` to `/health`, and Django does so for `<str:name>`."""
     routes = {f"GET {path}": public() if path == public_path else [READ] for path in ("/health", "/{name}")}
     policy = HttpPolicy(AUDIENCE, routes)
     protected: Any = GuardMiddleware(PlainTextResponse(""), verifier=verifier, policy=policy)
@@ -396,7 +396,7 @@ def test_a_request_whose_body_arrives_after_the_end_of_its_token_is_refused(
 def test_a_request_with_a_body_about_which_the_service_was_asked_is_served(
     site: Site, asking: IdentityClient
 ) -> None:
-    """The verifier knows no key and no revocation."""
+    """The verifier has neither keys nor revocations yet, so the guard asks the service."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -412,7 +412,7 @@ def test_a_request_with_a_body_about_which_the_service_was_asked_is_served(
 def test_the_work_of_an_application_after_its_response_is_not_ended(
     verifier: LocalVerifier, site: Site
 ) -> None:
-    """Starlette, for example, runs background tasks then."""
+    """Starlette, for example, runs background tasks after the response."""
     tokens = site.sign_in()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""Tokens that are bound to a certificate or a key are accepted only over the connection that proves it."""
+"""Tokens that are bound to a certificate or a key are accepted only from a client that proves it has that."""
 
 import grpc
 import pytest
@@ -16,7 +16,7 @@ MISMATCH = Refused("UNAUTHENTICATED", "CALLER_UNAUTHENTICATED", "BINDING_MISMATC
 
 
 def credentials(certifier: Certifier) -> grpc.ServerCredentials:
-    """Return those of a server that requires the certificates of its clients."""
+    """Return the credentials of a server that requires client certificates."""
     server = certifier.server("reports")
     pair = server.key_file.read_bytes(), server.certificate_file.read_bytes()
     return grpc.ssl_server_credentials([pair], certifier.file.read_bytes(), require_client_auth=True)
@@ -28,7 +28,7 @@ def bound_token(site: Site, method: str, thumbprint: bytes) -> str:
 
 
 def over(client: Client, certifier: Certifier, holder: Holder) -> Client:
-    """Return the client on a connection that shows the certificate of this holder."""
+    """Return a client that presents the certificate of this holder."""
     target = client.target
     return Client(certifier.channel(target, holder), client.reports, client.guard, target)
 

@@ -1,4 +1,4 @@
-"""A guard lets only those calls through that the policy and the token allow, of each kind, on each server."""
+"""A guard admits exactly the calls that policy and token allow, for each kind of method and server."""
 
 import logging
 from typing import Any
@@ -157,7 +157,7 @@ def test_a_handler_can_require_a_scope(client: Client, site: Site) -> None:
 
 
 class Broken:
-    """A policy or a verifier with a bug."""
+    """A policy or a verifier that fails with an unexpected exception."""
 
     asks = False
 
@@ -189,7 +189,7 @@ def test_a_call_is_refused_if_the_verifier_fails(start: Start, site: Site, metho
 def test_two_users_who_call_at_the_same_time_are_never_mistaken_for_each_other(
     client: Client, site: Site
 ) -> None:
-    """Their streams take turns, so a thread of the server serves one after the other."""
+    """Their streams alternate, so that a thread of the server runs the handlers of both."""
     streams = {
         site.users[user].id.encode(): client.stub("Follow")(b"200", metadata=bearer(site.token(user)))
         for user in ("ana", "bo")

@@ -1,4 +1,4 @@
-"""The guards with a service on Envoy, of which they need the watch, the keys and the answers to Verify."""
+"""Guards whose identity service runs on Envoy: they use its Watch stream, its keys and its Verify."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The policy of an HTTP application chooses the entry of the route that the framework chooses."""
+"""The policy of an HTTP application has an entry for the route that the framework would choose."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +22,7 @@ METHODS = st.sampled_from(["GET", "HEAD", "POST", "DELETE"])
 
 
 async def endpoint(*_: Any) -> None:
-    """Nothing is called here."""
+    """Stand for an endpoint; nothing calls it."""
 
 
 class Endpoint(HTTPEndpoint):
@@ -165,7 +165,7 @@ def test_without_known_routes_the_first_entry_that_matches_counts() -> None:
 
 
 def test_a_path_that_no_route_of_a_mount_matches_has_no_entry_of_a_later_route() -> None:
-    """Starlette gives it to the mounted application, which may answer it in its middleware."""
+    """Starlette gives such a path to the mounted application, whose middleware may answer it."""
     inner = Starlette(routes=[Route("/a", respond)])
     app = Starlette(routes=[Mount("/api", inner), Route("/{page:path}", respond)])
     policy = HttpPolicy("shop", {"/api/a": ["1"], "/{page:path}": ["2"]})
@@ -178,7 +178,7 @@ def test_a_path_that_no_route_of_a_mount_matches_has_no_entry_of_a_later_route()
 
 
 def test_a_mount_whose_prefix_may_have_any_number_of_parts_is_refused() -> None:
-    """The routes inside are compared with what its parameter leaves, which the guard does not know."""
+    """Inner routes match the rest of the path, which the guard cannot know for such a prefix."""
     mount = Mount("/{p:path}", routes=[Route("/x/y", respond), Route("/y", respond)])
 
     with pytest.raises(PolicyError, match=r"of the mount /\{p:path}"):

@@ -1,4 +1,7 @@
-"""A guard checks the metadata that it is given, and a guard of the wrong kind is named."""
+"""The guard beside other interceptors: it checks the metadata that they pass on.
+
+The error for a guard of the wrong kind says which one to use.
+"""
 
 import asyncio
 import logging
@@ -18,7 +21,7 @@ from tests.clients.guard.site import AUDIENCE, Site
 
 
 class Adding(grpc.ServerInterceptor):
-    """An interceptor of a user's own, which finds the token of a call elsewhere."""
+    """An interceptor that adds a token from elsewhere to the metadata of a call."""
 
     def __init__(self, token: str) -> None:
         self._values = bearer(token)
@@ -31,7 +34,7 @@ class Adding(grpc.ServerInterceptor):
 
 
 class AddingInLoop(grpc.aio.ServerInterceptor):
-    """The same for asyncio."""
+    """An interceptor for asyncio that adds a token from elsewhere to the metadata of a call."""
 
     def __init__(self, token: str) -> None:
         self._adding = Adding(token)

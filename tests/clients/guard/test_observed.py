@@ -1,4 +1,4 @@
-"""A program counts what its guard decides: calls admitted, refused, and ended by their token."""
+"""A guard notifies the program of its decisions: calls admitted, refused, and ended with their token."""
 
 import queue
 from datetime import timedelta
@@ -17,7 +17,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class Counted:
-    """Keeps what a guard tells."""
+    """Keeps the notifications of a guard."""
 
     def __init__(self) -> None:
         self.events: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""Calls with a stream end when their token is revoked or expires: exactly those, on each kind of server."""
+"""Streaming calls end when their token is revoked or expires, and no others do, on each kind of server."""
 
 import asyncio
 import queue
@@ -31,7 +31,7 @@ WAYS: dict[str, Callable[[Site, TokenSet], None]] = {
     "token": lambda site, tokens: site.revoke(lambda to: to.revoke_token(tokens.access_token)),
     "session": lambda site, tokens: site.revoke(lambda to: to.revoke_session(tokens.session_id)),
 }
-"""The ways to revoke the tokens of one sign-in alone."""
+"""The ways to revoke the tokens of one sign-in, and no others."""
 ALL: dict[str, Callable[[Site], None]] = {
     "everything": lambda site: site.revoke(lambda to: to.revoke_everything()),
     "key": Site.retire_key,
@@ -39,7 +39,7 @@ ALL: dict[str, Callable[[Site], None]] = {
 
 
 class Chat:
-    """An open call that sends one request at a time."""
+    """An open call in both directions, to which a test sends one request at a time."""
 
     def __init__(self, client: Client, token: str) -> None:
         self._requests: queue.Queue[bytes | None] = queue.Queue()
@@ -56,7 +56,7 @@ class Chat:
 
 
 def blocked(client: Client, token: str, method: str = "Blocked") -> Any:
-    """A call whose handler has sent one message, and waits."""
+    """Start a call; return it once its handler has sent one message and waits."""
     stream = client.stub(method)(b"", metadata=bearer(token), timeout=PATIENCE)
     next(stream)
     return stream
@@ -67,9 +67,9 @@ def is_asyncio(client: Client) -> bool:
 
 
 def ended(client: Client, reason: Refused = REVOKED) -> set[Refused]:
-    """Return the statuses that a call may have whose handler was waiting when its token was revoked.
+    """Return the statuses that a call may end with if its token is revoked while its handler waits.
 
-    A thread that has just sent its message is perhaps not waiting yet.
+    The handler's thread has just sent a message, and may not wait yet.
     """
     return {reason} if is_asyncio(client) else {reason, CANCELLED}
 
@@ -152,7 +152,7 @@ def test_a_handler_learns_that_its_call_has_ended_and_why(client: Client, site: 
 
 @pytest.fixture
 def patient(client: Client) -> Client:
-    """A service that does not cancel calls, so that their handlers come to their next message in time."""
+    """A service whose guard waits for the next message of a handler instead of cancelling the call."""
     if not is_asyncio(client):
         client.guard._calls._grace = PATIENCE
     return client
@@ -216,7 +216,7 @@ def test_a_call_without_a_stream_finishes_although_its_token_was_revoked(
 
 
 class Slipping:
-    """A verifier to which a revocation comes just after a token was verified."""
+    """A verifier in which a token is revoked just after it was verified."""
 
     def __init__(self, verifier: LocalVerifier, revoke: Callable[[], None]) -> None:
         self._verifier = verifier

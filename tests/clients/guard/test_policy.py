@@ -1,4 +1,4 @@
-"""The policy of a gRPC server: what each method needs, and which policies are refused when they are made."""
+"""The policy of a gRPC server: what each method requires, and policies that are refused when made."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -22,7 +22,7 @@ PATTERNS = st.builds("/{}/{}".format, SERVICES, NAMES | st.just("*"))
 
 
 def described(package: str = "shop.v1", **methods: access_pb2.Access | None) -> FileDescriptor:
-    """A proto file with one service, `Orders`, whose methods have these options."""
+    """Return a proto file with a service `Orders` whose methods have these options."""
     file = descriptor_pb2.FileDescriptorProto(name="shop.proto", package=package, syntax="proto3")
     file.dependency.append(access_pb2.DESCRIPTOR.name)
     file.message_type.add(name="Empty")

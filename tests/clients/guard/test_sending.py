@@ -1,4 +1,4 @@
-"""A call in an event loop that its token ends while a message is being sent: only then is the call ended."""
+"""A call in an event loop whose token is revoked while a message is being sent ends after that message."""
 
 import asyncio
 from types import SimpleNamespace
@@ -17,11 +17,11 @@ METHOD = name("Follow")
 
 
 class AbortError(Exception):
-    """The error that gRPC raises in a handler that aborts its call."""
+    """Stands for the error that gRPC raises in a handler that aborts its call."""
 
 
 class Context:
-    """A context whose first message is on its way until the test lets it arrive."""
+    """The context of a call; its first message is being sent until the test says otherwise."""
 
     def __init__(self) -> None:
         self.sending, self.arrive = asyncio.Event(), asyncio.Event()

@@ -1,4 +1,4 @@
-"""A guard whose verifier has no recent confirmation of the identity service refuses, asks or allows."""
+"""A guard whose verifier is stale refuses calls, asks the service, or admits them, as configured."""
 
 import threading
 from datetime import timedelta
@@ -133,7 +133,7 @@ def test_the_service_is_asked_if_the_policy_says_so(
 def test_a_token_that_is_known_to_be_revoked_is_refused_whatever_the_service_would_answer(
     start: Start, site: Site, own: LocalVerifier
 ) -> None:
-    """The answer may come from a replica of the service that has not read the revocation yet."""
+    """The replica that the guard asks may not have read the revocation yet."""
     tokens = site.sign_in()
     late = own.verify(tokens.access_token, audiences=[AUDIENCE])
     assert isinstance(late, Verified)
@@ -150,7 +150,7 @@ def test_a_token_that_is_known_to_be_revoked_is_refused_whatever_the_service_wou
 
 
 class Awaitable:
-    """A client of the other kind, whose answers must be awaited."""
+    """A client for asyncio, whose methods return awaitables."""
 
     def verify(self, token: str, **_: Any) -> object:
         return object()
@@ -159,7 +159,7 @@ class Awaitable:
 def test_an_object_that_is_no_answer_of_the_service_admits_no_call(
     start: Start, own: LocalVerifier, site: Site
 ) -> None:
-    """An `AsyncIdentityClient`, for example, returns a coroutine to a guard with threads."""
+    """For example, an `AsyncIdentityClient` in a guard for threads returns a coroutine."""
     make_stale(own, MINUTE)
 
     with start(own, stale_policy(ASK), ask=Awaitable()) as client:
@@ -181,7 +181,7 @@ def test_a_service_that_does_not_answer_makes_the_call_unavailable(
 def test_a_stream_needs_a_verifier_that_could_end_it(
     start: Start, site: Site, asking: IdentityClient
 ) -> None:
-    """Before the first message of the service, it knows no key and no revocation."""
+    """Before its first message from the service, a verifier has neither keys nor revocations."""
     with (
         LocalVerifier(f"127.0.0.1:{reserve_port()}", issuer="identity-service") as unready,
         start(unready, stale_policy(ASK), ask=asking) as client,
@@ -192,7 +192,7 @@ def test_a_stream_needs_a_verifier_that_could_end_it(
 
 
 class Counting:
-    """A client of the service that answers when the test lets it."""
+    """A client of the service that counts calls, and answers when the test allows it."""
 
     def __init__(self, answer: Verified) -> None:
         self.asked = threading.Semaphore(0)

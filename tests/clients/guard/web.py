@@ -1,6 +1,6 @@
-"""An HTTP application of a user of the client, on Starlette and on FastAPI, in a server of its own.
+"""An HTTP application that uses the client, on Starlette and on FastAPI, with its own server.
 
-Its streams send what comes next until they end. The module asserts nothing.
+Its streams run until they are ended. The module asserts nothing.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ ENTRIES: dict[str, Access] = {
 
 
 class Notes:
-    """The events that the handlers report to the tests."""
+    """The events that the application's handlers report to the tests."""
 
     def __init__(self) -> None:
         self.ended: queue.Queue[str] = queue.Queue()
@@ -89,7 +89,7 @@ async def health(_: Request) -> PlainTextResponse:
 
 
 def changes(notes: Notes) -> StreamingResponse:
-    """Send one server-sent event, and no other one before the response ends."""
+    """Send one server-sent event, and then wait until the response ends."""
     caller().on_ended(notes.ended.put)
 
     async def events() -> AsyncIterator[str]:
@@ -100,7 +100,7 @@ def changes(notes: Notes) -> StreamingResponse:
 
 
 async def talk(socket: WebSocket, notes: Notes) -> None:
-    """Answer each text with the caller's subject."""
+    """Answer each text message with the caller's subject."""
     caller().on_ended(notes.ended.put)
     await socket.accept()
     async for _ in socket.iter_text():

@@ -1,4 +1,4 @@
-"""One hash with argon2id: equal to the library's, at most one thread for each core, errors reported."""
+"""argon2id: its hashes equal the library's, each takes one thread, and failures raise errors."""
 
 import os
 import sys

@@ -41,12 +41,12 @@ def hasher() -> Argon2Hasher:
 
 
 def worker() -> int:
-    """The id of the process that hashes."""
+    """Return the process id of the child process that hashes passwords."""
     return shared_pool(CHEAP.processes).run(os.getpid)
 
 
 def ends(pid: int) -> bool:
-    """Return whether the process ends, or becomes a zombie, within the deadline."""
+    """Return whether the process ends (perhaps as a zombie) within the deadline of the tests."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
@@ -142,7 +142,7 @@ def test_the_process_ends_when_its_parent_is_killed() -> None:
 
 
 def test_without_memory_no_password_is_wrong(hasher: Argon2Hasher) -> None:
-    """The cost is two tebibytes, which no machine has."""
+    """Hashing fails, since the cost is two tebibytes of memory; that must not count as a wrong password."""
     right = hasher.hash(RIGHT)
     dear = right.replace("m=64,", f"m={2**31},")
     assert dear != right
@@ -155,7 +155,7 @@ def test_without_memory_no_password_is_wrong(hasher: Argon2Hasher) -> None:
 
 
 def find_no_thread() -> str:
-    """Fail as a hash does if the system gives the library no thread."""
+    """Raise what the library raises if the operating system gives it no thread."""
     raise NoThreadError
 
 

@@ -1,4 +1,4 @@
-"""The invented findings of a run in which every bar is just met, for tests of verdicts, report and plots."""
+"""Sample results in which every bar is just met, for tests of verdicts, report and plots."""
 
 from benchmarks import names
 from benchmarks.bars import BARS
@@ -65,7 +65,7 @@ SIZES = (1_000, 1_000_000)
 
 
 def findings(**others: float) -> Findings:
-    """Return these figures, with `others` in place of some (with _ for -)."""
+    """Return the sample results; keyword arguments replace figures (`_` stands for `-` in their names)."""
     changed = {name.replace("_", "-"): value for name, value in others.items()}
     found = Findings()
     for name, median in (MEDIANS | changed).items():
@@ -90,5 +90,5 @@ def _point(offered: float, p50: float) -> dict[str, float]:
 
 
 def every_need() -> set[str]:
-    """The figures that the bars ask for."""
+    """Return the names of all figures that the bars need."""
     return {name for bar in BARS for name in bar.needs}

@@ -1,4 +1,4 @@
-"""The bars: each is met at its limit, short beyond it, and never passed without its figures."""
+"""The bars of the benchmarks: each is met at its limit, missed beyond it, and open without figures."""
 
 import pytest
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core serves and another makes the load")
 def test_one_bar_is_measured_with_a_real_service(tmp_path: Path) -> None:
-    """Bar S11, for it needs neither h2load nor a peer; without a soak of each engine it cannot pass."""
+    """Bar S11 needs neither h2load nor another product; without a soak of each engine it cannot pass."""
     command = [sys.executable, "-m", "benchmarks", "--bars", "s11", "--rounds", "1", "--save"]
     command += [str(tmp_path / "bench.json")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)

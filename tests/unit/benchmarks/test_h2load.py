@@ -1,4 +1,4 @@
-"""The output of h2load is parsed; a number of bytes that does not match the calls is an error."""
+"""The parser of h2load's output: a number of bytes that does not fit the number of calls is an error."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_a_figure_that_h2load_did_not_measure_is_an_error() -> None:
 
 @pytest.mark.parametrize("data_bytes", [1_000, 1_064])
 def test_answers_of_the_right_length_count(data_bytes: int) -> None:
-    """Calls in flight at the end may have been counted by their bytes and not as calls."""
+    """h2load may count the bytes of the calls in flight at the end, but not the calls."""
     outcome = h2load.Outcome(calls=100, bad=0, data_bytes=data_bytes)
     h2load.require_good(outcome, answer_bytes=10, in_flight=7)
 

@@ -1,4 +1,4 @@
-"""The load speaks HTTP/2 to a real gRPC server, and sees every answer."""
+"""The load generator speaks HTTP/2 to a real gRPC server and checks every response."""
 
 from collections.abc import Iterator
 from concurrent import futures
@@ -15,7 +15,7 @@ REQUESTS = [pb.VerifyRequest(token=name).SerializeToString() for name in ("a", "
 
 
 class Server:
-    """A server that verifies every token except `bad`, and keeps the requests."""
+    """A server that accepts every token except `bad`, and keeps the requests."""
 
     def __init__(self) -> None:
         self.asked = list[str]()

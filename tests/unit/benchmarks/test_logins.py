@@ -1,4 +1,4 @@
-"""The sign-ins beside which Verify is measured: the service refuses none, and none outlasts its round."""
+"""The background load of sign-ins: the service refuses none of them, and each ends within its round."""
 
 import os
 import threading
@@ -17,7 +17,10 @@ _ENOUGH = 3 * IN_FLIGHT
 
 
 class SignIns(grpc.GenericRpcHandler):
-    """Grants every sign-in, notes those in progress, and ends the input of the load after enough of them."""
+    """A service that grants every sign-in and counts the users who sign in twice at the same time.
+
+    After `_ENOUGH` sign-ins it closes the load's input, which ends the load.
+    """
 
     def __init__(self, end_input: int) -> None:
         self.answered = self.twice = 0

@@ -1,4 +1,4 @@
-"""Sides take turns, and a side that answers wrongly does not affect the others."""
+"""The measurement of several services in turn: a service that answers wrongly does not affect the others."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ from tests.unit.benchmarks.findings import every_need
 
 @dataclass
 class Side:
-    """Notes when it is measured."""
+    """A service under measurement, which records when it is measured."""
 
     title: str
     log: list[str]
@@ -54,7 +54,7 @@ def test_sides_take_turns_and_the_warm_up_does_not_count(bench: Bench) -> None:
 def test_each_round_is_set_in_relation_to_the_pace_before_and_after_it(
     bench: Bench, unit: str, steady: list[float]
 ) -> None:
-    """A machine that is half as fast halves the rate of a side, and doubles its times."""
+    """On a machine that is half as fast, a service's rate is halved and its times are doubled."""
     pace = iter([100.0, 100.0, 0.0, 200.0])
     found = alternate({"a": Side("a", [], unit=unit)}, bench, lambda: next(pace))
     assert found.pace == [100.0, 100.0, 0.0, 200.0]

@@ -1,4 +1,4 @@
-"""Two versions of Python are compared by the ratio of each side, and never one version with itself."""
+"""The comparison of two Python versions: it shows a ratio for each service, and needs two versions."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The report contains the figures, their verdicts, and the measurements that are missing."""
+"""The report of the benchmarks contains the figures, the verdicts, and the names of missing measurements."""
 
 import dataclasses
 import json
@@ -43,7 +43,7 @@ def test_a_server_that_had_time_left_is_pointed_out() -> None:
 
 
 def test_a_machine_that_was_not_idle_is_pointed_out() -> None:
-    """Nothing of a run uses the load's core while the bare signature check is measured on the other."""
+    """While one core checks signatures for comparison, the load's core should be idle; here it was not."""
     found = findings()
     bare = found.figures[names.RAW_VERIFY]
     found.figures[names.RAW_VERIFY] = dataclasses.replace(bare, load_busy=0.3)

@@ -1,4 +1,4 @@
-"""Calls that wait in a work thread: however many there are, other calls have one."""
+"""Calls that wait occupy work threads: however many wait, a thread is left for other calls."""
 
 from hypothesis import assume, given
 from hypothesis import strategies as st

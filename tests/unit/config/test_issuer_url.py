@@ -1,4 +1,4 @@
-"""The URL by which clients find the service: what is accepted, and what to write instead of the rest."""
+"""The URL in `issuer`: which values are accepted, and which correction the error suggests for the others."""
 
 import pytest
 

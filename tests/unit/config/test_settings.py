@@ -30,7 +30,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_source_wins_over_the_one_before(tmp_path: Path) -> None:
-    """Defaults < file < environment < flags."""
+    """Flags win over the environment, the environment over the file, and the file over the defaults."""
     file = tmp_path / "other.toml"
     file.write_text('leeway = "1s"\nissuer = "file"\nlisten = "127.0.0.1:1"\n')
 
@@ -93,7 +93,7 @@ def test_a_text_that_is_no_duration_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["inf", "nan", "true", "[1]", "-1", "100000000000000000000"])
 def test_a_value_that_is_no_duration_is_refused_in_a_file_too(text: str) -> None:
-    """TOML has types of its own, infinity among them."""
+    """A TOML file may contain values that are no text, such as infinity."""
     Path("identity.toml").write_text(f"leeway = {text}")
 
     assert "leeway: must be" in refused()
@@ -224,7 +224,7 @@ def test_loopback_is_this_machine_only(listen: str, loopback: bool) -> None:
 
 
 def test_pickled_settings_contain_the_values_that_were_set_and_no_defaults() -> None:
-    """A worker that is renewed may be of a newer version than its supervisor, with more settings."""
+    """A worker that is restarted during an upgrade may have more settings than its supervisor."""
     settings = Settings(listen="127.0.0.1:1", master_key=SecretStr("k" * 32), leeway=timedelta(seconds=3))
 
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301  # our own
@@ -326,7 +326,7 @@ def test_the_variables_that_kubernetes_sets_for_a_service_are_no_settings() -> N
 
 
 def test_the_variables_that_azure_sets_for_a_managed_identity_are_no_settings() -> None:
-    """`IDENTITY_ENDPOINT` and `IDENTITY_HEADER` alone in App Service, all four in Container Instances."""
+    """App Service sets `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`, Container Instances all four variables."""
     environ = {
         "IDENTITY_ENDPOINT": "http://169.254.255.2:8081/msi/token",
         "IDENTITY_HEADER": "69f7bd30-0d09-4e5e-8f6a-4f2a8b9d1c3e",

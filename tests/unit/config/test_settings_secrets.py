@@ -1,4 +1,4 @@
-"""The secrets among the settings: where they come from, and that nothing shows them."""
+"""The secrets in the settings: their sources, and that no output shows them."""
 
 import os
 import stat
@@ -30,7 +30,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [f"redis://u:{SECRET}", f"redis://h:{SECRET}/0", f"redis://[{SECRET}", f"postgres://u:{SECRET}@h/d"],
 )
 def test_a_store_that_cannot_be_is_refused_without_its_password(url: str) -> None:
-    """The library's own message quotes the text that it takes for the port."""
+    """The library's error quotes the part of the URL that it takes for the port: perhaps the password."""
     with pytest.raises(ConfigurationError, match=r"^store: must be") as error:
         load_settings(environ={"IDENTITY_STORE": url})
     assert SECRET not in str(error.value)
@@ -74,7 +74,7 @@ OWN_GROUP, FOREIGN_GROUP = 2000, 2001
 def test_a_secret_that_the_kubelet_mounts_for_the_pod_s_group_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, group: int, mode: int, accepted: bool
 ) -> None:
-    """Its owner is root, its group is the one that `fsGroup` names, and two symbolic links lead to it."""
+    """The file belongs to root and the group of `fsGroup`, and is reached by two symbolic links."""
     data = tmp_path / "..2026_11_29"
     data.mkdir()
     (data / "master.key").write_text(f"{SECRET}\n")
@@ -107,7 +107,7 @@ def test_a_secret_that_the_kubelet_mounts_for_the_pod_s_group_is_read(
 def test_a_master_key_file_that_is_no_file_is_refused_at_once(
     tmp_path: Path, make: Callable[[Path], None], kind: str
 ) -> None:
-    """Reading a pipe would wait for a writer, and a device of zeros has no end."""
+    """Reading a pipe would wait for a writer, and reading a device such as `/dev/zero` would never end."""
     path = tmp_path / "master.key"
     make(path)
 
@@ -118,7 +118,7 @@ def test_a_master_key_file_that_is_no_file_is_refused_at_once(
 def test_a_master_key_file_that_this_user_may_not_read_is_reported_with_its_owner_and_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kubelet mounts a Secret of mode 0400 like this unless `fsGroup` is set."""
+    """The kubelet mounts a Secret of mode 0400 for root alone unless `fsGroup` is set."""
     file = tmp_path / "master.key"
     file.write_text(SECRET)
     file.chmod(0o400)
@@ -181,7 +181,7 @@ def test_a_store_of_a_version_that_took_the_line_break_as_a_part_still_opens() -
 
 
 def test_a_master_key_file_that_holds_no_text_is_refused(tmp_path: Path) -> None:
-    """`openssl rand 32` makes such a file if the reader forgets -base64."""
+    """`openssl rand 32` without `-base64` makes such a file."""
     file = tmp_path / "master.key"
     file.write_bytes(b"\xff\xfe" * 16)
     file.chmod(0o600)

@@ -1,4 +1,4 @@
-"""The settings of TLS: which of them contradict each other, and which listeners they allow."""
+"""The TLS settings: which combinations are refused, and which addresses the service may then listen on."""
 
 from pathlib import Path
 

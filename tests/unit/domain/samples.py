@@ -1,4 +1,4 @@
-"""Values for the unit tests of the domain: valid as they are, each member changed by name."""
+"""Valid values of the domain for unit tests; keyword arguments change single members."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

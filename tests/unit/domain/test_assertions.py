@@ -1,4 +1,4 @@
-"""The rules for JWTs of others: an assertion of the client itself, and a token of a trusted issuer."""
+"""The rules for JWTs of other parties: client assertions, and tokens of trusted issuers."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -46,7 +46,7 @@ def federated(assertion: Assertion, issuer: TrustedIssuer = ISSUER) -> str | Non
 
 
 class Key:
-    """A key that accepts one signature of one message."""
+    """A key for which exactly one signature of one message is valid."""
 
     key_id = KeyId("k")
     algorithm = "ES256"

@@ -1,4 +1,4 @@
-"""The limits on attempts: which failures count, how long they pause the next attempt, what forgives them."""
+"""The limits on failed attempts: which failures count, how long the next attempt waits, what resets them."""
 
 from dataclasses import fields
 from datetime import timedelta
@@ -20,7 +20,7 @@ POLICY = AttemptPolicy(free=3)
 
 
 def failing(times: int, *, policy: AttemptPolicy = POLICY, at: float = 0.0) -> Counts:
-    """Return the counts after this number of failures at one time."""
+    """Return the counts after `times` failures at the same time."""
     counts = Counts()
     for _ in range(times):
         counts.judge(policy, Verdict.WRONG, counts.failed, at)

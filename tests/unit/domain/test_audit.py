@@ -1,4 +1,4 @@
-"""Audit events: what they hold, which ring they belong to, and which of them a filter accepts."""
+"""Audit events: their content, the ring buffer that keeps them, and the filters that select them."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,7 +1,6 @@
-"""The guard of the wall clock: however the clock is set, a call that is let through misses no denial.
+"""The guard against a wrong wall clock: however the clock is set, no answer ignores a valid denial.
 
-The state machine sets the clock at any time, lets time pass, and keeps a log that is trimmed like the real
-one.
+The state machine sets the clock, lets time pass, and keeps a log that is trimmed like the real change log.
 """
 
 from collections import Counter
@@ -219,13 +218,13 @@ def test_the_clock_is_read_again_only_while_reading_it_was_slow(
 
 @dataclass(frozen=True)
 class Denied:
-    """A token that was revoked."""
+    """The denial of one token."""
 
     number: int
     expire: float
-    """The time at which it expires, by the wall clock under which it was issued."""
+    """The Unix time at which the token expires, by the wall clock under which it was issued."""
     written: float
-    """The time at which the denial was written, by the boot clock."""
+    """The boot time in seconds at which the denial was written."""
 
     @property
     def end(self) -> float:
@@ -233,7 +232,7 @@ class Denied:
 
 
 class SteppedClocks(RuleBasedStateMachine):
-    """A process with a guard, its denylist, and a log that keeps entries for the retention."""
+    """A process with a clock guard and a denylist, and a log that keeps entries for the retention time."""
 
     seen: ClassVar[Counter[str]] = Counter()
 
@@ -308,7 +307,11 @@ class SteppedClocks(RuleBasedStateMachine):
     @precondition(lambda self: self.mark is not None)
     @rule()
     def operator_accepts(self) -> None:
-        """The docs say to revoke everything then: denials of a clock that was ahead may be trimmed."""
+        """Accept the present clock, as an operator does after a clock was wrong.
+
+        The documentation tells the operator to revoke everything at this step, since denials that were
+        written while the clock was ahead may have been trimmed.
+        """
         self.clock.error = timedelta(0)
         self.mark = self.clock.now()
         kept = set(self.log)
@@ -327,7 +330,11 @@ class SteppedClocks(RuleBasedStateMachine):
         self.known |= set(self.log)
 
     def trim(self) -> None:
-        """Trim as the maintenance does: by the time that has passed, and no denial that may count again."""
+        """Remove the entries that the log maintenance removes.
+
+        Those are older than the retention time and belong to tokens that no correction of the clock makes
+        valid again.
+        """
         held = self.guard.held_time()
         if held is None or self.mark is None or held > self.mark:
             return

@@ -1,4 +1,4 @@
-"""The rules of RFC 9449 for a proof and its request, and the normal form of the URIs in both."""
+"""The rules of RFC 9449 for a proof and its request, and the normal form of the URIs that they compare."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -208,7 +208,7 @@ PORTS = st.none() | st.integers(0, 65535)
 
 @st.composite
 def respelled(draw: st.DrawFn, text: str, *, may_encode: bool) -> str:
-    """The text in another spelling that RFC 3986 calls equivalent."""
+    """Return the text in another spelling that is equivalent by RFC 3986."""
     ways = [lambda c: c]
     ways.append(
         (lambda c: f"%{ord(c):02x}" if c.isalnum() or c in "-._~" else c) if may_encode else str.upper
@@ -233,7 +233,7 @@ def test_equivalent_uris_have_one_normal_form_which_is_its_own(
 
 
 def _respell(segment: str, data: st.DataObject) -> str:
-    """Encode some characters of a segment that has no encoded ones, and change the case of those that are."""
+    """Percent-encode some characters of a segment that has none, and change the case of the encoded ones."""
     if "%" in segment:
         return segment.lower() if segment.isupper() else segment
     return data.draw(respelled(segment, may_encode=True))

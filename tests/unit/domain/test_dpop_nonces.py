@@ -1,4 +1,4 @@
-"""Nonces: the same in every process that has the keys, for two intervals, and no other text."""
+"""DPoP nonces: all processes with the same keys make the same ones, which are valid for two intervals."""
 
 import hashlib
 import hmac
@@ -12,7 +12,7 @@ from identity_service.domain.secret import RefreshToken, derive_refresh_token
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 START = 5_900_000.0 * NONCE_INTERVAL
-"""A time at which an interval begins."""
+"""A time in seconds at which an interval begins."""
 
 
 def test_the_current_nonce_is_accepted_in_its_interval_and_in_the_next() -> None:
@@ -33,7 +33,7 @@ def test_a_nonce_is_accepted_under_each_valid_key_and_made_with_the_first() -> N
 
 
 def test_the_derivation_is_the_documented_one() -> None:
-    """Processes of other versions must make the same."""
+    """Processes of other versions must derive the same nonces."""
     message = b"identityapi.v1 DPoP nonce\0" + (5_900_000).to_bytes(8)
     mac = hmac.new(KEY, message, hashlib.sha256).digest()
 

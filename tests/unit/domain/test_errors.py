@@ -1,4 +1,4 @@
-"""The error tree: every class that is raised has a reason that callers can look up."""
+"""The classes of errors: each one that is raised has a reason that callers find in the documentation."""
 
 import inspect
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ PREFIX = "ERROR_REASON_"
 REASONS = {name.removeprefix(PREFIX) for name in error_reason_pb2.ErrorReason.keys()}  # noqa: SIM118  # no dict
 
 SENT_BY_GUARDS = {"TOKEN_REVOKED", "TOKEN_EXPIRED"}
-"""The reasons that the clients' guards send, and that no error of this service has."""
+"""Reasons that only the guards in the clients send; no error of the service has them."""
 
 
 def _tree(root: type[IdentityError]) -> Iterator[type[IdentityError]]:
@@ -53,7 +53,10 @@ def test_every_reason_is_a_documented_one(cls: type[IdentityError]) -> None:
 
 @pytest.mark.parametrize("cls", RAISED, ids=lambda cls: cls.__name__)
 def test_every_error_that_is_raised_says_more_than_internal(cls: type[IdentityError]) -> None:
-    """INTERNAL means a bug. Wrong settings are found at start and reach no caller."""
+    """INTERNAL stands for a bug.
+
+    The errors of wrong settings are exempt: they end the start and reach no caller.
+    """
     assert (cls.reason == "INTERNAL") is (cls is ConfigurationError or cls is IdentityError)
 
 

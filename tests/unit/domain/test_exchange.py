@@ -1,4 +1,4 @@
-"""Token exchange: no exchange widens a permission or loses an actor, however often tokens are exchanged."""
+"""Token exchange (RFC 8693): no sequence of exchanges adds a permission or loses an actor."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -209,7 +209,7 @@ def test_claims_of_the_subject_token_stand_and_others_may_be_added() -> None:
 
 
 def test_the_client_of_the_subject_token_counts_though_it_is_not_named_any_more() -> None:
-    """An entry at 0 means: the next raise of this principal revokes the token."""
+    """The generation 0 in the new token means that the next raise for this client revokes the token."""
     found = exchanged()
 
     assert found.generations == {PORTAL: NEVER_RAISED}
@@ -219,7 +219,7 @@ def test_the_client_of_the_subject_token_counts_though_it_is_not_named_any_more(
 
 
 def test_generations_of_the_subject_token_are_taken_over_as_they_were() -> None:
-    """With the current ones, an exchange could revive a token that was issued before a raise."""
+    """With the present generations, the new token would be valid although its subject token is revoked."""
     subject = a_token(generations={ANA: ONCE, PORTAL: TWICE, PrincipalId("f_old"): ONCE})
 
     found = exchanged(subject, generations={ANA: TWICE, EVERYONE: ONCE, ORDERS: TWICE})

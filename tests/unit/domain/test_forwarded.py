@@ -1,4 +1,7 @@
-"""The client that a trusted proxy names: the last entry that no trusted proxy is, and nothing before it."""
+"""The client's address in a forwarding header: the last entry that is no trusted proxy.
+
+Clients can write anything before that entry.
+"""
 
 from collections.abc import Sequence
 from ipaddress import ip_network

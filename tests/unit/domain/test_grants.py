@@ -1,4 +1,4 @@
-"""Grant policy: defaults, bounds and refusals of audiences, scopes and lifetimes."""
+"""The grant policy: default and largest audiences, scopes and lifetimes of a principal, and refusals."""
 
 from datetime import timedelta
 from typing import Any
@@ -95,7 +95,7 @@ def test_any_in_a_client_gives_a_user_all_that_is_theirs() -> None:
 
 @pytest.mark.parametrize("of_client", [frozenset({ANY}), frozenset({ANY, "orders"}), frozenset({"orders"})])
 def test_any_in_a_user_record_is_no_audience_and_no_scope(of_client: frozenset[str]) -> None:
-    """A token with the literal scope `*` could be taken for one that may do anything."""
+    """A receiver could take a token with the literal scope `*` for one that may do anything."""
     user = a_user(audiences=frozenset({ANY, "orders"}), scopes=frozenset({ANY, "orders"}))
     held = user_entitlement(a_client(audiences=of_client, scopes=of_client), user)
     assert both_of(held) == ({"orders"}, {"orders"})
@@ -161,7 +161,7 @@ def test_every_violation_is_named_by_its_field() -> None:
 
 
 def test_ten_thousand_names_give_few_violations() -> None:
-    """The answer to an enormous request is not enormous."""
+    """The error for an enormous request must stay small."""
     with pytest.raises(InvalidRequestError) as caught:
         check_names(GrantRequest(audiences=[""] * 10_000, scopes=[""] * 10_000))
     assert len(caught.value.violations) == 2 + MAX_AUDIENCES
@@ -175,7 +175,7 @@ def test_unknown_scopes_are_named_by_their_index() -> None:
 
 
 def test_no_violation_repeats_what_was_sent() -> None:
-    """It could be a secret in the wrong field."""
+    """A caller may have put a secret into the wrong field."""
     for request in (GrantRequest(audiences=["hunter2 "]), GrantRequest(scopes=["hunter2 "])):
         with pytest.raises(InvalidRequestError) as caught:
             check_names(request)
@@ -275,7 +275,7 @@ def test_a_lifetime_within_the_bounds_is_granted_in_whole_seconds(
     ],
 )
 def test_a_lifetime_out_of_bounds_is_refused(asked: timedelta | None, of_client: timedelta | None) -> None:
-    """A client whose maximum is zero gets nothing, not everything."""
+    """A client whose longest lifetime is zero gets no token, and not one without a limit."""
     with pytest.raises(LifetimeOutOfBoundsError) as caught:
         decide(GrantRequest(audiences=["a"], lifetime=asked), entitlement(max_lifetime=of_client))
     assert [v.field for v in caught.value.violations] == ["lifetime"]

@@ -1,4 +1,7 @@
-"""The rules for the claims of ID-JAGs, and what such claims leave of the rights of a client."""
+"""ID-JAGs (Identity Assertion JWT Authorization Grants): the rules for their claims.
+
+A token for an ID-JAG has at most the scopes that both the client and the ID-JAG have.
+"""
 
 from dataclasses import replace
 from datetime import timedelta

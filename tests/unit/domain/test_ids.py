@@ -1,4 +1,4 @@
-"""Random names are long enough that they cannot be guessed."""
+"""Random ids and names are long enough that they cannot be guessed."""
 
 import base64
 from collections.abc import Callable
@@ -13,7 +13,7 @@ BITS = 128
 
 @pytest.mark.parametrize("draw", [new_token_id, new_session_id])
 def test_ids_of_tokens_and_sessions_have_128_random_bits(draw: Callable[[], str]) -> None:
-    """Every bit is zero in some of many ids and one in others: none of them is fixed."""
+    """In many ids, every bit is zero in some and one in others: no bit is fixed."""
     drawn = [base64.urlsafe_b64decode(draw() + "==") for _ in range(MANY)]
     numbers = [int.from_bytes(raw) for raw in drawn]
     ever_one, always_one = 0, 2**BITS - 1

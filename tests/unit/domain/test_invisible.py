@@ -1,4 +1,4 @@
-"""Characters that a reader does not see: in names, in texts for people, in passwords compared with names."""
+"""Invisible characters: refused in names and in texts for people, ignored when a password is like a name."""
 
 import unicodedata
 
@@ -67,7 +67,7 @@ def test_no_name_has_a_character_that_is_not_seen(text: str) -> None:
 
 
 def test_every_format_character_is_refused_in_a_name() -> None:
-    """Cf is the category of most that are not seen; of the letters and marks the list names the others."""
+    """The Unicode category Cf has most invisible characters; a list has the invisible letters and marks."""
     found = [
         c
         for c in map(chr, range(0x110000))

@@ -1,4 +1,4 @@
-"""Issuer names: which spellings mean one issuer."""
+"""The spellings of an issuer's URL that mean the same issuer."""
 
 import pytest
 

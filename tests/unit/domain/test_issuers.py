@@ -1,4 +1,4 @@
-"""Trusted issuers: which rule applies to a token, by its claims."""
+"""Trusted issuers: which rule applies to a token, according to its claims."""
 
 from typing import Any
 

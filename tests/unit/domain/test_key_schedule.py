@@ -1,4 +1,4 @@
-"""The schedule of keys: one is in use, one waits, and none is forgotten while it is needed."""
+"""The schedule of signing keys: one signs, the next is published early, old ones stay while needed."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -164,7 +164,7 @@ def test_keys_of_another_purpose_do_not_count() -> None:
 def test_however_time_passes_and_keys_are_retired_tokens_live_and_verifiers_know(
     passes: list[timedelta], data: st.DataObject
 ) -> None:
-    """A process that follows the plan at random moments, and signs at each of them."""
+    """A process carries out the plan at random times, and signs a token each time."""
     keys, now = {NOW.key_id: NOW}, START
     revoked: set[KeyId] = set()
     signed: list[tuple[KeyId, datetime]] = []

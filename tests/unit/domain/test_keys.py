@@ -1,4 +1,4 @@
-"""The choice of the key in use, and the repr of a stored key."""
+"""The choice of the key that signs, and the repr of a stored key."""
 
 from datetime import timedelta
 from itertools import permutations

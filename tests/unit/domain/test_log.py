@@ -1,4 +1,4 @@
-"""Revisions and generations as text, and the parts by which they are compared."""
+"""Revisions and generations: their text form, and how they are compared."""
 
 import string
 from datetime import timedelta
@@ -48,7 +48,7 @@ def test_the_longest_revision_can_be_written_and_read() -> None:
 
 
 def test_a_revision_with_a_new_link_can_be_written_and_read() -> None:
-    """The test makes many links, since every 64th character of a link is a dash."""
+    """The test makes many links, since one in 64 begins with a hyphen."""
     for position in range(1, 1000):
         revision = Revision(epoch=new_epoch(), position=position, link=new_link())
         assert Revision.parse(str(revision)) == revision
@@ -103,7 +103,7 @@ def test_a_revision_with_a_new_link_can_be_written_and_read() -> None:
     ],
 )
 def test_another_text_is_no_revision(text: str) -> None:
-    """There is one spelling only, and no position beyond those that a store can count to."""
+    """Each revision has one spelling, and no position is larger than a store can count."""
     with pytest.raises(ValueError, match="not a revision"):
         Revision.parse(text)
 
@@ -180,7 +180,7 @@ def test_merging_generations_needs_no_order_and_no_count(a: Generation, b: Gener
 
 @given(GENERATIONS, GENERATIONS)
 def test_a_merged_generation_is_above_all_that_either_one_was_above(a: Generation, b: Generation) -> None:
-    """Learning of another raise never makes a token valid again."""
+    """After the merge, a token that either generation has revoked stays revoked."""
     for held in (None, a, b, Generation(number=1, link=Link("z"))):
         if a.is_raised_over(held) or b.is_raised_over(held):
             assert a.merged(b).is_raised_over(held)

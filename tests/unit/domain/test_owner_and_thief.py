@@ -1,12 +1,15 @@
-"""State machines over one session: what its owner, and a thief beside it, can and cannot do.
+"""State machines of one session: what its owner, and a thief with a copied refresh token, can do.
 
-The store is a plain record and a flag. The first machine lets the owner alone act, with any reply lost, calls
-repeated, and a store that forgets its last rotations. The second lets owner and thief act in any order. The
-rules promise there, and no more:
+The session is kept in a plain object. In the first machine only the owner acts: responses get lost, calls are
+repeated, and the store forgets its last rotations. In the second, owner and thief act in any order. It checks
+three promises, and there are no others:
 
-- Within a grace window two holders of one token are given one successor, and cannot be distinguished.
-- Once the windows have passed while they hold different tokens, at most one of them is ever served.
-- Three calls, each after the windows have passed (one of them, the other, the first again), end the session.
+- Within a grace window, two holders of one token get the same successor and cannot be told apart.
+
+- Once they hold different tokens and the windows have passed, at most one of them is ever served.
+
+- Three calls, each after all windows have passed (by one holder, the other, and the first again), end the
+session.
 """
 
 from datetime import datetime, timedelta
@@ -31,7 +34,7 @@ LOST = st.booleans()
 
 
 class Server:
-    """The decision of Refresh about a token whose MAC verified."""
+    """The server's part of Refresh for one session, after it has verified the MAC of the token."""
 
     def __init__(self) -> None:
         self.session: Session = a_session()
@@ -39,7 +42,7 @@ class Server:
         self.now: datetime = START
 
     def refresh(self, number: int) -> int | None:
-        """The number of the token that is given out, or None for a refusal."""
+        """Present the token of this number; return the number of the next one, or None if it is refused."""
         if self.ended:
             return None
         decision = decide_refresh(self.session, number, now=self.now, grace=GRACE, key_id=KEY)
@@ -57,7 +60,7 @@ class Server:
 
 
 class OwnerAlone(RuleBasedStateMachine):
-    """A holder that always shows its newest token stays signed in, whatever replies are lost."""
+    """A holder that always presents its newest token stays signed in, whichever responses are lost."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class OwnerAlone(RuleBasedStateMachine):
 
     @rule(lost=st.lists(LOST, min_size=2, max_size=5))
     def refreshes_from_several_threads_at_once(self, lost: list[bool]) -> None:
-        """All send the same token before any of them has an answer: one successor, no error."""
+        """Several threads send the same token before any response arrives: all get the same successor."""
         answers = [self._call() for _ in lost]
         assert len(set(answers)) == 1
         for answer, missing in zip(answers, lost, strict=True):
@@ -85,7 +88,7 @@ class OwnerAlone(RuleBasedStateMachine):
     @precondition(lambda self: self.replaced)
     @rule(data=st.data())
     def a_slow_call_arrives_within_the_window_of_its_token(self, data: st.DataObject) -> None:
-        """It may be refused, but harms nothing: the owner goes on with the newest token."""
+        """The slow call may be refused, but the owner's newest token stays valid."""
         recent = [n for n, t in self.replaced.items() if self.server.now - t <= GRACE]
         if recent:
             self.server.refresh(data.draw(st.sampled_from(recent)))
@@ -121,7 +124,7 @@ class OwnerAlone(RuleBasedStateMachine):
 
 
 class Holder:
-    """Shows the newest token it was given."""
+    """A party that presents the newest token it was given."""
 
     def __init__(self, token: int) -> None:
         self.token = token
@@ -129,7 +132,7 @@ class Holder:
 
 
 class OwnerAndThief(RuleBasedStateMachine):
-    """A stolen token shows as soon as both act on their own."""
+    """A stolen refresh token is detected once both owner and thief have used it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -140,7 +143,7 @@ class OwnerAndThief(RuleBasedStateMachine):
 
     @initialize(rotations=st.integers(min_value=0, max_value=3), lost=LOST)
     def the_thief_copies_the_token(self, rotations: int, lost: bool) -> None:
-        """Some time after the sign-in, perhaps while an answer to the owner was lost."""
+        """Copy the token some time after the sign-in, perhaps just after a response to the owner was lost."""
         for _ in range(rotations):
             self._show(self.owner, lost=False)
             self.server.now += GRACE / 2
@@ -170,7 +173,7 @@ class OwnerAndThief(RuleBasedStateMachine):
             holder.token = answer
 
     def _notice_split(self, passing: timedelta) -> None:
-        """Note when the two hold different tokens that no window makes one again."""
+        """Note that the two hold different tokens, and that the grace window of their common one is over."""
         if passing > GRACE and self.owner.token != self.thief.token:
             self.split = True
 
@@ -179,7 +182,7 @@ class OwnerAndThief(RuleBasedStateMachine):
         assert not (self.owner.served_since_split and self.thief.served_since_split)
 
     def teardown(self) -> None:
-        """Check that after any history three calls, each past all windows, end the session."""
+        """Check that three calls, each after all windows have passed, end the session after any history."""
         for holder in (self.owner, self.thief, self.owner):
             self.server.now += GRACE + MOMENT
             self._show(holder, lost=False)

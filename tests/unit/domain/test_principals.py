@@ -46,7 +46,7 @@ def test_two_usernames_stay_two(first: str, second: str) -> None:
 
 @given(st.text(max_size=12))
 def test_normalising_twice_changes_nothing(username: str) -> None:
-    """The index of a store may normalise a name that a caller already has."""
+    """A store may normalise a username that the caller has already normalised."""
     once = normalize_username(username)
     assert normalize_username(once) == once
 
@@ -67,7 +67,7 @@ def test_a_principal_id_is_short_plain_text(text: str) -> None:
     "text", ["", "-a", ".a", "/a", "a b", "a\n", "é", "a" * 129, ANY, EVERYONE, "a*", "\ud800"]
 )
 def test_another_text_names_no_principal(text: str) -> None:
-    """Above all not `*`: no principal may be created with the id of the whole service."""
+    """Above all `*` is no id of a principal: it stands for the whole service in raised generations."""
     assert not is_principal_id(text)
 
 
@@ -85,7 +85,7 @@ def test_the_built_in_client_signs_people_in_and_does_nothing_else() -> None:
 
 
 def test_a_new_client_may_do_little() -> None:
-    """Anything that the operator did not set is not allowed."""
+    """A new client may use only what the operator has set."""
     client = Client(client_id=FIRST_PARTY_CLIENT)
     assert (client.audiences, client.scopes) == (frozenset(), frozenset())
     assert client.grants == {Grant.CLIENT_CREDENTIALS}

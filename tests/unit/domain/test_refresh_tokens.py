@@ -1,4 +1,4 @@
-"""Refresh tokens as text: one spelling, and nothing that this service did not derive."""
+"""Refresh tokens as text: each has one spelling, and only tokens that this service derived are accepted."""
 
 import base64
 import re
@@ -125,7 +125,7 @@ def test_a_refusal_shows_no_part_of_the_token() -> None:
 
 @given(st.integers(0, MAX_NUMBER), st.integers(0, MAX_NUMBER))
 def test_different_numbers_have_different_secrets(first: int, second: int) -> None:
-    """The MAC covers the number: no token reveals the next one."""
+    """The MAC covers the number, so that a token does not reveal its successor."""
     texts = [
         derive_refresh_token(SECRET, RefreshToken(key_id=KEY_ID, session_id=SESSION_ID, number=n))[-42:]
         for n in (first, second)

@@ -1,4 +1,7 @@
-"""The fold of the change log: denials are extended, generations raised, in any order, any number of times."""
+"""Applying the change log to the revocations in memory: entries may come in any order, any number of times.
+
+Denials are extended and generations raised, never the reverse.
+"""
 
 import gc
 import string
@@ -87,7 +90,7 @@ def test_however_many_end_together_all_of_them_are_forgotten(count: int) -> None
 
 
 def test_a_long_denylist_adds_no_objects_that_the_garbage_collector_visits() -> None:
-    """It would stop all answers meanwhile, at each of its full collections."""
+    """Each full garbage collection would visit such objects, and the process answers nothing meanwhile."""
     denylist = Denylist()
     gc.collect()
     before = len(gc.get_objects())
@@ -116,7 +119,7 @@ def test_an_id_that_was_forgotten_can_be_denied_again() -> None:
 
 
 def test_denials_of_one_minute_share_one_object_for_it() -> None:
-    """A million denials with a number each would cost 32 MB more."""
+    """If each of a million denials had a number of its own, they would take 32 MB more."""
     denylist = Denylist()
     for number in range(100):
         denylist.add(str(number), START + timedelta(seconds=number % 60))
@@ -133,7 +136,11 @@ def test_the_denylist_returns_the_ids_that_were_denied(ids: set[str]) -> None:
 
 
 def test_ids_that_a_caller_has_chosen_to_collide_do_not() -> None:
-    """Python hashes an integer by its remainder, to which characters 61 places apart add alike."""
+    """Python hashes an integer modulo 2**61 - 1.
+
+    A caller can therefore choose ids whose plain integers have the same hash; the denylist must not become
+    slow by them.
+    """
     chosen = []
     for number in range(1000):
         first = format(number, "061b").translate({ord("0"): "a", ord("1"): "b"})
@@ -148,7 +155,7 @@ def test_ids_that_a_caller_has_chosen_to_collide_do_not() -> None:
 
 
 def test_an_id_of_this_service_takes_less_memory_than_its_text() -> None:
-    """The allocator rounds sizes up to 16 bytes: 48 bytes instead of 80."""
+    """As an integer an id takes 48 bytes instead of 80, since the allocator rounds up to 16 bytes."""
     denylist = Denylist()
     for _ in range(100):
         denylist.add(new_token_id(), START)
@@ -228,7 +235,7 @@ def test_a_generation_is_raised_and_never_lowered() -> None:
 
 @pytest.mark.parametrize("links", [*permutations("pq"), *permutations("pqr")])
 def test_two_raises_to_one_number_refuse_the_tokens_issued_under_either(links: tuple[str, ...]) -> None:
-    """A log that split: each raise revoked the tokens that the other side had issued before it."""
+    """After a failover, the log had two histories: each raise revoked earlier tokens of the other one."""
     revocations = Revocations()
     for link in (*links, *links):
         revocations.raise_to(ALICE, generation(3, link))
@@ -263,7 +270,10 @@ def test_raises_of_two_histories_refuse_the_tokens_of_both_until_the_next_raise(
 
 
 def test_a_raise_in_the_new_history_refuses_tokens_of_the_lost_one() -> None:
-    """The restored store was never raised; it is raised before this process has repaired its number."""
+    """The restored store lacks the raise to 5.
+
+    It gets a raise to 1 before this process has repaired the number.
+    """
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(5, "lost"))
     revocations.begin_history({})
@@ -276,7 +286,10 @@ def test_a_raise_in_the_new_history_refuses_tokens_of_the_lost_one() -> None:
 
 @pytest.mark.parametrize("table", [{}, {ALICE: generation(4, "d")}])
 def test_a_generation_that_stands_in_the_log_is_of_this_history(table: dict[PrincipalId, Generation]) -> None:
-    """Its earlier raises are read first; the table of the store may have lost its row, or be older."""
+    """The process reads the earlier raises of the log first.
+
+    The store's table of generations may lack the row, or have an older one.
+    """
     revocations = Revocations()
     revocations.raise_to(ALICE, generation(5, "e"))
     revocations.begin_history(table)
@@ -297,7 +310,7 @@ def test_a_raise_while_the_table_is_read_is_neither_doubted_nor_lowered() -> Non
 
 
 def test_a_raise_that_the_new_history_lacked_refuses_tokens_issued_there_under_a_higher_number() -> None:
-    """An older copy was restored, everything was revoked, and then the first store was restored."""
+    """An operator restored an older copy, revoked everything, and then restored the first store again."""
     revocations = Revocations()
     for raised in (generation(3, "common"), generation(4, "acknowledged")):
         revocations.raise_to(ALICE, raised)
@@ -374,7 +387,7 @@ def test_the_current_generations_leave_out_principals_that_were_never_raised() -
 
 
 def test_the_newest_of_two_tables_is_the_higher_of_each_principal() -> None:
-    """A sign-in takes max(store, replica); neither table is changed by it."""
+    """A sign-in uses the higher generation of store and replica, and changes neither table."""
     store = {EVERYONE: generation(1), ALICE: generation(5)}
     replica = {ALICE: generation(4), PrincipalId("shop"): generation(2)}
     expected = {EVERYONE: generation(1), ALICE: generation(5), PrincipalId("shop"): generation(2)}
@@ -402,7 +415,9 @@ ACTED = a_token(
     ),
     generations={PrincipalId("unnamed"): generation(1)},
 )
-"""A token with every level there is: an entry of `gen` names a principal that the token does not."""
+"""A token with an actor, so that each kind of principal occurs.
+
+An entry of `gen` also names a principal that is neither its subject, client nor actor."""
 
 
 def _raising(principal: str, number: int = 1) -> Callable[[Revocations], None]:
@@ -443,7 +458,7 @@ def test_each_level_alone_revokes(level: str) -> None:
 
 @pytest.mark.parametrize(("first", "second"), list(permutations(LEVELS, 2)))
 def test_no_level_hides_another_in_either_order(first: str, second: str) -> None:
-    """After a sign-in under the generations of the first, the second still revokes, and both together do."""
+    """After a sign-in under the first raise, the second raise revokes the token, and so do both together."""
     revocations = Revocations()
     LEVELS[first](revocations)
     LEVELS[second](revocations)
@@ -466,7 +481,7 @@ def _generations_after(level: str) -> dict[PrincipalId, Generation]:
 
 @pytest.mark.parametrize("level", [name for name in LEVELS if name not in {"token", "session"}])
 def test_a_token_issued_after_the_raise_is_good(level: str) -> None:
-    """No clock decides: the token carries the generation that it was issued under."""
+    """No clocks are compared: the token names the generation under which it was issued."""
     revocations = Revocations()
     LEVELS[level](revocations)
     after: AccessToken = a_token(

@@ -60,7 +60,7 @@ def test_two_secrets_are_equal_by_text_and_never_to_a_plain_text() -> None:
 
 
 def test_it_is_not_a_key_of_a_dictionary() -> None:
-    """A dictionary would compare it in the open."""
+    """A dictionary compares its keys in a time that depends on their content."""
     with pytest.raises(TypeError, match="unhashable"):
         hash(SECRET)
 

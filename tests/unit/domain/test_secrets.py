@@ -1,4 +1,4 @@
-"""Client secrets: made at random, kept as a digest, compared with all that are in force."""
+"""Client secrets: made at random, stored as digests, and compared with all digests that are in force."""
 
 import hashlib
 import re
@@ -53,7 +53,7 @@ def test_a_secret_stops_matching_at_its_expiry() -> None:
 
 
 def test_a_secret_kept_twice_matches_while_one_of_them_is_in_force() -> None:
-    """An expired twin does not hide the one that still holds, on either side of it."""
+    """A secret is stored twice, and one record has expired: the other one counts, whichever comes first."""
     expired, good = stored(OLD, START - MOMENT), stored(OLD)
     assert matches_any(OLD, [expired, good], START)
     assert matches_any(OLD, [good, expired], START)

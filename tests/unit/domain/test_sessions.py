@@ -1,4 +1,4 @@
-"""Refresh rotation: each rule of the contract's semantics 2, by injected time."""
+"""The rotation of refresh tokens: each rule of the contract, with a clock that the test sets."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -32,14 +32,14 @@ def show(
 
 
 def rotated(session: Session, number: int, now: datetime = START, *, key_id: KeyId = KEY) -> Session:
-    """The session after a call that must rotate."""
+    """Present the token of this number; return the session after the rotation, which must take place."""
     decision = show(session, number, now, key_id=key_id)
     assert isinstance(decision, Rotated)
     return decision.session
 
 
 def chain(*times: datetime) -> Session:
-    """A session whose latest token was used at each of these times."""
+    """Return a session whose latest token was refreshed at each of these times."""
     session = a_session()
     for time in times:
         session = rotated(session, session.latest, time)
@@ -64,7 +64,7 @@ def test_a_rotation_changes_nothing_but_the_chain() -> None:
 
 
 def test_a_decision_leaves_the_record_it_was_given_as_it_was() -> None:
-    """A caller that loses the race decides again from a fresh record, never from a half-changed one."""
+    """A caller whose compare-and-set fails reads the record again and decides anew."""
     session = chain(START)
     before = dict(session.rotate_times)
     rotated(session, session.latest, START + GRACE / 2)
@@ -78,7 +78,7 @@ def test_the_parent_within_the_grace_window_gives_the_same_latest_again(after: t
 
 
 def test_a_replay_keeps_the_key_of_the_latest_token() -> None:
-    """The refresh key may have been rotated in between; another key would be another text."""
+    """The key that derives refresh tokens may have been rotated in between, and would derive another text."""
     session = rotated(a_session(), 0, key_id=KEY)
     decision = show(session, 0, START + MOMENT, key_id=NEW_KEY)
     assert decision == Replayed(session=session)
@@ -86,7 +86,7 @@ def test_a_replay_keeps_the_key_of_the_latest_token() -> None:
 
 
 def test_the_window_counts_from_the_first_rotation_and_never_slides() -> None:
-    """Showing the parent again and again does not keep it good."""
+    """Presenting the parent token repeatedly does not extend its grace window."""
     session = chain(START)
     for second in range(0, 60, 7):
         decision = show(session, 0, START + timedelta(seconds=second))
@@ -108,7 +108,7 @@ def test_the_new_number_under_the_same_parent_has_a_window_of_its_own() -> None:
 
 
 def test_a_reply_that_is_lost_again_and_again_ends_no_session() -> None:
-    """Days apart, the same token is shown, and each time there is a successor that works."""
+    """The client presents the same token days later, and each time gets a successor that works."""
     session, now = a_session(), START
     for attempt in range(1, 20):
         session = rotated(session, 0, now)
@@ -125,7 +125,7 @@ def test_the_number_between_is_void_within_its_window_harmlessly() -> None:
 
 
 def test_the_number_between_is_reuse_past_its_window() -> None:
-    """The holder of the session and the sender of the parent token are two parties."""
+    """The holder of the later token and the sender of the parent token are two parties."""
     again = START + PAST_GRACE
     session = rotated(chain(START), 0, again)
     assert show(session, 1, again + PAST_GRACE) == Reused()
@@ -140,13 +140,13 @@ def test_a_void_number_stays_void_when_the_chain_goes_on() -> None:
 
 
 def test_an_older_number_within_its_own_window_is_superseded() -> None:
-    """A slow thread: refused, but the session lives."""
+    """A slow thread of the client sent the older token: it is refused, and the session goes on."""
     session = chain(START, START + GRACE / 2)
     assert show(session, 0, START + GRACE) == Superseded()
 
 
 def test_an_older_number_past_its_own_window_is_reuse() -> None:
-    """The window of the older number is over, although that of its successor is not."""
+    """The window of the older number is over, although the window of its successor is not."""
     session = chain(START, START + GRACE / 2)
     assert show(session, 0, START + PAST_GRACE) == Reused()
     assert isinstance(show(session, 1, START + PAST_GRACE), Replayed)
@@ -164,7 +164,7 @@ def test_without_a_grace_window_only_the_same_moment_counts_as_within() -> None:
 
 
 def test_a_rotation_time_ahead_of_the_clock_counts_as_within_the_window() -> None:
-    """A failover to a store whose clock is a little behind ends no session."""
+    """A failover to a store whose clock is a little behind must end no session."""
     session = chain(START)
     assert show(session, 0, START - timedelta(seconds=1)) == Replayed(session=session)
 
@@ -194,7 +194,7 @@ def test_skipping_keeps_the_windows_of_the_numbers_before() -> None:
 
 
 def test_one_number_ahead_is_the_ordinary_lost_rotation() -> None:
-    """The owner was given 1, the store forgot it: 0 is the latest again, and 1 is shown."""
+    """The owner received number 1, but the store lost the rotation: 0 is the latest when 1 is presented."""
     session = rotated(a_session(), 1)
     assert (session.latest, session.parent, session.rotate_times) == (2, 1, {0: START, 1: START})
 

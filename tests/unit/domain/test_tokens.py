@@ -1,4 +1,4 @@
-"""Access tokens as values: the principals whose generation revokes them."""
+"""Access tokens as values: which principals' raised generations revoke a token."""
 
 from identity_service.domain.ids import EVERYONE, KeyId, Link, PrincipalId, key_principal
 from identity_service.domain.log import Generation

@@ -1,4 +1,4 @@
-"""The URLs that the service fetches keys from."""
+"""The URLs from which the service fetches keys: which are accepted."""
 
 import pytest
 

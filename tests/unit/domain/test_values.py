@@ -1,4 +1,4 @@
-"""The values of the domain cannot be changed, and are made with named members."""
+"""The value classes of the domain are frozen, and their constructors take keywords only."""
 
 import pytest
 
@@ -8,7 +8,8 @@ from identity_service.domain.issuers import IssuerNames
 from tests.values import is_value, values_of
 
 OTHERS = {Counts, IssuerNames}
-"""Counters, which exist to be changed, and names, which are made with the current name alone."""
+"""Exceptions: a counter, which exists to be changed, and names, whose constructor takes the current name
+alone."""
 
 
 @pytest.mark.parametrize("found", list(values_of(domain)), ids=lambda found: found.__name__)

@@ -1,4 +1,4 @@
-"""Text from outside: which characters are escaped, and that JSON has the same meaning afterwards."""
+"""Text from outside: which characters are escaped, and that escaped JSON still has the same meaning."""
 
 import json
 import unicodedata

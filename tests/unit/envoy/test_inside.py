@@ -1,4 +1,4 @@
-"""The process inside Envoy ends soon after its parent, even while it stops by order of the parent."""
+"""The Python process that Envoy runs ends soon after its parent, even while it is already stopping."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ LONG = timedelta(minutes=10)
 
 
 class Draining:
-    """A service that stops only when the test says so."""
+    """A service whose stop waits until the test allows it."""
 
     def __init__(self) -> None:
         self.certificates = None
@@ -33,7 +33,7 @@ class Draining:
 
 
 class LastResort:
-    """Remembers how often it was armed, and for how long."""
+    """Records how often the timer that ends the process was set, and for how long."""
 
     def __init__(self) -> None:
         self.armed: list[float] = []

@@ -1,4 +1,4 @@
-"""The bounds of Envoy that are computed, and those that take too long for a test to reach them."""
+"""The limits in Envoy's configuration that are computed, or that would take too long to reach in a test."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -53,12 +53,12 @@ def test_a_memory_bound_that_no_service_could_live_with_is_refused() -> None:
 
 
 def test_envoy_ends_a_request_later_than_python_does() -> None:
-    """The client then gets the status that Python makes, with its details."""
+    """Thus the client gets the status that Python sends, with its details."""
     assert connection_manager(LIMITS, AGE)["request_timeout"] == "12.000s"
 
 
 def test_envoy_ends_no_request_while_a_method_has_requests_without_end() -> None:
-    """A stream of reflection is one request for as long as it is open."""
+    """A stream of server reflection is one request for as long as it is open."""
     assert envoy_config(Settings(reflection=True)).limits.open_ended
     assert "request_timeout" not in connection_manager(replace(LIMITS, open_ended=True), AGE)
 

@@ -1,4 +1,4 @@
-"""The paths that Envoy passes on to Python."""
+"""The request paths that Envoy passes on to Python."""
 
 import re
 from urllib.parse import unquote_to_bytes

@@ -16,13 +16,13 @@ LONGEST_SOCKET = 107
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A directory of a short path, which that of pytest may not be."""
+    """Yield a directory with a short path, which pytest's directories may not have."""
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:  # not where pytest makes its own
         yield Path(directory)
 
 
 def directory_of(short: Path, size: int) -> str:
-    """Make a directory whose path has so many bytes."""
+    """Make a directory whose path has `size` bytes."""
     made = short / ("x" * (size - len(os.fsencode(short)) - 1))
     made.mkdir()
     return str(made)

@@ -1,4 +1,4 @@
-"""On several cores grpcio's serving thread answers what needs no waiting; threads answer all else."""
+"""Calls that never wait: on several cores, grpcio's serving thread answers them without a work thread."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ Call = Callable[..., bytes]
 
 
 class Method:
-    """A method that answers requests that begin with "now" without waiting, and counts who answered."""
+    """A method that answers requests beginning with "now" without waiting, and counts calls per thread."""
 
     def __init__(self) -> None:
         self.by_thread: list[str] = []
@@ -53,7 +53,10 @@ def method() -> Iterator[Method]:
 
 @contextmanager
 def serving(method: Method, monkeypatch: pytest.MonkeyPatch, cores: int) -> Iterator[tuple[Limits, Call]]:
-    """Serve the method with one thread on so many cores; yield the limits, and a function that calls it."""
+    """Serve the method with one work thread on a machine of `cores` cores.
+
+    Yields the limits, and a function that calls the method.
+    """
     monkeypatch.setattr("identity_service.process.cores.available", lambda: cores)
     events = RecordingEventLog()
     limits = Limits(LimitsConfig(), events)

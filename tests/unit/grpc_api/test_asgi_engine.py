@@ -1,4 +1,4 @@
-"""The ASGI engine without a network: it runs servicers in the threads of their pools."""
+"""The ASGI engine, called without a network: it runs servicers in the threads of their pools."""
 
 import asyncio
 import contextvars
@@ -49,9 +49,9 @@ async def call(
     headers: Sequence[tuple[bytes, bytes]] = (),
     sent: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Status and body of one call; `body` is sent in place of the framed message.
+    """Make one call; return the status and the body of its response.
 
-    `sent` is called when the engine begins to send the response.
+    `body` replaces the framed message. `sent` is called when the engine begins to send the response.
     """
     answer: dict[str, Any] = {"body": b""}
 
@@ -138,7 +138,7 @@ def test_the_calls_that_are_ready_are_computed_before_a_response_is_sent(
 def test_a_long_compressed_message_is_opened_in_the_thread_that_serves_it(
     engine: AsgiEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It takes long, and the event loop serves all other calls."""
+    """Decompressing it takes long, and the event loop must serve all other calls meanwhile."""
     names: list[str] = []
 
     def noting(message: Message) -> bytes:
@@ -158,7 +158,7 @@ def test_a_long_compressed_message_is_opened_in_the_thread_that_serves_it(
 
 def test_a_refused_request_is_not_kept_in_memory(engine: AsgiEngine) -> None:
     class Parsed:
-        """A parsed request, which the handler has made."""
+        """A parsed request; the test checks that nothing refers to it any more."""
 
     kept: list[weakref.ref[Parsed]] = []
 
@@ -213,7 +213,7 @@ def test_calls_beyond_the_most_are_refused_and_a_stop_waits_for_those_before(eng
 
 
 def test_a_servicer_may_wait_for_the_loop_with_a_lock_that_a_callback_needs(engine: AsgiEngine) -> None:
-    """A servicer that sends, and is notified of the end of calls, under one lock."""
+    """The servicer holds a lock while it sends, and takes it again when it is notified of a call's end."""
     lock, notified = threading.Lock(), threading.Event()
 
     def ended() -> None:

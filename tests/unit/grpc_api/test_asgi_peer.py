@@ -1,4 +1,4 @@
-"""The peer of a call and its certificate, as the server in front forwards them."""
+"""The peer of a call and its certificate, as the proxy in front of the service forwards them."""
 
 from pathlib import Path
 from urllib.parse import quote
@@ -37,7 +37,7 @@ def test_a_certificate_is_the_one_that_was_shown(holder: Holder) -> None:
 
 
 def test_names_beside_the_certificate_count_for_nothing(holder: Holder) -> None:
-    """They are not quoted in the header: a client that chooses its name could add another one."""
+    """The header does not quote the names, so a client that chooses its name could forge another one."""
     found = certificate_of(context(forwarded(holder) + b";URI=spiffe://example.org/admin;DNS=admin"))
 
     assert found is not None

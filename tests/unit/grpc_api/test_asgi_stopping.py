@@ -1,4 +1,4 @@
-"""The answers of the ASGI engine to calls that no thread carries out, and to clients that have left."""
+"""The responses of the ASGI engine while it stops, and for clients that have disconnected."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ REQUEST = {"type": "http.request", "body": frame(b"hello"), "more_body": False}
 
 
 class ClientDisconnectedError(Exception):
-    """The error that pyvoy raises, under this name, for a client that has left."""
+    """The error that pyvoy raises, by this name, if the client has disconnected."""
 
 
 def unary(request: bytes, context: Context) -> bytes:
@@ -57,7 +57,7 @@ every_kind = pytest.mark.parametrize("method", HANDLERS)
 
 
 class Site:
-    """An engine, its threads and its limits."""
+    """An engine with its thread pools and limits."""
 
     def __init__(self) -> None:
         self.threads = Threads(1, "test-asgi")
@@ -68,7 +68,7 @@ class Site:
         self.engine.start()
 
     async def call(self, method: str, receive: Any = None, send: Any = None) -> dict[str, Any]:
-        """The headers and trailers of one call."""
+        """Make one call; return the headers and trailers of its response."""
         answer: dict[str, Any] = {}
 
         async def received() -> dict[str, Any]:
@@ -96,7 +96,7 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
 
 
 def reason(answer: dict[str, Any]) -> tuple[str, str]:
-    """The name of the status's code, and the reason in its details."""
+    """Return the name of the status code, and the reason in its details."""
     raw = answer["grpc-status-details-bin"]
     status = status_pb2.Status.FromString(base64.b64decode(raw + "=" * (-len(raw) % 4)))
     info = error_details_pb2.ErrorInfo()
@@ -133,7 +133,7 @@ def test_a_call_that_comes_after_the_threads_were_ended_is_refused_since_the_pro
 
 @contextmanager
 def busy(threads: Executor) -> Iterator[None]:
-    """While inside, the only thread of the pool is at work."""
+    """Keep the only thread of the pool busy until the block ends."""
     begun, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:

@@ -1,4 +1,4 @@
-"""Frames, timeouts, metadata and status of gRPC, read from and written to HTTP/2."""
+"""gRPC over HTTP/2: frames, timeouts, metadata and status are encoded as the protocol defines them."""
 
 import base64
 import secrets
@@ -112,7 +112,7 @@ def test_a_message_of_any_length_is_opened_when_it_is_asked_for() -> None:
 
 
 def test_a_long_message_is_opened_only_if_it_was_not_too_much_shorter() -> None:
-    """A thousandth of the bytes must not cause all of the work."""
+    """A message must not cause a thousand times the work that its size suggests."""
     longest = 16 * 2**20
     zeros, noise = bytes(2**20 + 1), secrets.token_bytes(2**20 + 1)
     bomb, message = (Unframer(longest, ENCODINGS[b"gzip"]) for _ in range(2))

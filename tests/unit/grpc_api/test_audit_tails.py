@@ -1,4 +1,4 @@
-"""Tails of the audit trail whose reading fails: each is ended, whenever that happens."""
+"""Followers of the audit trail (TailAuditEvents) when reading it fails: each stream ends with an error."""
 
 import threading
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def patient() -> Limits:
 
 
 class Stream:
-    """Implements `ResponseStream`."""
+    """A response stream that keeps what was sent."""
 
     address = "192.0.2.1"
 
@@ -53,7 +53,7 @@ class Stream:
 
 
 class LeftContext:
-    """The context of a call that its client has left; it keeps the error that it raises, as grpcio does."""
+    """The context of a call whose client has left; like grpcio, it keeps the error that it raises."""
 
     def __init__(self) -> None:
         self.errors: list[grpc.RpcError] = []
@@ -64,7 +64,7 @@ class LeftContext:
 
 
 class Store:
-    """The part of a store that tails read."""
+    """The part of a store that the streams read from."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
@@ -76,7 +76,7 @@ class Store:
 
 
 class LateSenders(Senders):
-    """Senders that take a stream over only after it was ended, or after a second."""
+    """Sender threads that take over a stream only after it was ended, or after one second."""
 
     def __init__(self) -> None:
         super().__init__(limits=patient(), max_age=PATIENT, heartbeat=PATIENT, send_heartbeats=lambda: None)

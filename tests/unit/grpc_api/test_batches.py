@@ -1,4 +1,4 @@
-"""Batches as bytes: the parts are those that protobuf reads, for any input."""
+"""Batch requests are split into their parts without parsing them: the parts are those that protobuf finds."""
 
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
@@ -74,7 +74,7 @@ fields = st.tuples(st.integers(min_value=1, max_value=2**29 - 1), st.binary(max_
 
 
 def serialized(number: int, value: bytes) -> bytes:
-    """Return a field of this number, whose value has a length."""
+    """Return a length-delimited field with this number."""
     return _varint(number << 3 | 2) + _varint(len(value)) + value
 
 
@@ -111,5 +111,5 @@ def test_no_batch_that_protobuf_reads_has_more_requests_than_were_counted(data: 
 
 
 def test_a_number_without_an_end_is_not_read_to_the_end() -> None:
-    """Reading it would take minutes."""
+    """Reading a varint of unlimited length would take minutes."""
     assert not batches.has_more_fields(b"\xff" * 2**24, 10)

@@ -1,4 +1,4 @@
-"""Each cache that holds a token counts the memory of its extra claims, up to 25 times that of their text."""
+"""The caches of tokens count the memory of custom claims, which is up to 25 times that of their text."""
 
 from typing import Any
 

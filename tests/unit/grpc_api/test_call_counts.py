@@ -1,4 +1,4 @@
-"""The counts of calls: each call counts once, with the code that its client gets."""
+"""The metric of calls: each call counts once, with the status code that its client gets."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -32,7 +32,7 @@ RULE = Rule(access=Access.OPEN, pool=Pool.MEMORY)
 
 
 class KeptCallbacks(AsgiContext):
-    """A context whose callbacks the test calls."""
+    """A context whose callbacks run when the test calls them."""
 
     def __init__(self, scope: Mapping[str, Any]) -> None:
         super().__init__(scope)
@@ -52,7 +52,7 @@ class Site:
 
     @property
     def counted(self) -> Mapping[tuple[str, ...], int]:
-        """The calls by type and code."""
+        """Return the counts by type and status code."""
         found = self._durations.read()
         assert all(labels[:2] == ("test.Service", "Method") for labels in found)
         return {labels[2:]: histogram.count for labels, histogram in found.items() if histogram.count}

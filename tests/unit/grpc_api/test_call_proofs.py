@@ -1,4 +1,4 @@
-"""DPoP proofs in metadata: a call that has the metadata shows one, and its answer has the next nonce."""
+"""DPoP proofs in gRPC metadata: a call with the metadata has a proof, and its response has the next nonce."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""The certificate of a call, as the properties of its connection give it, and the caller that it proves."""
+"""The client certificate of a call, read from the properties of its connection, and the caller it proves."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.tls import Certifier
 
 
 class _Context:
-    """The part of a context that says how the connection was made, as grpcio gives it."""
+    """The part of grpcio's context that describes the connection."""
 
     def __init__(self, pem: bytes, *, resumed: bool) -> None:
         self._properties = {
@@ -40,7 +40,7 @@ class _Context:
 def test_a_session_that_is_resumed_proves_nothing_after_its_certificate_has_expired(
     tmp_path: Path, resumed: bool, lifetime: timedelta
 ) -> None:
-    """A handshake that resumes none verifies the certificate itself."""
+    """A full handshake verifies the certificate; a resumed TLS session does not."""
     holder = Certifier(tmp_path).client("c", "c.example", lifetime=lifetime)
     context: Any = _Context(holder.certificate_file.read_bytes(), resumed=resumed)
 
@@ -50,14 +50,14 @@ def test_a_session_that_is_resumed_proves_nothing_after_its_certificate_has_expi
 
 
 class _UnreadStore:
-    """The records of a store that fails the test if it is read."""
+    """The records of a store; reading one fails the test."""
 
     def find_client(self, name: str) -> None:
         raise AssertionError(f"the client of {name} was read")
 
 
 def test_an_event_loop_does_not_read_the_client_of_a_certificate_from_the_store(tmp_path: Path) -> None:
-    """It would hold up every other call, for seconds if the store hangs."""
+    """Reading would hold up all other calls, for seconds if the store does not answer."""
     nothing: Any = None
     records: Any = _UnreadStore()
     gate = CallerGate(

@@ -1,4 +1,4 @@
-"""Messages that gRPC's core passes on as they were sent: they are decompressed if they were compressed."""
+"""Messages that gRPC's core passes on unchanged, compressed or not: the service decompresses them."""
 
 import zlib
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ from tests.fakes.event_logs import RecordingEventLog
 from tests.patience import PATIENCE
 
 ACCEPTED = 1000
-"""The longest message that the methods of the engine accept."""
+"""The longest message in bytes that the methods accept."""
 LIMIT = 2**20
 WINDOWS = {grpc.Compression.Gzip: GZIP, grpc.Compression.Deflate: DEFLATE}
 
@@ -79,7 +79,7 @@ def test_a_message_beyond_the_limit_is_refused(window: int) -> None:
 
 @pytest.mark.parametrize("window", WINDOWS.values(), ids=["gzip", "deflate"])
 def test_half_of_a_compressed_message_stays_as_it_is(window: int) -> None:
-    """It is not a protobuf message, which the pipeline says to the client."""
+    """Half of a compressed message is no protobuf message; the pipeline refuses it as such."""
     half = compressed(bytes(100), window)[:-4]
 
     assert decompressor().opened(half) == half
@@ -99,7 +99,7 @@ def of_each(context: Context) -> Any:
 
 @pytest.fixture(params=["completions", "fallback"])
 def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Methods that answer with the length of each message as they get it."""
+    """Yield the address of a server whose methods answer with the length of each message."""
     if request.param == "fallback":
         monkeypatch.setattr(grpcio_engine, "why_not", lambda: "this test wants it")
     events = RecordingEventLog()
@@ -122,7 +122,7 @@ def target(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def lengths(channel: grpc.Channel, message: bytes) -> list[bytes]:
-    """Send the message to each method, twice to the last; return what they say."""
+    """Send the message to each method, twice to the last one; return the lengths in the responses."""
     unary: Any = channel.unary_unary("/a.B/Unary")
     stream: Any = channel.unary_stream("/a.B/Stream")
     each: Any = channel.stream_stream("/a.B/Each")

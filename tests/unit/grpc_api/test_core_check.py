@@ -1,4 +1,4 @@
-"""The check of grpcio at start works with any directory for temporary files."""
+"""The check of grpcio at the start of the service works with any directory for temporary files."""
 
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The headers for the service behind a gateway and for its client: each is well-formed for any token."""
+"""The headers that ext_authz adds for the service behind the gateway and for its client are well-formed."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

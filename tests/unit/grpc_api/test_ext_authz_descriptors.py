@@ -1,4 +1,4 @@
-"""The requirements of methods, read from compiled protos."""
+"""The audience and scopes that methods require, read from compiled protos."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""The token that a request behind a gateway presents."""
+"""The places in which ext_authz looks for the token of a request behind a gateway."""
 
 import pytest
 

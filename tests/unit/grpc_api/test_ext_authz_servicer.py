@@ -1,4 +1,4 @@
-"""The decisions of ext_authz on an event loop and in a thread: the same, whatever was answered before."""
+"""The decisions of ext_authz are the same on an event loop and in a thread, whatever is cached."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tests.service_site import ServiceSite, open_service_site
 
 
 class Gateway:
-    """A gateway that asks the servicer, whose process issues the tokens."""
+    """A gateway that asks the servicer for decisions; the test's process issues the tokens."""
 
     def __init__(self, site: ServiceSite) -> None:
         self.site = site
@@ -32,7 +32,7 @@ class Gateway:
         return self.site.use.issuer.issue(IssueRequest(credential=credential)).access_token
 
     def both(self, token: str, **request: Any) -> tuple[CheckResponse, CheckResponse]:
-        """Return the decision in a thread, and that on an event loop."""
+        """Return the decision that a thread makes, and the one that an event loop makes."""
         asked = request_of(token, **request)
         now = self.servicer.check_now(asked, b"")
         assert now is not None
@@ -141,7 +141,7 @@ def test_a_request_that_takes_long_to_read_is_left_to_a_thread(
 def test_more_headers_than_any_gateway_passes_on_are_refused(
     gateway: Gateway, fields: dict[str, Any]
 ) -> None:
-    """A message of 256 KiB has room for 130,000, which took 0.17 s."""
+    """A message of 256 KiB can have 130,000 headers, which took 0.17 s to read."""
     request = request_of(gateway.token(), **fields)
 
     with pytest.raises(InvalidRequestError, match="at most 1,000 headers"):

@@ -1,4 +1,7 @@
-"""The messages of ext_authz have the bytes of Envoy's own (xds-protos), in another environment."""
+"""The service's own ext_authz messages are encoded to the same bytes as Envoy's (package xds-protos).
+
+Envoy's protos are loaded in another environment, since both declare the same names.
+"""
 
 import json
 import os
@@ -85,7 +88,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def original() -> dict[str, Any]:
-    """The descriptors of Envoy's own protos, and our messages as they read and write them."""
+    """Return the descriptors of Envoy's protos, and our messages as Envoy's protos parse and encode them."""
     if not PYTHON.exists():
         pytest.skip("needs xds-protos in .venv-xds: run `make .venv-xds/.installed`")
     asked = [[type(each).__name__, _bytes(each).hex()] for each in MESSAGES]
@@ -122,7 +125,7 @@ def test_envoy_reads_every_field_from_our_bytes_and_writes_the_same(original: di
 
 
 def test_the_samples_have_every_field_that_the_service_uses() -> None:
-    """Otherwise the comparison of the bytes would leave one out."""
+    """The comparison of bytes would not cover a field that the samples lack."""
     set_ = set[str]()
 
     def visit(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Freed memory is returned to the system at intervals."""
+"""The process returns freed memory to the operating system at intervals."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The grpcio engine stops even if the system gives it no thread for stopping."""
+"""The grpcio engine stops even if the operating system gives it no thread for stopping."""
 
 from typing import Any
 

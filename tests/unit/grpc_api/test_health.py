@@ -1,4 +1,4 @@
-"""The status of a process that stops is NOT_SERVING, even if another thread reports that it is fresh."""
+"""A stopping process reports NOT_SERVING, even if a thread finds it fresh at the same time."""
 
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
 def test_a_thread_that_finds_the_process_fresh_while_it_stops_changes_nothing() -> None:
     class Senders:
-        """Whenever the status changes, the other thread comes in between."""
+        """Senders that let the other thread report whenever the status changes."""
 
         def wake(self, watch: object) -> None:
             health.set("", SERVING)

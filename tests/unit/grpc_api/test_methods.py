@@ -1,4 +1,4 @@
-"""The table of methods has an entry for each method of the protos, and each entry fits its method."""
+"""The table of methods has an entry for every method of the protos, and each entry fits its method."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -35,11 +35,11 @@ OWN.append(auth_pb2.DESCRIPTOR.services_by_name["Authorization"])
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 REFLECTION_V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
-"""grpcio has no descriptor of it; its messages are those of v1alpha."""
+"""grpcio has no descriptor of version 1 of reflection; its messages are those of v1alpha."""
 
 
 def table(*, reflection: bool) -> Mapping[str, MethodSpec]:
-    """Return the table for servicers without parts, since nothing is called."""
+    """Return the table for servicers without dependencies: no test calls a method."""
     kinds = (
         *(IssueServicer, VerifyServicer, RevokeServicer, TrustServicer, AdminServicer, AuditHandlers),
         *(ExtAuthzServicer, HealthServicer),
@@ -56,7 +56,7 @@ def methods(*services: ServiceDescriptor) -> dict[str, MethodDescriptor]:
 
 
 def test_every_method_of_every_proto_has_an_entry_and_nothing_else_has() -> None:
-    """Every proto that is compiled, also one that is added later."""
+    """The test reads every compiled proto, so that one added later needs entries too."""
     assert {service.full_name for service in OWN} == set(SERVICES)
     assert methods(*OWN).keys() == METHODS
     assert table(reflection=False).keys() == methods(*OWN, HEALTH).keys()
@@ -88,7 +88,7 @@ def test_methods_that_need_a_scope_name_it_and_streams_are_limited() -> None:
 
 
 def test_the_requests_of_strangers_are_bounded_before_they_are_parsed() -> None:
-    """A parsed request takes many times the memory of its bytes."""
+    """A parsed request takes many times the memory of its bytes, and strangers may send requests."""
     for name, spec in table(reflection=True).items():
         if spec.rule.access not in (Access.SCOPE, Access.OWN_OR_SCOPE):
             assert spec.max_bytes is not None or spec.check is not None, name

@@ -54,7 +54,7 @@ def test_a_token_that_was_changed_in_one_place_is_refused(id_: str, data: st.Dat
 
 @pytest.mark.parametrize("ending", ["=", "==", "====", "\n", " ", "\n\n\n\n"])
 def test_a_token_has_one_spelling(ending: str) -> None:
-    """Python's decoder skips characters outside of the alphabet."""
+    """Python's base64 decoder skips characters outside the alphabet: several texts could mean one token."""
     token = page().token_after("client")
 
     with pytest.raises(InvalidRequestError, match="page_token"):

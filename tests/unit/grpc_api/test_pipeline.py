@@ -24,7 +24,7 @@ CALLER = Caller(principal=PrincipalId("c"), scopes=frozenset())
 
 
 class Gate:
-    """A gate that requires a caller unless the method is open, and finds the given one."""
+    """A gate that requires a caller except for open methods, and always finds the caller it was given."""
 
     proofs = CallProofs((), lambda: None)
 
@@ -55,7 +55,7 @@ def context() -> AsgiContext:
 
 
 def test_an_event_loop_does_not_wait_for_a_read_about_the_caller() -> None:
-    """The caller's token may name a generation that was not read yet; a thread reads, and answers then."""
+    """The token may name a generation that this process has not read; then a thread reads it and answers."""
     gate = Gate()
     rule = Rule(access=Access.SCOPE, scope="s", pool=Pool.MEMORY)
     found = handler_of(
@@ -80,7 +80,7 @@ def test_a_cached_response_is_given_to_no_caller_that_is_refused() -> None:
 
 
 def test_an_event_loop_answers_what_is_quick_and_leaves_the_rest_to_a_thread() -> None:
-    """A request that is long, or whose answer may wait, must not hold up the other calls of the loop."""
+    """A long request, or one whose answer may have to wait, must not hold up the loop's other calls."""
     answers: dict[str, bytes | None] = {"quick": b"at once", "slow": None}
 
     def serve_now(request: pb.VerifyRequest, data: bytes) -> bytes | None:
@@ -106,7 +106,7 @@ def test_an_event_loop_answers_what_is_quick_and_leaves_the_rest_to_a_thread() -
 
 @pytest.mark.parametrize("access", [Access.OPEN, Access.SCOPE])
 def test_an_event_loop_reads_no_request_of_a_great_length(access: Access) -> None:
-    """It neither digests nor parses the request, and leaves the check of the caller to a thread."""
+    """It neither hashes nor parses the request, and leaves the check of the caller to a thread."""
     gate, looked_up = Gate(), list[bytes]()
     rule = Rule(access=access, scope="s", pool=Pool.MEMORY)
 

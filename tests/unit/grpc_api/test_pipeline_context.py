@@ -1,4 +1,4 @@
-"""The fields that a call leaves bound to its thread, for what the thread logs after it."""
+"""The log fields that a call binds to its thread are removed when the call ends."""
 
 from typing import Any, cast
 

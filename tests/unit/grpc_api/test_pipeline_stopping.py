@@ -1,4 +1,4 @@
-"""The answers to calls that fail because the process stops: cancelled work, or a store that is closed."""
+"""The status of calls that fail because the process stops: cancelled work, or a store that is closed."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError

@@ -34,13 +34,13 @@ FIXED: dict[Kind, set[str]] = {
     User: {"user_id", "password_hash", "create_time"},
     TrustedIssuer: {"issuer", "create_time"},
 }
-"""The fields that no update changes."""
+"""The fields that no update can change."""
 NAMES_IN_FILES = {"username"}
-"""The changeable fields that a principals file has as the key of a record."""
+"""The changeable fields that are the key of a record in a principals file."""
 ADDED_BY_FILES = {"secret"}
-"""The fields of principals files that are not fields of a record."""
+"""The fields that a principals file has, and a record has not."""
 OTHER_SOURCES = {"jwks_file", "jwks"}
-"""The sources of keys that the sample of a trusted issuer, which has one source, does not use."""
+"""The sources of an issuer's keys that the sample record does not use: a record has only one source."""
 MESSAGES: dict[Kind, type[Message]] = {
     Client: principal_pb2.Client,
     User: principal_pb2.User,

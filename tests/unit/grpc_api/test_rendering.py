@@ -1,4 +1,4 @@
-"""The claims of a token in an answer of Verify."""
+"""The claims of a token in the response of Verify."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Requests that would take much memory or time once parsed: they are refused before that."""
+"""Requests that would take much memory or time to parse are refused before they are parsed."""
 
 from contextlib import suppress
 from typing import Any, cast
@@ -24,7 +24,7 @@ from tests.fakes.event_logs import RecordingEventLog
 
 
 class Request:
-    """A class of requests that records what it is to parse."""
+    """A message class that records what it is told to parse."""
 
     parsed: list[bytes]
 
@@ -41,7 +41,7 @@ def parsed() -> list[bytes]:
 
 
 class RefusingGate:
-    """Refuses every caller of a method that is not open."""
+    """A gate that refuses every caller of a method that is not open."""
 
     proofs = CallProofs((), lambda: None)
 
@@ -53,7 +53,7 @@ class RefusingGate:
 
 
 def call(data: bytes, access: Access = Access.OPEN, **limits: Any) -> AsgiContext:
-    """Make a call of a method with these limits; return its context, which has the status."""
+    """Call a method with these limits; return the context of the call, which has its status."""
     spec = Unary(
         Rule(access=access, pool=Pool.MEMORY), cast("Any", Request), lambda *_: pb.VerifyResponse(), **limits
     )

@@ -1,4 +1,4 @@
-"""The threads that run handlers: their number, their order, and the effect of a call that fails."""
+"""The thread pools that run handlers: their size, the order of the calls, and a call that fails."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ def test_queued_jobs_are_dropped_if_shutdown_cancels_futures() -> None:
 def test_a_job_that_was_about_to_be_queued_when_the_pool_ended_is_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A call that waited for its result would hang, since the threads have ended."""
+    """A call that waited for the job's result would wait for ever, since the threads have ended."""
     threads = Threads(1, "ending")
     thread = threads.submit(threading.current_thread).result(PATIENCE)
     put = threads.put
@@ -103,7 +103,7 @@ def test_a_job_that_was_about_to_be_queued_when_the_pool_ended_is_cancelled(
 
 @pytest.fixture
 def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Let the system give this process no further thread from the call on."""
+    """Have the operating system refuse this process every further thread, from the call on."""
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -1,4 +1,4 @@
-"""Issued tokens as messages."""
+"""The conversion of issued tokens to protobuf messages."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""The trace id in the log lines of a call, as its client names it."""
+"""The log lines of a call have the trace id that its client sends."""
 
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
@@ -35,7 +35,7 @@ RULE, QUIET = Rule(access=Access.OPEN), Rule(access=Access.OPEN, quiet=True)
 
 @pytest.fixture(autouse=True)
 def own_contextvars() -> Iterator[None]:
-    """Each call has contextvars of its own in every engine; here all share those of this thread."""
+    """Isolate the context variables of a call, as every engine does; here all calls share one thread."""
     structlog.contextvars.clear_contextvars()
     yield
     structlog.contextvars.clear_contextvars()
@@ -55,7 +55,7 @@ def context_of(parent: str | None = PARENT) -> AsgiContext:
 
 
 def call(spec: MethodSpec, parent: str | None = PARENT) -> list[MutableMapping[str, Any]]:
-    """Return the log lines of a call."""
+    """Make a call with this `traceparent`; return its log lines."""
     context = context_of(parent)
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines, suppress(AbortedError):
         match handler_of(spec):

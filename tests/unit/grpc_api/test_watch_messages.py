@@ -12,7 +12,7 @@ from identity_service.services import watch, watcher
 
 ACCEPTED = 4 * 2**20
 LONGEST = "x" * 128
-"""As long as an id or a principal may be."""
+"""The longest id of a token, session or principal."""
 LATER = datetime(2026, 1, 1, 12, 30, 1, 123456, tzinfo=UTC)
 LINK = Link("x" * 11)
 

@@ -1,4 +1,4 @@
-"""Calls an ASGI application as a server does. Asserts nothing."""
+"""Calls an ASGI application as a server does. The module asserts nothing."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from identity_service.http_api.app import HttpApp
 
 @dataclass
 class Reply:
-    """The answer that an application has sent."""
+    """The response that an application has sent."""
 
     events: list[Any] = field(default_factory=list)
 
@@ -38,7 +38,7 @@ async def ask(
     complete: bool = True,
     version: str = "1.1",
 ) -> Reply:
-    """Send one request in these parts; a request that is not complete stays without its end."""
+    """Send one request, its body in these parts; without `complete`, the last part says that more follows."""
     scope = {
         "type": "http",
         "http_version": version,

@@ -1,4 +1,4 @@
-"""A site for each test."""
+"""A fixture with the OAuth endpoints, new for each test."""
 
 from collections.abc import Iterator
 

@@ -1,6 +1,6 @@
 """The OAuth endpoints with their real use cases, on a store in memory and a clock that stands still.
 
-Knows how to write requests. Asserts nothing.
+The module writes requests. It asserts nothing.
 """
 
 import base64
@@ -33,7 +33,7 @@ Params = Sequence[tuple[str, str]] | Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A response, its JSON parsed."""
+    """A response with its JSON parsed."""
 
     status: int
     headers: dict[str, list[str]]
@@ -41,7 +41,7 @@ class Answer:
 
     @property
     def error(self) -> str:
-        """The error code, or empty."""
+        """Return the OAuth error code of the response; empty if there is none."""
         return str(self.json.get("error", ""))
 
     @classmethod
@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(kw_only=True)
 class Site(ServiceSite):
-    """The endpoints, and everything behind them."""
+    """The OAuth endpoints, and the use cases and the store that they use."""
 
     endpoints: OAuthEndpoints
 
@@ -67,7 +67,7 @@ class Site(ServiceSite):
         origin: Origin = PEER,
         **headers: str | tuple[str, ...],
     ) -> Answer:
-        """Send a form; `authorization` and other headers in lower case with underscores."""
+        """Send a form. Keyword arguments are headers, such as `authorization`, with `_` for `-`."""
         body = params if isinstance(params, bytes) else urlencode(params).encode()
         sent = {"content_type": "application/x-www-form-urlencoded"} | headers
         request = HttpRequest(
@@ -95,15 +95,15 @@ class Site(ServiceSite):
         return self.post(paths.TOKEN, params, **headers)
 
     def basic(self, client_id: str) -> str:
-        """The header Authorization of a client with its secret."""
+        """Return the value of the header Authorization for a client and its secret."""
         return basic(client_id, self.secrets[client_id])
 
     def client_token(self, client_id: str = "reports", **params: str) -> Answer:
-        """A token by the grant client_credentials."""
+        """Return an access token of the grant client_credentials."""
         return self.token({"grant_type": "client_credentials", **params}, authorization=self.basic(client_id))
 
     def sign_in(self, client_id: str = "portal", **params: str) -> Answer:
-        """Tokens by the grant password, through a confidential client or a public one."""
+        """Return the tokens of the grant password; the client may be confidential or public."""
         wanted = {"grant_type": "password", "username": "ana", "password": PASSWORD, **params}
         if self.secrets[client_id]:
             return self.token(wanted, authorization=self.basic(client_id))
@@ -134,23 +134,23 @@ class Site(ServiceSite):
         return self.post(paths.REVOKE, {"client_id": client_id, **wanted})
 
     def is_active(self, text: str) -> bool:
-        """Return whether a token is valid, by the answer that the client `gateway` gets."""
+        """Return whether a token is active, according to the introspection by the client `gateway`."""
         return bool(self.introspect(text, token_type_hint="refresh_token").json["active"])
 
     def assertion(self, client_id: str, **changes: object) -> str:
-        """An assertion of a client, for the token endpoint unless `aud` says otherwise."""
+        """Return a client's assertion for the token endpoint, or for the `aud` that the test passes."""
         return KEY.jwt(assertion_claims(client_id, self.clock.now(), **({"aud": TOKEN_URL} | changes)))
 
 
 def basic(client_id: str, secret: str, *, encode: bool = True) -> str:
-    """The header Authorization of a client, form-encoded as RFC 6749 demands, or raw."""
+    """Return the value of the header Authorization, form-encoded as RFC 6749 requires, or not encoded."""
     parts = (quote_plus(client_id), quote_plus(secret)) if encode else (client_id, secret)
     return "Basic " + base64.b64encode(":".join(parts).encode()).decode()
 
 
 @contextmanager
 def running(**changes: Any) -> Iterator[Site]:
-    """The endpoints on an initialised store, with these settings and a client that may verify tokens."""
+    """Yield the endpoints on an initialised store, with a client `gateway` that may introspect tokens."""
     with open_service_site(issuer=ISSUER, **changes) as service:
         endpoints = oauth_endpoints(service.settings, service.use, service.replica)
         site = Site(endpoints=endpoints, **vars(service))

@@ -21,7 +21,7 @@ from tests.unit.http_api.asgi import ask
 
 @contextmanager
 def serving(endpoint: Endpoint, *, is_instant: bool = False, **limits: object) -> Iterator[HttpApp]:
-    """An application with one route, `/`, for POST."""
+    """Return an application with the endpoint at `/`, for POST."""
     route = HttpRoute(path="/", methods=("POST",), endpoint=endpoint, is_instant=is_instant)
     config = LimitsConfig(**({"exempt": ()} | limits))  # type: ignore[arg-type]
     with ThreadPoolExecutor(4) as pool:

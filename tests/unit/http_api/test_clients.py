@@ -1,4 +1,4 @@
-"""Client authentication: the credential of a request, and every way in which it can be ambiguous."""
+"""Client authentication: which credential a request has, and every way in which it is ambiguous."""
 
 import base64
 from urllib.parse import quote_plus, urlencode
@@ -23,7 +23,7 @@ ASSERTION = {"client_assertion_type": ASSERTION_TYPE, "client_assertion": "a.b.c
 
 
 def encoded(data: bytes) -> str:
-    """A header Authorization with these bytes."""
+    """Return the value of the header Authorization for these bytes."""
     return "Basic " + base64.b64encode(data).decode()
 
 
@@ -48,7 +48,7 @@ def test_an_encoded_id_and_secret_are_read_as_they_were(client_id: str, secret: 
 
 @given(RAW, st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True))
 def test_an_id_and_secret_that_are_not_encoded_are_read_as_they_were(client_id: str, secret: str) -> None:
-    """The last colon separates them, since an id may have colons and a secret of this service has none."""
+    """They are split at the last colon, since ids may contain colons and secrets of this service do not."""
     assert parse_basic(basic(client_id, secret, encode=False)) == (client_id, Secret(secret))
 
 
@@ -118,7 +118,7 @@ def test_each_method_gives_its_credential() -> None:
 
 
 def test_a_secret_without_a_value_is_none() -> None:
-    """Libraries send it so for a client that has none."""
+    """Some libraries send an empty secret for a client that has none."""
     assert read({"client_id": "reports", "client_secret": ""}) == PublicClient(client_id=REPORTS)
 
 

@@ -1,4 +1,4 @@
-"""One connection of the HTTP listener, over a pair of sockets whose buffers are small."""
+"""One connection of the HTTP listener, over a pair of sockets with small buffers."""
 
 import asyncio
 import socket
@@ -20,13 +20,13 @@ from tests.patience import PATIENCE
 from tests.tls import Certifier, Holder
 
 LONG = 40_000
-"""Bytes that fit neither into the sockets' buffers nor reach the mark at which asyncio pauses by default."""
+"""A length in bytes that fills the sockets' buffers, but is below asyncio's default high-water mark."""
 MAX_AGE = timedelta(hours=1)
-"""No connection of these tests becomes as old."""
+"""A maximum age that no connection of these tests reaches."""
 
 
 class Conversation:
-    """Sends bytes to a connection, and notes what asyncio would log."""
+    """Sends bytes to a connection, and records what asyncio would log."""
 
     def __init__(self, limits: Limits, threads: ThreadPoolExecutor) -> None:
         body = LONG * b"a"
@@ -41,7 +41,7 @@ class Conversation:
         self.problems: list[dict[str, Any]] = []
 
     async def hold(self, sent: bytes, *more: bytes, reads: bool) -> bytes:
-        """Send these, one after the other, and return what was read when the connection has ended."""
+        """Send these messages one after the other; return what was received until the connection closed."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, problem: self.problems.append(problem))
         ours, theirs = socket.socketpair()
@@ -85,7 +85,7 @@ def test_a_malformed_body_after_the_answer_ends_the_connection_without_a_log_lin
 
 
 class _Transport(asyncio.Transport):
-    """The transport of a connection with TLS."""
+    """The transport of a TLS connection."""
 
     def __init__(self, shown: Holder, *, is_resumed: bool) -> None:
         super().__init__({"ssl_object": self})
@@ -107,7 +107,7 @@ class _Transport(asyncio.Transport):
 def test_a_session_is_not_resumed_after_its_certificate_has_expired(
     tmp_path: Path, is_resumed: bool, lifetime: timedelta
 ) -> None:
-    """A handshake that resumes none verifies the certificate itself."""
+    """A full handshake verifies the certificate; a resumed TLS session does not."""
     shown = Certifier(tmp_path).client("c", "c.example", lifetime=lifetime)
     transport = _Transport(shown, is_resumed=is_resumed)
 

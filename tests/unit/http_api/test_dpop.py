@@ -31,7 +31,7 @@ GRANTS = {Grant.CLIENT_CREDENTIALS, Grant.TOKEN_EXCHANGE}
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A client with a key, which sends a proof by it with each request."""
+    """A client with a key pair, which sends a proof of it with each request."""
 
     site: Site
     key: PartyKey
@@ -41,7 +41,7 @@ class Holder:
         return dpop_proof(self.key, self.site.clock.now(), **values)
 
     def tokens(self, client_id: str, *, proof: str | None = None, **params: str) -> Answer:
-        """Request tokens, as a client with a secret or as a public one."""
+        """Request tokens, as a client with a secret or as a public client."""
         secret = self.site.secrets[client_id]
         headers = {"authorization": self.site.basic(client_id)} if secret else {}
         named = {} if secret else {"client_id": client_id}
@@ -59,7 +59,7 @@ class Holder:
         return self.tokens(client_id, **shown)
 
     def introspect(self, text: str, own: str, **changes: Any) -> Answer:
-        """Introspect a token, as a caller with a bound token."""
+        """Introspect a token; the caller authenticates itself with a token that is bound to its key."""
         values = {"htu": INTROSPECT_URL, "ath": base64url(sha256(own.encode()).digest())} | changes
         proof = self.proof(**values)
         return self.site.post(paths.INTROSPECT, {"token": text}, authorization=f"DPoP {own}", dpop=proof)

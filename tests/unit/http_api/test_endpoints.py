@@ -1,4 +1,4 @@
-"""The rules of all OAuth endpoints: the form of a request, and that no error escapes."""
+"""The rules of all OAuth endpoints: the form of a request, and a response for every exception."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The parser of forms: one meaning of each body, or an error."""
+"""The parser of forms: every body has exactly one meaning, or it is an error."""
 
 from contextlib import suppress
 from urllib.parse import parse_qsl, quote, urlencode

@@ -1,4 +1,4 @@
-"""The grant jwt-bearer by ID-JAG: a client acts for a user of a trusted issuer, once for each ID-JAG."""
+"""The grant jwt-bearer with an ID-JAG: a client acts for a user of a trusted issuer, once per ID-JAG."""
 
 import json
 from dataclasses import replace
@@ -51,7 +51,7 @@ def claims_of(site: Site, **changes: object) -> dict[str, Any]:
 
 
 def id_jag(site: Site, **changes: object) -> str:
-    """An ID-JAG for the client `portal` with these changes of its claims."""
+    """Return an ID-JAG for the client `portal`, with these changes of its claims."""
     return KEY.jwt(claims_of(site, **changes), typ="oauth-id-jag+jwt")
 
 
@@ -147,7 +147,7 @@ def test_a_token_ends_with_everything_of_its_user_or_of_its_client(trusting: Sit
 def test_a_revocation_between_the_client_and_the_id_jag_is_not_escaped(
     trusting: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the token would have the generation of after the revocation."""
+    """Generations are read before the credentials: the revocation revokes the new token, too."""
     authenticate = trusting.use.authenticator.client
 
     def raced(_: Authenticator, credential: ClientCredential, origin: Origin) -> AuthenticatedClient:
@@ -323,7 +323,7 @@ def test_the_max_age_of_the_issuer_holds(site: Site) -> None:
 
 
 def test_the_audiences_of_the_issuer_do_not_count(site: Site) -> None:
-    """Those audiences are for its other tokens: an audience that none has limits the issuer to ID-JAGs."""
+    """The audiences in the issuer's record apply to its other tokens; an unused one limits it to ID-JAGs."""
     site.new_client("portal")
     trust(site, audiences=("nothing",))
 
@@ -347,7 +347,7 @@ def test_a_disabled_client_presents_nothing(trusting: Site) -> None:
 @pytest.mark.parametrize("named", [{}, {"client_id": "portal"}], ids=["no client", "named"])
 @pytest.mark.parametrize("public", [False, True])
 def test_an_id_jag_needs_client_authentication(site: Site, public: bool, named: dict[str, str]) -> None:
-    """A public client cannot present one: the thief of an ID-JAG could name it."""
+    """If a public client could present an ID-JAG, a thief of one could present it in that client's name."""
     site.new_client("portal", public=public)
     trust(site)
 
@@ -373,7 +373,7 @@ def test_too_many_wrong_id_jags_from_an_address_are_answered_with_the_time_to_wa
 
 
 def test_an_id_jag_is_no_token_of_a_platform(trusting: Site) -> None:
-    """The RPC Issue, which takes tokens of platforms, refuses it."""
+    """The RPC Issue takes federated tokens as credentials, but not ID-JAGs."""
     request = IssueRequest(credential=FederatedToken(jwt=Secret(id_jag(trusting))), origin=Origin())
 
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""The introspection endpoint (RFC 7662): valid tokens with their facts, and nothing about all others."""
+"""The introspection endpoint (RFC 7662): it describes valid tokens, and says nothing about others."""
 
 import json
 from datetime import timedelta
@@ -206,7 +206,7 @@ def test_a_refresh_token_whose_client_may_not_use_it_is_inactive(refreshing: Sit
 
 
 def test_a_refresh_token_is_not_looked_up_with_stale_data(refreshing: Site) -> None:
-    """The operator may let Verify answer with stale data; Refresh refuses even then."""
+    """The operator can let Verify answer with stale data; introspection of refresh tokens never does."""
     refresh_token = Secret(refreshing.sign_in().json["refresh_token"])
     refreshing.clock.advance(timedelta(minutes=1))
 
@@ -297,7 +297,7 @@ def test_a_request_without_a_token_is_invalid(site: Site) -> None:
 
 @pytest.mark.parametrize("authorized", [True, False])
 def test_a_process_whose_data_is_stale_says_neither_yes_nor_no(site: Site, authorized: bool) -> None:
-    """A client that another process has made may be unknown here; so a secret is not called wrong either."""
+    """A stale process may not know a new client, so it does not call the client's secret wrong either."""
     site.new_client()
     issued = site.client_token().json["access_token"]
     site.secrets["new"] = "of a client that this process does not know"

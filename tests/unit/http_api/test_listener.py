@@ -1,4 +1,4 @@
-"""The listener of the HTTP API: the connections that it accepts."""
+"""The HTTP listener: the socket options of the connections that it accepts."""
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from tests.patience import PATIENCE
 def test_the_end_of_an_answer_does_not_wait_until_the_client_acknowledges_its_beginning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Such a wait takes 40 ms: clients acknowledge late, and the kernel sends one small segment at a time."""
+    """Nagle's algorithm would hold back the last segment for 40 ms, until a delayed acknowledgement."""
     options: SimpleQueue[int] = SimpleQueue()
     made = HttpConnection.connection_made
 

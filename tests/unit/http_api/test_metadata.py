@@ -1,4 +1,4 @@
-"""The metadata documents claim what is enabled, and nothing else."""
+"""The metadata documents list exactly what is enabled."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""`/metrics` of the HTTP API answers programs on the same machine alone."""
+"""`/metrics` on the HTTP listener is served to programs on the same machine only."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from identity_service.http_api.metrics import MetricsEndpoint
 
 
 def status(peer: str = "127.0.0.1:5000", host: str | None = "127.0.0.1:8080", **headers: str) -> int:
-    """Return the status of the answer to a request with these headers."""
+    """Return the status of the response to a request from this peer for this host."""
     sent = {name.replace("_", "-"): (value,) for name, value in headers.items()}
     if host is not None:
         sent["host"] = (host,)
@@ -36,7 +36,7 @@ def test_a_client_on_another_machine_finds_nothing(peer: str) -> None:
 
 @pytest.mark.parametrize("host", ["id.example", "localhost.example:8080", "192.0.2.1", "", None])
 def test_a_request_for_another_host_finds_nothing(host: str | None) -> None:
-    """A web page whose name leads to this address sends such a request, and so may a proxy."""
+    """A web page sends such a request if its name resolves to this address, and so may a proxy."""
     assert status(host=host) == 404
 
 

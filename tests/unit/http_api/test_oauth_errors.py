@@ -1,4 +1,4 @@
-"""The table from the service's errors to OAuth errors."""
+"""The table that maps the service's errors to OAuth errors."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ NOT_ANSWERED = {
     errors.AlreadyExistsError,
     errors.StaleEtagError,
 }
-"""Errors that no OAuth endpoint meets unless it has a bug."""
+"""Errors that an OAuth endpoint can only meet because of a bug."""
 
 
 def _tree(root: type[IdentityError]) -> Iterator[type[IdentityError]]:

@@ -1,4 +1,4 @@
-"""The OpenAPI description says what the endpoints, the metadata and the table of errors say."""
+"""The OpenAPI description agrees with the endpoints, the metadata documents and the table of errors."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ def described() -> Any:
 
 
 def resolved(described: Any, value: Any) -> Any:
-    """The value that a reference names, or the value itself."""
+    """Return the value that a `$ref` names, or the value itself if it is no reference."""
     if "$ref" not in value:
         return value
     found = described
@@ -39,7 +39,7 @@ def resolved(described: Any, value: Any) -> Any:
 
 
 def codes_of(described: Any, path: str) -> set[str]:
-    """The error codes of an endpoint."""
+    """Return the OAuth error codes that the description lists for an endpoint."""
     answers = described["paths"][path]["post"]["responses"]
     return {
         code

@@ -1,4 +1,4 @@
-"""The parameters that the OpenAPI description names, repeated and too long, and unknown ones."""
+"""The parameters in the OpenAPI description, sent twice, too long, or unknown."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -14,19 +14,19 @@ MAY_BE_REPEATED = {"audience", "resource"}
 
 
 class Form(NamedTuple):
-    """A form that an endpoint takes."""
+    """The form of an endpoint, as the OpenAPI description has it."""
 
     path: str
     schema: Mapping[str, Any]
 
     def filled(self) -> dict[str, str]:
-        """The required parameters and a client, each with some value."""
+        """Return values for the required parameters, and the credentials of a client."""
         required = self.schema["required"]
         return {"client_id": "reports"} | {name: _some(self.schema["properties"][name]) for name in required}
 
 
 class Parameter(NamedTuple):
-    """A parameter of a form."""
+    """A parameter of a form, as the OpenAPI description has it."""
 
     form: Form
     name: str

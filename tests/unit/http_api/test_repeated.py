@@ -1,4 +1,4 @@
-"""A token request that a client repeats is recognised by its bytes, and only by all of them."""
+"""A repeated token request is recognised only if all of its bytes are the same."""
 
 from dataclasses import replace
 from typing import Any

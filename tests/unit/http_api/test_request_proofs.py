@@ -1,4 +1,4 @@
-"""DPoP proofs in headers: the URIs that they may be for."""
+"""DPoP proofs in HTTP headers: which URIs a proof may name."""
 
 from collections.abc import Sequence
 from typing import Any

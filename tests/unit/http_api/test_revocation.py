@@ -8,7 +8,7 @@ from tests.unit.http_api.oauth_site import Site, basic
 
 @pytest.fixture
 def signed_in(site: Site) -> Site:
-    """A user, and clients through which the user signs in: one confidential, one public."""
+    """Return a service with a user and two clients for sign-ins, one confidential and one public."""
     site.new_app()
     site.new_app("spa", public=True)
     site.new_user()
@@ -50,7 +50,7 @@ def test_a_revocation_may_be_repeated(signed_in: Site) -> None:
 def test_the_revocation_of_a_text_that_is_no_token_succeeds(
     signed_in: Site, client_id: str, text: str
 ) -> None:
-    """A client that only names itself learns nothing about which clients exist."""
+    """The client is not authenticated, so it must not learn which clients exist."""
     assert signed_in.revoke(text, client_id).status == 200
 
 

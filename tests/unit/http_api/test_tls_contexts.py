@@ -1,4 +1,4 @@
-"""The TLS context of new connections while the files are being replaced."""
+"""The TLS context of new connections while an operator replaces the files."""
 
 from pathlib import Path
 

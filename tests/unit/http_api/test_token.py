@@ -59,7 +59,7 @@ def test_audiences_come_from_both_parameters(site: Site, name: str) -> None:
 
 
 def test_a_client_that_sends_its_id_and_secret_raw_is_authenticated(site: Site) -> None:
-    """Several libraries do not form-encode them, so that an id holds its colons."""
+    """Several libraries do not form-encode id and secret, so the colons of an id are sent as they are."""
     site.new_client("team:reports")
     header = basic("team:reports", site.secrets["team:reports"], encode=False)
 
@@ -85,7 +85,7 @@ def test_a_client_is_authenticated_by_an_assertion(site: Site, audience: str, na
     "audience", [f"{ISSUER}/", f"{ISSUER}/oauth2/revoke", "identity-service", [TOKEN_URL]]
 )
 def test_an_assertion_for_anything_else_is_refused(site: Site, audience: object) -> None:
-    """A list is, too: one of its other audiences could present the assertion here."""
+    """A list of audiences is refused as well: a receiver among them could present the assertion here."""
     site.new_client("batch", public_keys=(KEY.public_jwk,))
 
     assert site.token(_asserting(site.assertion("batch", aud=audience))).error == "invalid_client"
@@ -179,7 +179,7 @@ def test_a_user_signs_in_through_a_confidential_client(site: Site) -> None:
 
 @pytest.mark.parametrize("with_header", [True, False])
 def test_a_user_signs_in_through_a_public_client(site: Site, with_header: bool) -> None:
-    """Libraries send the id of a public client as a parameter, or in a header with an empty secret."""
+    """Libraries send a public client's id as a parameter, or in a header with an empty secret."""
     site.new_app("spa", public=True)
     site.new_user()
     params = {"grant_type": "password", "username": "ana", "password": PASSWORD}
@@ -239,7 +239,7 @@ def test_a_client_without_the_grant_learns_nothing_about_the_password(site: Site
 def test_a_revocation_between_the_client_and_the_password_is_not_escaped(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the session would have the generation of after the revocation."""
+    """Generations are read before the password is checked: the revocation ends the new session, too."""
     site.new_app()
     site.new_user()
     authenticate = site.use.authenticator.client
@@ -267,7 +267,7 @@ def test_a_sign_in_needs_both(site: Site, missing: str) -> None:
 
 
 def test_a_username_with_control_characters_is_invalid(site: Site) -> None:
-    """It could change how the text around it is shown, in a log for example."""
+    """Control characters could hide or change the text around the name, for example in a log."""
     site.new_app()
 
     assert site.sign_in(username="ana\x1b[2J").error == "invalid_request"
@@ -351,7 +351,7 @@ def test_a_confidential_client_must_authenticate_itself_to_refresh(site: Site) -
 
 @pytest.fixture
 def exchanging(site: Site) -> Site:
-    """A client `reports`, whose tokens the client `backend` may exchange."""
+    """Return a service with a client `reports`, whose tokens the client `backend` may exchange."""
     site.new_client()
     site.new_client(
         "backend",
@@ -446,7 +446,7 @@ def test_an_assertion_that_is_not_trusted_is_an_invalid_grant(site: Site) -> Non
 
 
 def test_a_grant_by_assertion_takes_no_client_authentication(site: Site) -> None:
-    """It would have to be checked, and the assertion alone decides which client gets the token."""
+    """The assertion alone decides which client gets the token, so other credentials would have no effect."""
     site.new_client()
     site.trust_issuer()
 

@@ -1,4 +1,4 @@
-"""Keys for the tests of the JOSE layer: made once, never kept."""
+"""Keys for the tests of the JOSE layer, generated once per run and never stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ ISSUER = "https://issuer.example"
 
 @dataclass(frozen=True)
 class Ring:
-    """Implements the port KeySource with the keys that it is given; the first signs."""
+    """Implements the port KeySource with the given keys; the first one signs."""
 
     generated: tuple[GeneratedKey, ...]
     encryption: GeneratedKey | None = None
@@ -51,13 +51,13 @@ class Ring:
 
 @pytest.fixture(scope="session")
 def generated() -> dict[str, GeneratedKey]:
-    """One key for each algorithm."""
+    """Return one key for each algorithm."""
     return {algorithm: keys.generate(algorithm) for algorithm in keys.ALGORITHMS}
 
 
 @pytest.fixture(scope="session")
 def codec(generated: dict[str, GeneratedKey]) -> AccessTokenCodec:
-    """Signs with ES256 and knows every key."""
+    """Return a codec that signs with ES256 and has every key."""
     return AccessTokenCodec(Ring(tuple(generated.values())), IssuerNames(ISSUER))
 
 

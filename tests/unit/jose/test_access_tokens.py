@@ -1,4 +1,4 @@
-"""Access tokens: the values that are read from a good one, and the reason why a bad one is rejected."""
+"""Access tokens: the values that are read from a valid token, and the reason why another is rejected."""
 
 import base64
 import hashlib
@@ -34,7 +34,10 @@ def forge(generated: Generated) -> Forge:
 
 
 def reason(codec: AccessTokenCodec, text: str) -> str:
-    """Return the reason why the token is rejected, or ""; the detail must hold no part of the token."""
+    """Return the reason why the token is rejected; "" if it is valid.
+
+    The detail of the rejection must contain no part of the token.
+    """
     found = codec.read(text)
     if isinstance(found, AccessToken):
         return ""
@@ -43,7 +46,7 @@ def reason(codec: AccessTokenCodec, text: str) -> str:
 
 
 def chain_of(length: int) -> dict[str, Any]:
-    """A claim `act` of so many actors."""
+    """Return a claim `act` with this number of nested actors."""
     inner = {"act": chain_of(length - 1)} if length > 1 else {}
     return {"sub": f"a{length}"} | inner
 
@@ -117,7 +120,7 @@ def test_a_token_over_8_kib_is_neither_signed_nor_read(codec: AccessTokenCodec) 
 
 
 def test_the_forge_makes_good_tokens(codec: AccessTokenCodec, forge: Forge) -> None:
-    """The positive control of every test below."""
+    """Without this check, the tests below could pass because of a fault in the forge."""
     assert reason(codec, forge.with_header()) == ""
     assert reason(codec, forge.with_header(typ="application/AT+JWT")) == ""
     assert reason(codec, forge.with_claims(aud="api")) == ""
@@ -170,7 +173,7 @@ def test_the_algorithm_none_is_refused_in_any_spelling(
 
 
 def test_headers_that_bring_a_key_are_not_followed(codec: AccessTokenCodec, forge: Forge) -> None:
-    """With our kid our key decides; a stranger's key changes nothing, whatever the header contains."""
+    """If `kid` names a key of the service, that key verifies the token, whatever other key the header has."""
     stranger = keys.generate("ES256")
     brought = {
         "jwk": json.loads(stranger.public_jwk or ""),
@@ -187,7 +190,7 @@ def test_headers_that_bring_a_key_are_not_followed(codec: AccessTokenCodec, forg
 
 
 def test_an_rsa_public_key_is_no_hmac_secret(codec: AccessTokenCodec, generated: Generated) -> None:
-    """The confusion of RS256 and HS256, with each form in which the public key is known."""
+    """An attacker could sign with HS256 and use the public RSA key, in any of its formats, as the secret."""
     public = json.loads(generated["RS256"].public_jwk or "")
     loaded: Any = jwt.PyJWK(public).key
     secrets = [
@@ -298,7 +301,7 @@ def test_another_spelling_of_a_good_token_is_malformed(
 def test_pyjwt_by_itself_accepts_malformed_tokens_that_this_module_refuses(
     generated: Generated, codec: AccessTokenCodec, forge: Forge
 ) -> None:
-    """If one of these fails, the library has become stricter: read its release notes, and remove the test."""
+    """If a case fails, PyJWT has become stricter: read its release notes and remove the case."""
     key = jwt.PyJWK(json.loads(generated["ES256"].public_jwk or ""))
     claims = json.dumps(forge.claims)
     accepted = [
@@ -316,7 +319,7 @@ def test_pyjwt_by_itself_accepts_malformed_tokens_that_this_module_refuses(
 def test_a_repeated_token_is_refused_if_keys_that_have_come_since_make_it_too_long(
     generated: Generated,
 ) -> None:
-    """Verify would reject it, and its client would not know why."""
+    """Verify would reject the longer token, and its client could not know why."""
     before, after = (
         AccessTokenCodec(Ring((generated[algorithm],)), IssuerNames(ISSUER))
         for algorithm in ("ES256", "ML-DSA-65")
@@ -374,7 +377,7 @@ ALPHABET = st.sampled_from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 MUTATIONS = st.tuples(
     st.integers(-2048, 2047), st.sampled_from(["insert", "delete", "replace", "swap", "cut"]), ALPHABET
 )
-"""The place, counted from either end; the kind; and the character that is inserted or replaces another."""
+"""A position, counted from either end; the kind of mutation; and a character to insert or put there."""
 
 
 @settings(max_examples=3000, deadline=None)
@@ -382,7 +385,10 @@ MUTATIONS = st.tuples(
 def test_no_mutation_of_a_valid_token_is_accepted_but_its_twin(
     codec: AccessTokenCodec, original: str, mutations: list[tuple[int, str, str]]
 ) -> None:
-    """Up to four insertions, deletions, replacements, swaps or cuts: never an exception, never accepted."""
+    """After up to four insertions, deletions, replacements, swaps or cuts, no token is accepted.
+
+    The other valid form of the signature is the only exception; none raises an unexpected exception.
+    """
     text = original
     for place, kind, character in mutations:
         at = place % max(1, len(text))
@@ -408,7 +414,7 @@ def original(codec: AccessTokenCodec) -> str:
 
 
 def test_every_single_character_of_a_token_counts(codec: AccessTokenCodec, original: str) -> None:
-    """Each position replaced by each of several characters: some 10,000 tokens, none of them good."""
+    """Each character is replaced by several others: none of the 10,000 resulting tokens is valid."""
     accepted = [
         at
         for at in range(len(original))

@@ -1,4 +1,4 @@
-"""Reading assertions: one spelling, exact types, and no influence of the token on the choice of its key."""
+"""Reading assertions: one spelling, exact types, and a key that the token cannot choose."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -163,7 +163,7 @@ def test_a_token_cannot_bring_its_own_key(reader: StrictAssertions, member: str)
 
 
 def test_the_algorithm_is_that_of_the_key(reader: StrictAssertions) -> None:
-    """RFC 8725 section 3.1: with one RSA key, a signature by PS256 does not pass for RS256."""
+    """With one RSA key, a PS256 signature is not accepted as RS256 (RFC 8725, section 3.1)."""
     rsa = PartyKey.make("RS256", "r1")
     as_ps256 = PartyKey(key_id="r1", algorithm="PS256", given=rsa.private_jwk.replace("RS256", "PS256"))
 

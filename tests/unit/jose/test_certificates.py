@@ -1,4 +1,4 @@
-"""Certificates and keys for TLS: which files are accepted, and how the others are reported."""
+"""TLS certificates and keys: which files are accepted, and what the errors say about the others."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -98,7 +98,7 @@ def test_no_message_holds_any_part_of_a_key(pair: Pair) -> None:
 
 
 def silent() -> bytes:
-    """A certificate that does not say whether it is one of an authority."""
+    """Return a certificate without basic constraints: it does not say whether it may issue others."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
     return (
         x509.CertificateBuilder(name, name, key.public_key(), 1, datetime.now(UTC), datetime.now(UTC) + DAY)
@@ -125,7 +125,7 @@ ODD_NAMES = {
     "an address of one byte": "300387010a",
     "no names at all": "ff",
 }
-"""Values of the extension for alternative names, in DER; TLS accepts certificates with some of them."""
+"""DER values of the extension for alternative names; TLS accepts certificates with some of them."""
 
 
 @pytest.mark.parametrize("der", ODD_NAMES.values(), ids=ODD_NAMES)

@@ -1,4 +1,4 @@
-"""The claims of a token are parsed with the result of the strict parser, whichever way is taken."""
+"""The claims of a token are parsed in a fast or a strict way, and both have the strict parser's result."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ NEAR_JSON = st.text(alphabet='{}[]:,"\\ud8E09.-+aN \n', max_size=24).map(
 
 
 def outcome(parse: Any, data: bytes) -> str:
-    """Return the parsed object with the types of its values, or that it was refused."""
+    """Return the parsed object with the types of its values, or that the parser refused the data."""
     try:
         return repr(parse(data))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The certificates that a client authority has issued for clients, by the rules of a handshake."""
+"""Clients' certificates from a proxy are verified by the same rules as in a TLS handshake."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

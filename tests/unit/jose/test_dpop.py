@@ -1,4 +1,4 @@
-"""Reading DPoP proofs: one spelling, exact types, a sound public key, and a signature by that very key."""
+"""Reading DPoP proofs: one spelling, exact types, a strong public key, and a signature by that key."""
 
 import json
 from base64 import urlsafe_b64encode
@@ -164,7 +164,7 @@ def test_a_signature_of_the_other_algorithm_of_rsa_does_not_verify(reader: Stric
 
 
 def test_the_text_of_the_public_key_is_no_secret_of_an_hmac(reader: StrictDpopProofs) -> None:
-    """The attack on verifiers that take algorithm and key from two places."""
+    """A verifier that took the algorithm from one place and the key from another could be attacked so."""
     octets = base64url(json.dumps(JWK).encode())
 
     assert "alg" in refusal(reader, with_header(alg="HS256", jwk={"kty": "oct", "k": octets}))
@@ -255,7 +255,7 @@ def test_an_rsa_key_that_is_weak_or_long_is_refused(
     "octets", [bytes(32), b"\x01" + bytes(31), b"\xec" + b"\xff" * 30 + b"\x7f", b"\xff" * 32]
 )
 def test_an_ed25519_key_of_small_order_is_refused(reader: StrictDpopProofs, octets: bytes) -> None:
-    """With such a key a signature of zeros verifies for every message."""
+    """With such a key, a signature of zeros is valid for every message."""
     header = dpop_header(KEYS["EdDSA"], jwk={"kty": "OKP", "crv": "Ed25519", "x": base64url(octets)})
 
     assert "jwk" in refusal(reader, f"{encode(header)}.{encode(CLAIMS)}.{base64url(octets + bytes(32))}")

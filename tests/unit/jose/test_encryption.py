@@ -1,6 +1,6 @@
-"""Encrypted tokens: a key decrypts the tokens encrypted to it and no others (RFC 7516, RFC 8725).
+"""Encrypted tokens: a key decrypts only the tokens that are encrypted to it (RFC 7516, RFC 8725).
 
-Each attack is made from a token that can be decrypted, by changing the one thing that must cause its refusal.
+Each attack changes one thing in a token that can be decrypted, and this change must cause the refusal.
 """
 
 import json
@@ -45,7 +45,7 @@ def encrypted(to: GeneratedKey = KEY) -> str:
 
 
 def made(content: str = INSIDE, key: Any = None, **changes: Any) -> str:
-    """A token by the library alone, which checks less; None takes a member of the header away."""
+    """Encrypt with the library alone, which checks less; a header member whose value is None is left out."""
     header = {name: value for name, value in (HEADER | changes).items() if value is not None}
     algorithms = [header["alg"], header["enc"], *([header["zip"]] if "zip" in header else [])]
     registry = jwe.JWERegistry(algorithms=algorithms, strict_check_header=False)
@@ -53,14 +53,14 @@ def made(content: str = INSIDE, key: Any = None, **changes: Any) -> str:
 
 
 def with_header(token: str, **changes: Any) -> str:
-    """The same token under another header."""
+    """Return the token with these changes of its header."""
     first, *rest = token.split(".")
     header = json.loads(decode_base64url(first)) | changes
     return ".".join([base64url(json.dumps(header).encode()), *rest])
 
 
 def flipped(token: str, part: int) -> str:
-    """The same token with one bit of a part changed."""
+    """Return the token with one bit of this part changed."""
     parts = token.split(".")
     data = bytearray(decode_base64url(parts[part]))
     data[0] ^= 1
@@ -169,7 +169,7 @@ def test_a_shared_key_derived_from_public_values_opens_nothing(alg: str) -> None
 
 
 def ephemeral(**changes: Any) -> str:
-    """A token whose ephemeral key has these members; None takes one away."""
+    """Return a token whose ephemeral key has these members; a member whose value is None is left out."""
     token = encrypted()
     epk = json.loads(decode_base64url(token.split(".")[0]))["epk"] | changes
     return with_header(token, epk={name: value for name, value in epk.items() if value is not None})

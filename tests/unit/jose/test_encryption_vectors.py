@@ -1,6 +1,7 @@
-"""The encrypted examples of RFC 7516, 7520 and 8037: the library opens them, and this service none of them.
+"""The encrypted examples of RFC 7516, 7520 and 8037: the library decrypts them, the service refuses all.
 
-None has the form of its tokens: each shows that one more algorithm, or `zip`, opens nothing here.
+None of them has the form of the service's tokens, so each one shows another algorithm, or `zip`, that the
+service does not accept.
 """
 
 import json
@@ -26,7 +27,7 @@ pytestmark = needs_vectors
 
 
 def examples() -> dict[str, dict[str, Any]]:
-    """`key` (or `pwd`), `plaintext` and `compact`, by where they stand."""
+    """Yield `key` (or `pwd`), `plaintext` and `compact` of each example, with the section that has it."""
     files = sorted((VECTORS / "jose-cookbook/jwe").glob("*.json"))
     found = {f"RFC 7520 {f.name.split('.')[0].replace('_', '.')}": json.loads(f.read_text()) for f in files}
     cookbook = {
@@ -81,7 +82,7 @@ def test_the_examples_are_valid_and_none_is_accepted_here(generated: dict[str, G
 
 
 class KnowsEveryKey(Ring):
-    """A key source that has a key for any `kid`."""
+    """A key source that has the example's key under every `kid`."""
 
     def decrypting(self, key_id: str) -> Any:
         assert self.encryption is not None

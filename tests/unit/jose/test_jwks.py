@@ -1,4 +1,4 @@
-"""Key sets of others: which keys are taken from one, and which sets are refused as a whole."""
+"""Key sets of trusted issuers: which keys are used, and which sets are refused as a whole."""
 
 import json
 from typing import Any
@@ -17,13 +17,13 @@ RSA = PartyKey.make("RS256", "r1")
 
 
 def read(*jwks: Any, algorithms: tuple[str, ...] = ISSUER_ALGORITHMS) -> dict[str, str]:
-    """The algorithm of each key that is taken."""
+    """Return the algorithms of the keys that are used."""
     found = read_key_set(key_set(*jwks).encode(), algorithms).keys
     return {key_id: key.algorithm for key_id, key in found.items()}
 
 
 def unused(*jwks: Any) -> list[str]:
-    """Return the reasons why the other keys are left out."""
+    """Return the reasons why the other keys are not used."""
     return list(read_key_set(key_set(*jwks).encode(), ISSUER_ALGORITHMS).unused)
 
 
@@ -63,7 +63,7 @@ def test_a_key_verifies_signatures_of_its_private_part(algorithm: str) -> None:
     ids=str,
 )
 def test_a_key_for_anything_else_is_passed_over(changes: dict[str, object]) -> None:
-    """RFC 7517 section 5. A published private key proves nothing either."""
+    """RFC 7517, section 5, says to ignore them; a private key that is published proves nothing either."""
     other = PartyKey.make("ES256", "k2")
 
     assert read(KEY.public(**changes), other.public()) == {"k2": "ES256"}
@@ -88,7 +88,7 @@ def test_the_word_that_spiffe_has_for_signatures_is_understood() -> None:
 
 
 def test_x509_authorities_in_a_spiffe_bundle_are_not_reported_as_faulty() -> None:
-    """Such keys need no `kid` (SPIFFE Trust Domain and Bundle, section 4.2)."""
+    """SPIFFE Trust Domain and Bundle, section 4.2, requires no `kid` for such keys."""
     certificates = KEY.public(use="x509-svid", alg=None, kid=None, x5c=["MIIB"])
 
     assert unused(certificates, RSA.public()) == ["keys[0]: for X.509-SVIDs, not for tokens"]
@@ -135,7 +135,7 @@ def test_a_key_for_two_algorithms_under_one_id_is_left_out() -> None:
 
 
 def test_the_same_key_twice_counts_once() -> None:
-    """An issuer that uses one key for two purposes may list it for each."""
+    """An issuer that uses a key for two purposes may list it twice."""
     assert read(KEY.public(), KEY.public(use=None), KEY.public(x5t="AAAA")) == {"k1": "ES256"}
     assert unused(KEY.public(), KEY.public(use=None)) == []
 
@@ -154,7 +154,7 @@ UNSAID: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("members", UNSAID, ids=str)
 def test_an_empty_member_counts_as_absent(members: dict[str, object]) -> None:
-    """Some software writes each member that it knows."""
+    """Some software writes every member that it knows, empty if it has no value."""
     assert read(RSA.public() | members) == {"r1": "RS256"}
     assert unused(RSA.public() | members) == []
 

@@ -1,4 +1,7 @@
-"""Keys: generated, read with every check, and used; also keys that the library alone would accept."""
+"""Keys of the service: generated, loaded with every check, and used.
+
+Some of the refused keys are ones that the library alone would accept.
+"""
 
 import base64
 import json
@@ -22,7 +25,7 @@ ASYMMETRIC = [name for name in ALGORITHMS if name != "HS256"]
 
 
 def jwk(key: GeneratedKey, *, private: bool = False, **changes: Any) -> str:
-    """The JWK as text, with members changed; None removes one."""
+    """Return the JWK as text with these changes; a member whose value is None is left out."""
     members = json.loads(key.private_jwk if private else key.public_jwk or key.private_jwk) | changes
     return json.dumps({name: value for name, value in members.items() if value is not None})
 
@@ -68,7 +71,7 @@ def test_a_symmetric_key_has_no_public_part_and_its_id_reveals_nothing(generated
 
 
 def test_the_thumbprint_is_that_of_rfc_7638() -> None:
-    """The example is in RFC 7638 section 3.1."""
+    """The example of RFC 7638, section 3.1, has this thumbprint."""
     example = {
         "kty": "RSA",
         "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJE"
@@ -88,7 +91,7 @@ def test_the_thumbprint_is_that_of_rfc_7638() -> None:
 def test_a_key_that_forbids_the_operation_is_refused(
     generated: Generated, algorithm: str, changes: dict[str, Any]
 ) -> None:
-    """PyJWT ignores all three members."""
+    """PyJWT ignores the members `use`, `key_ops` and `alg`."""
     forbidden = jwk(generated[algorithm], **changes)
 
     with pytest.raises(ValueError, match="key"):
@@ -108,7 +111,7 @@ def test_a_key_for_another_algorithm_is_refused(generated: Generated, algorithm:
 
 
 def test_an_rsa_key_of_1024_bits_is_refused() -> None:
-    """PyJWT takes it, with a warning at most."""
+    """PyJWT accepts it, at most with a warning."""
     weak = RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key())  # noqa: S505
 
     with pytest.raises(ValueError, match="2048"):
@@ -119,7 +122,7 @@ def test_an_rsa_key_of_1024_bits_is_refused() -> None:
 
 
 def test_a_short_hmac_key_is_refused() -> None:
-    """PyJWT takes it, with a warning at most."""
+    """PyJWT accepts it, at most with a warning."""
     weak = json.dumps({"kty": "oct", "k": "c2hvcnQ"})
 
     with pytest.raises(ValueError, match="32"):
@@ -159,7 +162,7 @@ def test_another_algorithm_does_not_exist(algorithm: str) -> None:
 def test_no_signature_that_a_stranger_sends_raises(
     generated: Generated, algorithm: str, signature: bytes
 ) -> None:
-    """Zero, oversized and out of range (CVE-2022-21449 and its kin)."""
+    """The signatures have numbers that are zero, too large or out of range, as in CVE-2022-21449."""
     assert verifying(generated[algorithm]).verify(b"message", signature) is False
 
 

@@ -1,4 +1,4 @@
-"""Wherever a key from outside enters the service, a weak, misspelt or misused one is refused."""
+"""A weak, malformed or misused key is refused at every place where keys from outside enter the service."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Keys of ML-DSA as JWKs: the example of RFC 9964, and malformed keys."""
+"""ML-DSA keys as JWKs: the example of RFC 9964, and malformed keys."""
 
 import json
 from typing import Any
@@ -23,7 +23,7 @@ def changed(made: GeneratedKey, **changes: Any) -> str:
 
 
 def test_the_thumbprint_is_that_of_the_example_of_rfc_9964() -> None:
-    """The example is the key of ML-DSA-44 whose seed is all zero."""
+    """The example is an ML-DSA-44 key whose seed is all zeros."""
     example = ml_dsa.ML_DSA_44.to_jwk(mldsa.MLDSA44PrivateKey.from_seed_bytes(bytes(32)), as_dict=True)
 
     assert example["priv"] == "A" * 43

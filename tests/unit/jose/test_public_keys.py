@@ -1,4 +1,4 @@
-"""Public keys that others register: which are accepted, and that a refusal repeats no part of a key."""
+"""Public keys that clients register: which are accepted, and that no error repeats a part of the key."""
 
 import json
 from functools import cache

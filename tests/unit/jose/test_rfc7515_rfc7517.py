@@ -1,4 +1,4 @@
-"""The examples of RFC 7515 and RFC 7517, appendix A: those that verify here, and the refused uses."""
+"""The examples in appendix A of RFC 7515 and RFC 7517: valid signatures, and uses that are refused."""
 
 import json
 from typing import Any, Final
@@ -64,7 +64,7 @@ EXAMPLES: Final[dict[str, tuple[str, Json, str, str]]] = {
     ),
 }
 UNSECURED: Final = f"eyJhbGciOiJub25lIn0.{PAYLOAD}."
-"""RFC 7515 A.5, RFC 7519 6.1."""
+"""The example of RFC 7515, A.5, and RFC 7519, section 6.1."""
 
 KEY_SET: Final[Json] = {
     "keys": [
@@ -88,14 +88,14 @@ KEY_SET: Final[Json] = {
         },
     ]
 }
-"""RFC 7517 A.1."""
+"""The example of RFC 7517, A.1."""
 SYMMETRIC: Final[Json] = {
     "keys": [
         {"kty": "oct", "alg": "A128KW", "k": "GawgguFyGrWKav7AX4VKUg"},
         HMAC | {"kid": "HMAC key used in JWS spec Appendix A.1 example"},
     ]
 }
-"""RFC 7517 A.3."""
+"""The example of RFC 7517, A.3."""
 
 
 @pytest.mark.parametrize(("algorithm", "jwk", "header", "signature"), EXAMPLES.values(), ids=EXAMPLES)

@@ -1,4 +1,4 @@
-"""Sealing and the vault: only the right master key opens a sealed text, and only for the same record."""
+"""Encrypted values in the store: only the right master key decrypts one, and only for its own record."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -116,5 +116,5 @@ def test_a_guessable_master_key_is_refused_without_showing_it(text: str) -> None
 
 @pytest.mark.parametrize("text", ["0123456789abcdef" * 2, "k" * 40 + "01"])
 def test_other_master_keys_of_older_stores_still_open(text: str) -> None:
-    """A key that was taken before may not be refused now unless it protects nothing."""
+    """Only a master key that protects nothing may be refused now although older versions accepted it."""
     assert Sealer(Secret(text)).open(Sealer(Secret(text)).seal("s", "k"), "k") == "s"

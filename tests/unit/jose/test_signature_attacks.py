@@ -1,4 +1,4 @@
-"""Signatures and keys that need no secret and that a lenient library accepts, each beside a good one."""
+"""Forged signatures and weak keys that a lenient library accepts, each compared with a valid one."""
 
 import json
 from typing import Final
@@ -26,7 +26,7 @@ def ed25519(y: int) -> str:
 
 
 def pair(generated: Generated, algorithm: str) -> tuple[JwsKey, bytes]:
-    """Return the verifying key of an algorithm, and a good signature."""
+    """Return the verifying key of an algorithm, and a valid signature."""
     made = generated[algorithm]
     assert made.public_jwk is not None
     signature = keys.load(made.private_jwk, algorithm, private=True).sign(MESSAGE)
@@ -37,14 +37,14 @@ def pair(generated: Generated, algorithm: str) -> tuple[JwsKey, bytes]:
 
 @pytest.mark.parametrize("y", SMALL, ids=hex)
 def test_a_point_of_small_order_is_no_ed25519_key(generated: Generated, y: int) -> None:
-    """With it a forged signature verifies for about every eighth message, or for each."""
+    """With such a key, a forged signature is valid for every message, or for about one in eight."""
     with pytest.raises(ValueError, match="small order"):
         keys.load(ed25519(y), "EdDSA", private=False)
     assert keys.load(generated["EdDSA"].public_jwk or "", "EdDSA", private=False).key_id
 
 
 def test_an_ed25519_signature_with_a_larger_s_is_false(generated: Generated) -> None:
-    """RFC 8032 section 5.1.7: S is below the order of the base point, so each signature has one form."""
+    """RFC 8032, section 5.1.7, requires S to be less than the order: a signature has only one valid form."""
     key, signature = pair(generated, "EdDSA")
     s = int.from_bytes(signature[32:], "little")
 
@@ -60,7 +60,7 @@ def test_an_ed25519_signature_of_small_order_points_is_false(generated: Generate
 
 @pytest.mark.parametrize("algorithm", ECDSA_ORDERS)
 def test_an_ecdsa_signature_of_numbers_out_of_range_is_false(generated: Generated, algorithm: str) -> None:
-    """CVE-2022-21449: r and s are from 1 to n - 1."""
+    """CVE-2022-21449: r and s must be at least 1 and at most n - 1."""
     key, signature = pair(generated, algorithm)
     size, n = len(signature) // 2, ECDSA_ORDERS[algorithm]
     r, s = (int.from_bytes(part, "big") for part in (signature[:size], signature[size:]))
@@ -71,7 +71,7 @@ def test_an_ecdsa_signature_of_numbers_out_of_range_is_false(generated: Generate
 
 @pytest.mark.parametrize("algorithm", ECDSA_ORDERS)
 def test_an_ecdsa_signature_has_one_encoding(generated: Generated, algorithm: str) -> None:
-    """RFC 7518 section 3.4: the two numbers at full length, not DER."""
+    """RFC 7518, section 3.4: the two numbers have full length, and DER is not used."""
     key, signature = pair(generated, algorithm)
     size = len(signature) // 2
     r, s = signature[:size], signature[size:]
@@ -86,7 +86,7 @@ def test_an_ecdsa_signature_has_one_encoding(generated: Generated, algorithm: st
 def test_an_rsa_key_with_an_exponent_that_is_small_or_even_is_refused(
     generated: Generated, algorithm: str, exponent: int
 ) -> None:
-    """With 1, the padded hash is its own signature."""
+    """With the exponent 1, the padded hash of a message is its own signature."""
     jwk = json.loads(generated[algorithm].public_jwk or "")
     bad = jwk | {"e": base64url(exponent.to_bytes(3, "big"))}
 
@@ -114,7 +114,7 @@ def test_an_rsa_signature_of_another_length_or_of_a_trivial_number_is_false(
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256"])
 def test_the_paddings_of_rsa_are_not_taken_for_each_other(generated: Generated, algorithm: str) -> None:
-    """One key is for one of them, and says so (RFC 8725 section 3.1)."""
+    """An RSA key is for one padding, PKCS #1 v1.5 or PSS, and used with no other (RFC 8725, 3.1)."""
     _, signature = pair(generated, algorithm)
     (other,) = {"RS256", "PS256"} - {algorithm}
     made = json.loads(generated[algorithm].public_jwk or "")

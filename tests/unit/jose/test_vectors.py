@@ -1,6 +1,6 @@
-"""The examples of the RFCs, read by the code that reads tokens and keys here.
+"""The examples of the RFCs, read by the code that reads the service's tokens and keys.
 
-They lie beside the checkout, in `../shared/vectors`, or where IDENTITY_VECTORS says; without them these
+They are files beside the checkout, in `../shared/vectors`, or where IDENTITY_VECTORS says. Without them the
 tests are skipped.
 """
 
@@ -36,7 +36,7 @@ NOT_HERE: Final = {
 
 
 def compact(found: Any) -> tuple[bytes, bytes]:
-    """Return the signed bytes and the signature."""
+    """Return the signed bytes and the signature of an example."""
     signed, _, signature = found["output"]["compact"].rpartition(".")
     return signed.encode(), decode_base64url(signature)
 
@@ -98,7 +98,7 @@ def test_the_thumbprint_of_rfc_8037() -> None:
 
 
 def foreign_tokens() -> dict[str, str]:
-    """Well-formed tokens of others, by where they stand."""
+    """Yield well-formed tokens of other parties, with the section that has them."""
     jwts = {case["id"]: case["jwt"] for case in vector("rfc/rfc7516_7519_9068.json")["rfc7519"]}
     signed = {name: vector(path)["output"]["compact"] for name, (path, _) in SIGNED.items()}
     unencoded = vector("jose-cookbook/rfc7797/hmac-sha2_b64_false.json")["output"]["compact"]
@@ -108,7 +108,7 @@ def foreign_tokens() -> dict[str, str]:
 
 
 def json_forms() -> dict[str, str]:
-    """Detached content, several signatures, unprotected headers: the forms beside the compact one."""
+    """Yield the JWS that are not compact: detached, several signatures, unprotected headers."""
     files = sorted((VECTORS / "jose-cookbook/jws").glob("*.json"))
     return {
         f"{file.stem} {form}": text if isinstance(text, str) else json.dumps(text)
@@ -118,7 +118,7 @@ def json_forms() -> dict[str, str]:
 
 
 def compacts(found: Any) -> list[str]:
-    """Every compact form in an example."""
+    """Yield every compact form in an example."""
     if isinstance(found, dict):
         here = [found["compact"]] if "compact" in found else []
         return here + [text for value in found.values() for text in compacts(value)]
@@ -126,7 +126,7 @@ def compacts(found: Any) -> list[str]:
 
 
 def test_no_example_is_taken_for_an_access_token_or_an_assertion(generated: dict[str, GeneratedKey]) -> None:
-    """Among them: `none`, RSA1_5, a nested token, `b64` false."""
+    """Among the examples are `none`, RSA1_5, a nested token and `b64` false."""
     codec = AccessTokenCodec(Ring((generated["ES256"],)), IssuerNames(ISSUER))
     found = foreign_tokens()
     assert len(found) >= 25
@@ -140,7 +140,7 @@ def test_no_example_is_taken_for_an_access_token_or_an_assertion(generated: dict
 def test_the_example_of_rfc_9068_is_an_access_token_once_it_is_signed_and_of_this_issuer(
     generated: dict[str, GeneratedKey],
 ) -> None:
-    """A date as a text is refused: RFC 7519 section 2 has NumericDate a number."""
+    """The example's date is a text; it is refused, since a NumericDate is a number (RFC 7519, section 2)."""
     example = vector("rfc/rfc7516_7519_9068.json")["rfc9068_fig2"]
     forge = Forge(generated)
     codec = AccessTokenCodec(Ring((generated["ES256"],)), IssuerNames(example["claims"]["iss"]))

@@ -1,4 +1,4 @@
-"""The examples of the RFCs: beside the checkout in `../shared/vectors`, or where IDENTITY_VECTORS says."""
+"""Reads the RFCs' examples from `../shared/vectors`, or from the folder that IDENTITY_VECTORS names."""
 
 import json
 import os

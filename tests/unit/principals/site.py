@@ -1,4 +1,4 @@
-"""A store as `identity init` leaves it, and a file that is applied to it. The module asserts nothing."""
+"""A store in the state after `identity init`, to which a principals file is applied. Asserts nothing."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from identity_service.storage.sqlite import SqliteStore
 
 @dataclass(kw_only=True)
 class Site:
-    """The store, its administration, and what applying gave away."""
+    """A store, its administration, and the secrets that applying a file has returned."""
 
     store: Store
     directory: Administration
@@ -58,7 +58,7 @@ def declared(text: str) -> Declaration:
 
 @contextmanager
 def open_site(path: str = ":memory:", *, new: bool = True) -> Iterator[Site]:
-    """A site on this file; several may be open at once, as several processes would."""
+    """Open a store on this file; several may be open at once, as in several processes."""
     clock = SystemClock()
     with ExitStack() as cleanup:
         hasher = Argon2Hasher(Argon2Config(time_cost=1, memory_kib=64, parallelism=1, processes=1, queue=1))

@@ -1,4 +1,4 @@
-"""Applying a file: the records then match it, a second run changes nothing, and concurrent runs agree."""
+"""Applying a principals file: the records match it, and a second or a concurrent run changes nothing."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -173,7 +173,7 @@ def test_a_refused_record_is_named_and_the_others_are_applied(site: Site) -> Non
 
 
 class Raced(OwnRecords):
-    """Records that another administrator changes just before the first write."""
+    """Records that another administrator changes just before the first write of the test."""
 
     def __init__(self, site: Site, text: str, *, prune: bool = False) -> None:
         super().__init__(site.directory)

@@ -1,4 +1,4 @@
-"""The principals file: its content, and that all mistakes in it are reported at once."""
+"""Reading a principals file: its content, and errors that report all mistakes at once."""
 
 from datetime import timedelta
 from pathlib import Path

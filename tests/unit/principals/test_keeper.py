@@ -1,4 +1,4 @@
-"""The keeper: applies the file at start and when it changes; a wrong one changes nothing."""
+"""The keeper applies the principals file at start and after each change; an invalid file changes nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.unit.principals.site import Site, open_site
 
 
 class Sometimes(OwnRecords):
-    """Records that may be away."""
+    """Records in a store that cannot be reached while `away` is set."""
 
     away = False
 
@@ -51,7 +51,7 @@ def keeper(file: Path, records: Sometimes, event_log: RecordingEventLog) -> Prin
 
 
 def look_twice(keeper: PrincipalsKeeper) -> None:
-    """Look twice: a change is applied once two looks have found the same content."""
+    """Look at the file twice: a change is applied once two looks have found the same content."""
     keeper.look()
     keeper.look()
 
@@ -80,7 +80,7 @@ def test_it_does_not_start_with_a_file_that_is_wrong(
 def test_it_does_not_start_with_the_services_own_name_as_a_trusted_issuer(
     file: Path, records: Sometimes, event_log: RecordingEventLog
 ) -> None:
-    """Not even if the store has the very record that the file declares, from before `issuer` was changed."""
+    """The store may have that record already, from a time when `issuer` had another value."""
     text = "trusted_issuers:\n  https://Own.example/:\n    jwks_uri: https://own.example/keys\n"
     file.write_text(f"{text}    rules: [{{claims: {{sub: x}}, client_id: a}}]\n")
     PrincipalsKeeper(file, records, StrictKeyChecker(), event_log)._apply(file.read_bytes())
@@ -104,7 +104,7 @@ def test_it_applies_changes_of_the_file(keeper: PrincipalsKeeper, file: Path, si
 def test_it_follows_a_link_to_another_file(
     tmp_path: Path, records: Sometimes, event_log: RecordingEventLog, site: Site
 ) -> None:
-    """Kubernetes changes a ConfigMap in this way."""
+    """Kubernetes updates a mounted ConfigMap by changing a symbolic link."""
     for version, name in (("1", "a"), ("2", "b")):
         (tmp_path / version).mkdir()
         (tmp_path / version / "p.yaml").write_text(f"clients: {{{name}: }}")

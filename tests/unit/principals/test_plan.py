@@ -1,4 +1,4 @@
-"""Plans: the values that count as different, and those that do not."""
+"""Plans for a principals file: which differences between the file and the records count as changes."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""An address that cannot be bound: the error names the setting, the reason of the system, and what to do."""
+"""An address that cannot be bound: the error names the setting, the system's reason, and a remedy."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from tests.fakes.event_logs import RecordingEventLog
 
 @pytest.fixture
 def taken() -> Iterator[str]:
-    """An address on which this test listens."""
+    """Yield an address on which the test itself listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 

@@ -1,4 +1,4 @@
-"""A background thread continues after an unexpected exception, reports it, and ends when it is closed."""
+"""A background thread reports an unexpected exception and continues; it ends when it is closed."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Start = Callable[..., BackgroundThread]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts threads, which end with the test."""
+    """Yield a function that starts background threads; all are closed after the test."""
 
     def start(run: Run, wake: Callable[[], None] = lambda: None) -> BackgroundThread:
         thread = BackgroundThread("identity-some-work", run, wake)

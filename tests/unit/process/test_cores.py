@@ -1,4 +1,4 @@
-"""The cores of workers: one each if there are as many as cores; a core that is gone stops no worker."""
+"""The CPU cores of workers: each has its own if there are enough, and a missing core stops no worker."""
 
 import os
 import subprocess

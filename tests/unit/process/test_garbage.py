@@ -1,4 +1,4 @@
-"""The garbage collector interrupts neither imports nor the calls inside Envoy, many at once or one by one."""
+"""The garbage collector interrupts neither imports nor calls, however many calls run at once."""
 
 import gc
 import sys
@@ -14,7 +14,7 @@ _MODULE = "module_of_test_garbage"
 
 @pytest.fixture
 def spared() -> Iterator[None]:
-    """The collector as it is once a service has started inside Envoy."""
+    """Configure the collector as a service inside Envoy does; restore it after the test."""
     before = gc.get_threshold()
     skip_lasting_objects()
     collect_seldom()
@@ -25,7 +25,7 @@ def spared() -> Iterator[None]:
 
 @pytest.mark.usefixtures("spared")
 def test_thousands_of_calls_that_begin_at_once_bring_no_collection_of_all_objects() -> None:
-    """A stranger can open 4,500 calls, of some 30 objects each."""
+    """A stranger can open 4,500 calls at once, each of which makes some 30 objects."""
     before = gc.get_stats()[2]["collections"]
     calls = [[[number] for number in range(30)] for _ in range(4_500)]
     assert gc.get_stats()[2]["collections"] == before
@@ -48,7 +48,7 @@ def test_the_objects_of_the_service_are_not_traversed() -> None:
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module that was not imported; its `collecting` says whether the collector ran while it was."""
+    """Yield the name of a new module; its `collecting` says whether the collector was on at its import."""
     (tmp_path / f"{_MODULE}.py").write_text("import gc\ncollecting = gc.isenabled()\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield _MODULE

@@ -1,4 +1,4 @@
-"""The last resort ends a process that hangs after the order to stop, and reports that."""
+"""A process that still runs some time after it was told to stop is ended, and the reason is logged."""
 
 import contextlib
 import json

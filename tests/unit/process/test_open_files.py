@@ -1,4 +1,4 @@
-"""The limit of open files follows max_connections as far as the system allows."""
+"""The limit of open files is raised to what max_connections needs, as far as the system allows."""
 
 import resource
 
@@ -12,7 +12,7 @@ Limit = tuple[int, int]
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> list[Limit]:
-    """The limits that the process had, the newest last; the first is 1,024 of at most 4,096."""
+    """Return the limits (soft, hard) that the process has had, the newest last; (1,024, 4,096) at first."""
     history: list[Limit] = [(1024, 4096)]
     monkeypatch.setattr(resource, "getrlimit", lambda _: history[-1])
     monkeypatch.setattr(resource, "setrlimit", lambda _, new: history.append(new))

@@ -22,7 +22,7 @@ MENDED = "give_default_signals_to_children()"
 
 
 def child_of(before: str, mended: str, number: signal.Signals) -> list[str]:
-    """Return whether a grandchild has the default for the signal, and whether it is blocked."""
+    """Return whether a grandchild handles the signal by default, and whether the signal is blocked."""
     program = AS_IN_THE_BACKGROUND.format(before=before, mended=mended)
     done = subprocess.run(
         [sys.executable, "-c", program, str(int(number))], capture_output=True, text=True, check=True
@@ -47,6 +47,6 @@ def test_signals_that_the_tests_block_are_not_blocked_in_their_child_processes()
 
 
 def test_this_run_of_the_tests_ignores_nothing_that_it_would_hand_down() -> None:
-    """The configuration of the run has seen to it, in each process of it."""
+    """Each process of the test run restores the default signals at its start."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         assert signal.getsignal(number) is not signal.SIG_IGN

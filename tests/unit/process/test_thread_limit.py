@@ -1,4 +1,4 @@
-"""The limit of threads: a refusal of the system is named, and there is a check for room."""
+"""The limit of threads: an error names the system's refusal, and a check finds out whether there is room."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ Give = Callable[[int], None]
 
 @pytest.fixture
 def give(monkeypatch: pytest.MonkeyPatch) -> Give:
-    """Lets the system give so many further threads."""
+    """Return a function with which the system gives this number of further threads."""
     start = threading.Thread.start
 
     def give(count: int) -> None:

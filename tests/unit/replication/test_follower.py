@@ -1,4 +1,4 @@
-"""The threads beside a replica: they survive an unexpected error, and confirm nothing meanwhile."""
+"""The threads that update a replica: an unexpected error ends none, and nothing is confirmed meanwhile."""
 
 import threading
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def replica(store: SqliteStore, clock: ShiftedClock, event_log: RecordingEventLo
 
 
 class Following:
-    """A follower and its threads."""
+    """A follower with its threads."""
 
     def __init__(self, follower: Follower) -> None:
         self._follower = follower

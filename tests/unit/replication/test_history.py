@@ -1,4 +1,7 @@
-"""The history decides by link, not by position alone, whether a revision lies in the log that is followed."""
+"""The history of the log that a process has read: whether it has a revision, by its link and position.
+
+The position alone proves nothing: another history has an entry at the same position.
+"""
 
 import tracemalloc
 from datetime import UTC, datetime
@@ -25,7 +28,7 @@ def place(position: int, *, epoch: str = "e", link: Link | None = None) -> Revis
 
 
 def read(*positions: int) -> History:
-    """The history after a page with these positions."""
+    """Return the history after a page with entries at these positions was read."""
     history = History(Epoch("e"))
     history.add([LogEntry(n, link_of(n), NO_LINK, CHANGE) for n in positions], place(max(positions)))
     return history
@@ -75,7 +78,7 @@ def test_positions_that_are_missing_below_the_floor_are_not_known() -> None:
 
 
 def test_an_end_without_entries_is_known() -> None:
-    """A log may have only its head left."""
+    """A log may have no entries left, only the head that names its end."""
     history = History(Epoch("e"))
     history.add([], place(40))
     assert history.holds(place(40))

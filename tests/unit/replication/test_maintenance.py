@@ -1,4 +1,4 @@
-"""LogMaintenance: resending unconfirmed facts, repair, and trimming."""
+"""The maintenance of the log: resending unconfirmed facts, repairing lost ones, and trimming old entries."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -49,7 +49,7 @@ def revocations() -> Revocations:
 
 
 class Following:
-    """A callback that keeps the confirmations of facts, with the revision up to which they count."""
+    """A callback that keeps the confirmed facts, with the revision that confirms them."""
 
     def __init__(self) -> None:
         self.found: list[tuple[Sequence[Fact], Revision]] = []
@@ -103,7 +103,7 @@ def test_facts_that_another_history_confirmed_are_sent_again_after_a_pause(
     revocations: Revocations,
     event_log: RecordingEventLog,
 ) -> None:
-    """The facts are unconfirmed again; the error makes the caller wait."""
+    """The facts count as unconfirmed again, and the error makes the caller wait before the next attempt."""
     maintenance.add_unconfirmed(denied(1))
     following.is_followed = False
     with pytest.raises(StoreUnavailableError, match="another history"):
@@ -204,7 +204,7 @@ def test_without_a_known_retention_nothing_is_trimmed(
 def test_without_a_time_that_the_store_remembers_nothing_is_trimmed(
     maintenance: LogMaintenance, log: MemoryChangeLog, clock: FakeClock
 ) -> None:
-    """A clock that is set back further than the log reaches could not be distinguished from a right one."""
+    """Without it, a clock that was set far back could not be told from a correct one."""
     for time in (NOW, None):
         maintenance.held(log.head(), 10_000, time)
         clock.advance(timedelta(seconds=3600))
@@ -216,7 +216,7 @@ def test_without_a_time_that_the_store_remembers_nothing_is_trimmed(
 def test_trimmed_denials_that_still_count_by_some_clock_are_kept(
     maintenance: LogMaintenance, log: MemoryChangeLog, clock: FakeClock
 ) -> None:
-    """A clock that was a day ahead for a moment may have issued a token that lives as much longer."""
+    """A clock that was a day ahead for a moment may have issued a token that lives a day longer."""
     ends = {10: -LONGEST_BACK - timedelta(seconds=1), 20: -LONGEST_BACK, 30: timedelta(days=1)}
     for position, end in ends.items():
         denial = TokenDenied(token_id=TokenId(f"t{position}"), deny_until=NOW + end)

@@ -1,4 +1,4 @@
-"""An event that strangers can cause is recorded once a minute, with a count."""
+"""An event that unauthenticated callers can cause is logged at most once a minute, with a count."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Reading a long log ahead, if the system gives no thread for it."""
+"""Reading the pages of a long log in advance, when the system gives no thread for it."""
 
 import threading
 

@@ -1,6 +1,6 @@
-"""The replica: it applies the log, knows its revision and its staleness, and refuses unless it is fresh.
+"""The replica: it applies the log, knows its revision and staleness, and refuses to answer unless fresh.
 
-The log here is a list in memory that tests may damage; the real stores pass the conformance suite.
+The log is a list in memory that tests may damage. The conformance suite tests the logs of the real stores.
 """
 
 import threading
@@ -90,7 +90,7 @@ def test_loading_reads_generations_and_the_whole_log(replica: Replica, log: Memo
 
 
 def once_while_reading(log: MemoryChangeLog, happens: Callable[[], None]) -> None:
-    """Have something happen before the fourth page is read."""
+    """Call `happens` before the fourth page of the log is read."""
 
     def before_read(after: int) -> None:
         if log.reads == 3:
@@ -157,7 +157,7 @@ def test_a_long_log_in_which_entries_are_missing_is_read_around_them(
 def test_listeners_are_notified_of_the_end_of_a_log_whose_last_entries_are_missing(
     replica: Replica, log: MemoryChangeLog
 ) -> None:
-    """Otherwise a watcher stays at the entry before, until a revocation, though it has every entry."""
+    """Otherwise a watcher would stay one entry behind until the next change, although it has every entry."""
     notified: list[Revision] = []
     replica.follow(FakeLogListener(changed=notified.append, replaced=notified.append))
     for number in range(10):
@@ -213,7 +213,7 @@ def test_a_store_that_an_operator_must_repair_is_reported_instead_of_staleness(
     monkeypatch: pytest.MonkeyPatch,
     kind: type[UnavailableError],
 ) -> None:
-    """It is reported even if other reads of the same store fail with an error that names no cause."""
+    """The error that has a remedy is shown, even if other reads of the store fail with a vague one."""
     replica.load()
     replica.heartbeat("p")
     clock.advance(timedelta(seconds=6))
@@ -468,9 +468,9 @@ def test_a_place_of_another_history_has_the_log_read_to_its_end_and_never_from_i
     monkeypatch: pytest.MonkeyPatch,
     stranger: str,
 ) -> None:
-    """The process then knows everything in the log, as with `strong`.
+    """The process then knows everything in the log, as after a read with `strong`.
 
-    No revision of a client makes a process reload.
+    A client's revision must never make the process read the whole log again.
     """
     log.append(denied("t1"))
     log.append(denied("t2"))
@@ -524,7 +524,7 @@ def test_a_revision_that_was_read_is_reached_without_the_store(
 def test_a_heartbeat_of_another_history_confirms_nothing(
     replica: Replica, log: MemoryChangeLog, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store was restored by hand, and is unreachable again before this process can read of it."""
+    """An operator has restored the store, and it is unreachable again before this process notices."""
     log.append(denied("t1"))
     log.append(denied("t2"))
     replica.load()
@@ -563,7 +563,7 @@ def test_a_record_that_changed_is_announced_before_the_revision_passes_it(
 def test_records_whose_changes_are_read_together_are_announced_together(
     replica: Replica, log: MemoryChangeLog
 ) -> None:
-    """A callback may read all records of a kind: for each of many changes, a start would take minutes."""
+    """A callback may read all records of a kind; one call per change could make a start take minutes."""
     replica.load()
     heard: list[object] = []
     replica.subscribe(heard.append)
@@ -739,7 +739,10 @@ def test_generations_are_folded_with_the_link_of_their_entry(replica: Replica, l
 def test_a_raise_of_this_process_while_the_log_is_read_again_is_not_doubted(
     replica: Replica, log: MemoryChangeLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Watchers get the generations at once, and would keep a second link of the same number for ever."""
+    """Watchers get the generations at once.
+
+    A second link for the same number would stay with them for ever.
+    """
     alice, read_table = PrincipalId("alice"), log.generations
     notified: list[Mapping[PrincipalId, Generation]] = []
 
@@ -832,7 +835,7 @@ def test_a_log_that_loses_entries_while_it_is_first_read_is_completed_before_any
 def test_a_process_whose_clock_differs_from_the_stores_writes_no_time(
     replica: Replica, log: MemoryChangeLog, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise it would undo again and again what an operator has accepted for the other processes."""
+    """Otherwise it would repeatedly undo an operator's acceptance of the other processes' clock."""
     notified: list[datetime | None] = []
     behind = timedelta(0)
 

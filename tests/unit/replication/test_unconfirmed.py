@@ -1,4 +1,7 @@
-"""Own writes compared with the entries that are read, in either order: confirmed, lost, or unknown."""
+"""The process's own writes, compared with the entries it reads: each is confirmed, lost, or unsure.
+
+The write and the entry may become known in either order.
+"""
 
 from datetime import UTC, datetime
 
@@ -30,7 +33,7 @@ LOST, UNSURE = Missing(lost=[FACT]), Missing(unsure=[FACT])
 
 
 class Site:
-    """The log that a process follows, and the process's own writes."""
+    """The log that a process follows, and the writes of that process."""
 
     def __init__(self) -> None:
         self.own_writes = UnconfirmedWrites()
@@ -42,7 +45,7 @@ class Site:
         self.own_writes.begin(self.history)
 
     def read(self, *links: str) -> Missing:
-        """A page with the entries of these links."""
+        """Read a page whose entries have these links; return the writes that are missing."""
         entries = [LogEntry(self.end + n, Link(link), NO_LINK, FACT) for n, link in enumerate(links, 1)]
         self.end += len(links)
         self.history.add(entries, place(self.end, links[-1]))
@@ -108,7 +111,7 @@ def test_a_write_ahead_of_the_reader_waits_for_it(site: Site) -> None:
 
 @pytest.mark.parametrize("began", ["before", "after"])
 def test_a_write_to_a_log_that_is_no_more_is_sent_to_the_one_that_is_there(site: Site, began: str) -> None:
-    """All that was known when the new one was found is sent to it; this may have come to be known after."""
+    """The process sends all facts it knows to a new log. A write may become known only after that."""
     if began == "before":
         site.begin("f")
         assert site.add(1) == UNSURE
@@ -169,7 +172,7 @@ def test_of_a_record_and_a_raise_each_is_held_against_its_own_place(site: Site, 
 
 @pytest.mark.parametrize("first", ["the writer", "the reader"])
 def test_two_writes_of_one_place_are_each_held_against_it(site: Site, first: str) -> None:
-    """While a deposed primary takes writes, two servers may each acknowledge a write at one position."""
+    """If two servers take themselves for the primary, each may acknowledge a write at the same position."""
     found = [site.read("other")] if first == "the reader" else []
     found += [site.add(1), site.add(1, "other")]
     found += [site.read("other")] if first == "the writer" else []
@@ -201,7 +204,7 @@ def test_facts_that_another_history_confirmed_are_missing(site: Site, facts: lis
 
 
 def test_a_confirmation_of_a_log_that_is_no_more_confirms_nothing(site: Site) -> None:
-    """When another log is found, all known facts are sent to it: a repair needs nothing more."""
+    """When the process finds another log, it sends all known facts to it, so no fact needs a repair."""
     assert site.own_writes.add_resent([FACT], place(2, "end", "f"), 1.0) == UNSURE
     assert not site.own_writes.add_resent([], place(2, "end", "f"), 1.0)
 

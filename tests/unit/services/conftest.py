@@ -1,4 +1,4 @@
-"""The stores for those tests of use cases that need a real one."""
+"""Stores for the tests of use cases that need a real one."""
 
 from collections.abc import Iterator
 
@@ -21,6 +21,6 @@ def store() -> Iterator[SqliteStore]:
 
 @pytest.fixture
 def site() -> Iterator[UseCaseSite]:
-    """Yield the use cases of one process, on a store with the client `admin` alone."""
+    """Yield the use cases of one process, on a store whose only principal is the client `admin`."""
     with open_site() as site:
         yield site

@@ -1,6 +1,6 @@
-"""A store in memory with both ports of copying, which fails where a test wants it to.
+"""A store in memory for backup, restore and migration, which fails at the calls that a test chooses.
 
-The store keeps items, but no log.
+It has items, but no log.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -32,7 +32,7 @@ Fault = Callable[[], object]
 
 
 class MemoryStore:
-    """Both a store and its `copying`, as far as backup, restore and migration use them."""
+    """Implements the port Store and its part `copying`, as far as backup, restore and migration use them."""
 
     def __init__(self, items: Iterable[CopiedItem] = (), epoch: str | None = None) -> None:
         self.items = list(items)
@@ -43,7 +43,7 @@ class MemoryStore:
         self.adopted: Epoch | None = None
         self.rebuilt = 0
         self.faults: dict[str, list[Fault]] = {}
-        """The faults of the next calls of each method, in order."""
+        """The errors of the next calls of each method, in order."""
 
     @property
     def store(self) -> Store:
@@ -57,7 +57,7 @@ class MemoryStore:
     log = records = copying
 
     def fail(self, method: str, *errors: BaseException | None) -> None:
-        """Have the next calls of a method raise these; None = one that works."""
+        """Have the next calls of a method raise these errors; None = the call succeeds."""
         self.faults[method] = [_raiser(error) for error in errors]
 
     def head(self) -> Head:

@@ -1,4 +1,4 @@
-"""The bounds of the records of clients and users, and which fields an error names."""
+"""The limits on the fields of clients and users, and the fields that an error names."""
 
 from datetime import timedelta
 from typing import Any

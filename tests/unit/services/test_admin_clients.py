@@ -1,4 +1,4 @@
-"""The administration of clients: their secrets, and which changes revoke, or are refused."""
+"""Administration of clients: their secrets, and which changes are refused or revoke tokens."""
 
 from collections.abc import Callable
 from dataclasses import replace

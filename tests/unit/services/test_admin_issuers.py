@@ -1,4 +1,4 @@
-"""The administration of trusted issuers: what may be trusted, and what a change does to their tokens."""
+"""Administration of trusted issuers: which are accepted, and which changes revoke their tokens."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +23,7 @@ WANTED = TrustedIssuer(issuer=OTHER_ISSUER, jwks=key_set(KEY.public()), rules=(R
 
 @pytest.fixture
 def issuers(site: UseCaseSite) -> TrustedIssuers:
-    """Return the administration of issuers, with the client that the rule names."""
+    """Return the administration of issuers; the store has the client that the issuer's rule names."""
     site.new_client()
     return site.use.administration.issuers
 

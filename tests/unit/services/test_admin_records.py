@@ -1,4 +1,4 @@
-"""Changes of records: races, etags, the names in errors, and a raise that the store does not confirm."""
+"""Changes of records: concurrent changes, etags, names in errors, and a raise the store does not confirm."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +31,7 @@ Change = Callable[[UseCaseSite, Any], object]
 
 @pytest.fixture
 def user(site: UseCaseSite) -> PrincipalId:
-    """Return the id of a user, beside a client, a client through which the user signs in, and an issuer."""
+    """Return the id of a user; the store also has two clients and a trusted issuer."""
     site.new_client()
     site.new_app()
     site.use.administration.issuers.create(TrustedIssuer(issuer=ISSUER, jwks_file="/keys", rules=(RULE,)))
@@ -47,7 +47,7 @@ def user_id(site: UseCaseSite) -> PrincipalId:
 
 
 def overtaking(site: UseCaseSite, kind: type[Any], id_: str) -> Callable[[], None]:
-    """Return an action that writes a record again, as another call does: its etag is another one then."""
+    """Return a function that writes a record, as a concurrent call does, so that its etag changes."""
     real = site.store.records.update
 
     def overtake() -> None:

@@ -1,4 +1,4 @@
-"""Sessions: who may list and end which of them, and which count as live."""
+"""Administration of sessions: who may list and end which sessions, and which of them are live."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ class People:
         self.ana, self.bob = site.new_user("ana"), site.new_user("bob")
 
     def sign_in(self, username: str = "ana", count: int = 1) -> list[TokenSet]:
-        """Sign a user in some times, a second apart; return the tokens, the newest first."""
+        """Sign a user in `count` times, one second apart; return the tokens, the newest first."""
         made = []
         for _ in range(count):
             self.site.pass_time(seconds=1)
@@ -139,7 +139,7 @@ def test_a_session_that_is_over_is_listed_no_more(
 def test_a_session_is_over_by_the_clock_of_this_process_although_the_store_still_lists_it(
     people: People, left: int, live: bool
 ) -> None:
-    """The clock of the store may be behind, within the leeway."""
+    """The store's clock may be behind the clock of the process by less than the leeway."""
     (of_ana,) = people.sign_in()
     session = people.site.session(of_ana)
     found = replace(session, expire_time=people.site.clock.now() + timedelta(seconds=left))
@@ -151,7 +151,7 @@ def test_a_session_is_over_by_the_clock_of_this_process_although_the_store_still
 
 
 def test_sessions_that_only_this_process_knows_to_be_over_do_not_end_a_list(people: People) -> None:
-    """A page with such sessions alone would be empty, and would look like the end."""
+    """A page that has only such sessions would be empty, and would look like the end of the list."""
     newest, second, *older = people.sign_in(count=4)
     for tokens in (newest, second):
         deny_it_here(people, people.site.session(tokens))

@@ -1,4 +1,4 @@
-"""The administration of users: passwords that are accepted, and which changes revoke, or are refused."""
+"""Administration of users: accepted passwords, and which changes are refused or revoke tokens."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,14 +20,14 @@ NEW = Secret("another good password")
 
 @pytest.fixture
 def users(site: UseCaseSite) -> Users:
-    """Return the administration of users, with the user `ana` and a client that users sign in through."""
+    """Return the administration of users; the store has the user `ana` and a client for sign-ins."""
     site.new_app()
     site.new_user()
     return site.use.administration.users
 
 
 def refused(call: Callable[[], object]) -> dict[str, str]:
-    """Return the fields that the error of a call names, with the rules."""
+    """Return the fields that the error of a call names, with the rule that each breaks."""
     with pytest.raises(InvalidRequestError) as error:
         call()
     return {violation.field: violation.description for violation in error.value.violations}
@@ -269,7 +269,7 @@ def test_a_password_is_compared_with_the_name_that_the_user_got_while_it_was_has
 def test_a_new_username_is_not_the_password(
     site: UseCaseSite, users: Users, spelling: str, password: str
 ) -> None:
-    """The password is known by its hash only, so only the new name and its normalised form are compared."""
+    """The store has only a hash of the password, so the new name is compared by hashing it."""
     users.set_password(ana(users).user_id, Secret(password))
     spelled = spelling.strip()
 
@@ -288,7 +288,7 @@ def test_a_user_without_a_password_is_renamed(users: Users) -> None:
 
 
 def test_a_name_that_stays_costs_no_comparison_with_the_password(site: UseCaseSite, users: Users) -> None:
-    """Such a comparison takes as long as a sign-in."""
+    """Each comparison hashes, which takes as long as a sign-in."""
     users.set_password(ana(users).user_id, NEW)
     compared: list[int] = []
     before(site.hasher, "verify", *[lambda: compared.append(1)] * 3)

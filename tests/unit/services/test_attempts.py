@@ -1,4 +1,7 @@
-"""Brute force: the free failures, the growing pause, concurrent attempts, and sign-ins without a pause."""
+"""Limits on password guessing: free failures, the growing pause, and concurrent attempts.
+
+Correct sign-ins never wait.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +24,7 @@ HERE, THERE = "192.0.2.1:5000", "192.0.2.2:5000"
 
 
 class SignIns:
-    """A guard on a clock that a test moves, and attempts that turn out right or wrong."""
+    """The guard of sign-ins with a clock that the test sets, and attempts that succeed or fail."""
 
     def __init__(self, policies: AttemptPolicies | None = None, waits: WaitPolicy | None = None) -> None:
         self.now = 1000.0
@@ -66,7 +69,7 @@ class SignIns:
 
 
 class InProgress:
-    """Attempts whose credential is being checked, each by a thread, until a test gives the verdict."""
+    """Attempts whose credentials are being checked, each in a thread, until the test says the result."""
 
     def __init__(self, sign_ins: SignIns, threads: ThreadPoolExecutor) -> None:
         self._sign_ins = sign_ins
@@ -75,13 +78,13 @@ class InProgress:
         self._outcomes: list[Future[str]] = []
 
     def begin(self, count: int = 1, *, name: str = "ana", peer: str = HERE) -> None:
-        """Begin attempts, and return once each of them is being checked."""
+        """Begin this number of attempts; return once each credential is being checked."""
         for _ in range(count):
             checked = self.queue(name=name, peer=peer)
             assert checked.wait(PATIENCE)
 
     def queue(self, *, name: str = "ana", peer: str = HERE) -> threading.Event:
-        """Begin an attempt that may have to wait; the event says that it is being checked."""
+        """Begin an attempt that may have to wait; the event is set once its credential is being checked."""
         verdict: Future[bool] = Future()
         checked = threading.Event()
         self._verdicts.append(verdict)
@@ -241,7 +244,7 @@ def test_addresses_are_not_counted_behind_a_proxy_that_hides_them() -> None:
 
 
 def test_usernames_that_do_not_exist_wait_as_those_that_do(sign_ins: SignIns) -> None:
-    """Nothing of the guard knows which exist; and the name itself is not kept, since it may be a password."""
+    """The guard does not know which users exist. It keeps a digest of the name, which may be a password."""
     for _ in range(5):
         sign_ins.user(right=False, name="hunter2")
 
@@ -289,7 +292,7 @@ def test_of_any_number_at_once_no_more_are_checked_than_are_free(at_once: int) -
 
 
 def test_concurrent_right_passwords_wait_for_each_other_and_all_succeed() -> None:
-    """They are notified when a claim is returned, and need not ask again."""
+    """Waiting attempts are notified when another one ends, and need not ask again."""
     sign_ins = SignIns(waits=WaitPolicy(poll=timedelta(seconds=2 * PATIENCE)))
     with attempts_at(sign_ins) as attempts:
         attempts.begin(5)
@@ -342,7 +345,7 @@ def test_after_a_pause_of_many_at_once_one_is_checked() -> None:
 
 
 def test_the_clock_is_read_while_no_other_attempt_can_be_settled() -> None:
-    """A pause that has just begun would else be told from a time before it, as longer than it is."""
+    """Otherwise the error could report a pause that is longer than the one that has just begun."""
     locked: list[bool] = []
 
     def now() -> float:

@@ -1,4 +1,4 @@
-"""The audit trail: batches, an unreachable store, dropped events and how they are reported."""
+"""The audit trail: batches, an unreachable store, and dropped events with their report."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from tests.patience import PATIENCE
 
 
 class SlowStore:
-    """Takes events when it is let, and fails while it is away."""
+    """A store that takes events only when the test allows it, and fails while `away` is set."""
 
     def __init__(self) -> None:
         self.batches: list[list[AuditEvent]] = []
@@ -93,7 +93,7 @@ def make_trail(store: SlowStore, event_log: RecordingEventLog, clock: FakeClock)
 
 @pytest.fixture
 def trail(make_trail: MakeTrail) -> Trail:
-    """An audit trail that stores events of traffic as well."""
+    """Return an audit trail that also stores traffic events, such as those of refused calls."""
     return make_trail()
 
 
@@ -114,7 +114,7 @@ def test_events_that_come_while_the_thread_collects_are_stored_in_one_batch(
     store: SlowStore, trail: Trail
 ) -> None:
     class Stopping(threading.Event):
-        """Is set when the thread collects; another event is recorded in that time."""
+        """The signal to stop: while the thread waits for it, another event is recorded."""
 
         def wait(self, timeout: float | None = None) -> bool:
             trail.record(numbered(2))
@@ -272,7 +272,7 @@ def test_folded_events_are_written_as_one_when_their_window_has_ended(
 def test_folded_events_that_are_only_logged_need_no_event_for_the_store(
     make_trail: MakeTrail, event_log: RecordingEventLog, clock: FakeClock
 ) -> None:
-    """By default events of traffic are not stored, so nothing else wakes the thread."""
+    """Traffic events are not stored by default, so no stored event wakes the thread for the summary."""
     trail = make_trail(store_traffic=False)
     trail.start()
     for _ in range(REFUSED.whole + 7):
@@ -300,7 +300,7 @@ def test_closing_writes_the_folded_events(
 def test_a_flood_of_refused_calls_takes_no_place_in_the_queue_from_stored_events(
     store: SlowStore, make_trail: MakeTrail
 ) -> None:
-    """While the store is unreachable the queue fills with events to be stored, never with the flood."""
+    """While the store is unreachable, only events that must be stored fill the queue."""
     trail = make_trail(queue=REFUSED.whole + 1)
     for _ in range(10_000):
         trail.record(refused_call())
@@ -397,7 +397,7 @@ def test_every_event_counts_once_whether_it_is_folded_or_stored(
 
 
 def test_only_the_reasons_of_errors_are_told_apart_in_the_counts(trail: Trail) -> None:
-    """The reason of a revocation is whatever its caller wrote: there may be any number of them."""
+    """The reason of a revocation is free text by its caller, so there may be any number of them."""
     trail.record(AuditEvent.of(AuditType.REFRESH_REFUSED, reason="SESSION_ENDED"))
     trail.stored(AuditEvent.of(AuditType.SESSION_REVOKED, reason="a text of the caller"))
 

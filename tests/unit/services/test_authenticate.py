@@ -1,4 +1,4 @@
-"""A sign-in with a password: its generations, and the renewal of a weak hash."""
+"""Sign-in with a password: the generations of the token, and the replacement of a weak hash."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ RAISED = Generation(number=7, link=Link("raised"))
 
 
 class Hasher:
-    """Implements PasswordHasher: the hash of `x` is `strong x`, and older ones are `weak x`."""
+    """Implements PasswordHasher: the hash of `x` is `strong x`; a weak hash is `weak x`."""
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[], object] = lambda: None
@@ -52,7 +52,7 @@ class View:
 
 
 class Site:
-    """A user with a password, and what checks it; something may happen just after a sign-in was read."""
+    """A user with a password, and the use case that checks it; a test can interrupt it after its read."""
 
     def __init__(self, store: SqliteStore) -> None:
         self.store, self.hasher, self.revocations = store, Hasher(), Revocations()
@@ -85,7 +85,7 @@ class Site:
         return self._authenticator.user(Password(username="alice", password=Secret("pw")))
 
     def change(self, *, revoke: bool = False, **changes: Any) -> None:
-        """Change the user, as another call does, which the replica knows at once."""
+        """Change the user as a concurrent call does; the replica knows of it at once."""
         found = self.store.records.get(User, ALICE)
         assert found is not None
         record = replace(found.record, **changes)
@@ -113,7 +113,7 @@ def test_a_raise_that_the_store_has_lost_counts(site: Site, principal: Principal
 
 
 def test_a_raise_just_after_the_read_does_not_pass_with_the_record_of_before(site: Site) -> None:
-    """Else a sign-in that was checked by the old record would survive the revocation."""
+    """Otherwise a sign-in that was checked against the old record would survive the revocation."""
     site.meanwhile.append(lambda: site.change(disabled=True, revoke=True))
 
     with pytest.raises(CredentialRefusedError):

@@ -102,7 +102,7 @@ def test_the_store_is_not_read_if_the_file_is_there_already() -> None:
 
 
 def test_a_store_that_was_moved_is_not_backed_up() -> None:
-    """The backup would unnoticeably lack the revocations in the other one."""
+    """The backup would lack the revocations in the new store, and nothing would show it."""
     store = MemoryStore(ITEMS, "e1")
     store.fence(Fence(target="redis://elsewhere", epoch=Epoch("e2")))
     with pytest.raises(StoreFencedError, match="redis://elsewhere"):

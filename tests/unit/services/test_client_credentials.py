@@ -1,4 +1,4 @@
-"""The credentials of clients: what each must fulfil, and which reason only the operator is told."""
+"""The credentials of clients: the rules for each kind, and reasons that only the operator is told."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -123,7 +123,7 @@ def test_other_wrong_credentials_count_for_their_address(site: UseCaseSite) -> N
 def assertion(
     site: UseCaseSite, *, key: PartyKey = KEY, header: dict[str, Any] | None = None, **options: Any
 ) -> ClientAssertion:
-    """Return an assertion of the client; `options` are changes of the claims and members of the request."""
+    """Return a client's assertion. `options` change its claims, or are members of the request."""
     request = {name: options.pop(name) for name in ("client_id", "token_endpoint") if name in options}
     claims = assertion_claims(CLIENT, site.clock.now(), **options)
     return ClientAssertion(jwt=Secret(key.jwt(claims, header)), **request)

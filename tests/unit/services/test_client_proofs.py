@@ -1,4 +1,4 @@
-"""Proofs of clients: neither the order of reads nor their time reveals which clients exist."""
+"""Checking proofs of clients: neither the reads nor their duration reveal which clients exist."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ KEY = PartyKey.make()
 CLIENT = PrincipalId("reports")
 ISSUER = "https://issuer.example"
 OTHER = "https://other.example"
-"""An issuer of which only RS256 is accepted."""
+"""A trusted issuer from which only RS256 is accepted."""
 CERTIFICATE = PeerCertificate(sha256=b"x" * 32, names=frozenset({"dns:reports.example"}))
 LEEWAY = timedelta(seconds=10)
 LIFETIME = timedelta(seconds=60)
@@ -45,7 +45,7 @@ Prove = Callable[["Site"], AuthenticatedClient]
 
 
 class CountingReader(StrictAssertions):
-    """Counts the verifications, those that are only for show among them."""
+    """Counts the verifications of signatures, including those whose result is not used."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class CountingReader(StrictAssertions):
 
 
 class RaisingDirectory(Directory):
-    """Everything of these principals is revoked whenever a record is read: the worst moment."""
+    """A directory that revokes everything of a principal at the worst moment: when its record is read."""
 
     def __init__(self, store: SqliteStore, revocations: Revocations) -> None:
         super().__init__(store.records)
@@ -89,7 +89,7 @@ class RaisingDirectory(Directory):
 
 
 class Site:
-    """A client with every kind of proof, and what checks them."""
+    """A client with every kind of proof, and the use case that checks them."""
 
     def __init__(self, store: SqliteStore, clock: Clock | None = None) -> None:
         self._store, self._clock = store, clock or SystemClock()
@@ -184,7 +184,7 @@ def test_a_federated_subject_has_a_generation_of_its_own(site: Site) -> None:
 def test_an_assertion_of_any_client_known_or_not_costs_one_verification(
     site: Site, client_id: str, key_id: str
 ) -> None:
-    """Otherwise the time of a refusal would reveal which clients exist."""
+    """Otherwise the time until the refusal would reveal which clients exist."""
     header, claims, _ = site.assertion(client_id, kid=key_id).reveal().split(".")
     forged = Secret(f"{header}.{claims}.{site.assertion().reveal().rpartition('.')[2]}")
 
@@ -195,7 +195,7 @@ def test_an_assertion_of_any_client_known_or_not_costs_one_verification(
 
 
 def test_only_a_client_that_exists_is_named_to_the_operator(site: Site) -> None:
-    """A claimed name may be anything, even a password in the wrong field."""
+    """An unknown id may be anything, even a password that was typed into the wrong field."""
     named = {}
     for client_id in ("reports", "nobody"):
         with pytest.raises(CredentialRefusedError) as refused:
@@ -206,7 +206,7 @@ def test_only_a_client_that_exists_is_named_to_the_operator(site: Site) -> None:
 
 
 def test_a_registered_key_that_is_refused_now_disables_no_other_one(site: Site) -> None:
-    """Keys that were registered before the rules became stricter stay in the store."""
+    """The store may have keys from before the rules for keys became stricter."""
     weak = json.dumps(rsa_jwk(Numbers(ROCA), kid="weak", alg="RS256"))
     site.register(weak, KEY.public_jwk)
 
@@ -219,7 +219,7 @@ def test_a_registered_key_that_is_refused_now_disables_no_other_one(site: Site) 
 
 @pytest.mark.parametrize("after", [timedelta(0), LEEWAY - timedelta(milliseconds=1)])
 def test_an_assertion_works_once_although_the_clock_of_the_store_is_ahead(after: timedelta) -> None:
-    """`after` its `exp` by the clock of the process, which accepts it then."""
+    """The second use comes `after` the assertion's `exp`, when the leeway of the process still accepts it."""
     clock, clock_of_store = FakeClock(), FakeClock()
     clock_of_store.step(LEEWAY - timedelta(milliseconds=1))
     store = SqliteStore.open(":memory:", clock=clock_of_store)

@@ -1,4 +1,4 @@
-"""Clients in memory: which are kept, when they are read again, and which certificate is whose."""
+"""Clients in memory: which are kept, when they are read again, and which client has a certificate."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +38,7 @@ def create(store: SqliteStore, name: str, *certificates: str) -> PrincipalId:
 
 
 def delete(store: SqliteStore, client_id: PrincipalId) -> None:
-    """Delete a client behind the back of the directory."""
+    """Delete a client in the store without notifying the directory."""
     store.records.delete(RecordKind.CLIENT, client_id)
 
 
@@ -47,7 +47,7 @@ def a_certificate(*names: str, number: int = 1) -> PeerCertificate:
 
 
 def is_kept(directory: Directory, client_id: PrincipalId) -> bool:
-    """Return whether a client is found; the tests have deleted it in the store."""
+    """Return whether the directory still has a client that was deleted in the store."""
     return directory.client(client_id) is not None
 
 
@@ -119,7 +119,7 @@ def test_a_certificate_is_that_of_the_client_that_has_registered_a_name_of_it(
 def test_a_caller_that_may_not_wait_finds_only_what_needs_no_read(
     store: SqliteStore, directory: Directory
 ) -> None:
-    """An event loop that reads the store holds up every other call, for seconds if the store hangs."""
+    """If an event loop waited for the store, all its calls would wait, for seconds if the store hangs."""
     one, certificate = create(store, "one", ONE), a_certificate(ONE)
     for changes in (None, [RecordChanged(kind=RecordKind.CLIENT, id=one)]):
         directory.on_records_changed(changes)
@@ -172,7 +172,7 @@ def test_the_certificate_that_was_seen_first_is_dropped_first(
 
 
 class CountingRecords:
-    """The records of a store, which counts reads; implements what the directory needs of `RecordStore`."""
+    """Records that count their reads; implements what the directory needs of the port RecordStore."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._records = store.records
@@ -241,7 +241,7 @@ def test_a_change_during_the_search_is_not_missed(store: SqliteStore) -> None:
     create_public(store, "a")
 
     class Racing(CountingRecords):
-        """Deletes the client while it is read."""
+        """Records that delete the client while it is read."""
 
         def list_of(self, *args: Any, **named: Any) -> Any:
             found = store.records.list_of(*args, **named)

@@ -1,4 +1,4 @@
-"""Proofs in use: each works once, in all processes or in one, and the nonces are those of every process."""
+"""DPoP proofs and nonces: each proof works once in all processes, and all accept the same nonces."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,7 +37,7 @@ ATH = base64url(sha256(TOKEN.encode()).digest())
 
 
 class Site:
-    """A store with its keys, and processes that use it."""
+    """A store with its keys, and the processes that use it."""
 
     def __init__(self) -> None:
         self.clock, self.revocations = FakeClock(NOW), Revocations()
@@ -55,7 +55,7 @@ class Site:
         self.revocations.raise_to(key_principal(key.key_id), Generation(number=1, link=new_link()))
 
     def process(self, *, behind: timedelta = timedelta(0), require_nonce: bool = False) -> DpopProofs:
-        """A process whose clock is `behind` that of the store."""
+        """Return the use cases of a process whose clock is `behind` the clock of the store."""
         clock = FakeClock(NOW - behind) if behind else self.clock
         policy = KeyPolicy(
             rotate_every=timedelta(days=30),
@@ -81,7 +81,7 @@ def site() -> Iterator[Site]:
 
 
 def test_a_proof_that_is_only_checked_can_be_checked_again(site: Site) -> None:
-    """A stranger can make any number of proofs, and none of them takes memory."""
+    """A check without use stores nothing, since a stranger can send any number of proofs."""
     process, presented = site.process(), site.presented()
 
     assert process.check(presented) == process.check(presented)
@@ -130,7 +130,7 @@ def test_two_keys_may_use_the_same_id(site: Site) -> None:
 
 @pytest.mark.parametrize("age", [0, 69, 79], ids="a process of {} s".format)
 def test_no_process_accepts_a_proof_that_is_forgotten(site: Site, age: int) -> None:
-    """Every process remembers a used proof from the leeway before its `iat` to the end of its validity."""
+    """A process remembers a used proof from the leeway before its `iat` until it is no longer valid."""
     process = site.process()
     site.clock.advance(timedelta(seconds=age))
     presented = site.presented(iat=int((site.clock.now() + LEEWAY).timestamp()))

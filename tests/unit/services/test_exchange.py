@@ -1,4 +1,4 @@
-"""Token exchange: the token that a client gets for the subject of another token, and its refusals."""
+"""Token exchange: the token that a client gets on behalf of another token's subject, and refusals."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,7 +40,7 @@ ANOTHER_KEY = PartyKey.make()
 
 
 def prepare(site: UseCaseSite, **gateway: Any) -> TokenSet:
-    """Make a client that exchanges the tokens it gets as `api`, and another; return a user's tokens."""
+    """Create two clients that exchange the tokens sent to `api`; return the tokens of a user."""
     exchanging: dict[str, Any] = {
         "grants": {Grant.TOKEN_EXCHANGE, Grant.CLIENT_CREDENTIALS},
         "audiences": {"backend"},
@@ -146,7 +146,7 @@ def test_the_end_of_the_session_ends_what_was_exchanged_from_it(site: UseCaseSit
 
 
 def expired(site: UseCaseSite, tokens: TokenSet) -> TokenSet:
-    """Let a token expire, whose clock may be ahead: Verify still accepts it."""
+    """Let a token expire by less than the leeway, so that Verify still accepts it."""
     site.pass_time(minutes=15)
     assert site.reason(tokens) == ""
     return tokens

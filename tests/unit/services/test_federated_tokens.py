@@ -1,4 +1,4 @@
-"""Tokens of trusted issuers: which clients they prove, and which reason only the operator is told."""
+"""Tokens of trusted issuers as credentials: the client that each proves, and reasons for the operator."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,7 +34,7 @@ def prove(site: UseCaseSite, credential: FederatedToken) -> AuthenticatedClient:
 def federated(
     site: UseCaseSite, *, key: PartyKey = KEY, header: dict[str, Any] | None = None, **options: Any
 ) -> FederatedToken:
-    """Return a token of the trusted issuer; `options` are changes of its claims, and of the request."""
+    """Return a token of the trusted issuer. `options` change its claims, or are members of the request."""
     request = {name: options.pop(name) for name in ("client_id",) if name in options}
     claims = assertion_claims("", site.clock.now(), **({"iss": OTHER_ISSUER, "sub": "a job"} | options))
     return FederatedToken(jwt=Secret(key.jwt(claims, header)), **request)

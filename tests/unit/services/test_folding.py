@@ -1,4 +1,4 @@
-"""Folding: the first events of an address and a type are written, the rest counted, in bounded memory."""
+"""Limits on frequent audit events: the first of a peer and type are written, the others counted."""
 
 from datetime import timedelta
 from typing import Any
@@ -28,12 +28,12 @@ def folding(clock: FakeClock) -> Folding:
 
 
 def admitted(folding: Folding, event: AuditEvent, times: int) -> int:
-    """Return the number of events that are written one by one, out of so many similar ones."""
+    """Return how many of `times` similar events are written one by one."""
     return [folding.admit(event) for _ in range(times)].count(True)
 
 
 def summaries(folding: Folding, *, everything: bool = False) -> list[tuple[str, str]]:
-    """Peer and number of each summary."""
+    """Return the peer and the count of each summary."""
     return [(e.peer, e.details["folded"]) for e in folding.summaries(everything=everything)]
 
 
@@ -94,7 +94,7 @@ def test_another_address_type_or_reason_is_counted_apart(folding: Folding, other
 
 
 def test_ports_of_an_address_and_hosts_of_an_ipv6_site_are_counted_together(folding: Folding) -> None:
-    """A stranger has as many of them as it likes."""
+    """An attacker can use any number of ports, and of addresses within one IPv6 network."""
     written = [folding.admit(an_event(f"192.0.2.1:{port}")) for port in range(10)]
     site = [folding.admit(an_event(f"[2001:db8::{host}]:1")) for host in range(1, 11)]
 
@@ -167,7 +167,7 @@ def test_windows_that_have_ended_give_their_place_to_others(folding: Folding, cl
 
 
 def test_memory_is_bounded_for_any_events(folding: Folding) -> None:
-    """There are at most so many addresses, and one key for all others of each type."""
+    """The number of peers is limited; all further peers share one count for each type."""
     for host in range(1000):
         for type_ in (AuditType.CALL_REFUSED, AuditType.ISSUE_REFUSED):
             folding.admit(an_event(f"10.0.{host // 250}.{host % 250}:1", type=type_))

@@ -1,4 +1,4 @@
-"""Introspect and the revocation of RFC 7009: what a client may learn of a token, and which it may revoke."""
+"""Introspection and RFC 7009 revocation: what a client may learn about a token, and which it may revoke."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Issue: the tokens that each credential gives, and what a session remembers of its sign-in."""
+"""Issue: the tokens for each kind of credential, and what the session keeps of the sign-in."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Issue: requests that are refused, and what a refusal leaves behind."""
+"""Issue: requests that are refused, and what a refused request leaves in store and log."""
 
 from collections.abc import Callable
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The bounds of the record of a trusted issuer, and which fields an error names."""
+"""The limits on the fields of a trusted issuer, and the fields that an error names."""
 
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,7 @@ def a_rule(claims: dict[str, str] | None = None, client_id: str = "shop") -> Tru
 
 
 def refused(changes: dict[str, Any], *, stored: bool = False, own: str | None = OWN) -> set[str]:
-    """Return the fields of a record that are refused."""
+    """Return the fields of an issuer's record that are refused."""
     values: dict[str, Any] = {"issuer": "https://ci.example", "rules": (a_rule(),)}
     if not {"jwks", "jwks_uri", "jwks_file"} & changes.keys():
         values["jwks"] = "keys"

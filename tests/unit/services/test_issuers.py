@@ -1,4 +1,4 @@
-"""Trusted issuers in memory: all of them from the start, and again when one changes."""
+"""Trusted issuers in memory: all are read at the start, and again when one of them changes."""
 
 from identity_service.domain.ids import PrincipalId
 from identity_service.domain.issuers import IssuerNames, TrustedIssuer, TrustRule
@@ -78,7 +78,7 @@ def test_a_spelling_of_a_former_name_of_ours_is_not_trusted(store: SqliteStore) 
 
 
 def test_our_own_name_is_trusted_for_no_other_issuer(store: SqliteStore) -> None:
-    """An older version took such a record, or `issuer` was changed to a name that was trusted before."""
+    """A record like this may come from an older version, or from before `issuer` was changed."""
     for name in ("own", "https://other.example"):
         store.records.create(named(name))
     keys = FakeIssuerKeys()

@@ -1,4 +1,4 @@
-"""The keeper of keys logs a failure once, and goes on."""
+"""The thread that rotates signing keys logs a failure once, and continues."""
 
 import threading
 from datetime import timedelta
@@ -16,7 +16,7 @@ from tests.fakes.event_logs import RecordingEventLog
     ids=["foreseen", "a bug"],
 )
 def test_it_continues_after_an_error_and_reports_it_once(error: Exception, said: str) -> None:
-    """A thread that ended would let the last key sign for ever."""
+    """If the thread ended, the last key would sign for ever."""
     event_log, tries, stopping = RecordingEventLog(), list[int](), threading.Event()
 
     def maintain() -> int:
@@ -32,7 +32,7 @@ def test_it_continues_after_an_error_and_reports_it_once(error: Exception, said:
 
 
 def test_a_store_that_was_moved_is_reported_elsewhere_and_each_new_failure_once() -> None:
-    """The heartbeat reports a move; a failure after a success is another one."""
+    """The heartbeat reports that the store was moved. A failure after a success is a new one."""
     event_log, stopping = RecordingEventLog(), threading.Event()
     away = StoreUnavailableError("the store is away")
     outcomes: list[Exception | None] = [StoreFencedError("redis://b"), away, away, None, away, None]

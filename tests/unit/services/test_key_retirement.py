@@ -1,4 +1,4 @@
-"""The retirement of a key in an emergency: what it revokes, and which key is used instead."""
+"""Retiring a signing key in an emergency: what it revokes, and which key signs instead."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -24,7 +24,7 @@ def rotation(site: UseCaseSite) -> Rotation:
 
 
 def states(site: UseCaseSite) -> list[str]:
-    """Return the states of the signing keys, the oldest first."""
+    """Return the states of the signing keys, the oldest key first."""
     site.replica.catch_up()
     return list(site.key_states().values())
 

@@ -1,4 +1,4 @@
-"""The key ring and the directory: the records in memory, and when they are read again."""
+"""The key ring: the keys in memory, and when they are read again from the store."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -161,7 +161,7 @@ def test_keys_are_read_again_when_one_changed_and_only_then(
 def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
     store: SqliteStore, vault: Vault, clock: FakeClock
 ) -> None:
-    """Nothing is signed or verified then, but they can still be published."""
+    """The process then neither signs nor verifies, but can still publish the keys."""
     ring = a_ring(store, vault, clock)
     key = vault.make(KeyPurpose.SIGN, "ES256", NOW)
     store.records.create(key)
@@ -176,7 +176,7 @@ def test_the_keys_that_are_held_stay_when_the_store_has_lost_all(
 def test_a_thread_that_read_the_keys_first_and_is_held_up_does_not_restore_older_keys(
     store: SqliteStore, vault: Vault, clock: FakeClock
 ) -> None:
-    """Two threads learn of two changes, each of one; the later one must win."""
+    """Each of two threads reads the keys after a change; the result of the later read must stay."""
     first, second = (vault.make(KeyPurpose.SIGN, "ES256", NOW) for _ in range(2))
     store.records.create(first)
     has_read, may_go_on = threading.Event(), threading.Event()
@@ -209,7 +209,7 @@ def test_a_thread_that_read_the_keys_first_and_is_held_up_does_not_restore_older
 
 
 class CountingStore:
-    """A store whose answers can be interrupted, counting how often it is asked."""
+    """A store whose reads a test can interrupt, with a count of the reads."""
 
     def __init__(self, *clients: Client) -> None:
         self.clients = {client.client_id: client for client in clients}

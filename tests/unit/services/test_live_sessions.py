@@ -1,4 +1,4 @@
-"""Sessions: which are live, and what their refresh tokens still grant."""
+"""Sessions: which are live, and what a client may learn from their refresh tokens."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ from tests.unit.services.use_case_site import (
 
 
 def read(**changes: Any) -> Callable[[UseCaseSite, TokenSet], None]:
-    """Have the store answer with these changes, though it knows of no revocation, as after a restore."""
+    """Have the store return a changed session, as after a restore that lost the revocation."""
 
     def happens(site: UseCaseSite, tokens: TokenSet) -> None:
         real = site.store.sessions.read

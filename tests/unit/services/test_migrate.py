@@ -1,4 +1,4 @@
-"""A migration ends in one of two ways: the target has everything, or the source accepts writes as before."""
+"""A migration either completes the target, or leaves the source accepting writes as before."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -57,7 +57,7 @@ def moved(source: MemoryStore, target: MemoryStore) -> Migrated:
 
 
 def finishes(source: MemoryStore, target: MemoryStore) -> None:
-    """Run another command meanwhile."""
+    """Run the migration to its end, as another command does at the same time."""
     moved(source, target)
 
 
@@ -81,7 +81,7 @@ def test_everything_is_in_the_target_and_the_source_stays_fenced(
 
 
 def test_the_source_is_not_read_unless_it_is_fenced(source: MemoryStore, target: MemoryStore) -> None:
-    """Otherwise a revocation could be acknowledged that the copy lacks."""
+    """Otherwise the source could acknowledge a revocation that the copy lacks."""
     source.fail("fence", LOST)
     source.fail("head", AssertionError("was read"))
     with pytest.raises(StoreUnavailableError):
@@ -123,7 +123,7 @@ def test_a_failure_after_the_head_finishes(
 
 
 def test_a_head_that_arrives_late_finishes(source: MemoryStore, target: MemoryStore) -> None:
-    """The answer was lost, and the command was still under way when the target was asked."""
+    """The response to the write was lost, and the write took effect only after the target was asked."""
     target.fail("write_head", LOST)
 
     def arrive() -> None:
@@ -138,7 +138,7 @@ def test_a_head_that_arrives_late_finishes(source: MemoryStore, target: MemorySt
 def test_if_the_part_cannot_be_deleted_the_fence_stays(
     source: MemoryStore, target: MemoryStore, method: str
 ) -> None:
-    """The process that is still under way could complete it."""
+    """A write that is still under way could complete the partial copy."""
     target.fail("write_head", LOST)
     target.fail(method, LOST)
     with pytest.raises(StoreUnavailableError, match="accepts no writes"):
@@ -256,7 +256,7 @@ def test_if_the_fence_cannot_be_lifted_the_message_says_how_to_lift_it(
 def test_a_copy_of_a_store_that_was_opened_meanwhile_gets_no_head(
     source: MemoryStore, target: MemoryStore
 ) -> None:
-    """The revocations in the source since then would be missing in it."""
+    """The copy lacks the revocations that the source has acknowledged since it was opened."""
     source.faults["item"] = [lambda: None, source.lift_fence]
     with pytest.raises(ConfigurationError, match="one command at a time"):
         a_migration(source, target).run()
@@ -303,7 +303,7 @@ def test_undo_opens_the_source_again_if_the_target_has_a_part(
 
 
 def test_undo_is_refused_once_the_target_has_taken_over(source: MemoryStore, target: MemoryStore) -> None:
-    """It may have acknowledged revocations since."""
+    """The target may have acknowledged revocations since then."""
     moved(source, target)
     with pytest.raises(ConfigurationError, match="taken over"):
         a_migration(source, target).undo()
@@ -322,7 +322,7 @@ def test_undo_is_refused_while_the_target_cannot_be_asked(source: MemoryStore, t
 def test_undo_is_refused_once_the_log_of_the_target_has_another_epoch(
     source: MemoryStore, target: MemoryStore, since: str | None
 ) -> None:
-    """It may have taken over, and have lost, or got back, something since: its epoch is another one then."""
+    """Another epoch means that the target may have been used, and may have lost or regained entries."""
     moved(source, target)
     fence = source.fence_
     if since is not None:

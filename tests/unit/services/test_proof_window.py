@@ -1,4 +1,4 @@
-"""The window of proofs: it forgets none too early, and refuses when it is full."""
+"""The memory of used proofs forgets none that could still be accepted, and refuses new ones when full."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Refresh: who may use a refresh token, what a session may still grant, and what a lost race costs."""
+"""Refresh: who may use a refresh token, what a session still grants, and concurrent refreshes."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -208,7 +208,7 @@ def test_a_call_that_lost_a_race_gets_the_successor_of_the_winner(site: UseCaseS
 
 
 def test_an_assertion_is_checked_once_although_the_call_lost_a_race(site: UseCaseSite) -> None:
-    """It works only once, so a second check would refuse the client."""
+    """An assertion works only once, so checking it again would refuse the client."""
     site.new_app(public_keys=(KEY.public_jwk,))
     site.new_user()
     proof, other = (

@@ -1,4 +1,4 @@
-"""Refresh on a store that rotates sessions as it reads them: when it is asked to, and what follows."""
+"""Refresh on a store that can rotate a session in the same call as it reads it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +30,7 @@ PORTAL = PrincipalId("portal")
 
 
 def rotating(site: UseCaseSite) -> list[PlainRotation | None]:
-    """Have the store rotate as it reads whenever it is asked; return the list of what it is asked for."""
+    """Have the store rotate a session as it reads it; return the list of the rotations it is asked for."""
     asked: list[PlainRotation | None] = []
     real, rotate = site.store.sessions.read, site.store.sessions.replace
 
@@ -109,7 +109,7 @@ def client_changed(**changes: Any) -> Trouble:
 
 
 def ended_elsewhere(site: UseCaseSite, tokens: TokenSet) -> None:
-    """This process knows that the session has ended, and the store has lost it."""
+    """Let this process know that the session has ended, while the store has lost that fact."""
     site.replica.revocations.denylist.add(tokens.session_id or "", site.clock.now() + timedelta(days=1))
 
 
@@ -167,7 +167,10 @@ def test_a_proof_is_compared_with_the_session_before_it_is_rotated(site: UseCase
 def test_a_session_that_is_bound_to_a_key_is_refreshed_with_its_proof_only(
     site: UseCaseSite, shown: PartyKey | None, accepted: bool
 ) -> None:
-    """Those of a public client are bound; a confidential client proves itself (RFC 9449 section 5)."""
+    """A session of a public client is bound to its key; a confidential client authenticates itself instead.
+
+    RFC 9449, section 5, has this rule.
+    """
     site.signed_in(public=True)
     tokens = site.sign_in(origin=site.proving(KEY))
     asked: dict[str, Any] = {"client_id": PORTAL, "origin": site.proving(shown)}
@@ -183,7 +186,7 @@ def test_a_session_that_is_bound_to_a_key_is_refreshed_with_its_proof_only(
 def test_a_client_that_has_just_become_confidential_gets_no_token_without_its_secret(
     site: UseCaseSite,
 ) -> None:
-    """The store knows of the secret before this process does, which has then asked for the rotation."""
+    """The store already knows the new secret when this process, which does not, asks for the rotation."""
     tokens = site.signed_in(public=True)
     known = site.store.records.get(Client, PORTAL)
     assert known is not None
@@ -198,7 +201,7 @@ def test_a_client_that_has_just_become_confidential_gets_no_token_without_its_se
 
 
 def test_a_token_that_was_rotated_but_refused_still_works_when_the_reason_is_gone(site: UseCaseSite) -> None:
-    """Its successor was given to no caller, so it is the parent of one whose reply was lost."""
+    """No caller received the successor, so the token counts as one whose response was lost."""
     tokens = site.signed_in()
     site.update_client("portal", audiences=frozenset({"other"}))
     rotating(site)

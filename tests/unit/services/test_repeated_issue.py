@@ -1,4 +1,4 @@
-"""A client that repeats its request gets tokens without new decisions, until anything behind them changes."""
+"""A repeated request for a token is answered from a cache until something it depends on changes."""
 
 import gc
 import weakref
@@ -25,7 +25,7 @@ DIGEST = b"the digest of the request"
 
 
 def issued(site: UseCaseSite, **request: Any) -> TokenSet:
-    """Issue for a request with this digest, which decides what it asks for."""
+    """Issue a token for a request whose digest is this one."""
     return site.client_token(digest=DIGEST, origin=CALLER, **request)
 
 
@@ -85,10 +85,10 @@ def test_a_repeated_request_leaves_the_same_audit_event(site: UseCaseSite) -> No
 
 
 def test_the_extra_claims_of_a_request_are_not_kept_as_objects(site: UseCaseSite) -> None:
-    """A list without elements takes two characters of JSON, and 56 bytes of memory."""
+    """An empty list is two characters of JSON, but takes 56 bytes as an object."""
 
     class Claims(dict[str, object]):
-        """Claims whose end can be seen."""
+        """Claims to which the test holds a weak reference, to see when they are freed."""
 
     site.new_client()
     claims = Claims(team="a")

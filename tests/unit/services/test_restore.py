@@ -1,4 +1,4 @@
-"""After a restore no revoked token is accepted, whatever the store contained and wherever it failed."""
+"""After a restore no revoked token is accepted, whatever was in the store and whichever step failed."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -253,7 +253,7 @@ def test_one_that_failed_leaves_no_store_and_may_be_run_again(step: str, replace
 
 
 def test_a_copy_that_another_command_has_finished_meanwhile_is_not_deleted_unasked() -> None:
-    """A migration into this store was under way: it was a part of a copy when it was looked at."""
+    """When this command looked, the store had a part of a copy by a migration, which has completed since."""
     store = MemoryStore()
     store.is_unfinished = True
     use_case = a_restore(store)

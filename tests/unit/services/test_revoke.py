@@ -1,4 +1,4 @@
-"""Revoke: what each target ends, until when, and what holds if the store does not confirm the write."""
+"""Revoke: what each target revokes, for how long, and the outcome if the store does not confirm it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,7 +21,7 @@ from identity_service.services.token_maker import TokenSet
 from tests.unit.services.use_case_site import CALLER, UseCaseSite, before, open_site, unreachable
 
 LIFETIME, SESSION, LEEWAY = timedelta(hours=24), timedelta(days=30), timedelta(seconds=10)
-"""The longest durations of the settings."""
+"""The longest lifetimes of tokens and sessions that the settings allow, and the leeway."""
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 Choose = Callable[[TokenSet], Target]
 
@@ -92,7 +92,7 @@ def test_a_session_that_was_revoked_is_refreshed_no_more(
 
 
 def ends(site: UseCaseSite) -> tuple[timedelta, timedelta]:
-    """Return the ends of the last denial in the log, as times from now: of access and refresh tokens."""
+    """Return how long the last denial in the log lasts from now, for access and for refresh tokens."""
     last, now = site.changes()[-1], site.clock.now()
     assert isinstance(last, TokenDenied | SessionEnded)
     return last.deny_until - now, (last.end_until if isinstance(last, SessionEnded) else now) - now
@@ -104,7 +104,7 @@ DENIALS: dict[str, tuple[timedelta, timedelta]] = {
     "refresh token": (LIFETIME + MINUTE, SESSION + LEEWAY),
     "session": (LIFETIME + MINUTE, SESSION + LEEWAY),
 }
-"""The ends by default, each with the leeway of 10 s, and those of access tokens rounded up to the minute."""
+"""The duration of denials by default: with the leeway of 10 s; for access tokens rounded up to a minute."""
 
 
 @pytest.mark.parametrize("by", DENIALS)
@@ -120,7 +120,7 @@ def test_a_denial_lasts_until_everything_that_it_concerns_has_expired(
 def test_the_longest_durations_ever_configured_count(
     site: UseCaseSite, tokens: TokenSet, known_to: str
 ) -> None:
-    """A process that had longer settings may have issued the token."""
+    """A process that had longer lifetimes in its settings may have issued the token."""
     longer = Marks(lifetime=2 * LIFETIME, session=2 * SESSION, leeway=timedelta(seconds=70))
     if known_to == "the store":
         site.store.log.heartbeat("elsewhere", marks=longer)
@@ -148,7 +148,7 @@ def test_the_longest_durations_ever_configured_count(
 def test_a_clock_that_was_ahead_for_a_moment_makes_denials_last_longer(
     site: UseCaseSite, tokens: TokenSet, ahead: timedelta, later: timedelta
 ) -> None:
-    """It may have issued tokens until a minute after the heartbeat that shows it."""
+    """The process may have issued tokens by that clock until one minute after its next heartbeat."""
     site.clock.step(ahead)
     site.store.log.heartbeat("elsewhere")
     site.clock.step(-ahead)

@@ -1,4 +1,4 @@
-"""Rewrapping: all keys are sealed under the new master key, whatever other processes do meanwhile."""
+"""Rewrapping encrypts all keys under the new master key, whatever other processes do meanwhile."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -19,7 +19,7 @@ NEW = "the master key of tomorrow, 32 characters or more"
 
 @pytest.fixture
 def old() -> Iterator[UseCaseSite]:
-    """Yield a process with the master key of today, with a client."""
+    """Yield the use cases of a process that has only the old master key."""
     with open_site() as site:
         site.new_client()
         yield site
@@ -27,7 +27,7 @@ def old() -> Iterator[UseCaseSite]:
 
 @pytest.fixture
 def new(old: UseCaseSite) -> UseCaseSite:
-    """Return a process with the master key of tomorrow, which also opens the keys of today."""
+    """Yield the use cases of a process with the new master key, which can decrypt with the old one too."""
     return with_keys(old, NEW, MASTER_KEY)
 
 

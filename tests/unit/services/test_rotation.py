@@ -1,4 +1,4 @@
-"""The rotation of keys: by schedule under a lease, and by an administrator."""
+"""The rotation of signing keys: by schedule, in one process at a time, and by an administrator."""
 
 from datetime import timedelta
 
@@ -19,7 +19,7 @@ from tests.unit.services.use_case_site import CALLER, UseCaseSite, before, faili
 SIGN, REFRESH, ENCRYPT = KeyPurpose.SIGN, KeyPurpose.REFRESH, KeyPurpose.ENCRYPT
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 KEPT = timedelta(hours=30, minutes=10, seconds=20)
-"""The time for which a key is kept after its last use by default: longer than every token lives."""
+"""The time for which a key is kept after its last use by default: longer than any token lives."""
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_when_the_standbys_come_into_use_the_next_ones_are_made(
 def test_one_process_alone_acts_within_ten_seconds(
     site: UseCaseSite, rotation: Rotation, after: timedelta, acts: int
 ) -> None:
-    """The process that took the lease may be slow, or have died."""
+    """After ten seconds another process may act, since the first may be slow or have ended."""
     elsewhere = site.other_process()
     site.pass_time(days=30)
     before(site.store.records, "create", unreachable)
@@ -191,7 +191,7 @@ def test_another_algorithm_replaces_the_standby(
 
 
 def test_a_standby_that_is_about_to_be_used_is_not_replaced(site: UseCaseSite, rotation: Rotation) -> None:
-    """Another process that has not read of its deletion would sign with it."""
+    """Another process that has not read of its deletion would sign with the key."""
     standby = site.key_ids()[1]
     site.pass_time(days=30, seconds=-30)
 

@@ -1,4 +1,4 @@
-"""Sign-ins: which users and clients are accepted, and which reason only the operator is told."""
+"""Sign-ins: which users and clients are accepted, and reasons that only the operator is told."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +42,7 @@ MISMATCH = "the password does not match"
 
 @pytest.fixture
 def ana(site: UseCaseSite) -> PrincipalId:
-    """Return the id of a user; of the clients, `portal` has a secret and `app` has none."""
+    """Return the id of a user; the client `portal` has a secret, and the client `app` is public."""
     site.new_app()
     site.new_app("app", public=True)
     return site.new_user()
@@ -162,7 +162,7 @@ def test_the_password_of_a_user_that_does_not_exist_takes_as_long_to_check(
 def test_a_client_that_was_authenticated_just_before_needs_no_secret(
     site: UseCaseSite, ana: PrincipalId, who: str, revoked: str | None
 ) -> None:
-    """It needs one if it was revoked since: otherwise the session would escape the revocation."""
+    """If the client was revoked since, the secret is required: the session would escape the revocation."""
     site.new_client("another")
     proven = site.use.authenticator.client(site.secret_of(who))
     if revoked is not None:
@@ -252,7 +252,7 @@ def test_only_wrong_credentials_count_as_failed_attempts(site: UseCaseSite, ana:
 
 
 def outdate(site: UseCaseSite) -> None:
-    """Have hashes be weaker than the settings ask for, and new ones be told apart."""
+    """Make the present hashes weaker than the settings require, and new hashes recognisable."""
     site.hasher.is_outdated = lambda phc: phc.startswith("plain")  # type: ignore[method-assign]
     site.hasher.hash = lambda password: f"new {password.reveal()}"  # type: ignore[method-assign]
 

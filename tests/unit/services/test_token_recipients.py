@@ -1,4 +1,4 @@
-"""Encrypted tokens: for this service alone, for one audience, or not at all."""
+"""Encrypted tokens: whose key a token is encrypted to, if it is encrypted at all."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The values of the use cases cannot be changed, and are made with named members."""
+"""The value classes of the use cases are frozen, and their constructors take keywords only."""
 
 import pytest
 
@@ -35,7 +35,7 @@ USE_CASES = {
     TrustedIssuers,
     Users,
 }
-"""Use cases without a state of their own, which are made of parts of different types, in one place."""
+"""Use cases that hold only their parts, each of another type, and are created in one place."""
 
 
 @pytest.mark.parametrize("found", list(values_of(services)), ids=lambda found: found.__name__)

@@ -1,4 +1,4 @@
-"""Verify of tokens that name a generation which is not known: it is new, or of a history that was lost."""
+"""Verify of a token with an unknown generation: the generation is new, or from a lost history."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ def generation(number: int, link: str = "a") -> Generation:
 
 
 class Codec:
-    """Each text is a token that names the generations put here under it."""
+    """A codec in which each text stands for the token that the test has put under it."""
 
     def __init__(self) -> None:
         self.tokens: dict[str, AccessToken] = {}
@@ -48,7 +48,7 @@ class Codec:
 
 
 class Keys:
-    """The key of the tokens verifies."""
+    """A key source with the key of all tokens."""
 
     verifying: Final = MappingProxyType({"k": object()})
 
@@ -80,7 +80,7 @@ class Site:
         )
 
     def verify(self, text: str = "t", **generations: Generation) -> str:
-        """Return the reason why it is rejected, or ""."""
+        """Verify a token; return the reason why it is rejected, or ""."""
         held = {EVERYONE if p == "everyone" else PrincipalId(p): g for p, g in generations.items()}
         self.codec.tokens.setdefault(text, replace(self.token, generations=held))
         outcome = self.verifier.verify(VerifyRequest(token=text, any_audience=True))
@@ -132,7 +132,7 @@ def test_entries_read_for_one_generation_may_revoke_the_token_by_another(site: S
 
 
 def test_the_log_is_read_no_more_once_a_heartbeat_was_confirmed_since(site: Site) -> None:
-    """A client that goes on sending such a token costs no round trip to the store for each call."""
+    """A client that repeats such a token must not cost a round trip to the store for each call."""
     site.verify(everyone=generation(1))
     site.clock.advance(timedelta(seconds=1))
     site.replica.confirmed = site.clock.monotonic()
@@ -142,7 +142,7 @@ def test_the_log_is_read_no_more_once_a_heartbeat_was_confirmed_since(site: Site
 
 
 def test_a_heartbeat_from_before_the_token_proves_nothing_though_the_thread_is_held_up(site: Site) -> None:
-    """Time passes between two looks at the clock; nothing that was confirmed has changed meanwhile."""
+    """Time passes between two readings of the clock, while nothing that is confirmed has changed."""
     site.raise_(EVERYONE, generation(1))
     site.clock.advance(timedelta(seconds=0.25))
     site.replica.on_read = lambda: site.raise_(EVERYONE, generation(2, "b"))
@@ -173,7 +173,7 @@ def test_a_caller_that_may_not_wait_gets_an_error_that_the_log_must_be_read(site
 
 
 def test_a_caller_that_may_not_wait_gets_an_error_for_a_token_that_takes_long_to_verify(site: Site) -> None:
-    """An event loop verifies such a token neither for Verify nor as the token of a caller."""
+    """An event loop verifies such a token neither as the subject of Verify nor as a caller's own."""
     site.codec.tokens["slow"] = site.token
     asked = VerifyRequest(token="slow", any_audience=True, may_wait=False)
     with pytest.raises(StoreReadRequiredError):

@@ -1,4 +1,4 @@
-"""Verify: the requirements of a request, and the checks of every call, although a token is cached."""
+"""Verify: the requirements of a request, and the checks that every call makes even for a cached token."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,13 +32,13 @@ VALID = ""
 
 @pytest.fixture
 def tokens(site: UseCaseSite) -> TokenSet:
-    """Return the token of a client, for `api` and `web`, with the scopes `read` and `write`."""
+    """Return a client's token for `api` and `web`, with the scopes `read` and `write`."""
     site.new_client(audiences={"api", "web"})
     return site.client_token(grant=GrantRequest(audiences=("api", "web")))
 
 
 def ask(site: UseCaseSite, token: TokenSet | str, **request: Any) -> str:
-    """Return the reason for which a token is rejected, or "" if it is valid."""
+    """Return the reason why a token is rejected, or "" if it is valid."""
     text = token if isinstance(token, str) else token.access_token
     found = site.use.verifier.verify(VerifyRequest(token=text, **({"any_audience": True} | request)))
     return found.reason if isinstance(found, Rejected) else VALID

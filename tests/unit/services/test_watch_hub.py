@@ -1,4 +1,4 @@
-"""The hub of Watch: it sends changes to watchers in order, and cuts off watchers that are too slow."""
+"""The hub of Watch: it sends changes to the watchers in order, and disconnects slow watchers."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +44,7 @@ def test_changes_that_wait_are_joined_and_end_at_the_last_revision() -> None:
 
 
 def test_two_sets_of_keys_are_never_joined_to_one() -> None:
-    """Joined messages add up their keys: one that was withdrawn would stay."""
+    """A merged message would have the keys of both, and a withdrawn key would stay valid."""
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -69,7 +69,7 @@ def test_other_records_than_keys_are_nobodys_business() -> None:
 
 
 def test_the_last_set_of_keys_that_a_watcher_is_sent_is_the_newest_one() -> None:
-    """Two threads may report two changes at once."""
+    """Two threads may report two changes at the same time."""
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -129,7 +129,7 @@ def test_no_heartbeat_is_sent_by_a_clock_that_is_not_accepted() -> None:
 
 
 def test_a_heartbeat_names_no_change_that_was_not_sent() -> None:
-    """Otherwise a watcher that is cut off just then resumes after it, and never gets it."""
+    """Otherwise a watcher that is disconnected just then would resume after a change that it never got."""
     site = Site()
     watcher = site.open()
     taken(watcher)

@@ -1,4 +1,4 @@
-"""The first messages of Watch: a snapshot, or only the missed changes; and those after a log was replaced."""
+"""The first messages of Watch: a snapshot or the missed changes; and those after the log was replaced."""
 
 import sys
 from collections.abc import Iterator
@@ -106,7 +106,7 @@ STRANGERS: dict[str, Revision] = {
 
 @pytest.mark.parametrize("place", STRANGERS)
 def test_a_place_that_this_history_does_not_have_gets_everything(place: str) -> None:
-    """The same epoch and position prove nothing: a log that was restored by hand has them too."""
+    """An equal epoch and position prove nothing, since a log that was restored by hand has them too."""
     site = Site()
     site.deny("old")
     site.deny("older watchers missed this")
@@ -161,7 +161,7 @@ def test_a_replaced_log_restarts_every_watcher_and_no_watch_resumes_across_it() 
 
 
 def test_restarted_is_never_joined_to_a_revision_of_the_log_before() -> None:
-    """In one message they would say: everything is known, at a place that is no more."""
+    """A merged message would say that everything is known at a revision that no longer exists."""
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -176,7 +176,7 @@ def test_restarted_is_never_joined_to_a_revision_of_the_log_before() -> None:
 
 
 def test_a_generation_that_only_the_new_stores_table_has_is_sent_too() -> None:
-    """Its log entry may be lost or trimmed: it comes to the replica with the table, not with a page."""
+    """Its log entry may be lost or trimmed; the replica then knows it from the store's table alone."""
     site = Site()
     watcher = site.open()
     taken(watcher)
@@ -189,7 +189,7 @@ def test_a_generation_that_only_the_new_stores_table_has_is_sent_too() -> None:
 
 
 def test_watchers_that_come_soon_after_each_other_share_a_snapshot() -> None:
-    """With a million denials each snapshot costs seconds, and after a restart all come at once."""
+    """A snapshot of a million denials takes seconds, and after a restart all watchers connect at once."""
     site = Site()
     site.deny(*(f"t{number}" for number in range(5000)))
     first = [message for message in iter(site.open().take, None) if len(message) > 1000]
@@ -226,7 +226,7 @@ def test_a_watcher_that_shares_a_snapshot_gets_the_changes_since_it_was_made() -
 
 
 def test_a_watcher_that_shares_a_snapshot_gets_a_revision_only_at_its_end() -> None:
-    """Until the first revision comes a watcher calls no token good: none may stand before the facts."""
+    """A watcher accepts no token before it has a revision, so the facts must all come before it."""
     site = Site()
     site.deny("old")
     taken(site.open())
@@ -272,7 +272,7 @@ def test_a_snapshot_that_is_too_old_to_share_is_not_kept() -> None:
 
 
 def test_a_snapshot_that_could_not_be_made_is_never_taken_for_a_whole_one() -> None:
-    """Otherwise a watcher that shares it would count as complete, and accept denied tokens."""
+    """A watcher that shares the broken snapshot would otherwise accept denied tokens."""
 
     def spoilt() -> Iterator[bytes]:
         yield b"one"

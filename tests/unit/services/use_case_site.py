@@ -1,7 +1,4 @@
-"""The use cases of one process as its servicers call them, and the events that go wrong meanwhile.
-
-Asserts nothing.
-"""
+"""The use cases of one process as servicers call them, with events that disturb them. Asserts nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,7 +35,7 @@ ANOTHER_CERTIFICATE = PeerCertificate(sha256=b"y" * 32, names=frozenset({"dns:po
 
 @dataclass(kw_only=True)
 class UseCaseSite(ServiceSite):
-    """The use cases of one process, with short names for the calls that tests make."""
+    """The use cases of one process, with short names for the calls that tests make often."""
 
     # Calls
 
@@ -46,7 +43,7 @@ class UseCaseSite(ServiceSite):
         return ClientSecret(client_id=PrincipalId(client_id), secret=Secret(self.secrets[client_id]))
 
     def password(self, client_id: str = "portal", **changes: Any) -> Password:
-        """The password of the user `ana`, through a client that proves itself if it has a secret."""
+        """Sign the user `ana` in by password, through a client that authenticates if it has a secret."""
         secret = self.secrets.get(client_id)
         values: dict[str, Any] = {
             "username": "ana",
@@ -57,7 +54,7 @@ class UseCaseSite(ServiceSite):
         return Password(**(values | changes))
 
     def proving(self, key: PartyKey | None) -> Origin:
-        """Return the origin of a request with a DPoP proof by this key; None = without one."""
+        """Return the origin of a request with a DPoP proof of this key; None = without a proof."""
         if key is None:
             return CALLER
         jwt = Secret(dpop_proof(key, self.clock.now()))
@@ -75,7 +72,7 @@ class UseCaseSite(ServiceSite):
         return self.use.issuer.issue(IssueRequest(**(values | request)))
 
     def refresh(self, tokens: TokenSet, **request: Any) -> TokenSet:
-        """Refresh as the client `portal`, which proves itself if it has a secret."""
+        """Refresh as the client `portal`, which authenticates itself if it has a secret."""
         values: dict[str, Any] = {
             "refresh_token": Secret(tokens.refresh_token or ""),
             "client": self.secret_of("portal") if self.secrets["portal"] else None,
@@ -86,13 +83,13 @@ class UseCaseSite(ServiceSite):
         return self.use.revoker.revoke(RevokeRequest(target=target, **request))
 
     def signed_in(self, **app: Any) -> TokenSet:
-        """Make a user and the client `portal`, which has a secret unless `app` says otherwise; sign in."""
+        """Create a user and the client `portal`, and sign in; with `app` the client is public."""
         self.new_app(**app)
         self.new_user()
         return self.sign_in()
 
     def refusal(self, credential: ClientCredential) -> tuple[str, str]:
-        """Return why a credential is refused and the client that the operator is told; ("", id) if not."""
+        """Return the reason and the client in the event of a refused credential; ("", id) if accepted."""
         try:
             return "", self.use.authenticator.client(credential).client.client_id
         except CredentialRefusedError as error:
@@ -103,7 +100,7 @@ class UseCaseSite(ServiceSite):
     def read(
         self, tokens: TokenSet, certificate: PeerCertificate | None = None, *, any_holder: bool = False
     ) -> AccessToken | Rejected:
-        """Return what Verify answers, for a call over a connection with this certificate."""
+        """Return the result of Verify for a call over a connection with this certificate."""
         request = VerifyRequest(
             token=tokens.access_token,
             any_audience=True,
@@ -114,7 +111,7 @@ class UseCaseSite(ServiceSite):
         return found if isinstance(found, Rejected) else found.token
 
     def key_of(self, tokens: TokenSet) -> bytes | None:
-        """Return the SHA-256 of the key to which a valid access token is bound; None = to no key."""
+        """Return the SHA-256 of the key that a valid access token is bound to; None = it is not bound."""
         found = self.read(tokens, any_holder=True)
         assert isinstance(found, AccessToken)
         return found.key_sha256
@@ -125,7 +122,7 @@ class UseCaseSite(ServiceSite):
         return found.reason if isinstance(found, Rejected) else ""
 
     def session(self, tokens: TokenSet) -> Session:
-        """Return the session of these tokens as the store has it."""
+        """Return the session of these tokens from the store."""
         assert tokens.session_id is not None
         state = self.store.sessions.read(tokens.session_id)
         assert state is not None
@@ -136,25 +133,25 @@ class UseCaseSite(ServiceSite):
         return [entry.change for entry in self.store.log.read_entries(0, 10_000)]
 
     def stored(self, event: str) -> list[dict[str, Any]]:
-        """Return the audit events of this type in the store, the oldest first, as they would be logged."""
+        """Return the stored audit events of this type, the oldest first, with their fields as in the log."""
         found, _ = self.store.audit.list_newest(AuditFilter(types=(event,)), limit=1000)
         return [_logged(stored.event) for stored in reversed(found)]
 
     def key_states(self, purpose: KeyPurpose = KeyPurpose.SIGN) -> dict[KeyId, str]:
-        """Return the keys of a purpose with their states as this process knows them, the oldest first."""
+        """Return the keys for a purpose with their states, the oldest first, as this process knows them."""
         return {key.key_id: key.state.value for key in self.use.keys.listed() if key.purpose is purpose}
 
     def key_ids(self, purpose: KeyPurpose = KeyPurpose.SIGN) -> list[KeyId]:
         return list(self.key_states(purpose))
 
     def key(self, key_id: KeyId) -> StoredKey:
-        """Return a key as the store has it."""
+        """Return a key from the store."""
         found = self.store.records.get(StoredKey, key_id)
         assert found is not None
         return found.record
 
     def key_event(self, key_id: KeyId, *, by_caller: bool = True) -> dict[str, Any]:
-        """Return the fields of an audit event of a change of a key, by CALLER or by the process itself."""
+        """Return the fields of the audit event of a key's change, made by CALLER or by the process."""
         found = self.key(key_id)
         return {
             "outcome": "done",
@@ -167,17 +164,17 @@ class UseCaseSite(ServiceSite):
     # Events
 
     def pass_time(self, **by: float) -> None:
-        """Let time pass; the process is fresh afterwards."""
+        """Let time pass, and send a heartbeat, so that the process is fresh afterwards."""
         self.clock.advance(timedelta(**by))
         self.replica.heartbeat("tests")
 
     def delete_key(self, key_id: KeyId) -> None:
-        """Delete a key, as a store that lost it."""
+        """Delete a key from the store, as if the store had lost it."""
         self.store.records.delete(RecordKind.KEY, key_id)
         self.replica.catch_up()
 
     def other_process(self, **settings: Any) -> "UseCaseSite":
-        """Return another process on the same store, with these settings changed."""
+        """Return another process on the same store, with these changes of the settings."""
         changed = self.settings.model_copy(update=settings)
         other = UseCaseSite(**vars(start_process(changed, self.clock, self.store)))
         other.secrets = self.secrets
@@ -191,12 +188,12 @@ def open_site(**settings: Any) -> Iterator[UseCaseSite]:
 
 
 def over(certificate: PeerCertificate | None) -> Origin:
-    """Return CALLER over a connection with this certificate."""
+    """Return CALLER with a connection that presents this certificate."""
     return replace(CALLER, certificate=certificate)
 
 
 def before(part: object, method: str, *actions: Callable[[], object]) -> None:
-    """Have each of the next calls of a method of `part` preceded by one action, which may raise an error."""
+    """Run one action before each of the next calls of a method of `part`; an action may raise an error."""
     waiting, real = list(actions), getattr(part, method)
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -217,7 +214,7 @@ def failing(error: Exception) -> Callable[[], object]:
 
 
 unreachable = failing(StoreUnavailableError("the store is unreachable"))
-"""An action: the store cannot be reached."""
+"""An action that fails because the store cannot be reached."""
 
 
 def _logged(event: AuditEvent) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""A hub of Watch with its replica, clock and watchers, for its tests. The module asserts nothing.
+"""A hub of Watch with its replica, clock and watchers, for the tests of the hub. Asserts nothing.
 
-The real renderer writes the messages, and they are read back, so that the tests cover how messages are
-joined.
+The real renderer writes the messages, and tests parse them, so that merged messages are covered.
 """
 
 import itertools
@@ -38,7 +37,7 @@ KEY = PublishedKey(
 
 
 class Keys:
-    """The part of a key ring that the hub uses."""
+    """The part of a key ring that the hub reads."""
 
     def __init__(self) -> None:
         self.keys = [KEY]
@@ -48,7 +47,7 @@ class Keys:
 
 
 class Site:
-    """A hub, its replica and clock, and the watchers that it has woken."""
+    """A hub with its replica and clock, and the watchers that it has notified."""
 
     def __init__(self, **config: int) -> None:
         self.keys, self.clock, self.woken = Keys(), FakeClock(NOW), list[Watcher]()
@@ -96,12 +95,12 @@ def denied(id_: str) -> TokenDenied:
 
 
 def taken(watcher: Watcher) -> list[pb.WatchResponse]:
-    """Everything that waits, message by message."""
+    """Return the messages that wait for this watcher."""
     return [pb.WatchResponse.FromString(message) for message in iter(watcher.take, None)]
 
 
 def ids(messages: Iterable[pb.WatchResponse]) -> list[str]:
-    """Token ids, session ids and principals, in the order in which they came."""
+    """Return the ids of tokens, sessions and principals in the messages, in their order."""
     found = []
     for revocation in itertools.chain.from_iterable(message.revocations for message in messages):
         kind = getattr(revocation, revocation.WhichOneof("kind") or "")

@@ -1,4 +1,4 @@
-"""A process that serves ends on SIGTERM, whichever thread takes the signal, and at any moment."""
+"""A serving process ends on SIGTERM, at any moment and whichever thread receives the signal."""
 
 import subprocess
 import sys
@@ -107,7 +107,7 @@ def test_garbage_is_collected_once_the_service_is_imported() -> None:
 
 
 def printed(program: str) -> str:
-    """Return the output of a process with a service that stops at once."""
+    """Return the output of a process whose service stops at once."""
     return subprocess.run(
         [sys.executable, "-c", _SERVICE + program],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The metrics of workers, as their supervisor adds them up: each worker is a pipe."""
+"""The metrics of workers as their supervisor adds them up; here each worker is a pipe."""
 
 import multiprocessing
 import struct
@@ -17,7 +17,7 @@ from tests.scrape import Scrape
 
 
 def message(count: float, *, fresh: float = 1) -> bytes:
-    """Return a message of a worker that has counted so much."""
+    """Return the message of a worker whose counter has this value."""
     counter = CounterMetricFamily("calls", "", labels=["method"])
     counter.add_metric(["a"], count)
     cpu = CounterMetricFamily("process_cpu_seconds", "", count)

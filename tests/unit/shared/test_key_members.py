@@ -78,12 +78,12 @@ def test_a_modulus_with_the_fingerprint_of_roca_is_refused() -> None:
 
 @pytest.mark.parametrize("prime", [3, 5, 97, 163, 167])
 def test_a_modulus_that_one_prime_divides_has_no_fingerprint(prime: int) -> None:
-    """The generator never makes one, whatever the order of 65,537 modulo that prime."""
+    """The generator never makes such a modulus, since its factors are primes."""
     assert not has_roca_fingerprint(ROCA * prime)
 
 
 def test_the_fingerprint_needs_every_prime() -> None:
-    """Modulo 11, 65,537 has the powers 1 and 10 alone: a modulus that differs there only is none of ROCA."""
+    """A modulus must match for all primes of the fingerprint. For 11, only the remainders 1 and 10 match."""
     others = key_members._ROCA_PRODUCT // 11
 
     assert has_roca_fingerprint(ROCA + key_members._ROCA_PRODUCT)
@@ -91,7 +91,7 @@ def test_the_fingerprint_needs_every_prime() -> None:
 
 
 def test_the_fingerprint_is_rare_among_other_moduli() -> None:
-    """A chance of 1 in 240 million each, so that 500 fixed ones have none of it."""
+    """An arbitrary modulus matches with a probability of 1 in 240 million, so none of 500 does."""
     chosen = random.Random(2017)  # noqa: S311  # no secret, and the same each time
 
     assert not any(has_roca_fingerprint(chosen.getrandbits(2048) | 2**2047 | 1) for _ in range(500))
@@ -199,7 +199,7 @@ def test_coordinates_and_scalars_have_the_length_of_their_field(curve: str, chan
 
 @CURVES
 def test_a_coordinate_that_begins_with_zeros_keeps_them(curve: str) -> None:
-    """RFC 7518 section 6.2.1.2: the length is that of the field, for any number."""
+    """A coordinate always has the length of the field (RFC 7518, section 6.2.1.2)."""
     check_members(on_curve(curve) | {"x": base64url(bytes(FIELDS[curve] - 1) + b"x")})
 
 

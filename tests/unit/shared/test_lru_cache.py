@@ -1,4 +1,4 @@
-"""The cache that server and client share: it is bounded, and entries in use survive."""
+"""The cache that server and client share: it is bounded, and keeps the entries used last."""
 
 import json
 import sys
@@ -97,7 +97,7 @@ def test_all_entries_together_never_weigh_more_than_the_bound(puts: list[tuple[i
 
 
 def memory_of(value: Any) -> int:
-    """Return the memory of a value of parsed JSON, in bytes, without what all values in a process share."""
+    """Return the bytes of memory that parsed JSON takes, without objects that all values share."""
     if value is None or isinstance(value, bool) or (isinstance(value, str) and len(value) < 2):
         return 0
     inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()

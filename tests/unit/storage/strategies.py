@@ -1,4 +1,4 @@
-"""Strategies for everything that a store writes."""
+"""Hypothesis strategies for everything that a store writes."""
 
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,10 @@ T = TypeVar("T", Client, Marks, Session, StoredKey, StoredSecret, TrustRule, Tru
 
 
 def every_field(kind: type[T], **strategies: st.SearchStrategy[Any]) -> st.SearchStrategy[T]:
-    """Build values of a kind. Each field needs a strategy: at its default, its loss would go unnoticed."""
+    """Build values of this class from a strategy for each field.
+
+    A field that always had its default could be lost without a test noticing.
+    """
     missing = {field.name for field in fields(kind)} - strategies.keys()
     assert not missing, f"{kind.__name__} needs strategies for {sorted(missing)} here"
     return st.builds(kind, **strategies)

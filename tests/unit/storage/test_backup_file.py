@@ -1,4 +1,4 @@
-"""A backup is read back as it was written; any other change of the file is refused with a reason."""
+"""A backup is read back as it was written; any change of the file is refused with a reason."""
 
 import itertools
 import os
@@ -51,7 +51,7 @@ def read(path: Path, *, sealer: Sealer = SEALER) -> list[CopiedItem]:
 
 
 def refusal(path: Path, *, sealer: Sealer = SEALER) -> str:
-    """Return the reason why the file is refused; it names the file."""
+    """Return the reason why the file is refused; the error must name the file."""
     with pytest.raises(ConfigurationError) as caught:
         read(path, sealer=sealer)
     assert str(path) in str(caught.value)
@@ -165,7 +165,7 @@ def test_a_bit_that_was_flipped_anywhere_is_refused(tmp_path: Path, data: st.Dat
 
 
 def test_every_bit_of_the_ends_of_lines_counts(tmp_path: Path) -> None:
-    """Base64url leaves bits over there, which a lenient reader ignores."""
+    """The last character of base64url has unused bits, which a lenient reader would ignore."""
     path = written(tmp_path, denials(3))
     whole = path.read_bytes()
     ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
@@ -182,7 +182,7 @@ def lines_of(path: Path) -> list[bytes]:
 
 
 def spoiled(lines: list[bytes], others: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
-    """Every way to drop, repeat, swap or replace one line, or to add one behind."""
+    """Yield each way to drop, repeat, swap or replace one line, or to append one."""
     for place, line in enumerate(lines):
         yield f"without line {place}", lines[:place] + lines[place + 1 :]
         yield f"line {place} twice", [*lines[:place], line, *lines[place:]]

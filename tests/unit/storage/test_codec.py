@@ -100,7 +100,7 @@ def test_a_session_that_an_older_version_wrote_has_defaults_for_newer_fields() -
 
 @given(CLIENTS)
 def test_one_record_has_one_text(client: Client) -> None:
-    """Sets have no order of their own; a text that differs for nothing would look like a change."""
+    """Sets have no order: without sorting, an unchanged record could be written differently each time."""
     again = record_codec.decode_record(Client, record_codec.encode_record(client))
     assert record_codec.encode_record(again) == record_codec.encode_record(client)
 

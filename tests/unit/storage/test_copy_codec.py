@@ -1,4 +1,4 @@
-"""Items of a backup are read back as they were written; a session never gets into one."""
+"""Items of a backup are read back as they were written; sessions are never part of a backup."""
 
 import json
 

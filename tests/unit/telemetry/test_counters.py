@@ -1,4 +1,4 @@
-"""Counts and durations that many threads add to."""
+"""Counts and durations to which many threads add."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ THREADS, TIMES = 8, 5_000
 
 @pytest.fixture
 def hurried() -> Iterator[None]:
-    """Let the interpreter switch between threads as often as it can."""
+    """Have the interpreter switch between threads as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

@@ -1,4 +1,4 @@
-"""The log's thread, if the system gives none at first."""
+"""The thread that writes the log, when the system gives no thread at first."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""The log of a server: the form of a line, and that no thread that logs waits for the reader."""
+"""The server's log: the form of its lines, and that logging never waits for the reader of the output."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from tests.patience import PATIENCE
 
 
 class Reader:
-    """Takes lines; does not come back from the first write before it is let go."""
+    """Reads lines; its first read waits until the test allows it."""
 
     def __init__(self) -> None:
         self.reading, self.go_on, self.said = threading.Event(), threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""A store whose operations are measured answers as the store itself does."""
+"""The store that measures its operations returns what the real store returns."""
 
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ from identity_service.telemetry.measured_store import MeasuredStore
 
 
 class Part:
-    """One part of a store, which fails with `error` unless that is None."""
+    """One part of a store; its operations raise `error` if it is set."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None

@@ -1,4 +1,4 @@
-"""The server of the metrics: clients that hold connections open do not use up threads and files."""
+"""The HTTP server of the metrics: clients that keep connections open use up neither threads nor files."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""The choice of the calls that are recorded: by their caller, by chance, and never more than the budget."""
+"""The sampling of calls for tracing: as the caller asks, or at random, and never more than the budget."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def context(*, is_sampled: bool) -> TraceContext:
 
 
 def recorded(sampling: Sampling, sent: TraceContext | None, calls: int = 100) -> int:
-    """Return how many of some calls are recorded."""
+    """Return how many of `calls` calls are traced."""
     return sum(sampling.is_recorded(sent) for _ in range(calls))
 
 

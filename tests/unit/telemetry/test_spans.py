@@ -1,4 +1,4 @@
-"""Spans as they are made: their ends, their failures, and none outside of a call that is recorded."""
+"""Tracing spans: how they end and fail, and that calls that are not sampled have none."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -21,7 +21,7 @@ from tests.fakes.streams import FakeStream
 
 
 class Site:
-    """Spans that a test reads once they have ended."""
+    """A tracer whose finished spans the test reads."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -38,7 +38,7 @@ class Site:
         return [dict(span.attributes or {}).get("rpc.response.status_code") for span in self.ended]
 
     def register(self, handler: Handler) -> Any:
-        """Return the handler as the engine gets it."""
+        """Return the handler, wrapped as the engine wraps it."""
         engine = _Engine()
         TracedEngine(cast("Any", engine), self.spans).register("/test.Service/Method", handler)
         return engine.handler
@@ -53,7 +53,7 @@ class _Engine:
 
 @pytest.fixture(autouse=True)
 def own_contextvars() -> Iterator[None]:
-    """Each call has contextvars of its own in every engine; here all share those of this thread."""
+    """Isolate the context variables of a call, as every engine does; here all calls share one thread."""
     structlog.contextvars.clear_contextvars()
     yield
     structlog.contextvars.clear_contextvars()

@@ -1,4 +1,4 @@
-"""The trace context that a client sends: parsed strictly, whatever the text is."""
+"""The header `traceparent` that a client sends: parsed strictly, whatever its text is."""
 
 import string
 

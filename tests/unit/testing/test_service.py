@@ -1,4 +1,4 @@
-"""A service in the process of the tests of another program."""
+"""The service that other projects start within the process of their tests."""
 
 import pytest
 

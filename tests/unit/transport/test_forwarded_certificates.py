@@ -1,4 +1,4 @@
-"""Certificates that a proxy forwards in a header: the two forms, and everything that must not be believed."""
+"""Certificates that a proxy forwards in a header: both formats, and everything that must be ignored."""
 
 import base64
 import ssl
@@ -20,7 +20,7 @@ from tests.tls import Certifier, Holder
 SPIFFE = "spiffe://example.org/reports"
 PROXY, STRANGER = "ipv4:192.0.2.1:5000", "ipv4:192.0.2.2:5000"
 OWN = PeerCertificate(sha256=b"p" * 32)
-"""The certificate of the connection."""
+"""The certificate of the connection itself."""
 
 
 def rfc9440(holder: Holder) -> str:
@@ -112,7 +112,7 @@ def test_the_last_element_counts(certifier: Certifier, holder: Holder) -> None:
     ],
 )
 def test_elements_that_are_malformed_or_have_names_give_none(value: str, holder: Holder) -> None:
-    """A name is not quoted: a client could choose one that looks like the element of another client."""
+    """Names are not quoted, so a client's name could look like an element for another client."""
     written = value.replace("{element}", element(holder)).replace("{pem}", pem_of(holder))
 
     assert find(ENVOYS, written) is None

@@ -1,4 +1,4 @@
-"""Limits: how calls are counted for their addresses, and which calls are refused."""
+"""Limits on calls: how they are counted for each address, and which calls are refused."""
 
 from collections.abc import Callable, Iterable
 
@@ -19,7 +19,7 @@ def quota(total: int, per_peer: int, refused: Callable[[str, str], None] = lambd
 
 
 def brief_quota(total: int, per_peer: int) -> Quota:
-    """Return a counter of things that may exceed the bound of their address."""
+    """Return a counter of calls that may exceed the limit of their address for a short time."""
     return Quota(
         "max_receives", "unfinished requests", lambda *_: None, lambda _: True, total=total, per_peer=per_peer
     )

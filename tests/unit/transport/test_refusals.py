@@ -1,4 +1,4 @@
-"""Refusals: the addresses that get no grace, and the turn of each call that is to be refused."""
+"""Refusals of calls: which addresses are refused at once, and when the others are answered."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_some_calls_are_refused_at_once_and_the_others_in_batches(clock: Monoton
 
 
 def test_a_turn_that_was_given_comes_even_if_calls_go_on_arriving(clock: MonotonicClock) -> None:
-    """Turns come at 500 a second, whatever the rate of the calls."""
+    """There are 500 turns per second, however many calls arrive."""
     turns = RefusalTurns(100_000, clock)
     times = []
 

@@ -1,4 +1,4 @@
-"""Fetching a document: one bounded GET, only from the server that the administrator named."""
+"""Fetching a document by HTTP: one GET, bounded in size and time, to the configured server alone."""
 
 import socket
 import ssl
@@ -133,7 +133,7 @@ def test_a_refused_connection_is_reported_without_the_url(fetch: HttpsFetcher) -
 
 @contextmanager
 def answering(answer: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Return the URL of a server that gives one answer."""
+    """Yield the URL of a server that sends this answer to one request."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -185,7 +185,7 @@ def test_an_answer_that_trickles_in_is_not_waited_for(begin: bytes) -> None:
 class TestOverTls:
     @pytest.fixture
     def certificate(self, tmp_path: Path) -> Path:
-        """Return the file of a self-signed certificate for 127.0.0.1, with its key."""
+        """Return a PEM file with a self-signed certificate for 127.0.0.1 and its private key."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an issuer")])
         now = datetime.now(UTC)
@@ -252,7 +252,7 @@ class TestOverTls:
             HttpsFetcher(KeyServers(certifier.file), max_bytes=1000)(issuer.url)
 
     def test_a_certificate_in_the_ca_file_is_trusted_without_its_root(self, tmp_path: Path) -> None:
-        """Go, curl with `--cacert`, and Python 3.13 by default trust it as well."""
+        """Go, curl with `--cacert` and Python 3.13 trust an intermediate certificate in the same way."""
         holder = Certifier(tmp_path / "root").server()
         own = tmp_path / "own.pem"
         own.write_bytes(holder.certificate_file.read_bytes())

@@ -1,4 +1,4 @@
-"""The keys of an issuer from a file or from its record."""
+"""The keys of a trusted issuer that are read from a file or stored in the issuer's record."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ class Site:
         self.held.follow([self.issuer])
 
     def write(self, *keys: PartyKey) -> None:
-        """Replace the file in one step, as a program that keeps such a file up to date should."""
+        """Replace the file by renaming another one, as a program that updates such a file should."""
         fresh = self.path.with_suffix(".new")
         fresh.write_text(key_set(*(key.public() for key in keys)))
         fresh.replace(self.path)

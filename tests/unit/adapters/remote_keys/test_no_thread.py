@@ -1,4 +1,4 @@
-"""An issuer whose keys cannot be fetched, since the system gives no thread for it."""
+"""Fetching the keys of an issuer while the operating system gives the process no new thread."""
 
 import threading
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ POLICY = RefreshPolicy()
 
 
 class Threads:
-    """The system's threads."""
+    """The operating system's supply of threads: starting one for an issuer fails until `given` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.given = False

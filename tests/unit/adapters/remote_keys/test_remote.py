@@ -1,4 +1,4 @@
-"""The keys of an issuer behind a URL, against a real server: rotation, outages, many callers, slowness."""
+"""The keys of an issuer with a `jwks_uri`, on a real server: rotation, outages, many callers, slowness."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,12 +24,12 @@ from tests.rpc.clocks import ShiftedClock
 
 OLD, NEW = PartyKey.make("ES256", "old"), PartyKey.make("ES256", "new")
 QUICK = RefreshPolicy(floor=timedelta(milliseconds=50), patience=timedelta(seconds=5))
-"""Times that are short, so that a test need not wait for the floor."""
+"""Intervals that are short, so that tests need not wait for the minimum time between two requests."""
 USUAL = RefreshPolicy()
 
 
 class Site:
-    """Issuers, each with a server of its own, and the object that fetches their keys."""
+    """Issuers, each with an HTTP server, and the object under test, which fetches their keys."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.clock, self.event_log = ShiftedClock(), RecordingEventLog()

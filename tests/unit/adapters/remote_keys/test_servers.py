@@ -1,4 +1,4 @@
-"""Authorities and tokens of servers that publish keys: which server gets which, and faulty files."""
+"""Certificate authorities and bearer tokens of key servers: which server gets which, and faulty files."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The factories of connections to Redis: they have no limit, and accept certificates of any authority."""
+"""The factories of connections to Redis: they make any number, and accept the same authorities everywhere."""
 
 import ssl
 from typing import Any
@@ -16,14 +16,14 @@ URLS = {
 
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
 def test_a_factory_makes_as_many_connections_as_a_process_needs_in_its_life(url: str) -> None:
-    """The pools of redis-py count each connection that they have made, up to 100."""
+    """The pools of redis-py count every connection they have ever made, and stop at 100."""
     make = maker(parse(url))
 
     assert all(make(1.0) is not make(1.0) for _ in range(150))
 
 
 def excluded(url: str) -> Any:
-    """The flags that are taken away from the defaults of this Python."""
+    """Return the default verification flags of this Python that a connection to this URL does not have."""
     raw: Any = maker(parse(url))(1.0)
     return raw.ssl_exclude_verify_flags
 

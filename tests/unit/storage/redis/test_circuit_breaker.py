@@ -1,4 +1,4 @@
-"""The circuit breaker: calls that pass, fail at once, or are the trial, by a clock that the test moves."""
+"""The circuit breaker: calls pass, fail at once, or are the trial call. The test moves the clock."""
 
 import threading
 from datetime import timedelta
@@ -21,7 +21,7 @@ def circuit(clock: FakeClock) -> CircuitBreaker:
 
 
 def lose(circuit: CircuitBreaker, *, times: int = 1) -> None:
-    """The server cannot be reached so many times in a row, each time as soon as it is tried."""
+    """Fail this number of calls in a row, each as soon as the circuit lets it try."""
     for _ in range(times):
         circuit.failed(trial=circuit.enter(), unreachable=True)
 

@@ -1,4 +1,4 @@
-"""The connection pool: bounded, the last used connection first, and none stays open after `close`."""
+"""The connection pool: bounded, last in first out, and `close` leaves no connection open."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ from tests.patience import PATIENCE
 
 
 class FakeRawConnection:
-    """A connection that remembers what became of it."""
+    """A connection that records whether it was closed."""
 
     def __init__(self, *, spoilt: bool = False) -> None:
         self.is_connected = False

@@ -1,4 +1,4 @@
-"""The findings about the configuration of a Redis server, without a server."""
+"""The findings about the configuration of a Redis server, which is given as values."""
 
 from dataclasses import replace
 from datetime import timedelta

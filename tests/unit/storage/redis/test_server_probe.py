@@ -1,4 +1,4 @@
-"""The look at the configuration of a server."""
+"""Reading the configuration of a Redis server that refuses to show it."""
 
 import gc
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def no_collector() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_collector")
 def test_an_error_of_the_server_leaves_no_reference_cycle() -> None:
-    """A look is a part of a write, so that the cycle would keep the whole call in memory."""
+    """The probe is a part of a write, and a reference cycle would keep the whole call in memory."""
     for _ in range(10):
         read_setup(ForbidsCommands())
 
