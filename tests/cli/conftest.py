@@ -1,4 +1,4 @@
-"""Runs commands of `identity` in this process, in an empty folder, and puts the log back afterwards."""
+"""Runs commands of `identity` in this process, in an empty folder, and restores the log's configuration."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ PASSWORD = "correct horse battery staple"
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A service process, and its first administrator."""
+    """A running service, and the secret of its first administrator."""
 
     running: Running
     client_id: str
@@ -43,7 +43,7 @@ class Served:
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """A service in this process would log between the lines that a command prints."""
+    """Keep the log of a service in this process out of the output of commands."""
     logs.configure("error", "json")
     yield
     structlog.reset_defaults()
@@ -80,7 +80,7 @@ def run_json(run: Run) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One process for the tests of a file, which distinguish their records by name."""
+    """One service for all tests of a module, whose records have different names."""
     folder = tmp_path_factory.mktemp("served")
     installation = Installation(folder=folder, store=f"sqlite:///{folder}/identity.db", forked=True)
     admin = installation.init()
@@ -90,7 +90,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture
 def admin(run: Run, served: Served) -> Run:
-    """Runs a command as the first administrator of the service."""
+    """Return a function that runs a command as the first administrator of the service."""
 
     def as_admin(*words: str, **options: Any) -> Result:
         return run(*words, **(served.environ | options))

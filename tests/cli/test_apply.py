@@ -1,4 +1,4 @@
-"""`identity apply`, and the same file kept by the service itself."""
+"""`identity apply`, and a service that applies the same file itself."""
 
 import json
 from pathlib import Path

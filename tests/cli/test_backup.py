@@ -241,7 +241,7 @@ def test_a_backup_that_is_stopped_leaves_no_file(run: Run, tmp_path: Path, numbe
 
 @pytest.fixture(params=["sqlite", "redis"])
 def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a store that holds nothing."""
+    """The URL of an empty store."""
     if request.param == "sqlite":
         return sqlite(tmp_path, "new")
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -286,7 +286,7 @@ def test_a_migration_that_is_stopped_lifts_the_fence(
 
 FIRST_ITEM = "copy_tally.Tally.add"
 WHILE_WRITING = "restore._restored_event"
-"""The last item, before the head."""
+"""The function that writes the last item before the head of the log."""
 _STOPPED = """
 import os, sys
 from identity_service.services import copy_tally, restore
@@ -304,7 +304,7 @@ app()
 def stopped_in_the_middle(
     folder: Path, number: signal.Signals, *words: str, at: str = FIRST_ITEM
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a command that gets a signal as it calls a function: by default for the first item."""
+    """Run a command that gets a signal when it calls a function; by default when it writes the first item."""
     done = subprocess.run(
         [sys.executable, "-c", _STOPPED.format(number=int(number), words=words, at=at)],
         cwd=folder,

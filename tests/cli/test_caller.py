@@ -1,4 +1,4 @@
-"""The credential of the caller: from the environment, files and questions, never from the command line."""
+"""The credentials of commands: from the environment, a file or a prompt, never from the command line."""
 
 import json
 import os
@@ -27,7 +27,7 @@ WORDS = ("client", "show", "admin")
 
 @pytest.fixture
 def call(run: Run, served: Served) -> Callable[..., Any]:
-    """Run a command on the service, without a credential."""
+    """Return a function that runs a command on the service without a credential in the environment."""
 
     def call(*words: str, **options: Any) -> Any:
         return run(*words, **({"IDENTITY_TARGET": served.target} | options))
@@ -219,7 +219,7 @@ def test_a_password_of_the_environment_keeps_its_blanks(run: Run, admin: Run, se
 
 @pytest.fixture
 def over_tls(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The variables of the administrator of a service with TLS."""
+    """Return the administrator's environment for a service with TLS."""
     certifier = Certifier(tmp_path / "tls")
     store = str(tmp_path / "served.db")
     settings = settings_for_tests(**certifier.server().settings())

@@ -1,4 +1,4 @@
-"""`identity client`, through the API of a service process."""
+"""`identity client` with a running service."""
 
 import json
 from pathlib import Path

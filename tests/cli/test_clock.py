@@ -1,4 +1,4 @@
-"""`identity clock accept`, and the report of `identity doctor` on the clock of the running service."""
+"""`identity clock accept`, and the finding of `identity doctor` about the clock of a running service."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -17,7 +17,7 @@ PATIENCE = 30.0
 
 
 def remember(folder: Path, hours: float) -> None:
-    """Have the store remember a time so many hours from now, as a process does whose clock was ahead."""
+    """Store a time that is `hours` from now, as a process does whose clock is ahead."""
     clock = SystemClock()
     store = SqliteStore.open(str(folder / "identity.db"), clock=clock)
     store.log.heartbeat("one that was ahead", marks=Marks(time=clock.now() + timedelta(hours=hours)))
@@ -71,7 +71,7 @@ def test_a_clock_that_is_behind_is_refused_until_an_operator_accepts_it(
 
 
 def run_doctor(run: Run) -> int:
-    """Run `identity doctor` and return its exit code; 1 while a process says that it may not answer."""
+    """Run `identity doctor`; return its exit code, which is 1 while a process refuses to answer."""
     try:
         return run("doctor").exit_code
     except AssertionError:

@@ -1,4 +1,4 @@
-"""`identity config check` and `identity doctor` on the files that the settings name."""
+"""`identity config check` and `identity doctor` on the files that settings name."""
 
 from pathlib import Path
 from typing import Final
@@ -21,12 +21,12 @@ _SETTINGS: Final = {
     "principals_file": "{}",
     "ext_authz_descriptors": "{}",
 }
-"""A setting that names a file, and its value as a template for the path."""
+"""The settings that name files, with a template of the value for a path."""
 
 
 @pytest.fixture(autouse=True)
 def _tls(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other TLS files are right."""
+    """Set the other TLS files to valid ones."""
     assert run is not None  # the environment is its own
     server = Certifier(tmp_path / "tls").server()
     monkeypatch.setenv("IDENTITY_TLS_CERTIFICATE", str(server.certificate_file))

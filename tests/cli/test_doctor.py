@@ -1,4 +1,4 @@
-"""`identity doctor`: each finding with its remedy, until there is no finding."""
+"""`identity doctor`: it reports each problem with its remedy, and nothing once all are solved."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def findings(run: Run, run_json: Callable[..., Any], server: RedisServer) -> Callable[[int], list[Any]]:
-    """Return the findings of the doctor about the configuration of the store, and check the exit code."""
+    """Return what the doctor reports about the store's configuration, and check its exit code."""
     run("init", IDENTITY_STORE=server.url)
 
     def findings(code: int) -> list[Any]:
@@ -149,7 +149,7 @@ def test_a_path_that_was_mistyped_is_refused_and_nothing_there_is_changed(
 def test_it_names_the_keys_that_the_master_key_does_not_open(
     run: Run, run_json: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """A key that is not in use yet is named too, since no process starts with it in the store."""
+    """A key that is not in use yet is named too: with it in the store, no process starts."""
     run("init")
     (line,) = (line for line in run_json("doctor") if line["check"] == "keys")
     assert (line["result"], line["advice"]) == ("ok", "6 keys, the master key opens all")
@@ -223,7 +223,7 @@ def test_a_copy_that_was_not_finished_is_named_and_nothing_starts_on_it(
 
 @pytest.fixture
 def trust(run: Run, tmp_path: Path) -> Callable[..., None]:
-    """Trust an issuer, as an administrator would with a service."""
+    """Trust an issuer, as an administrator does with a running service."""
     run("init")
 
     def trust(issuer: str, **keys: str) -> None:

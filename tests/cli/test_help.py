@@ -1,4 +1,4 @@
-"""The help of the commands: an option with a value has a type, and a flag has none."""
+"""The help of the commands: options that take a value show its type, and flags show none."""
 
 import pytest
 

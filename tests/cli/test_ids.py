@@ -1,4 +1,4 @@
-"""Ids that begin with a hyphen, as one in 64 does: commands take them as ids, not as options."""
+"""Ids that begin with a hyphen, as one in 64 does: commands take them as ids and not as options."""
 
 import json
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ def test_a_key_is_retired(
 
 
 def test_retiring_a_key_asks_for_confirmation_whatever_its_id(world: World, run: Run) -> None:
-    """`-y` at the start of an id is not the option that leaves the question out."""
+    """An id that begins with `-y` is not taken for the option `-y`, which would skip the question."""
     result = run("key", "retire", SHORT, code=1, IDENTITY_TARGET=world.target)
 
     assert f"Retire {SHORT}, and refuse everything that was made with it, for ever?" in result.stderr
@@ -143,7 +143,7 @@ def test_only_ids_are_moved_and_never_the_value_of_an_option(words: list[str], p
 
 
 def commands_of(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
-    """Every command, and what it is called with."""
+    """Yield every command with its full name."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands_of(command, *names, name)
@@ -155,7 +155,7 @@ COMMANDS = dict(commands_of(typer.main.get_command(app)))
 
 
 def parse(command: Any, *words: str) -> dict[str, Any]:
-    """Return the arguments that the command would get; a required one that is missing is not asked for."""
+    """Return a function that parses a command's arguments without prompting for missing ones."""
     context = command.make_context("command", list(words), resilient_parsing=True)
     parameters: dict[str, Any] = context.params
     return parameters

@@ -1,4 +1,4 @@
-"""`identity issuer`, through the API of a service process."""
+"""`identity issuer` with a running service."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The issuer of a service that clients find by it: refused at start, by `config check` and by `doctor`."""
+"""The setting `issuer` when clients find the service by it: bad values are refused by each command.
+
+These are `serve`, `config check` and `doctor`.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A command names the service that does not answer in time, and the remedy."""
+"""The error of a command whose service does not answer in time names the service and a remedy."""
 
 import socket
 from datetime import timedelta

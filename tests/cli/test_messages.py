@@ -1,4 +1,4 @@
-"""A message is shown by the names of its fields, each as a plain value, also one of a newer service."""
+"""Protobuf messages are printed field by field as plain values, even with fields of a newer service."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""A group of options stands in the place of one parameter, and is open until the command has ended."""
+"""A group of options fills one parameter of a command, and is closed when the command has ended."""
 
 import inspect
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`identity session`: a user's own sessions without any scope, all sessions for an administrator."""
+"""`identity session`: users see their own sessions without any scope, administrators see all."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ SignIn = Callable[..., TokenSet]
 
 @pytest.fixture
 def person(request: pytest.FixtureRequest, admin: Run) -> str:
-    """A user of this test alone, who may call the service itself and has no scope of it."""
+    """A user that only this test has, who can call the service but has none of its scopes."""
     name: str = request.node.name
     words = ("user", "create", name, "-a", "api", "-a", "identity-service", "--password-stdin")
     admin(*words, stdin=f"{PASSWORD}\n")
@@ -32,7 +32,7 @@ def sign_in(served: Served, person: str) -> SignIn:
 
 @pytest.fixture
 def own(run: Run, served: Served, person: str) -> Run:
-    """Runs a command as that user."""
+    """Return a function that runs a command as the user `person`."""
 
     def as_person(*words: str, **options: Any) -> Any:
         env = {"IDENTITY_TARGET": served.target, "IDENTITY_PASSWORD": PASSWORD}

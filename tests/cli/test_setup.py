@@ -1,4 +1,4 @@
-"""`identity init`, `config`, `doctor`: on the store and the settings, without the service."""
+"""`identity init`, `config` and `doctor`, which use the store and the settings without a service."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Text from outside is printed as plain text: no markup, no control sequence, no second row."""
+"""Text from outside is printed as plain text: no markup, no control characters, no additional rows."""
 
 import base64
 import json
@@ -73,7 +73,7 @@ def part(value: object) -> str:
 def test_control_characters_stored_by_an_older_version_are_listed_escaped(
     admin: Run, admin_json: RunJson, served: Served
 ) -> None:
-    """The API refuses such texts now."""
+    """Now the API refuses such texts."""
     words = ("user", "create", "ana", "-a", "api", "--password-stdin")
     ana = admin_json(*words, stdin=f"{PASSWORD}\n")["user_id"]
     now = datetime.now(UTC)

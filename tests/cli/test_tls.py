@@ -1,4 +1,4 @@
-"""`identity doctor` on certificates, and the certificates of `identity dev-certs` in use."""
+"""The findings of `identity doctor` about certificates, and a service with those of `identity dev-certs`."""
 
 import os
 import stat
@@ -30,7 +30,7 @@ def environ(server: Holder, client_ca: Path) -> dict[str, str]:
 
 @pytest.fixture
 def findings(run: Run, run_json: RunJson, certifier: Certifier) -> Callable[..., dict[str, tuple[str, str]]]:
-    """Return the findings of the doctor about TLS: check → result and advice."""
+    """Return the doctor's findings about TLS: for each check, its result and advice."""
     run("init")
 
     def findings(server: Holder, *, code: int = 0) -> dict[str, tuple[str, str]]:
@@ -105,7 +105,7 @@ def test_the_doctor_warns_of_a_key_that_others_may_read(findings: Findings, cert
 def test_the_doctor_takes_a_key_that_the_kubelet_mounts_for_the_pod_s_group(
     findings: Findings, certifier: Certifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its owner is root, and besides root only the group that `fsGroup` names may read it."""
+    """The file belongs to root, and besides root only the group that `fsGroup` names can read it."""
     server, group = certifier.server(), 2000
     mounted = os.stat_result((stat.S_IFREG | 0o440, 1, 1, 1, 0, group, 1, 0, 0, 0))
     real = Path.stat

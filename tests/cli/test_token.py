@@ -1,4 +1,4 @@
-"""`identity token`: through the gRPC API, with exit codes that scripts can use."""
+"""`identity token` with a running service, and exit codes that scripts can use."""
 
 import json
 from collections.abc import Callable
@@ -106,7 +106,7 @@ def test_a_token_is_encrypted_for_the_recipient_of_the_option(
 
 
 def test_a_password_that_is_not_utf_8_is_called_so_and_not_shown(run: Run) -> None:
-    """A terminal with Latin-1 sends such a password."""
+    """A terminal with Latin-1 sends passwords that are not UTF-8."""
     failed = run("token", "issue", "--username", "ana", code=2, IDENTITY_PASSWORD="geheim\udce4")
 
     assert "is not UTF-8" in failed.stderr

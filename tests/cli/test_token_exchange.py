@@ -1,4 +1,4 @@
-"""`identity token exchange`: it reads tokens from files and standard input, and prints the result."""
+"""`identity token exchange`: it reads tokens from files or standard input, and prints the new token."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`identity token issue` without a secret: by a private key, a certificate, a platform's token."""
+"""`identity token issue` without a secret: with a private key, a certificate, or a platform's token."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Commands in the folder of a trial (`identity serve --dev`) find its store and its master key."""
+"""Commands in the folder of a trial service (`identity serve --dev`) find its store and master key."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.cli.conftest import Run, RunJson
 
 @pytest.fixture(autouse=True)
 def _trial(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trial has run in this folder, without a master key of the operator."""
+    """Run a trial in this folder; the environment has no master key."""
     monkeypatch.delenv("IDENTITY_MASTER_KEY")
     monkeypatch.setenv("IDENTITY_STORE", "sqlite:///var/identity.db")
     flags = dev.flags(load(None, TRIAL_DEFAULTS))

@@ -1,4 +1,4 @@
-"""The issuer of a trial (`identity serve --dev`): the URL of its HTTP listener, found before it starts."""
+"""The issuer of a trial service (`identity serve --dev`) is the URL of its HTTP listener."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.ports import reserve_address
 
 
 def trial(**changes: str) -> dict[str, object]:
-    """Return what `--dev` adds to the settings."""
+    """Return the settings that `--dev` adds."""
     environ = {f"IDENTITY_{name.upper()}": value for name, value in changes.items()}
     return dev.flags(load_settings(environ=environ))
 

@@ -20,7 +20,7 @@ Serve = Callable[..., str]
 
 @pytest.fixture
 def said(run: Run) -> Said:
-    """Return the standard error of a command that calls a target and does not reach it."""
+    """Return a function that runs a command on an unreachable target and returns its standard error."""
 
     def said(target: str, *words: str) -> str:
         call = ("token", "issue", "--client-id", "demo", "--target", target)
@@ -36,7 +36,7 @@ def certifier(tmp_path: Path) -> Certifier:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts a service with this certificate, and returns its target."""
+    """Return a function that starts a service with this certificate and returns its target."""
     store = str(tmp_path / "served.db")
     with ExitStack() as cleanup:
 

@@ -1,4 +1,4 @@
-"""`identity user`, through the API of a service process."""
+"""`identity user` with a running service."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A command that goes on until it is ended, and the lines that it prints."""
+"""Runs a command that continues until it is ended, and reads the lines that it prints."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from tests.patience import PATIENCE
 
 
 class Watching:
-    """A command that runs, and the lines that it has printed so far."""
+    """A running command, and the lines that it has printed so far."""
 
     def __init__(self, target: str, *words: str, **environ: str) -> None:
         self.process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Watching:
 
 @contextmanager
 def watching(target: str, *words: str, **environ: str) -> Iterator[Watching]:
-    """A command that goes on until it is ended: `watch`, unless words name another."""
+    """Run `identity watch`, or another command that continues until it is ended."""
     watching = Watching(target, *words, **environ)
     try:
         yield watching

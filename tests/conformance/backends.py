@@ -1,8 +1,8 @@
-"""The kinds of stores that the suite tests: instances on the same data, and ways to damage the data.
+"""The kinds of stores that the suite tests, with ways to open more instances and to damage the data.
 
-There is one class for each kind. A new store is one more class here, and one more row in the table
-`BACKENDS` of `conftest.py`: without the row, the suite does not run on it. No store that is newer than
-version 0.1.0 holds data of that version, so its methods that make such data call `pytest.skip`.
+There is one class for each kind. A new kind of store needs one more class here, and one more row in the table
+`BACKENDS` of `conftest.py`; without the row, the suite does not run on it. A kind that is newer than version
+0.1.0 has no data of that version, so its methods that make such data call `pytest.skip`.
 """
 
 import sqlite3
@@ -26,73 +26,73 @@ from tests.unsynced import unsynced
 
 
 class Backend(Protocol):
-    """One place where data is kept, and the stores that look at it."""
+    """The place of a store's data, and the stores that are open on it."""
 
     clock: FakeClock
     copies_at_once: bool
     """True if a copy is read, or written, in one transaction.
 
-    A copy then shows one moment of its source, and if it breaks off, nothing of it stays in its target.
-    """
+    Such a copy shows its source at one moment, and if it is interrupted, nothing of it stays in its
+    target."""
     keeps_exact_counts: bool
-    """True if exactly as many audit events are kept as were set; otherwise up to a block more are."""
+    """True if the store keeps exactly the configured number of audit events; False = up to a block more."""
 
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
     ) -> Store:
-        """Another instance on the same data, as another process would have."""
+        """Open another instance on the same data, as another process would."""
 
     def wipe(self) -> None:
-        """Empty the data under the open stores, as an operator's mistake would."""
+        """Delete all data while stores are open, as an operator might by mistake."""
 
     def lose_entries(self, after: int, *, rewind: bool, generations: bool = False) -> None:
-        """Take away the entries after a position; with `rewind` the head goes back too, as in a failover.
+        """Delete the entries after a position; with `rewind` the head goes back too, as in a failover.
 
-        With `generations` their table is lost as well.
+        With `generations`, their table is lost as well.
         """
 
     def forget_links_of_etags(self) -> None:
-        """Make the etags of all records what version 0.1.0 wrote: `<epoch>.<position>`."""
+        """Give all records etags as version 0.1.0 wrote them: `<epoch>.<position>`, without a link."""
 
     def remove_entries(self, first: int, last: int) -> None:
-        """Take away the entries from one position to another, both included; the head stays as it is."""
+        """Delete the entries from one position to another, both included; the head stays unchanged."""
 
     def lose_log(self) -> None:
-        """Take the whole log away; head and state stay."""
+        """Delete all entries of the log; head and state stay."""
 
     def lose_head(self) -> None:
-        """Take the head away; log and state stay."""
+        """Delete the head of the log; entries and state stay."""
 
     def forget_generation(self, principal: PrincipalId) -> None:
-        """Take away the generation of a principal from the state."""
+        """Delete the generation of a principal from the state."""
 
     def forget_denial(self, token_id: TokenId) -> None:
-        """Take away what says that a token is denied, except for the log."""
+        """Delete the denial of a token from the state, but not from the log."""
 
     def forget_end(self, session_id: SessionId) -> None:
-        """Take away what says that a session has ended, except for the record of the session itself."""
+        """Delete the end of a session from the state; the session's own record keeps its mark."""
 
     def append_event_of_older_version(self, event: AuditEvent) -> None:
-        """Store an audit event as versions did that had one ring for all of them."""
+        """Store an audit event as the versions did that kept all events in one ring buffer."""
 
     def refuse_events(self) -> None:
-        """Let no audit event be stored any more, of whichever kind."""
+        """Make the store unable to store audit events of either kind."""
 
     def spoil_fence(self) -> None:
-        """Replace the fence, which stands, by a text that cannot be read."""
+        """Replace the fence, which must be there, with a text that cannot be parsed."""
 
     def read_head_as_version_0_1_0(self) -> object:
-        """Read the head of the log as that version did. Raises the driver's error if that version cannot."""
+        """Read the head of the log as version 0.1.0 did. Raises the driver's error if that is impossible."""
 
     def cut_off(self) -> None:
-        """Make it unreachable for every open store, for good."""
+        """Make the data unreachable for every open store, permanently."""
 
     def close(self) -> None:
         """Close every instance that was opened."""
 
 
 class SqliteBackend:
-    """A file in a temporary directory."""
+    """An SQLite file in a temporary directory."""
 
     copies_at_once = True
     keeps_exact_counts = True
@@ -179,7 +179,7 @@ class SqliteBackend:
         return version, *found
 
     def execute(self, statement: str, *words: object) -> None:
-        """Change the file behind the back of every store."""
+        """Execute a statement on the file without any open store noticing."""
         with closing(sqlite3.connect(self.path)) as connection:
             connection.execute(statement, words)
             connection.commit()
@@ -193,7 +193,7 @@ class SqliteBackend:
 
 
 class RedisBackend:
-    """A server of this session, emptied for each test."""
+    """A Redis server, which all tests of the run share, emptied for each test."""
 
     copies_at_once = False
     keeps_exact_counts = False
@@ -289,7 +289,7 @@ class RedisBackend:
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        """Any command, on the server that holds all but the sessions."""
+        """Return a client for arbitrary commands on the server that has everything but the sessions."""
         # Its stubs allow for both protocols and for pipelines at once, hence Any.
         with closing(redis.Redis(port=self.server.port, decode_responses=True)) as client:
             yield client
@@ -313,7 +313,7 @@ class RedisBackend:
 
 
 class ClusterBackend(RedisBackend):
-    """Three servers of this session, between which the sessions are spread; emptied for each test."""
+    """Three Redis servers with different sessions, which all tests share; emptied for each test."""
 
     def __init__(self, group: ClusterGroup) -> None:
         self._group = group

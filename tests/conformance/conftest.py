@@ -1,4 +1,4 @@
-"""The table of stores that the suite runs on. A test that takes `store` or `backend` runs on each."""
+"""The table of stores that the suite runs on: a test that takes `store` or `backend` runs on each."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.redis_server import RedisServer
 from tests.redis_topology import ClusterGroup, running
 
 STORE_SECONDS = 2.0
-"""The seconds that the store of these tests waits: a test of a silent server takes as long as that."""
+"""The timeout of the stores in these tests; a test with a silent server takes as long."""
 
 BackendFactory = Callable[[pytest.FixtureRequest, Path], Backend]
 
@@ -67,7 +67,7 @@ def file_store(path: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of its own, to be killed, paused and set up otherwise."""
+    """A Redis server of this test, which it kills, pauses and configures."""
     server = RedisServer(tmp_path)
     server.start()
     yield server
@@ -76,7 +76,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_store(server: RedisServer) -> Iterator[RedisStore]:
-    """An initialised store on it, which does not wait for long."""
+    """An initialised store on `server`, with a short timeout."""
     store = RedisStore.connect(server.url, timeout=STORE_SECONDS)
     store.initialise(new_epoch())
     yield store

@@ -1,4 +1,4 @@
-"""Helpers of the tests of copying: one item of every kind, and a store that contains them."""
+"""Helpers for the tests of copying: an item of every kind, and a store that contains one of each."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -55,14 +55,14 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "single_use.consume": lambda s: s.single_use.consume("a-new-jti", LATER),
     "audit.append": lambda s: s.audit.append([samples.an_event()]),
 }
-"""Every call of the port `Store` that changes something."""
+"""Every call of the port `Store` that changes the store."""
 READS = {*samples.READS, "log.read_entries", "log.heartbeats", "log.wait"}
 HERE_ALONE = {"log.adopt", "close"}
-"""Calls that change nothing in the store."""
+"""Calls of the port that change nothing in the store."""
 
 
 def fill(store: Store) -> None:
-    """Put one of everything into an initialised store."""
+    """Store one item of every kind."""
     store.log.heartbeat("p1", RETENTION, marks=MARKS)
     for record in (samples.a_client(), samples.a_user(), samples.a_key(), samples.an_issuer()):
         store.records.create(record)
@@ -90,7 +90,7 @@ def fill(store: Store) -> None:
 
 
 class Held:
-    """The content of a store, read through its port: two stores with the same content are equal."""
+    """The content of a store, read through its port; stores with the same content are equal."""
 
     def __init__(self, store: Store) -> None:
         self.records: dict[str, Record] = {
@@ -127,7 +127,10 @@ class Held:
 
 
 class Copied:
-    """Items folded as the port says they count: the last of a record, the most of all that only grows."""
+    """The items of a copy, combined as the port requires.
+
+    Of several items for a record, the last counts; of several for a fact, the one that revokes most.
+    """
 
     def __init__(self, items: Iterable[CopiedItem]) -> None:
         self.marks = Marks()
@@ -146,7 +149,7 @@ class Copied:
 
     @property
     def state(self) -> dict[str, object]:
-        """Return the items without their numbers."""
+        """Return the items without their positions."""
         return {name: value for name, value in vars(self).items() if name != "kinds"}
 
     def _add(self, item: CopiedItem) -> None:

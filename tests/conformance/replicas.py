@@ -1,4 +1,4 @@
-"""Helpers of the tests of repair: a replica beside a store, and the writes of one process.
+"""Helpers for the tests of repair: a replica on a store, and the writes of its process.
 
 The module asserts nothing.
 """
@@ -27,7 +27,7 @@ OWN_WRITES: Final[dict[str, Callable[[Store], Appended]]] = {
 
 
 def follow(backend: Backend) -> tuple[Store, Replica, RecordingEventLog]:
-    """Another process: its own store, and a replica that has read the log."""
+    """Start another process: it has its own store, and a replica that has read the log."""
     store, event_log = backend.open(), RecordingEventLog()
     replica = Replica(store.log, backend.clock, event_log, ReplicaConfig(retention=RETENTION))
     replica.load()

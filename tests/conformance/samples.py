@@ -1,4 +1,4 @@
-"""Records, sessions and calls for the suite, with every member set where none is named."""
+"""Sample records, sessions and calls for the suite; every member that is not named has a value too."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -147,7 +147,7 @@ MUTATIONS: dict[str, Callable[[Store], object]] = {
     "sessions.create": lambda s: s.sessions.create(a_session()),
     "sessions.replace": lambda s: s.sessions.replace(a_session("sid-1"), expected_version=1),
 }
-"""Every call that changes something under the epoch of its caller."""
+"""Every call that changes something and checks the epoch that its caller follows."""
 
 READS: dict[str, Callable[[Store], object]] = {
     "log.head": lambda s: s.log.head(),
@@ -167,18 +167,18 @@ READS: dict[str, Callable[[Store], object]] = {
 
 
 def entries_of(store: Store) -> tuple[LogEntry, ...]:
-    """The whole log."""
+    """Return all entries of the log."""
     return store.log.read(0, 1_000_000).entries
 
 
 def stored(store: Store, record: Record) -> Versioned[Any] | None:
-    """Return the record in the store with the kind and the id of `record`."""
+    """Return the stored record with the kind and the id of `record`."""
     kind: Any = type(record)
     return store.records.get(kind, record.id)
 
 
 def deny(store: Store, count: int = 1) -> list[TokenId]:
-    """Append so many denials of new ids, one after the other."""
+    """Append `count` denials of new ids."""
     ids = [new_token_id() for _ in range(count)]
     for token_id in ids:
         store.facts.deny_token(token_id, LATER)

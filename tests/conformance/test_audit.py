@@ -1,4 +1,4 @@
-"""Audit events: with the change that they record or not at all, in order, bounded, found again."""
+"""Audit events: stored together with the change that they record, in order, bounded, and searchable."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -147,7 +147,7 @@ def test_events_are_found_by_type_principal_and_time(store: Store, clock: FakeCl
 
 
 def test_a_search_that_finds_little_returns_the_place_to_continue(store: Store) -> None:
-    """Therefore one call never reads the whole log of events."""
+    """This bounds the number of events that one call reads."""
     store.audit.append([an_event("needle", actor="ops")])
     for _ in range(5):
         store.audit.append([an_event() for _ in range(500)])
@@ -180,7 +180,7 @@ def test_a_malformed_event_id_is_a_value_error(store: Store, text: str) -> None:
 
 
 def test_the_oldest_events_are_forgotten_first(backend: Backend) -> None:
-    """Redis forgets whole nodes of its stream, of a hundred entries, so the bound is not met to the last."""
+    """Redis removes whole nodes of its stream, of a hundred entries, so it may keep some more."""
     store = backend.open(audit_entries=1000)
     store.initialise(new_epoch())
 
@@ -195,7 +195,7 @@ def test_the_oldest_events_are_forgotten_first(backend: Backend) -> None:
 
 
 def refused_calls(count: int, first: int = 0) -> list[AuditEvent]:
-    """Events as any stranger causes them."""
+    """Return events that any stranger can cause."""
     return [an_event(f"call-{first + n}", type=AuditType.CALL_REFUSED) for n in range(count)]
 
 
@@ -230,7 +230,7 @@ def test_either_ring_forgets_its_own_oldest_events(backend: Backend) -> None:
 
 
 def mixed(store: Store) -> list[str]:
-    """Fill both rings in turn, in many ways; returns the targets in their order."""
+    """Store events in both ring buffers alternately; return their targets in order."""
     names = []
 
     def named(name: str) -> str:
@@ -283,7 +283,7 @@ def test_pages_over_both_rings_show_every_event_once(store: Store, size: int) ->
 
 
 def test_a_tail_misses_no_event_of_either_ring(store: Store) -> None:
-    """It asks after every write, so that each event is at some time the last that it has seen."""
+    """It reads after every write, so that each event is once the last one that it has seen."""
     seen: list[str] = []
     last = ""
     for number in range(30):
@@ -297,7 +297,7 @@ def test_a_tail_misses_no_event_of_either_ring(store: Store) -> None:
 
 
 def test_a_search_for_changes_alone_finds_them_behind_any_traffic(store: Store) -> None:
-    """One call looks at a bounded number of events, and none of them is one of traffic then."""
+    """A call looks at a limited number of events, and in this search at none of traffic."""
     store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
     for start in range(0, 2500, 500):
         store.audit.append(refused_calls(500, start))
@@ -312,7 +312,7 @@ def test_a_search_for_changes_alone_finds_them_behind_any_traffic(store: Store) 
 def test_traffic_in_the_only_ring_of_an_older_version_is_read_in_its_place(
     store: Store, backend: Backend
 ) -> None:
-    """That version stored all events in the place that is now for those of changes."""
+    """That version stored all events in the ring buffer that now has those of changes."""
     backend.append_event_of_older_version(an_event("old-1", type=AuditType.TOKEN_ISSUED))
     store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
     backend.append_event_of_older_version(an_event("old-2", type=AuditType.CALL_REFUSED))
@@ -356,7 +356,7 @@ def test_a_session_under_another_epoch_is_not_stored_and_neither_is_its_event(st
 
 
 def test_a_session_whose_event_cannot_be_stored_is_not_stored(store: Store, backend: Backend) -> None:
-    """No session is without its event, even if the two are on different servers."""
+    """No session exists without its event, even if the two are on different servers."""
     backend.refuse_events()
 
     with pytest.raises(StoreUnavailableError):

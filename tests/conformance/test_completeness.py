@@ -1,6 +1,6 @@
-"""A log that contains less than its store is found at the next start, and completed before any answer.
+"""A log that lacks entries is detected at the next start, and completed before any answer.
 
-No process runs while entries are lost, so that only the state of the store can restore them.
+No process runs while entries are lost, so that only the store's state can restore them.
 """
 
 from collections.abc import Callable
@@ -28,21 +28,21 @@ COUNT = 12
 
 
 def revoke(store: Store, name: str) -> None:
-    """One revocation of each kind, and none of the ids called `<name>-control`."""
+    """Make a revocation of each kind; the ids begin with `name`."""
     store.facts.deny_token(TokenId(f"t-{name}"), LATER)
     store.facts.end_session(SessionId(f"s-{name}"), deny_until=LATER, end_until=MUCH_LATER)
     store.facts.raise_generation(PrincipalId(f"p-{name}"), above=0, request_id=None)
 
 
 def forgotten(replica: Replica, names: list[str]) -> list[str]:
-    """Return the revocations of these that a process does not know."""
+    """Return those of these revocations that a process does not know."""
     known = replica.revocations
     tokens = [f"{kind}-{name}" for name in names for kind in "ts" if f"{kind}-{name}" not in known.denylist]
     return tokens + [f"p-{n}" for n in names if PrincipalId(f"p-{n}") not in known.generations]
 
 
 def assert_complete(backend: Backend, names: list[str]) -> RecordingEventLog:
-    """Start a process, and check that it knows every revocation and no other; return its event log."""
+    """Start a process and check that it knows exactly the revocations made; return its event log."""
     _, newcomer, event_log = follow(backend)
     assert forgotten(newcomer, names) == []
     assert newcomer.is_fresh()
@@ -52,7 +52,7 @@ def assert_complete(backend: Backend, names: list[str]) -> RecordingEventLog:
 
 
 def renewed_once(store: Store, backend: Backend) -> None:
-    """A log that got a new epoch for a loss which was made good, so that all of it lies below the floor."""
+    """Lose an entry; the process renews the epoch and repairs the log, which is then below the floor."""
     _, replica, _ = follow(backend)
     store.facts.deny_token(TokenId("lost"), LATER)
     replica.catch_up()
@@ -104,7 +104,7 @@ def test_a_start_reports_how_many_facts_it_repaired(store: Store, backend: Backe
 
 
 def test_a_renewal_that_ends_before_the_repair_leaves_a_mark(store: Store, backend: Backend) -> None:
-    """The process that renews the epoch sets the floor to the end of the log: the log would look whole."""
+    """The renewal sets the floor to the end of the log, so without a mark the log would look complete."""
     names = ["a", "b", "c"]
     for name in names:
         revoke(store, name)
@@ -196,7 +196,7 @@ def test_a_generation_comes_back_from_a_process_that_knows_it(
 def test_a_generation_that_is_raised_again_after_it_was_deleted_is_not_counted_twice(
     store: Store, backend: Backend
 ) -> None:
-    """Otherwise more were raised than there are, and every start is refused although nothing is lost."""
+    """Otherwise the count would be too high, and every start refused although nothing is lost."""
     revoke(store, "a")
     backend.forget_generation(PrincipalId("p-a"))
     store.facts.raise_generation(PrincipalId("p-a"), above=1, request_id=None)
@@ -221,7 +221,7 @@ def test_a_start_is_refused_while_a_generation_is_lost_for_good(
 def test_a_lost_generation_that_cannot_be_repaired_is_reported_once_a_minute(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
-    """A process that has begun to serve knows every generation; here none of those is left."""
+    """A running process knows every generation; here the test has removed them from its memory."""
     without_its_entry(store, clock)
     own, replica, event_log = follow(backend)
     backend.forget_generation(PrincipalId("p-old"))
@@ -275,7 +275,7 @@ def test_a_running_process_finishes_the_rebuild_of_another_one(store: Store, bac
 
 
 def test_every_write_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
-    """A write that is not counted would renew the epoch of a log that has lost nothing."""
+    """A write that was not counted would make a complete log look incomplete, and renew its epoch."""
     store.log.heartbeat("p", timedelta(hours=1))
     for write in (
         lambda: revoke(store, "a"),
@@ -305,7 +305,7 @@ def test_every_write_is_counted(store: Store, backend: Backend, clock: FakeClock
 
 
 def test_only_a_store_that_holds_nothing_is_initialised(store: Store, backend: Backend) -> None:
-    """A log and a head that were lost leave denials behind that no process would read."""
+    """If only log and head are lost, denials are left that no process would read from a new log."""
     revoke(store, "a")
     backend.lose_log()
     backend.lose_head()
@@ -314,7 +314,7 @@ def test_only_a_store_that_holds_nothing_is_initialised(store: Store, backend: B
 
 
 class PowerOffError(Exception):
-    """The process ends here."""
+    """Stands for the sudden end of the process."""
 
 
 def _power_off(*_: object) -> None:
@@ -322,7 +322,7 @@ def _power_off(*_: object) -> None:
 
 
 def without_its_entry(store: Store, clock: FakeClock) -> None:
-    """Raise a generation and trim its entry, as the log does after a day."""
+    """Raise a generation and trim its log entry, as happens after a day."""
     store.log.heartbeat("p", timedelta(hours=1))
     store.facts.raise_generation(PrincipalId("p-old"), above=0, request_id=None)
     clock.advance(timedelta(hours=2))

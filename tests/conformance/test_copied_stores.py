@@ -1,4 +1,4 @@
-"""Backup, restore and migration on real stores of every kind: the copy has the content of the original."""
+"""Backup, restore and migration between real stores of every kind: the copy equals the original."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -56,7 +56,7 @@ POLICY: Final = KeyPolicy(
 )
 KINDS: Final = ("sqlite", "redis", "cluster")
 ONE_CLUSTER: Final = ("cluster", "cluster")
-"""There is no other one to move to."""
+"""A pair of stores that cannot be tested, since there is only one cluster."""
 _WATCHED: Final = 0.2
 
 
@@ -139,7 +139,7 @@ def records_in(store: Store) -> dict[tuple[str, str], Record]:
 
 
 def facts_in(store: Store) -> set[TokenDenied | SessionEnded]:
-    """Return the revocations that a process would learn from its log."""
+    """Return the revocations that a process would read from the store's log."""
     changes = [entry.change for entry in entries_of(store)]
     return {change for change in changes if isinstance(change, TokenDenied | SessionEnded)}
 

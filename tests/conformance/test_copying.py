@@ -1,4 +1,4 @@
-"""A whole store is read while processes use it, and written into another store completely or not at all."""
+"""Copying a whole store while processes use it, into another store, completely or not at all."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -53,7 +53,7 @@ def make_backend(kind: str, request: pytest.FixtureRequest, directory: Path, ser
 
 @pytest.fixture(params=DIRECTIONS, ids=lambda pair: "-to-".join(pair))
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Backend, Backend]]:
-    """A place to copy from, and one to copy to."""
+    """A store to copy from, and one to copy into."""
     source, target = request.param
     with ExitStack() as stack:
         made = []
@@ -64,7 +64,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Backe
 
 
 def copy(source: Store, target: Store, *, whole: bool = True) -> Epoch:
-    """Copy everything, and complete the log, as the use cases do."""
+    """Copy everything and complete the log, as the use cases do."""
     epoch = new_epoch()
     with source.copying.export(whole=whole) as (_, items):
         target.copying.write_copy(items, epoch, replace=False)
@@ -167,7 +167,7 @@ def test_a_store_that_lost_entries_is_not_copied(store: Store, backend: Backend)
 
 
 def test_a_denial_that_only_the_log_contains_is_copied(both: tuple[Backend, Backend]) -> None:
-    """A clock that was a day ahead for a moment deletes it from the state; processes answer by the log."""
+    """A clock that was a day ahead for a moment may have deleted it from the state, but not from the log."""
     source, target = both[0].open(), both[1].open()
     source.initialise(new_epoch())
     source.sessions.create(samples.a_session("s-ended"))
@@ -198,7 +198,7 @@ def test_a_fence_is_lifted_by_the_one_that_it_belongs_to(store: Store, backend: 
 def test_a_session_that_ended_is_not_copied_though_its_record_or_its_end_is_lost(
     store: Store, backend: Backend
 ) -> None:
-    """The mark in its record is enough to leave a session out, and so is its stored end."""
+    """Either the mark in its record or its stored end is enough to leave a session out."""
     for name in ("s-alive", "s-marked"):
         store.sessions.create(samples.a_session(name))
     for name in ("s-marked", "s-not-marked"):

@@ -1,4 +1,4 @@
-"""A copy is written into a store, whole or not at all."""
+"""Writing a copy into a store, completely or not at all."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -191,7 +191,7 @@ def test_the_generations_of_a_store_are_known_though_it_lost_its_head(store: Sto
 
 
 class SourceError(Exception):
-    """The error of a copy that cannot be read further."""
+    """Stands for the error of a source that cannot be read further."""
 
 
 def breaks_off(count: int) -> Iterator[CopiedItem]:
@@ -241,7 +241,7 @@ def test_a_copy_that_breaks_off_leaves_nothing_that_serves(store: Store, backend
 
 
 def assert_is_refused(store: Store) -> None:
-    """Nothing starts on it, and nothing takes it for a store that is to be initialised or repaired."""
+    """Check that no process starts on the store, and that no command initialises or repairs it."""
     message = r"was not finished: run it again.*identity restore FILE --replace.*identity migrate"
     for call in (
         lambda: store.initialise(new_epoch()),
@@ -298,7 +298,7 @@ def test_a_store_that_lost_its_head_is_not_discarded(store: Store, backend: Back
 def test_a_copy_that_another_command_has_finished_meanwhile_is_not_deleted(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command was paused after its first step, and goes on when the store serves."""
+    """The command was suspended after its first step, and continues when the store is in use."""
     if backend.copies_at_once:
         pytest.skip("one transaction waits for the other")
     first, second = backend.open(), backend.open()
@@ -318,7 +318,7 @@ def test_a_copy_that_another_command_has_finished_meanwhile_is_not_deleted(
 def test_a_copy_that_is_about_to_be_discarded_gets_no_head(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise it would have one, and lack the items that were deleted before."""
+    """Otherwise it would get a head although items were deleted from it before."""
     if backend.copies_at_once:
         pytest.skip("one transaction waits for the other")
     first, second = backend.open(), backend.open()

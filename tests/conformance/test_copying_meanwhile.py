@@ -1,4 +1,4 @@
-"""A store is copied during writes: earlier acknowledged writes are in the copy, and none is there in part."""
+"""Copying a store during writes: acknowledged writes are in the copy, and no write is in it partly."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from tests.conformance.samples import deny
 
 
 class Writers:
-    """Threads that change a store all the time, and keep the acknowledged changes."""
+    """Threads that change a store continuously, and record the acknowledged changes."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -35,7 +35,7 @@ class Writers:
         self.denied: list[TokenId] = []
         self.raised: list[PrincipalId] = []
         self.kept: dict[str, int] = {}
-        """The least version of a client that is never deleted."""
+        """The lowest version that each client which is never deleted must have."""
         self.gone: set[str] = set()
         self.failed: list[BaseException] = []
         self.rounds = threading.Semaphore(0)
@@ -55,7 +55,7 @@ class Writers:
         assert not self.failed
 
     def let_write(self, rounds: int) -> None:
-        """Return after so many changes."""
+        """Wait until `rounds` more changes were made."""
         for _ in range(rounds):
             self.rounds.acquire()
 
@@ -129,7 +129,7 @@ def test_a_copy_made_while_others_write_has_all_that_was_acknowledged_before(bac
 
 
 def slowly(items: Iterator[CopiedItem], writers: Writers) -> Iterator[CopiedItem]:
-    """Let others write between the kinds of items."""
+    """Yield the items of a copy, and let the writers write between the kinds of items."""
     last: type[object] | None = None
     for item in items:
         if type(item) is not last:
@@ -152,7 +152,7 @@ def assert_names_are_unique(copied: Copied) -> None:
 def test_a_change_of_a_record_and_the_raise_with_it_are_both_in_the_copy_or_neither(
     store: Store, backend: Backend, read_before: type[CopiedItem]
 ) -> None:
-    """The generations were read before the change; the record is read after it, or was read before, too."""
+    """The copy reads the generations before the change, and the record either before or after it."""
     other = backend.open()
     deny(store)
     changed = store.records.create(samples.a_user("u_7", "seven")).revision
@@ -171,7 +171,7 @@ def test_a_change_of_a_record_and_the_raise_with_it_are_both_in_the_copy_or_neit
 
 
 def up_to(kind: type[CopiedItem], items: Iterator[CopiedItem]) -> Iterator[CopiedItem]:
-    """The items up to the first of a kind, that one included."""
+    """Return the items up to and including the first of a kind."""
     for item in items:
         yield item
         if isinstance(item, kind):
@@ -208,7 +208,7 @@ def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: Store, backend:
 
 
 def test_a_raise_in_the_log_keeps_number_and_link(store: Store, backend: Backend) -> None:
-    """So does a raise that a repair appended under another entry's link."""
+    """This includes a raise that a repair appended with the link of another entry."""
     deny(store)
     store.log.repair([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
     with store.copying.export(whole=False) as (_, items):

@@ -1,4 +1,4 @@
-"""A key or row does not hold the data that this service wrote: the error names it, and nothing is skipped."""
+"""A key or row with data that the service cannot have written: the error names it, and nothing is skipped."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def sql(statement: str, *words: object) -> Spoil:
 
 
 def replaced(key: str) -> tuple[Spoil, ...]:
-    """The key holds a list now."""
+    """Replace a Redis key with a list."""
     return redis_command("DEL", key), redis_command("LPUSH", key, "x")
 
 

@@ -1,4 +1,4 @@
-"""The epoch: a store has one from `initialise` on, and a process writes only under the one it follows."""
+"""The epoch of a store: set by `initialise`, and checked with every write of a process."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ each_mutation = pytest.mark.parametrize("mutate", MUTATIONS.values(), ids=MUTATI
 
 
 def replace_log(backend: Backend) -> Store:
-    """Wipe the data and set a new epoch, as an operator would who restored an empty store."""
+    """Delete the data and set a new epoch, as an operator does who puts an empty store in place."""
     backend.wipe()
     second = backend.open()
     second.initialise(new_epoch())
@@ -104,7 +104,7 @@ def test_a_replaced_store_refuses_the_writes_of_processes_of_the_old_log(
 
 
 def test_a_reader_sees_by_the_head_that_the_log_was_replaced(store: Store, backend: Backend) -> None:
-    """Reading and beating go on: this is how a follower finds the new epoch."""
+    """Reads and heartbeats still work, and show the new epoch."""
     deny(store, 3)
     old = store.log.head()
     second = replace_log(backend)

@@ -1,4 +1,4 @@
-"""A store that was moved takes no writes of any process, until its fence is lifted; reading goes on."""
+"""The fence of a store that was moved: it refuses all writes and allows reads, until it is lifted."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -16,7 +16,7 @@ from tests.conformance.copies import FENCE, HERE_ALONE, READS, WRITES, Held, exp
 
 Call = Callable[[Store], object]
 NOT_FENCED = {"attempts", "copying"}
-"""The parts of a store that a fence does not stop: counts of failures, and what sets and lifts it."""
+"""Parts of a store that work behind a fence: counts of failures, and the part that sets the fence."""
 MOVED = r"this store was moved to redis://other\.example:6379/0 .*set the service's `store` to that URL"
 
 
@@ -28,7 +28,7 @@ def fenced(store: Store) -> Store:
 
 
 def calls_of(port: type) -> Iterator[str]:
-    """Every method of a port, and those of its parts as `<part>.<method>`."""
+    """Return every method of a port, and those of its parts as `<part>.<method>`."""
     for name in dir(port):
         member = getattr(port, name)
         if isinstance(member, property) and name not in NOT_FENCED:
@@ -99,7 +99,7 @@ def test_a_store_without_a_head_cannot_be_fenced(backend: Backend) -> None:
 
 
 def test_writes_after_the_fence_are_refused_at_once(store: Store, backend: Backend) -> None:
-    """Nothing that is acknowledged after the fence stands is missing in a copy that is begun then."""
+    """A copy that begins once the fence is set thus lacks no acknowledged write."""
     other = backend.open()
     acknowledged = []
 

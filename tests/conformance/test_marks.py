@@ -1,4 +1,4 @@
-"""Values that a store keeps beside the log: the longest settings ever, the latest steady time, heartbeats."""
+"""Values beside the log: the longest settings so far, the latest time confirmed by heartbeats."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Properties that hold for any value and any order of calls, checked against a model of a few lines."""
+"""Properties that hold for any values and any order of calls, compared with a small model."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -85,7 +85,7 @@ raise_calls = st.tuples(st.just("raise"), st.sampled_from("abc*"), st.integers(0
 def test_the_log_holds_every_fact_once_and_folds_to_the_state(
     store: Store, calls: list[tuple[str, str, Any, Any]]
 ) -> None:
-    """A model knows which calls add facts; only these may append entries, and exactly those facts."""
+    """The model knows which calls add facts; exactly these facts must be appended."""
     begin = store.log.head().position
     example = new_session_id()
     denied: dict[str, datetime] = {}

@@ -1,4 +1,4 @@
-"""The Redis user of `docs/redis.md`: its permissions suffice for every call, and every call needs them."""
+"""The Redis user of `docs/redis.md` may run every command that the store needs, and no others."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "redis.md"
 
 
 def documented() -> str:
-    """The user as the page has it, without the word `user`."""
+    """Return the user's rights from the page."""
     found = re.search(r"```acl\nuser (.+)\n```", PAGE.read_text())
     assert found is not None
     return found[1]
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 def connect(
     server: RedisServer, user: str, durability: str = "local", *, unchecked: bool = False
 ) -> RedisStore:
-    """A store that was initialised, through a user with these rights."""
+    """Return an initialised store that connects as a user with these rights."""
     server.flush()
     say(server.port, "SCRIPT FLUSH")
     say(server.port, f"ACL SETUSER identity reset {user.removeprefix('identity ')}")
@@ -64,7 +64,7 @@ def connect(
 
 
 def use_everything(store: RedisStore) -> None:
-    """Make each call of the port once, so that each of its scripts runs to its end."""
+    """Make each call of the port, so that each of its scripts runs to the end."""
     for call in samples.READS.values():
         call(store)
     session = samples.a_session("s1")
@@ -110,7 +110,7 @@ def use_everything(store: RedisStore) -> None:
 
 
 def copy_everything(store: RedisStore) -> None:
-    """Copy the store into itself, as a migration and an interrupted one do."""
+    """Copy the store into itself, as a migration does and as an interrupted one does."""
     store.copying.fence(FENCE)
     assert store.copying.fenced() == FENCE
     assert not store.copying.is_empty()
@@ -132,7 +132,7 @@ def has_waitaof(server: RedisServer) -> bool:
 
 
 def for_this(server: RedisServer, user: str) -> str:
-    """The permission that the page adds if the server has the command."""
+    """Add the right that the page requires if the server has the command for it."""
     return f"{user} +waitaof" if has_waitaof(server) else user
 
 
@@ -145,9 +145,9 @@ def test_the_documented_user_may_do_everything_that_the_service_does(server: Red
 
 RIGHTS: Final = re.findall(r"\+\S+", documented())
 LOOKS: Final = ("+info", "+config|get")
-"""Without these the service runs only if the operator vouches for the settings that it may not read."""
+"""Rights without which an operator must confirm the settings that the service cannot read."""
 IDLE: Final = "+ping"
-"""The permission without which a connection that is idle for long is taken for a good one."""
+"""The right without which a connection that was idle for long is used without a check."""
 
 
 @pytest.mark.parametrize("right", [r for r in RIGHTS if r not in (*LOOKS, IDLE)])
@@ -227,7 +227,7 @@ def test_it_may_touch_no_key_of_another_application(server: RedisServer) -> None
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Iterator[RedisServer]:
-    """Return a server that has WAITAOF, and syncs each second."""
+    """A server that has WAITAOF and syncs its file every second."""
     server = TunedServer(tmp_path, binary=packaged_server(), appendfsync="everysec")
     server.start()
     yield server
@@ -241,7 +241,7 @@ def test_with_waitaof_the_same_user_writes_to_a_disk_that_is_synced_each_second(
 
 
 def test_a_server_that_denies_waitaof_is_refused_with_a_fix(newer: RedisServer) -> None:
-    """Its answers alone would say nothing from the moment that the append-only file is turned off."""
+    """Without WAITAOF, nothing tells the service that the append-only file was turned off."""
     say(newer.port, "CONFIG SET appendfsync always")
 
     with pytest.raises(UnsafeStoreError, match=r"\+waitaof"):

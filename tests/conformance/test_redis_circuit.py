@@ -1,4 +1,7 @@
-"""While Redis is away, calls fail at once; when it is back, they work again (how soon: unit tests)."""
+"""While Redis is unreachable, calls fail at once; when it is back, they work again.
+
+The unit tests of the circuit breaker test how soon that is.
+"""
 
 import statistics
 import time
@@ -43,7 +46,7 @@ def answers(store: RedisStore) -> bool:
 
 
 def fail(store: RedisStore, seconds: float) -> None:
-    """Call again and again for so long: every call fails, and the pauses between trials become long."""
+    """Call for `seconds`: every call fails, and the pauses between trial calls become long."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert not answers(store)
@@ -59,7 +62,7 @@ def seconds_of_a_failure(store: RedisStore) -> float:
 def test_calls_fail_at_once_while_redis_is_unreachable(
     server: TunedServer, store: RedisStore, loss: str
 ) -> None:
-    """No call waits for an answer, except the trials between long pauses."""
+    """Only trial calls, which are rare, wait for a response."""
     (server.kill if loss == "killed" else server.pause)()
     fail(store, 1.3)
 
@@ -83,7 +86,7 @@ def test_calls_work_again_when_redis_is_back(server: TunedServer, store: RedisSt
 def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_corrected(
     server: TunedServer, store: RedisStore, event_log: RecordingEventLog
 ) -> None:
-    """The restart lost the settings that were made by hand; the log reports it once, not for each call."""
+    """Settings that were made at run time were lost in the restart; the log reports this once."""
     server.kill()
     assert not answers(store)
     server.reconfigure(maxmemory_policy="allkeys-lru", appendfsync="no")

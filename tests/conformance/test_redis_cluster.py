@@ -1,4 +1,7 @@
-"""Redis Cluster with real processes: sessions spread, redirections, a failover of the server of `{idn}`."""
+"""Redis Cluster with real servers: spread sessions, redirections, and a failover of the main server.
+
+That is the server with the hash slot of `{idn}`, which has everything but the sessions.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +29,7 @@ from tests.redis_topology import ClusterGroup, node_id, paused, running, say, un
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterGroup]:
-    """Three primaries that stay as they are."""
+    """Three primaries that no test changes."""
     with running(ClusterGroup(tmp_path_factory.mktemp("cluster"))) as group:
         yield group
 
@@ -43,7 +46,7 @@ def store(group: ClusterGroup) -> Iterator[RedisStore]:
 
 @pytest.fixture
 def replicated(tmp_path: Path) -> Iterator[ClusterGroup]:
-    """A cluster of its own, in which the server of `{idn}` has a replica."""
+    """A cluster of this test, in which the server with the hash slot of `{idn}` has a replica."""
     with running(ClusterGroup(tmp_path, replica=True)) as group:
         for server in (group.home, group.replica):
             server.configure("min-replicas-to-write", "1")
@@ -56,7 +59,7 @@ def soon() -> datetime:
 
 
 def session_elsewhere() -> SessionId:
-    """The id of a session that does not lie on the server of `{idn}`."""
+    """Return a session id whose hash slot is not on the server of `{idn}`."""
     return next(sid for n in range(100) if slot_of(keyspace.session(sid := SessionId(f"s{n}"))) > 5460)
 
 
@@ -117,7 +120,7 @@ def test_a_session_elsewhere_is_not_written_under_another_epoch(store: RedisStor
 def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
     group: ClusterGroup, store: RedisStore
 ) -> None:
-    """Writes that may not be repeated follow it too: a server that redirects a command has done nothing."""
+    """A server that redirects a command has not executed it, so even other writes are sent again."""
     sid = session_elsewhere()
     store.sessions.create(samples.a_session(sid))
     store.sessions.replace(samples.a_session(sid), expected_version=1)
@@ -138,7 +141,7 @@ def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
 def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
     group: ClusterGroup, store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new owner of a slot may be the last server to know it."""
+    """The new owner of a slot may be the last server to know that it owns the slot."""
     monkeypatch.setattr(connection, "_REDIRECTIONS", (0.01,) * 1000)
     sid = session_elsewhere()
     owner = 1 if slot_of(keyspace.session(sid)) <= 10922 else 2

@@ -1,4 +1,4 @@
-"""A write whose reply is lost: it was made once, and a retry does not make it a second time."""
+"""A write whose reply is lost was made once, and repeating it does not make it again."""
 
 import selectors
 import socket
@@ -18,7 +18,7 @@ from tests.redis_server import RedisServer
 
 
 class ReplyLosingProxy:
-    """Stands between a store and its server, and on demand swallows the reply to the next script."""
+    """A proxy between a store and its server, which can drop the reply to the next script."""
 
     def __init__(self, port: int) -> None:
         self._server = port
@@ -52,7 +52,7 @@ class ReplyLosingProxy:
             self._start(self._pipe, client)
 
     def _pipe(self, client: socket.socket) -> None:
-        """Hand both directions on until one side ends, or until a reply is to be lost."""
+        """Forward both directions until one side ends or a reply is to be dropped."""
         script = False
         with (
             client,
@@ -81,7 +81,7 @@ class ReplyLosingProxy:
 
 @pytest.fixture
 def direct(server: RedisServer) -> Iterator[RedisStore]:
-    """Looks at the server without the proxy."""
+    """A store that is connected to the server without the proxy."""
     store = RedisStore.connect(server.url)
     store.initialise(new_epoch())
     yield store

@@ -1,4 +1,7 @@
-"""Rotations that Redis makes as it reads: only plain ones, as `decide_refresh` would, in one round trip."""
+"""Rotations that Redis itself makes when it reads a session, in one round trip.
+
+They are the plain ones only, with the result of `decide_refresh`.
+"""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -53,7 +56,7 @@ def store(backend: RedisBackend) -> RedisStore:
 
 
 def plain_session(session_id: str = SID, **changes: Any) -> Session:
-    """A session that is bound to nothing, whose latest token is number 7."""
+    """Return a session without bindings whose latest token has the number 7."""
     free: dict[str, Any] = {"generations": {}, "certificate_sha256": None, "key_sha256": None}
     return a_session(session_id, **(free | changes))
 
@@ -190,7 +193,7 @@ def test_a_session_that_has_ended_by_its_mark_alone_is_left(store: RedisStore, b
 
 
 def test_a_session_that_ended_before_it_was_stored_is_left(store: RedisStore) -> None:
-    """A failover can lose the session but not its end; the record then has no mark."""
+    """A failover may lose the session but not its end, and then the record has no mark."""
     ended(store)
     store.sessions.create(plain_session())
 
@@ -209,7 +212,7 @@ def test_a_session_that_has_expired_is_not_there(store: RedisStore, backend: Red
 
 
 def test_a_session_that_is_rotated_very_often_is_left(store: RedisStore, backend: RedisBackend) -> None:
-    """The caller knows how many times a record may hold."""
+    """The caller, not Redis, knows how many times of rotations a record may have."""
     times = dict.fromkeys(range(200), backend.clock.now())
     store.sessions.create(plain_session(latest=200, parent=199, rotate_times=times))
 
@@ -262,7 +265,7 @@ tails = st.builds(
 def test_a_rotation_changes_nothing_else_whatever_the_session_holds(
     store: RedisStore, claims: Mapping[str, object], device: str
 ) -> None:
-    """Claims of the session may look like the members that a rotation changes."""
+    """Claims in the session may look like the JSON members that a rotation changes."""
     sid = new_session_id()
     store.sessions.create(plain_session(sid, claims=claims, device=device))
 

@@ -1,4 +1,4 @@
-"""A server is reconfigured while its connections are in use: the next writes detect and report that."""
+"""A server that is reconfigured while connections are in use: the next writes detect and report it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,7 +24,7 @@ RETENTION = timedelta(days=1)
 
 @pytest.fixture(autouse=True)
 def looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each durable write looks at the server, so that no test waits for the next look."""
+    """Have each durable write check the server, so that no test waits for the next check."""
     monkeypatch.setattr(node, "_LOOK_INTERVAL", 0.0)
 
 
@@ -90,7 +90,7 @@ def test_a_setting_that_becomes_unsafe_at_run_time_is_named_until_it_is_correcte
 def test_with_waitaof_no_write_is_acknowledged_after_the_file_was_turned_off(
     tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
-    """The first write is refused too, however recently the configuration was checked."""
+    """This includes the first write, however recently the configuration was checked."""
     server = TunedServer(tmp_path, binary=packaged_server())
     server.start()
     try:
@@ -122,7 +122,7 @@ def test_a_primary_that_becomes_a_replica_gets_no_more_calls_until_it_is_one_aga
 def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
     tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
-    """Below 7.2 nothing else shows it: until its first rewrite, a crash loses the content of the memory."""
+    """Before Redis 7.2 nothing else shows that the file, until it is rewritten, lacks what is in memory."""
     server = TunedServer(tmp_path, binary=binary(), rdb_key_save_delay="3000")
     server.start()
     try:

@@ -1,6 +1,6 @@
-"""A cluster over TLS: found, redirected and failed over at its TLS ports, one certificate for each server.
+"""A Redis cluster over TLS, with a certificate for each server: discovery, redirections and failover.
 
-The servers name their TLS ports to clients that ask over TLS; the plain ones are for these tests alone.
+The servers name their TLS ports to clients that ask over TLS. Only the tests use the plain ports.
 """
 
 from collections.abc import Iterator
@@ -40,21 +40,21 @@ def running(group: ClusterGroup) -> Iterator[ClusterGroup]:
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory, tls: RedisTls) -> Iterator[ClusterGroup]:
-    """Three primaries that stay as they are."""
+    """Three primaries that no test changes."""
     with running(ClusterGroup(tmp_path_factory.mktemp("cluster"), tls=[tls] * 3)) as group:
         yield group
 
 
 @pytest.fixture
 def replicated(tmp_path: Path, tls: RedisTls) -> Iterator[ClusterGroup]:
-    """A cluster of its own, in which the server of `{idn}` has a replica."""
+    """A cluster of this test, in which the server with the hash slot of `{idn}` has a replica."""
     with running(ClusterGroup(tmp_path, replica=True, tls=[tls] * 4)) as group:
         yield group
 
 
 @pytest.fixture
 def mixed(tmp_path: Path, tls: RedisTls, stranger: RedisTls) -> Iterator[ClusterGroup]:
-    """The last of its three servers is vouched for by another authority, which the others believe."""
+    """A cluster whose third server has a certificate of another authority, which the servers trust."""
     ours = tls.believing(tmp_path / "ours", stranger)
     with running(ClusterGroup(tmp_path, tls=[ours, ours, stranger])) as group:
         yield group
@@ -71,7 +71,7 @@ def store(group: ClusterGroup, tls: RedisTls) -> Iterator[RedisStore]:
 
 
 def session_on(number: int) -> SessionId:
-    """The id of a session that lies on this server."""
+    """Return a session id whose hash slot is on this server."""
     first = (0, 5461, 10923, 16384)
     return next(
         sid
@@ -113,7 +113,7 @@ def test_one_server_is_enough_to_find_the_others(
 
 
 def test_a_slot_that_has_moved_is_followed_at_once(group: ClusterGroup, store: RedisStore) -> None:
-    """The server that sends elsewhere says so with a TLS port, too."""
+    """The redirection names a TLS port too."""
     sid = session_on(1)
     store.sessions.read(sid)
     slot = slot_of(keyspace.session(sid))

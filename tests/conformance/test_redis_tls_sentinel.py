@@ -1,6 +1,6 @@
-"""Sentinels and their primary over TLS: each needs a trusted certificate, and requires one of its clients.
+"""Sentinels and their primary over TLS: each has a trusted certificate and requires one of its clients.
 
-Servers and Sentinels name their TLS ports to one another; the plain ones are for these tests alone.
+Servers and Sentinels name their TLS ports to one another. Only the tests use the plain ports.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> RedisTls:
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory, tls: RedisTls) -> Iterator[SentinelGroup]:
-    """Its primary is another one after the test of the failover, to which all the same applies."""
+    """Sentinels and servers; after the test of the failover another server is the primary."""
     with skipped_without_tls():
         group = SentinelGroup(tmp_path_factory.mktemp("sentinels"), tls=tls)
     try:
@@ -92,7 +92,7 @@ def test_sentinels_that_speak_tls_do_not_understand_plain_text(group: SentinelGr
 def test_a_primary_needs_a_trusted_certificate_whatever_the_sentinels_answer(
     tls: RedisTls, tmp_path: Path, fault: str
 ) -> None:
-    """Believed, the Sentinel says where the primary is; that it is the primary, its certificate says."""
+    """A trusted Sentinel only names the address; the certificate there must be trusted as well."""
     other = RedisTls(tmp_path / "other", trusts=tls)
     elsewhere = tls.of_host(tmp_path / "elsewhere", "192.0.2.1")
     primary = TunedServer(

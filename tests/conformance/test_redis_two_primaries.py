@@ -1,6 +1,6 @@
-"""Two real servers of which each acts as the primary, as after one of them was paused during a failover.
+"""Two real Redis servers that both act as primary, as after a pause of the former primary.
 
-One process writes to the deposed primary over connections that it still holds, and reads from the elected
+One process writes to the former primary, over connections that are still open, and reads from the elected
 one.
 """
 
@@ -27,7 +27,7 @@ _WRITES: Final = ("repair", "renew", "rebuild", "trim")
 
 
 class Split:
-    """The log of a store whose writes go to `writing`, and whose reading goes to `reading`."""
+    """A log that writes to one server (`writing`) and reads from another (`reading`)."""
 
     def __init__(self, reading: RedisStore, writing: RedisStore) -> None:
         self.reading, self.writing = reading, writing
@@ -41,7 +41,7 @@ class Split:
 
 
 class Site:
-    """A primary, its replica, and one process that follows."""
+    """A primary, its replica, and a process that follows the log."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._stack = stack
@@ -61,20 +61,20 @@ class Site:
         self.process = self._follow(self.store)
 
     def elect(self) -> None:
-        """Promote the replica. The process reads it from now on, and writes where it wrote."""
+        """Promote the replica: the process now reads from it, and still writes to the former primary."""
         until(self._has_all)
         say(self._elected.port, "REPLICAOF NO ONE")
         self.elected.open_log()
         self.store.reading = self.elected
 
     def notice(self) -> None:
-        """Have the process write where it reads, and resend its unconfirmed facts."""
+        """Have the process write to the elected primary too, and resend its unconfirmed facts."""
         self.store.writing = self.elected
         self.process.heartbeat("p")
         self.process.maintenance.do()
 
     def newcomer(self) -> Replica:
-        """A process that has just started on the server that was elected."""
+        """Return a process that has just started on the elected primary."""
         return self._follow(self._connect(self._elected).log)
 
     def _has_all(self) -> bool:
@@ -100,7 +100,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def known(replica: Replica) -> set[object]:
-    """Return the denied ids and the raised principals."""
+    """Return the denied ids and the raised principals that a replica knows."""
     return {id_ for id_, _ in replica.revocations.denylist.items()} | {*replica.revocations.generations}
 
 
@@ -108,7 +108,7 @@ def known(replica: Replica) -> set[object]:
 def test_a_fact_that_the_deposed_primary_confirms_again_is_sent_until_the_elected_one_has_it(
     site: Site, name: str
 ) -> None:
-    """It has the fact, so that sending it there once more confirms it, and changes nothing."""
+    """The elected primary has the fact, so sending it there again confirms it and changes nothing."""
     site.elect()
     written = OWN_WRITES[name](site.deposed)
     site.elected.facts.deny_token(TokenId("meanwhile"), LATER)
@@ -128,7 +128,7 @@ def test_a_fact_that_the_deposed_primary_confirms_again_is_sent_until_the_electe
 def test_a_fact_that_the_deposed_primary_confirms_beyond_the_elected_ones_end_is_sent_again(
     site: Site, name: str
 ) -> None:
-    """The log of the elected primary ends before the confirmed position, then gets another entry there."""
+    """The elected primary's log ends before that position, and later gets another entry there."""
     site.process.learn(OWN_WRITES["a denial"](site.deposed))
     site.process.heartbeat("p")
     site.elect()
@@ -158,7 +158,7 @@ def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last
 
 
 def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Site) -> None:
-    """Both primaries have the new epoch, but only the deposed one has the repaired facts."""
+    """Both primaries have the new epoch, but only the former one has the repaired facts."""
     for number in range(600):
         site.process.learn(site.deposed.facts.deny_token(TokenId(f"t{number}"), LATER))
     site.process.heartbeat("p")

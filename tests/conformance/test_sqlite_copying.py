@@ -1,4 +1,4 @@
-"""A copy of the embedded store is read over a connection of its own, beside everything else."""
+"""A copy of the embedded store is read over a connection of its own, while the store is in use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from tests.fakes.clocks import FakeClock
 
 @contextmanager
 def begun(store: SqliteStore) -> Iterator[Iterator[CopiedItem]]:
-    """A copy of which a part was read."""
+    """A copy whose reading has begun."""
     with store.copying.export(whole=True) as (_, items):
         next(items)
         yield items
@@ -69,7 +69,7 @@ def test_a_store_that_is_closed_meanwhile_ends_the_copy(file_store: SqliteStore)
 
 
 def test_a_copy_leaves_no_connection_behind(file_store: SqliteStore, path: Path) -> None:
-    """The last one that is closed writes the log into the file and removes it."""
+    """When the last connection is closed, SQLite writes the WAL into the file and removes it."""
     fill(file_store)
     for _ in range(3):
         exported(file_store)
@@ -105,7 +105,7 @@ def test_a_store_in_memory_is_copied_too() -> None:
 
 
 def test_nothing_is_called_discarded_while_a_copy_is_about_to_be_finished(tmp_path: Path) -> None:
-    """Otherwise its head would come after the operator was informed that it never will."""
+    """Otherwise the copy could get its head after the operator was told that it never will."""
     path = str(tmp_path / "target.db")
     target, other = (SqliteStore.open(path, clock=FakeClock(), timeout=0.2) for _ in range(2))
 

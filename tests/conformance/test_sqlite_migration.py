@@ -1,4 +1,4 @@
-"""Files that an older version made are opened by this one, with everything in them."""
+"""Files from older versions are opened by this version, with everything in them."""
 
 import sqlite3
 from contextlib import closing
@@ -15,7 +15,7 @@ from tests.fakes.clocks import FakeClock
 
 
 def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
-    """Made as that version made it: its users are found by name, its sessions are listed, nothing is lost."""
+    """The test makes the file as that version did: users are found by name, and sessions are listed."""
     user, session = samples.a_user("u_1", "Alice"), samples.a_session("s1", generations={})
     with closing(sqlite3.connect(path)) as connection:
         for statement in schema._TABLES:
@@ -73,7 +73,7 @@ def test_a_file_of_the_first_release_is_brought_up_to_date(path: Path) -> None:
 def test_a_file_with_one_ring_of_audit_events_gets_the_second_beside_processes_that_write_to_it(
     path: Path,
 ) -> None:
-    """Such a process goes on with the table that it knows; its events of traffic are read there."""
+    """A process of the older version goes on writing to its table, and its traffic events are read there."""
     clock = FakeClock()
     traffic = samples.an_event("issued", type=AuditType.TOKEN_ISSUED)
     with closing(sqlite3.connect(path)) as older:
@@ -100,6 +100,6 @@ def test_a_file_with_one_ring_of_audit_events_gets_the_second_beside_processes_t
 
 
 def test_version_0_1_0_refuses_a_new_file_by_its_version(file_store: SqliteStore, path: Path) -> None:
-    """That version knows the schema version 2 and refuses a newer one."""
+    """Version 0.1.0 knows the schema version 2 and refuses newer ones."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() > (2,)

@@ -123,7 +123,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> Non
 def test_a_path_that_is_no_file_is_refused_and_left_alone(
     tmp_path: Path, path: Path, make: Callable[[Path], None], kind: str, beside: str
 ) -> None:
-    """A symbolic link may lead to it; once, its permissions were changed before the check."""
+    """A symbolic link may lead to it; a former version changed permissions before the check."""
     target = tmp_path / "target"
     make(target)
     target.chmod(0o755)
@@ -139,7 +139,7 @@ def test_a_path_that_is_no_file_is_refused_and_left_alone(
 
 @pytest.mark.parametrize("of", ["the file", "the log", "the folder"])
 def test_files_of_another_user_are_refused_with_both_users(of: str, reachable: Path) -> None:
-    """The platform may give a pod another user id."""
+    """A platform may run the pod as another user than before."""
     path = reachable / "store" / "identity.db"
     path.parent.mkdir()
     SqliteStore.open(str(path), clock=FakeClock()).close()
@@ -340,7 +340,7 @@ def test_a_wait_on_a_store_in_memory_wakes_for_its_writes(memory_store: SqliteSt
 
 
 def test_a_wait_ends_in_time_while_others_commit_without_an_entry(memory_store: SqliteStore) -> None:
-    """Heartbeats and sessions are commits too: they must not keep a waiter beyond its timeout."""
+    """Heartbeats and sessions are commits too; they must not delay the end of a wait."""
 
     def look_while_somebody_heartbeats() -> bool:
         memory_store.log.heartbeat("process-1")

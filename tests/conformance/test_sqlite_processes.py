@@ -1,4 +1,4 @@
-"""The embedded store among processes: they share one file, wake each other, and may be killed."""
+"""Several processes on the embedded store: they share a file, notify one another, and may be killed."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ for _ in range(int(sys.argv[2])):
     print(token_id, flush=True)
 store.close()
 """
-"""Another process: denies ids one by one, and prints each after the store has acknowledged it."""
+"""The program of a process that denies ids one by one, and prints each after the acknowledgement."""
 
 OPENER = """
 import sys
@@ -94,7 +94,7 @@ def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
 
 
 def test_acknowledged_writes_survive_a_kill_of_the_writer(file_store: SqliteStore, path: Path) -> None:
-    """Three rounds: no acknowledged denial is missing, and the chain goes on where it was cut."""
+    """In three rounds, no acknowledged denial is missing, and the chain of links goes on."""
     acknowledged: set[str] = set()
     for _ in range(3):
         writer = start(WRITER, str(path), "1000000")

@@ -1,6 +1,6 @@
-"""A store that version 0.1.0 wrote is brought up to date when it is opened, and that version is refused then.
+"""A store of version 0.1.0 is upgraded when it is opened, and is then refused by that version.
 
-The data were written by that version itself: see `data/make.py`.
+Version 0.1.0 itself has written the data: see `data/make.py`.
 """
 
 import json
@@ -29,15 +29,15 @@ DATA = Path(__file__).parent / "data"
 
 
 class Old(Protocol):
-    """Data of version 0.1.0."""
+    """The data of a store of version 0.1.0."""
 
     backend: Backend
 
     def heartbeat(self, time: float) -> None:
-        """Write a heartbeat as that version does."""
+        """Write a heartbeat as version 0.1.0 does."""
 
     def lose_entries(self) -> None:
-        """Take three denials out of the log, as it could happen to that version."""
+        """Delete three denials from the log, as could happen to that version."""
 
 
 class OldFile:
@@ -141,7 +141,7 @@ def test_several_processes_may_open_it_at_once(old: Old) -> None:
 
 
 def test_version_0_1_0_is_refused_from_then_on(old: Old) -> None:
-    """So is a process of 0.1.0 that was paused meanwhile and does not know the new version of the file."""
+    """This includes a process of 0.1.0 that was suspended during the upgrade."""
     assert old.backend.read_head_as_version_0_1_0()
     store = old.backend.open()
     with pytest.raises(REFUSED, match=r"no such table: head|WRONGTYPE"):

@@ -1,4 +1,7 @@
-"""Waiting for entries: it wakes for what this and other instances append, and ends when it should."""
+"""Waiting for entries: any instance that appends one wakes the waiting thread.
+
+The wait ends in time otherwise.
+"""
 
 import contextlib
 import threading
@@ -14,12 +17,12 @@ from tests.conformance.backends import Backend
 from tests.conformance.samples import deny
 
 LONG = 120.0
-"""A wait that is woken ends long before; one that is not makes the test fail."""
+"""A timeout in seconds that a wait only reaches if nothing wakes it, which fails the test."""
 
 
 @pytest.fixture
 def in_background() -> Iterator[Callable[[Callable[[], object]], "Future[float]"]]:
-    """Run a call in a thread; the future gives how long it took."""
+    """Return a function that runs a call in a thread and returns a future of its duration."""
     pool = ThreadPoolExecutor(4)
 
     def submit(call: Callable[[], object]) -> "Future[float]":
@@ -83,7 +86,7 @@ def test_every_waiter_wakes(store: Store, backend: Backend, in_background: InBac
 def test_a_follower_that_waits_and_reads_misses_nothing(
     store: Store, backend: Backend, in_background: InBackground
 ) -> None:
-    """The entry that comes between a read and the wait after it wakes the wait."""
+    """An entry that comes between a read and the next wait ends that wait."""
     other = backend.open()
     total = 60
     seen: list[int] = []
@@ -110,7 +113,7 @@ def test_a_waiting_call_blocks_no_write(store: Store, in_background: InBackgroun
 
 
 def until_closed(store: Store, *, after: int) -> Callable[[], None]:
-    """A wait that nothing but the end of the store is to end."""
+    """Wait for entries, of which none comes, until the store is closed."""
 
     def wait() -> None:
         with contextlib.suppress(StoreUnavailableError):  # the answer is no longer needed

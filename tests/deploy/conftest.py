@@ -1,4 +1,4 @@
-"""Everything that services show in their metrics: with HTTP and with TLS, alone and as a worker."""
+"""All metrics that services show: with HTTP and TLS, with one process and with workers."""
 
 import multiprocessing
 import threading
@@ -24,7 +24,7 @@ from tests.tls import Certifier
 
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scrape]:
-    """Return the scrapes of such services as one."""
+    """Return the metrics of all kinds of services as one scrape."""
     folder = tmp_path_factory.mktemp("deploy")
     plain, with_tls = reserve_address(), reserve_address()
     with ExitStack() as stack:
@@ -60,7 +60,7 @@ def _load(world: World) -> None:
 
 
 def _as_worker(world: World) -> Scrape:
-    """Return what a supervisor shows of this service."""
+    """Return the metrics that a supervisor shows for a worker like this service."""
     metrics, stopping = WorkerMetrics(), threading.Event()
     receiver, sender = multiprocessing.Pipe(duplex=False)
     metrics.follow(receiver)

@@ -1,6 +1,6 @@
-"""The dashboard has what Grafana's schema of dashboards requires, and its panels stand beside each other.
+"""The dashboard fits Grafana's schema of dashboards, and its panels do not overlap.
 
-`test_expressions.py` looks at the expressions.
+`test_expressions.py` tests the expressions.
 """
 
 import json
@@ -17,7 +17,7 @@ PANELS: Final[list[dict[str, Any]]] = DASHBOARD["panels"]
 DRAWN: Final = [panel for panel in PANELS if panel["type"] != "row"]
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH: Final = 24
-"""The columns of a dashboard of Grafana."""
+"""The number of columns that a Grafana dashboard has."""
 
 each = pytest.mark.parametrize("panel", DRAWN, ids=lambda panel: panel["title"])
 
@@ -28,7 +28,7 @@ def test_it_has_the_members_that_grafana_requires() -> None:
 
 
 def test_the_queries_of_its_variables_are_texts() -> None:
-    """An object in their place depends on the version of the data source."""
+    """A query that is an object depends on the version of the data source."""
     variables = DASHBOARD["templating"]["list"]
 
     assert [variable["name"] for variable in variables] == ["datasource", "job", "instance"]

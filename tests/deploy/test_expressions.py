@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for nothing that the service does not show."""
+"""The dashboard and the alerts use only metrics and labels that the service shows."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,24 +10,24 @@ from tests.deploy.expressions import Expression, alerts, of_alerts, of_dashboard
 from tests.scrape import Scrape
 
 OF_PROMETHEUS: Final = frozenset(("job", "instance"))
-"""Labels that Prometheus adds to every sample."""
+"""Labels that Prometheus itself adds to every sample."""
 COMPLETE: Final = frozenset(
     ("event", "kind", "purpose", "state", "cache", "pool", "grpc_service", "grpc_method")
 )
-"""Labels all of whose values are present from the start."""
+"""Labels that have all of their possible values from the start."""
 EVERY: Final = [*of_dashboard(), *of_alerts()]
 
 each = pytest.mark.parametrize("expression", EVERY, ids=lambda expression: expression.owner)
 
 
 def labels_of(everything: Scrape) -> Mapping[str, frozenset[str]]:
-    """Return the labels by the name of the metric, with what Prometheus adds."""
+    """Return the labels of each metric, including those that Prometheus adds."""
     own = {name: labels | OF_PROMETHEUS for name, labels in everything.labels.items()}
     return {**own, "up": OF_PROMETHEUS}
 
 
 def unknown(expression: Expression, everything: Scrape) -> set[str]:
-    """Return the names and values in an expression that no sample has."""
+    """Return the names and values in an expression that no sample of the service has."""
     known, wrong = labels_of(everything), set[str]()
     for selector in expression.selectors:
         name = selector.name or ""
@@ -74,7 +74,7 @@ def test_an_alert_has_a_severity_a_summary_and_an_action() -> None:
 
 
 def test_every_metric_of_the_service_is_on_the_dashboard(everything: Scrape) -> None:
-    """A metric that no panel shows is one that no operator finds."""
+    """Operators do not find a metric that no panel shows."""
     shown = {selector.name for expression in of_dashboard() for selector in expression.selectors}
     ours = ("identity_", "grpc_", "http_")
     missing = {

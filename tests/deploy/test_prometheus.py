@@ -1,4 +1,4 @@
-"""The configuration for Prometheus scrapes what docs/integrations.md starts, and has the alerts beside it."""
+"""The Prometheus configuration scrapes the services of docs/integrations.md and loads the alerts."""
 
 from typing import Any, Final
 

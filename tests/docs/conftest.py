@@ -1,4 +1,4 @@
-"""The program `identity` of readers who follow recipes."""
+"""The program `identity` that the recipes of the documentation run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.e2e.fork_server import is_possible
 
 @pytest.fixture(scope="session")
 def identity() -> Iterator[Path]:
-    """The path of a program `identity` whose commands the fork server runs, if this system can have one."""
+    """Yield the path of a program `identity`: the installed one where no fork server is possible."""
     if not is_possible():
         yield INSTALLED
         return

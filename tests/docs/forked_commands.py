@@ -1,8 +1,9 @@
-"""A program `identity` for the recipes of the pages, whose commands the fork server runs.
+"""A program `identity` for the recipes of the documentation, whose commands a fork server runs.
 
-To start Python and import the service takes most of the time of a command (tests/e2e/fork_server.py). The
-program itself is a small script: it hands its arguments, environment, folder and streams to this process,
-passes signals on to the copy that does its work, and ends as that does.
+Starting Python and importing the service takes most of the time of a command (see tests/e2e/fork_server.py).
+The program is a small script. It sends its arguments, environment, folder and streams to the test process,
+which has the fork server run the command in a copy of itself. The script passes signals on to that copy, and
+ends with its exit code.
 """
 
 import os
@@ -43,7 +44,7 @@ sys.exit(code)
 
 
 class _Commands(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Has the fork server run the commands of programs that connect, each in a thread."""
+    """Has the fork server run the commands of scripts that connect, each in a thread."""
 
     socket_type = socket.SOCK_SEQPACKET
 
@@ -53,7 +54,7 @@ class _Commands(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 class _Command(socketserver.BaseRequestHandler):
-    """Starts one command, and tells its program the id and the exit code of the copy."""
+    """Starts one command, and sends the script the process id and the exit code of the copy."""
 
     server: _Commands
 
@@ -76,7 +77,7 @@ class _Command(socketserver.BaseRequestHandler):
 
 @contextmanager
 def forked_commands() -> Iterator[Path]:
-    """Give the block the path of the program. Commands that run when the block ends are killed."""
+    """Yield the path of the program; commands that still run when the block ends are killed."""
     fork_server()  # one for all threads
     with tempfile.TemporaryDirectory(prefix="s") as folder:  # short: a socket's path has 108 characters
         path = Path(folder) / "socket"

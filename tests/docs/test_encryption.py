@@ -1,4 +1,4 @@
-"""docs/encryption.md: each of its recipes works against a real service."""
+"""docs/encryption.md: each recipe works with a real service."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +30,10 @@ def as_client(world: World, client_id: str, secret: str) -> Mapping[str, str]:
 
 
 def follow(world: World, folder: Path, section: str) -> list[str]:
-    """Return the output; blocks that create a record run as an administrator, others as the client."""
+    """Return the output of a section's recipes.
+
+    Blocks that create a record run as an administrator, the others as the client `reports`.
+    """
     reports = world.new_client().credential.client_secret
     admin = world.admin.credential.client_secret
     printed = []

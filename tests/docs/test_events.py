@@ -1,4 +1,4 @@
-"""docs/events.md lists every event that the service logs, with the level that it has."""
+"""docs/events.md lists every event that the service logs, with its level."""
 
 import re
 from typing import Final
@@ -13,14 +13,14 @@ _ROW: Final = re.compile(r"^\| (`.+?`) \| (error|warning|info) \|", re.MULTILINE
 
 
 def _recorded() -> dict[str, str]:
-    """Return the events of the port EventLog, each with its level."""
+    """Return the events that the code records through the port EventLog, with their levels."""
     text = "".join(path.read_text(encoding="utf-8") for path in sorted(_SOURCES.rglob("*.py")))
     names = {first or second for first, second in _RECORDED.findall(text)} | logs.ERRORS | logs.WARNINGS
     return {name: logs.level_of(name) for name in names}
 
 
 def _logged() -> dict[str, str]:
-    """Return the events that are logged without that port, each with its level."""
+    """Return the events that the code logs without that port, with their levels."""
     found = {"log_lines_dropped": "warning"}
     for path in sorted(_SOURCES.rglob("*.py")):
         for level, name, forced, forced_name in _LOGGED.findall(path.read_text(encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""docs/keys.md: its commands work as an administrator in a hurry would paste them."""
+"""docs/keys.md: its commands work when an administrator pastes them."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def commands(heading: str) -> list[str]:
 
 
 class Reader:
-    """A reader with a shell and an administrator's secret."""
+    """A reader with a shell and the administrator's secret."""
 
     def __init__(self, world: World, folder: Path) -> None:
         self.world = world
@@ -46,7 +46,7 @@ def reader(start_world: StartWorld, tmp_path: Path, identity: Path) -> Reader:
 
 
 def key_ids(listed: str, state: str) -> list[str]:
-    """Return the ids of the keys that sign now, will sign, or have signed."""
+    """Return the ids of the keys in this state, from the output of `identity key list`."""
     rows = [line.split() for line in listed.splitlines()]
     return [row[0] for row in rows if row[1:2] == ["sign"] and state in row]
 

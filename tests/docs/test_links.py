@@ -1,4 +1,4 @@
-"""Every link of a page to another file of the repository, and to a heading in one, leads somewhere."""
+"""Every link of a page to a file of the repository, or to a heading in it, has a target."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ OUTSIDE = ("http://", "https://", "mailto:")
 
 
 def anchors(page: Path) -> set[str]:
-    """The names of its headings, as they are made for links."""
+    """Return the names that links use for the headings of a page."""
     found = set()
     for heading in HEADING.findall(FENCE.sub("", page.read_text())):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
@@ -30,7 +30,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken(page: Path) -> list[str]:
-    """The links of a page that lead nowhere."""
+    """Return the links of a page that have no target."""
     found = []
     for link in LINK.findall(FENCE.sub("", page.read_text())):
         if link.startswith(OUTSIDE):

@@ -1,4 +1,4 @@
-"""docs/platforms.md: each of its recipes works against a real service and stand-ins for the platforms."""
+"""docs/platforms.md: each recipe works with a real service and stand-ins for the platforms."""
 
 import json
 import re
@@ -37,7 +37,7 @@ TOKEN_FILES = {
     "Google": "google.jwt",
     "SPIFFE": "/run/spire/identity.jwt",
 }
-"""The file in which the workload of each section has its token."""
+"""The file with the workload's token in the recipe of each section."""
 
 FIRST_RULE = TrustRule(
     claims={"sub": "system:serviceaccount:billing:reports"}, client_id=PrincipalId("reports")
@@ -70,14 +70,14 @@ def running() -> Iterator[ExitStack]:
 
 
 def put_token(reader: Reader, place: str, token: str) -> None:
-    """The path on the page of the workload's file, as seen from the reader's folder."""
+    """Write a workload's token to a file of the reader, which stands for the path `place` on the page."""
     here = reader.folder / Path(place).name
     here.write_text(f"{token}\n")
     reader.places[place] = str(here)
 
 
 def kept(reader: Reader) -> str:
-    """The token that a job keeps in a file, since all that it prints is in its log."""
+    """Return the token that a job writes to a file, since everything that it prints is in its log."""
     return (reader.folder / "api.token").read_text().strip()
 
 
@@ -86,7 +86,7 @@ def platform_of(section: str) -> Platform:
 
 
 def place_of_keys(section: str) -> str:
-    """The URL of the keys on the page."""
+    """Return the URL of the platform's keys on the page."""
     found: str
     (found,) = {url for block in PAGE[section] for url in re.findall(r"--jwks-uri (\S+)", block.code)}
     return found
@@ -150,7 +150,7 @@ def test_a_second_workload_of_a_cluster(make_reader: MakeReader, running: ExitSt
 
 
 def test_every_recipe_ends_with_a_look_at_the_keys() -> None:
-    """The check runs where the service does, which may reach fewer hosts than the administrator."""
+    """Run on the service's machine, the check finds out whether that machine can reach the URL."""
     creating = {
         section: any(block.code == "identity doctor\n" for block in blocks)
         for section, blocks in PAGE.items()
@@ -160,7 +160,10 @@ def test_every_recipe_ends_with_a_look_at_the_keys() -> None:
 
 
 def settings_of_the_page(places: dict[str, str]) -> dict[str, Any]:
-    """The settings of the recipe for a cluster: the same in identity.toml and in the variable of a pod."""
+    """Return the settings of the recipe for a cluster, from identity.toml and from the pod's variable.
+
+    The page has them twice, and both must be equal.
+    """
     text = (DOCS / "platforms.md").read_text(encoding="utf-8")
     (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (variable,) = re.findall(r"value: >-\n(.*?)```", text, re.DOTALL)
@@ -172,7 +175,7 @@ def settings_of_the_page(places: dict[str, str]) -> dict[str, Any]:
 
 
 def _folded(text: str) -> Any:
-    """A folded scalar of YAML that holds JSON."""
+    """Return the JSON in a folded scalar of YAML."""
     return json.loads(" ".join(text.split()))
 
 

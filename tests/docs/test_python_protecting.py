@@ -1,4 +1,4 @@
-"""docs/python-protecting.md: its services run, are protected, and take few lines for it."""
+"""docs/python-protecting.md: its services run, refuse calls without a token, and need few lines for it."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def get_asgi_application():
         await django(scope, receive, send)
     return app
 """
-"""A substitute for Django, which is not installed: an application whose routes the guard cannot see."""
+"""An application that stands for Django, which is not installed: the guard cannot see its routes."""
 
 
 def code_of(section: str) -> str:
@@ -55,7 +55,7 @@ def world(start_world: StartWorld) -> World:
 
 @pytest.fixture
 def run(world: World, tmp_path: Path) -> Callable[[str], Any]:
-    """Runs the service of a section in a process."""
+    """Return a function that runs the service of a section in a process."""
     compile_reports(tmp_path)
     (tmp_path / "django" / "core").mkdir(parents=True)
     (tmp_path / "django" / "core" / "asgi.py").write_text(DJANGO)

@@ -1,4 +1,4 @@
-"""docs/reliability.md: an operator backs up, moves to Redis, and restores elsewhere."""
+"""docs/reliability.md: an operator makes a backup, migrates to Redis, and restores into another store."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def commands(heading: str) -> list[str]:
 
 
 class Operator:
-    """An operator with a shell in a folder, the settings of one store, and an administrator's secret."""
+    """An operator with a shell, the settings of one store, and an administrator's secret."""
 
     def __init__(self, folder: Path, redis: RedisServer) -> None:
         self.folder = folder
@@ -41,7 +41,7 @@ class Operator:
         return Installation(self.folder, store, dict(self.installation.environment), forked=True)
 
     def verified(self, installation: Installation, token: str = "") -> str:
-        """Return the answer of a service on that store about a token; "" = about a new one."""
+        """Return the result of Verify by a service on that store; "" as token = a new token."""
         with installation.serve() as service:
             token = token or service.json("token", "issue", "--client-id", "admin")["access_token"]
             with service.client() as client:

@@ -1,8 +1,8 @@
 """Every block of README and docs that is marked as runnable is run as a reader would paste it.
 
-The second word after the fence says how: `runnable` ends by itself; `serves` runs until it is told to stop,
-and the blocks after it are for another terminal; `follows` has commands that print events until they are
-stopped. A word with a dot is the name of a file with this content.
+The second word after the fence is the mark. `runnable`: the block ends by itself. `serves`: it runs until it
+is stopped, and the following blocks run in another terminal. `follows`: its commands print events until they
+are stopped. A word with a dot is the name of a file with this content.
 """
 
 import os
@@ -33,7 +33,7 @@ _STOPPED: Final = (0, -signal.SIGINT, 128 + signal.SIGINT)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Return the word and the code of each marked block of a page."""
+    """Return the mark and the code of each marked block of a page."""
     return _BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
@@ -41,7 +41,7 @@ PAGES: Final = [page for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob(
 
 
 def test_every_mark_is_read() -> None:
-    """If `blocks` overlooked a mark, such as one after two spaces, its block would silently not run."""
+    """A mark that `blocks` overlooked, such as one after two spaces, would silently not be run."""
     marks = re.compile(rf"^[ \t>]*(?:```|~~~)[^\n`]*\b(?:run+able|{'|'.join(_KINDS)})\b", re.MULTILINE)
     pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
 
@@ -51,10 +51,10 @@ def test_every_mark_is_read() -> None:
 
 
 class Terminal:
-    """A shell in a folder of its own, on the store and the port of this test."""
+    """A shell in a folder of its own, with the store and the port of this test."""
 
     def __init__(self, folder: Path, redis: RedisServer, identity: Path) -> None:
-        """`identity` = the path of the program."""
+        """Open a terminal; `identity` is the path of the program."""
         self.folder = folder
         self.target = f"127.0.0.1:{reserve_port()}"
         (folder / "typed").write_text(f"{_PASSWORD}\n" * 2)
@@ -70,7 +70,7 @@ class Terminal:
         }
 
     def start(self, code: str, output: IO[bytes]) -> "subprocess.Popen[bytes]":
-        """Start a block after the variables that the blocks before it exported."""
+        """Start a block, with the variables that the blocks before it have exported."""
         for place, here in self.places.items():
             code = code.replace(place, here)
         script = "\n".join([*self.exports, code])
@@ -87,7 +87,7 @@ class Terminal:
             )
 
     def run(self, code: str) -> str:
-        """Run a block that ends by itself; it must succeed. Returns what it printed."""
+        """Run a block that ends by itself and must succeed; return its output."""
         path = self.folder / "printed"
         with path.open("wb") as output:
             ended = self.start(code, output).wait(PATIENCE)
@@ -100,7 +100,7 @@ class Terminal:
 
     @contextmanager
     def serving(self, code: str) -> Iterator[None]:
-        """Run a block that serves, until the end of this block of Python."""
+        """Run a block that serves, until the `with` statement ends."""
         path = self.folder / "service.log"
         with path.open("wb") as output:
             process = self.start(f"exec {code}", output)
@@ -117,7 +117,7 @@ class Terminal:
             process.wait(PATIENCE)
 
     def follow(self, code: str) -> None:
-        """Run the commands of a block side by side, until each has printed an event."""
+        """Run the commands of a block in parallel, until each has printed an event."""
         commands = code.strip().splitlines()
         paths = [self.folder / f"events-{number}" for number in range(len(commands))]
         processes = []
@@ -143,7 +143,7 @@ class Terminal:
 def test_the_runnable_blocks_of_a_page_work_as_they_are_written(
     page: Path, tmp_path: Path, redis_server: RedisServer, identity: Path
 ) -> None:
-    """The commands of the README run as they are installed, and those of other pages by the fork server."""
+    """The README's commands run as installed; a fork server runs those of other pages, which is faster."""
     redis_server.flush()
     terminal = Terminal(tmp_path, redis_server, INSTALLED if page.name == "README.md" else identity)
     marked = blocks(page)

@@ -1,4 +1,4 @@
-"""The service that the examples use, with TLS, and the environment of a reader of their pages."""
+"""The service that the examples use, with TLS, and the environment that their pages ask a reader to set."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -18,6 +18,6 @@ def identity() -> Iterator[ServiceUnderTest]:
 
 
 def environment(identity: ServiceUnderTest, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a program that finds the service, with these variables."""
+    """Return the environment of a program that finds the service, with these additional variables."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
     return {**outside, **identity.environment(), **variables}

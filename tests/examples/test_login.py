@@ -28,7 +28,7 @@ def certifier(tmp_path_factory: pytest.TempPathFactory) -> Certifier:
 
 @pytest.fixture(scope="module")
 def variables(identity: ServiceUnderTest) -> dict[str, str]:
-    """The environment of the backend, whose client may verify tokens and sign users in."""
+    """Return the environment of the backend, whose client may verify tokens and sign users in."""
     identity.create_client(
         "login",
         audiences=["identity-service", AUDIENCE],
@@ -41,7 +41,7 @@ def variables(identity: ServiceUnderTest) -> dict[str, str]:
 
 @contextmanager
 def serving(certifier: Certifier, variables: Mapping[str, str]) -> Iterator[str]:
-    """Run the backend; yield its origin."""
+    """Run the example's backend; yield its origin."""
     port, holder = reserve_port(), certifier.server()
     origin = f"https://localhost:{port}"
     words = ["--port", str(port), "--origin", origin, "--audience", AUDIENCE]
@@ -65,7 +65,7 @@ def is_served(client: httpx.Client) -> bool:
 
 
 def visitor(origin: str, certifier: Certifier) -> httpx.Client:
-    """Return what a browser with a page of this origin is to the backend."""
+    """Return an HTTP client that sends what a browser sends for a page of this origin."""
     return httpx.Client(
         base_url=origin,
         headers={"origin": origin},
@@ -87,7 +87,7 @@ def browser(origin: str, certifier: Certifier) -> Iterator[httpx.Client]:
 
 
 def sign_in(browser: httpx.Client) -> str:
-    """Sign ana in; return the access token."""
+    """Sign the user ana in; return the access token."""
     answer = browser.post("/login", json={"username": "ana", "password": PASSWORD})
     assert answer.status_code == 200, answer.text
     return str(answer.json()["access_token"])

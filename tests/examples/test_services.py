@@ -1,4 +1,4 @@
-"""examples/services: the demonstration runs against a service with TLS, and leaves nothing behind."""
+"""examples/services: the demonstration runs with a service over TLS, and leaves nothing behind."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A stand-in for `CallerGate`."""
+"""A fake `CallerGate` for tests."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from identity_service.grpc_api.proofs import CallProofs
 
 
 class OpenGate:
-    """Requires no caller."""
+    """A gate that lets every call through without a caller."""
 
     proofs = CallProofs((), lambda: None)
 

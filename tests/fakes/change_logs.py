@@ -1,4 +1,4 @@
-"""The fake of the port `ChangeLog`; the real stores pass the conformance suite."""
+"""A fake of the port `ChangeLog`; the logs of the real stores pass the conformance suite."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -27,18 +27,19 @@ class MemoryChangeLog:
         self.epoch, self.entries = Epoch("e1"), list[LogEntry]()
         self.floor = 0
         self.end = 0
-        """The position of the head, if entries are missing at the end."""
+        """The position that the head names; it is higher than the last entry's if a test has removed
+        entries."""
         self.retention = timedelta(0)
         self.generation_table: dict[PrincipalId, Generation] = {}
         self.adopted: Epoch | None = None
         self.reachable = True
         """True if `repair` succeeds."""
         self.reads, self.repairs = 0, 0
-        """The numbers of calls of `read` and `repair`."""
+        """The numbers of calls of `read` and of `repair`."""
         self.repaired: list[Fact] = []
         self.kept: list[Fact] = []
         self.before_read: Callable[[int], None] = lambda after: None
-        """Called with the position after which is read."""
+        """Called before each read, with the position after which the read begins."""
         self._clock = clock
 
     def append(self, change: Change) -> LogEntry:

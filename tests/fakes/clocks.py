@@ -1,18 +1,21 @@
-"""Fakes of the port `Clock` and of `time.monotonic`; a running service has those of `tests/rpc/clocks.py`."""
+"""Fakes of the port `Clock` and of `time.monotonic`.
+
+Services that run in tests use the clocks of `tests/rpc/clocks.py`.
+"""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 FAR_FUTURE: Final = datetime(2100, 1, 1, tzinfo=UTC)
-"""A Redis server expires keys by its own clock; until then it expires none that a test needs."""
+"""A time at which no key in Redis has expired by the clock of the server itself."""
 
 
 class FakeClock:
-    """Implements the port `Clock`: it stands still until a test moves it."""
+    """Implements the port `Clock` with a time that only the test changes."""
 
     def __init__(self, start: datetime = FAR_FUTURE) -> None:
         self.error = timedelta(0)
-        """The time by which the wall clock is ahead of the right time."""
+        """The time by which the wall clock is ahead of the correct time."""
         self._start = start
         self._passed = timedelta(0)
 
@@ -29,11 +32,11 @@ class FakeClock:
         return self.monotonic()
 
     def advance(self, by: timedelta) -> None:
-        """Let time pass: every clock goes on."""
+        """Let time pass, by which every clock advances."""
         self._passed += by
 
     def step(self, by: timedelta) -> None:
-        """Set the wall clock; no time passes."""
+        """Set the wall clock without letting time pass."""
         self.error += by
 
 

@@ -1,4 +1,4 @@
-"""The fake of the port `EventLog`."""
+"""A fake of the port `EventLog`."""
 
 import threading
 from typing import Any
@@ -20,11 +20,11 @@ class RecordingEventLog:
 
     @property
     def names(self) -> list[str]:
-        """The names of all events, in order."""
+        """Return the names of all events, in order."""
         return [name for name, _ in self.events]
 
     def named(self, event: str) -> list[dict[str, Any]]:
-        """The fields of every event of this name, in order."""
+        """Return the fields of every event of this name, in order."""
         return [fields for name, fields in self.events if name == event]
 
     def wait_for(self, event: str, **wanted: object) -> dict[str, Any]:

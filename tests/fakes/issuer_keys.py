@@ -1,4 +1,4 @@
-"""The fake of the port `IssuerKeys`."""
+"""A fake of the port `IssuerKeys`."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from identity_service.domain.ports import VerifyingKey
 
 
 class FakeIssuerKeys:
-    """Implements the port `IssuerKeys`: every issuer has the same keys."""
+    """Implements the port `IssuerKeys` with the same keys for every issuer."""
 
     def __init__(self, *keys: VerifyingKey) -> None:
         self.followed: list[list[str]] = []
-        """The issuers of each call of `follow`."""
+        """The issuers that were passed to each call of `follow`."""
         self._keys: dict[str, VerifyingKey] = {key.key_id: key for key in keys}
 
     def follow(self, issuers: Sequence[TrustedIssuer]) -> None:

@@ -1,4 +1,4 @@
-"""The fake of the port `LogListener`."""
+"""A fake of the port `LogListener`."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ from identity_service.domain.log import Change, Revision
 
 
 class FakeLogListener:
-    """Implements the port `LogListener`: calls a function of the test with the revision of each event."""
+    """Implements the port `LogListener`: passes the revision of each event to a function of the test."""
 
     def __init__(
         self,

@@ -1,10 +1,10 @@
-"""The fake of the port `PasswordHasher`."""
+"""A fake of the port `PasswordHasher`."""
 
 from identity_service.domain.secret import Secret
 
 
 class PlainHasher:
-    """Implements the port `PasswordHasher` without hashing."""
+    """Implements the port `PasswordHasher` without hashing, so that it is fast."""
 
     def hash(self, password: Secret) -> str:
         return f"plain {password.reveal()}"

@@ -1,10 +1,10 @@
-"""A fake of the port PublicKeyChecker."""
+"""A fake of the port `PublicKeyChecker`."""
 
 from collections.abc import Sequence
 
 
 class FakePublicKeys:
-    """A checker of keys: the id of a key is its text, and a text that contains "bad" is not a key."""
+    """Implements the port: a key's id is its text, and a text with "bad" in it is refused."""
 
     def check_key(self, jwk: str) -> str:
         return _checked(jwk)

@@ -1,4 +1,4 @@
-"""The fake of the port `ReplicaView`."""
+"""A fake of the port `ReplicaView`."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -22,9 +22,9 @@ class FakeReplica:
         self.history = History(self.revision.epoch)
         self.ready = self.clock_accepted = True
         self.confirmed = clock.monotonic()
-        """The time at which the last confirmed heartbeat was sent."""
+        """The time at which the last confirmed heartbeat was sent, by the monotonic clock."""
         self.reads = 0
-        """The number of callers for which the log was read."""
+        """The number of times that a caller had the log read."""
         self.on_read: Callable[[], None] = lambda: None
         self._clock = clock
 

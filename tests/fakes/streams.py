@@ -1,4 +1,4 @@
-"""A server stream that a test ends."""
+"""A fake of the port `ResponseStream`."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from identity_service.grpc_api.errors import RpcStatus
 
 
 class FakeStream:
-    """Implements ResponseStream; ends when the test says so."""
+    """Implements the port `ResponseStream`; the stream ends when the test says so."""
 
     address = ""
 

@@ -1,7 +1,7 @@
-"""`make fuzz`: looks for bytes that break a promise of a target, led by coverage (atheris, libFuzzer).
+"""`make fuzz`: searches for inputs that break a promise of a parser, guided by coverage (atheris, libFuzzer).
 
-Each target runs in a process of its own for some seconds. It writes its finds to `var/fuzz/`: correct the
-code, then keep the bytes in `corpus/`, so that `make test` tries them from then on.
+Each target runs in a process of its own for some seconds. Inputs that it finds are written to `var/fuzz/`.
+Correct the code, and then move the file to `corpus/`, so that `make test` tries it from then on.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from typing import Final
 _FOUND: Final = Path("var/fuzz")
 _DEFAULT_SECONDS: Final = 20
 _MAX_BYTES: Final = 9000
-"""A little more than a token may have."""
+"""The longest input in bytes, a little longer than a token may be."""
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ def _say(text: str) -> None:
 
 
 def _fuzz(name: str, seconds: int) -> None:
-    """Never returns: libFuzzer ends the process."""
+    """Fuzz one target; this never returns, since libFuzzer ends the process."""
     import atheris
 
     with atheris.instrument_imports(include=["identity_service", "identity_client", "json", "base64"]):

@@ -1,4 +1,4 @@
-"""The seeds: texts that were once handled wrongly, and the words of which attacks are made."""
+"""Inputs to start from: texts that were once handled wrongly, and words that occur in attacks."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ WORDS: Final = [
 
 
 def known(name: str) -> list[bytes]:
-    """Return the Latin-1 texts of the corpus for this target, as bytes."""
+    """Return the corpus of this target, Latin-1 texts, as bytes."""
     path = CORPUS / f"{name}.json"
     if not path.exists():
         return []

@@ -1,7 +1,7 @@
-"""The parsers of input from strangers: each target takes any bytes and fails when a promise is broken.
+"""Fuzz targets: parsers of input from strangers, each of which takes any bytes and checks its promises.
 
-A promise is that only declared exceptions are raised, and that only good input is accepted. `make fuzz` looks
-for new inputs, `test_corpus.py` tries the known ones.
+They promise to raise only declared exceptions, and to accept only valid input. `make fuzz` searches for new
+inputs, and `test_corpus.py` tries the known ones.
 """
 
 import json
@@ -77,22 +77,22 @@ _TO_AUDIENCE: Final = encryption_keys.read_encryption_key(_AUDIENCE_KEY.public_j
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A parser of input that anybody can send, and valid inputs for it."""
+    """A parser of input that any stranger can send, with valid inputs for it."""
 
     run: Callable[[bytes], object]
     seeds: Sequence[bytes]
-    """Valid inputs, from which the fuzzer makes others."""
+    """Valid inputs, which the fuzzer changes into others."""
 
 
 def _access_token(data: bytes) -> None:
-    """Check that of all texts only the two issued tokens, and the twin of the signed one, are accepted."""
+    """Check that no text but the two issued tokens, and the other valid form of one, is accepted."""
     text = data.decode("latin-1")
     if not isinstance(_CODEC.read(text), Rejected):
         assert text in (_TOKEN, twin(_TOKEN), _ENCRYPTED), "a forged token was accepted"
 
 
 def _read_locally(data: bytes) -> None:
-    """The local verifier accepts the same tokens as the service, and reads the same claims."""
+    """Check that the local verifier accepts the same tokens as the service, with the same claims."""
     for text in (data.decode("latin-1"), _signed(data)):
         found = _CODEC.read(text)
         try:
@@ -147,9 +147,9 @@ def _service_facts(token: AccessToken) -> tuple[object, ...]:
 
 
 def _signed(data: bytes) -> str:
-    """A token with any header and claims, signed with the right key: `header 0x00 claims`.
+    """Read a token with arbitrary header and claims (`header 0x00 claims`), signed with a valid key.
 
-    `@kid` stands for the id of that key, which is another one in every process.
+    In the header, `@kid` stands for the id of the key, which is different in every process.
     """
     header, _, claims = data.replace(b"@kid", _SIGNING.key_id.encode()).partition(b"\0")
     message = f"{base64url(header)}.{base64url(claims)}"
@@ -157,7 +157,7 @@ def _signed(data: bytes) -> str:
 
 
 def _signed_claims(data: bytes) -> None:
-    """An accepted input means the same when it is written again."""
+    """Check that a token which is accepted has the same meaning when it is written again."""
     found = _CODEC.read(_signed(data))
     if isinstance(found, AccessToken):
         with suppress(IdentityError):  # written again it may be longer than 8 KiB
@@ -174,7 +174,7 @@ def _in_whole_seconds(token: AccessToken) -> AccessToken:
 
 
 def _encrypted_content(data: bytes) -> None:
-    """Any client that has the public key can encrypt anything to the service."""
+    """Decrypt arbitrary content: every client that has the service's public key can encrypt to it."""
     key = ECKey.import_key(json.loads(_ENCRYPTING.public_jwk or ""))
     header = {
         "alg": "ECDH-ES+A256KW",
@@ -199,14 +199,14 @@ def _to_an_audience(data: bytes) -> None:
 
 
 def _oauth_form(data: bytes) -> None:
-    """A form that is accepted means the same after it is written anew, as the standard spells it."""
+    """Check that a form which is accepted has the same meaning when it is written in the standard way."""
     with suppress(OAuthError):
         read = {name: values for name, values in parse_form(data).values.items() if values}
         assert parse_form(urlencode(read, doseq=True).encode()).values == read
 
 
 def _basic_header(data: bytes) -> None:
-    """A header Authorization authenticates a client or is refused."""
+    """Check that a header Authorization authenticates a client or is refused."""
     with suppress(ValueError):
         client_id, secret = parse_basic(data.decode("latin-1"))
         encoded = f"{quote_plus(client_id)}:{quote_plus(secret.reveal())}".encode()
@@ -221,7 +221,10 @@ def _refresh_token(data: bytes) -> None:
 
 
 def _assertion(data: bytes) -> None:
-    """Read before the caller is proven; its text has one spelling, and the refusal holds no part of it."""
+    """Check that an assertion has one spelling, and that a refusal repeats no part of it.
+
+    It is read before the client is authenticated.
+    """
     text = data.decode("latin-1")
     type_ = type_of(Secret(text))
     try:
@@ -242,7 +245,7 @@ def _signed_assertion(data: bytes) -> None:
 
 
 def _proof(data: bytes) -> None:
-    """Each client makes its key itself, so any text with a good signature is a proof; a refusal is silent."""
+    """Check a DPoP proof. Clients make their keys themselves, so strangers can send valid proofs."""
     text = data.decode("latin-1")
     try:
         found = _PROOFS.read(Secret(text))
@@ -257,7 +260,7 @@ def _proof(data: bytes) -> None:
 
 
 def _signed_proof(data: bytes) -> None:
-    """`@jwk` stands for the key that signs, which is another one in every process."""
+    """Check a signed DPoP proof; `@jwk` stands for its key, which is different in every process."""
     _proof(_signed(data.replace(b"@jwk", _PROOF_KEY)).encode())
 
 
@@ -268,7 +271,7 @@ def _uri(data: bytes) -> None:
 
 
 def _registered_key(data: bytes) -> None:
-    """Keys that administrators register, of either kind."""
+    """Check a public key as an administrator registers it, as a JWK or in PEM."""
     text = data.decode("latin-1")
     checker = StrictKeyChecker()
     for check in (
@@ -329,7 +332,7 @@ _PARTS: Final = _parts(
         )
     )
 )
-"""A token with every claim that there is."""
+"""The parts of a token that has every claim."""
 
 _ASSERTION_SEED: Final = (
     b'{"alg":"ES256","kid":"a"}\0'

@@ -1,4 +1,4 @@
-"""Every target with its seeds, with the inputs that were found once, and with mutations of both."""
+"""Every fuzz target with its seeds, with the inputs found so far, and with mutations of both."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""A service that serves HTTP beside gRPC: on grpcio by a listener of its own, on Envoy on the same port."""
+"""A service that serves HTTP besides gRPC: on a port of its own with grpcio, on the same port with Envoy."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -19,7 +19,7 @@ ANY_PORT = "127.0.0.1:0"
 
 @pytest.fixture(scope="session")
 def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyHost]:
-    """An Envoy that serves HTTP on the port of gRPC."""
+    """A service on Envoy, with HTTP and gRPC on one port."""
     settings = settings_for_tests(engine=ENVOY, http_listen=ANY_PORT)
     with closing(EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))) as host:
         yield host
@@ -48,12 +48,12 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def certifier(tmp_path: Path) -> Certifier:
-    """An authority with a folder of its own."""
+    """A certificate authority with a folder of its own."""
     return Certifier(tmp_path / "tls")
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartSite]:
-    """Starts a service with these settings on grpcio."""
+    """Return a function that starts a service on grpcio with the given settings."""
     with ExitStack() as cleanup:
         yield lambda **changes: cleanup.enter_context(_started(tmp_path, **changes))

@@ -1,4 +1,4 @@
-"""A real Envoy with a configuration of `deploy/envoy`, and the echo service behind it. Asserts nothing."""
+"""A real Envoy with a configuration of `deploy/envoy`, in front of an echo service. Asserts nothing."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ from tests.rpc.world import API
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy" / "envoy"
 _LISTEN, _ORDERS, _ORDERS_GRPC, _GRPC, _HTTP = (10000, 10001), 9001, 9002, 50051, 8080
-"""The ports in the files."""
+"""The ports in the files of `deploy/envoy`."""
 
 
 def read(name: str) -> Any:
@@ -32,7 +32,7 @@ def read(name: str) -> Any:
 
 
 def replaced(value: Any, new: Mapping[Any, Any]) -> Any:
-    """Return a configuration with other values, wherever they stand."""
+    """Return a copy of the configuration in which values are replaced wherever they occur."""
     if isinstance(value, dict):
         return {key: replaced(each, new) for key, each in value.items()}
     if isinstance(value, list):
@@ -54,7 +54,7 @@ class _Echo(BaseHTTPRequestHandler):
 
 
 class _GrpcEcho(grpc.GenericRpcHandler):
-    """Answers every method with the metadata of the call, as JSON."""
+    """A gRPC service that answers every method with the metadata of the call, as JSON."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
         def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
@@ -65,7 +65,7 @@ class _GrpcEcho(grpc.GenericRpcHandler):
 
 @contextmanager
 def upstreams() -> Iterator[tuple[int, int]]:
-    """The ports of an echo service over HTTP, and of one over gRPC."""
+    """Yield the ports of two echo services, one over HTTP and one over gRPC."""
     web = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
     thread = threading.Thread(target=web.serve_forever, daemon=True)
     thread.start()
@@ -117,10 +117,10 @@ def _is_ready(admin: str) -> bool:
 
 
 class Front(Site):
-    """The gateway as its clients see it: a site that is one Envoy with an echo service behind it."""
+    """The gateway as its clients see it: an Envoy with an echo service behind it."""
 
     def told(self, path: str, **headers: str) -> dict[str, str]:
-        """Return the headers that the echo service got."""
+        """Return the headers of the request that the echo service received."""
         answer = self.get(path, **headers)
         assert answer.status == 200, answer.body
         return dict(answer.json["headers"])
@@ -130,9 +130,9 @@ class Front(Site):
 def gateway(
     site: Site, folder: Path, configuration: Any, new: Mapping[Any, Any] = MappingProxyType({})
 ) -> Iterator[Front]:
-    """Run Envoy in front of an echo service, with a service in the place of that in the configuration.
+    """Run Envoy in front of an echo service; the configuration uses the identity service of the test.
 
-    Timeouts are those of the tests. `new` = values to replace beside the ports.
+    The test's timeouts replace those of the configuration. `new` has further values to replace.
     """
     listen = reserve_port()
     with upstreams() as (orders, orders_grpc):

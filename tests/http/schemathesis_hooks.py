@@ -16,7 +16,10 @@ IN_FORM = {"client_id", "client_secret", "client_assertion", "client_assertion_t
 
 @schemathesis.auth()
 class ClientSecretBasic:
-    """The secret of a client in the header, unless the form has another credential: a request has one."""
+    """Adds a client's secret in a header, unless the form already has a credential.
+
+    A request may have only one.
+    """
 
     def get(self, case: Any, context: Any) -> str:
         return os.environ["CLIENT_SECRET_BASIC"]

@@ -1,4 +1,4 @@
-"""A service that serves HTTP, and a client of it that knows no more than HTTP. Asserts nothing."""
+"""A service that serves HTTP, with a plain HTTP client for it. The module asserts nothing."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer, with the names of its headers in lower case."""
+    """A response; the names of its headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -32,13 +32,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Site:
-    """A service with an HTTP listener, as a client sees it."""
+    """A service with an HTTP listener, and a client of the listener."""
 
     world: World
     target: str
-    """host:port of HTTP."""
+    """The host:port of the HTTP listener."""
     authority: ssl.SSLContext | None = None
-    """Trusts the certificate of the service; None = it serves plain text."""
+    """A TLS context that trusts the service's certificate; None = the service uses no TLS."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -52,7 +52,7 @@ class Site:
         return http.client.HTTPSConnection("localhost", port, timeout=PATIENCE, context=self.authority)
 
     def request(self, method: str, path: str, body: str | bytes | None = None, **headers: str) -> Answer:
-        """Send one request on a connection of its own; an underscore in a name stands for a hyphen."""
+        """Send one request on a new connection; keyword arguments are headers, with `_` for `-`."""
         connection = self.connect()
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}

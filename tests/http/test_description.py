@@ -1,4 +1,4 @@
-"""The OpenAPI description that is served: it is valid, complete, and true of the service."""
+"""The OpenAPI description that the service publishes is valid and complete, and agrees with the service."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Clients that show their certificate to a trusted proxy, which forwards it in a header of the request."""
+"""Clients' certificates that a trusted proxy forwards in a header of the request."""
 
 import base64
 from urllib.parse import urlencode

@@ -1,4 +1,4 @@
-"""ID-JAGs of an identity provider that publishes its keys, at two processes of the service."""
+"""ID-JAGs of an identity provider that publishes its keys, sent to two processes of the service."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ StartSites = Callable[[str], tuple[Site, Site]]
 
 @pytest.fixture
 def start_sites(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartSites]:
-    """Starts two processes' services on one store of a kind, which trust an identity provider."""
+    """Return a function that starts two processes on one store; both trust an identity provider."""
     with ExitStack() as cleanup:
 
         def start(kind: str) -> tuple[Site, Site]:
@@ -60,7 +60,7 @@ def trust(world: World, provider: IssuerServer) -> None:
 
 
 def id_jag(site: Site, **changes: object) -> str:
-    """An ID-JAG as an identity provider writes it, with claims of its own."""
+    """Return an ID-JAG as an identity provider issues it, with custom claims."""
     claims = {
         "iss": IDP,
         "sub": "U019488227",
@@ -77,7 +77,7 @@ def id_jag(site: Site, **changes: object) -> str:
 
 
 def present(site: Site, jwt: str, secret: str) -> Answer:
-    """Present an ID-JAG as the client `portal`, which sends its secret in the body."""
+    """Present an ID-JAG as the client `portal`, with its secret in the body."""
     form = {
         "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer",
         "assertion": jwt,

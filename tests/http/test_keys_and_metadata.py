@@ -1,4 +1,4 @@
-"""The key set and the metadata, which are answered from memory whatever the store does."""
+"""The key set and the metadata are served from memory, even while the store is unavailable."""
 
 import pytest
 

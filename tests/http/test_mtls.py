@@ -1,4 +1,4 @@
-"""Clients that authenticate themselves over HTTP by a certificate, in real handshakes, on both engines."""
+"""Clients that authenticate over HTTP with a certificate, in real TLS handshakes, on both engines."""
 
 import base64
 import http.client
@@ -38,24 +38,24 @@ REFUSED = (OSError, ConnectionError)
 
 @dataclass(frozen=True)
 class Doors:
-    """One service, and what a client with or without a certificate sees of it."""
+    """A service's two listeners: one that requests no client certificate, and one that requires it."""
 
     world: World
     certifier: Certifier
     plain: Site
     """The listener that requests no certificate."""
     mutual: str
-    """host:port of the listener that requires one."""
+    """The host:port of the listener that requires a certificate."""
 
     def shown(self, holder: Holder | None) -> Site:
-        """The listener that requires a certificate, as the holder of one sees it."""
+        """Return a client of the listener that requires a certificate; it presents this holder's."""
         context = ssl.create_default_context(cafile=self.certifier.file)
         if holder is not None:
             context.load_cert_chain(holder.certificate_file, holder.key_file)
         return Site(self.world, self.mutual, context)
 
     def client(self, client_id: str, *names: str, **changes: object) -> Holder:
-        """Make a client, and a certificate with its names."""
+        """Create a client, and a certificate with the client's names."""
         certificates = tuple(name if "://" in name else f"dns:{name}" for name in names)
         self.world.new_client(client_id, public=True, certificates=certificates, **changes)
         return self.certifier.client(client_id, *names)
@@ -109,7 +109,7 @@ def ask(site: Site, params: dict[str, str], path: str = "/oauth2/token", **heade
 
 
 def claims(answer: Answer) -> dict[str, Any]:
-    """The claims of an access token in an answer; the test trusts the service that sent it."""
+    """Return the claims of the access token in a response, without verifying its signature."""
     payload = answer.json["access_token"].split(".")[1]
     found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return found
@@ -137,7 +137,7 @@ def test_a_certificate_gives_a_token_that_is_bound_to_it(doors: Doors, name: str
 
 
 def test_a_certificate_and_a_proof_give_a_token_that_is_bound_to_both(doors: Doors) -> None:
-    """The proof is for the URL that the metadata names for clients with certificates."""
+    """The proof names the URL that the metadata has for clients with certificates."""
     holder, key = doors.client("reports", "reports.example"), PartyKey.make()
     uri = "https://mtls.id.example/oauth2/token"
     proof = dpop_proof(key, doors.world.clock.now(), htu=uri)
@@ -364,7 +364,7 @@ def test_envoy_resumes_no_session_since_it_would_not_notice_that_a_certificate_h
 def test_a_connection_ends_in_time_so_that_its_certificate_is_verified_again(
     certifier: Certifier, tmp_path: Path
 ) -> None:
-    """A client that keeps its connection busy must not keep a certificate that is not accepted any more."""
+    """Otherwise a client could use a busy connection for ever, after its certificate was withdrawn."""
     settings = settings_for_tests(**listening(GRPCIO, certifier), max_connection_age=timedelta(seconds=1))
     context = ssl.create_default_context(cafile=certifier.file)
     holder = certifier.client("c", "c.example")

@@ -1,4 +1,4 @@
-"""Every error code of the OAuth endpoints, on purpose and over HTTP."""
+"""Every error code of the OAuth endpoints, provoked over HTTP."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ BASIC, BEARER, DPOP = "Basic ", "Bearer ", "DPoP "
 
 
 class Wrong(NamedTuple):
-    """A request that is refused, and how."""
+    """A request that is refused, and the error that it gets."""
 
     path: str
     status: int
@@ -36,7 +36,7 @@ class Wrong(NamedTuple):
 
 
 class Clients:
-    """The credentials of clients that may do little."""
+    """The credentials of clients that are allowed little."""
 
     def __init__(self, site: Site) -> None:
         may_use = (Grant.CLIENT_CREDENTIALS, Grant.REFRESH_TOKEN)
@@ -59,7 +59,7 @@ class Clients:
         )
 
     def proof(self, path: str, **changes: Any) -> str:
-        """A DPoP proof without the nonce that it needs."""
+        """Return a DPoP proof that lacks the required nonce."""
         uri = f"{self._site.world.settings.issuer}{path}"
         return dpop_proof(self._key, self._site.world.clock.now(), htu=uri, **changes)
 
@@ -101,7 +101,7 @@ def wrongs(clients: Clients) -> Iterator[Wrong]:
 
 
 def described(site: Site) -> set[tuple[str, int, str]]:
-    """The endpoint, status and code of each error that is the fault of the request itself."""
+    """Return the endpoint, status and code of each error that the request itself causes."""
     document = site.get("/openapi.json").json
     found = set()
     for path in (TOKEN, INTROSPECT, REVOKE):

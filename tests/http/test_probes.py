@@ -1,4 +1,4 @@
-"""The probes of HTTP and the health of gRPC say the same in every state of a process."""
+"""The HTTP probes and the gRPC health service report the same in every state of a process."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -27,7 +27,7 @@ HTTP = {"http_listen": ANY_PORT, "issuer": "https://id.example"}
 
 
 def probed(http: str, target: str) -> tuple[int | None, int | None, str]:
-    """The answers of a process at /livez, at /readyz and by grpc.health.v1; None = no connection."""
+    """Return what a process reports at /livez, at /readyz and by grpc.health.v1; None = no connection."""
     with grpc.insecure_channel(target) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest())
@@ -45,7 +45,7 @@ def state_of(site: Site) -> tuple[int | None, int | None, str]:
 
 @pytest.fixture(params=(GRPCIO, ENVOY))
 def on_redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Site, RedisServer]]:
-    """A service whose store can be taken away."""
+    """A service on a Redis server that the test can stop."""
     server = RedisServer(tmp_path)
     server.start()
     if request.param == ENVOY:

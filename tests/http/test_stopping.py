@@ -17,7 +17,7 @@ LONG = timedelta(seconds=PATIENCE)
 
 
 class SlowIssuer:
-    """Makes the use case of a service wait until the test goes on."""
+    """A use case Issue that waits until the test lets it continue."""
 
     def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.may_end = threading.Event(), threading.Event()
@@ -38,7 +38,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def asked(site: Site, threads: ThreadPoolExecutor) -> "Future[Answer]":
-    """Ask for a token in another thread."""
+    """Request a token in another thread; return the future of the response."""
     secret = site.world.new_client().credential.client_secret
     body = f"grant_type=client_credentials&client_id={secret.client_id}&client_secret={secret.client_secret}"
     return threads.submit(site.post, "/oauth2/token", body)

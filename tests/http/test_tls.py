@@ -1,4 +1,4 @@
-"""TLS of HTTP: the certificate of gRPC, replaced while the service serves, and on Envoy the same port."""
+"""TLS for HTTP: the service uses the certificate of gRPC, and a new one when the files are replaced."""
 
 import http.client
 import ssl
@@ -19,7 +19,7 @@ from tests.tls import Certifier, handshake, replace
 
 
 def certificate(site: Site) -> bytes:
-    """The certificate that a new connection sees."""
+    """Return the certificate that the server presents to a new connection."""
     host, port = site.address
     return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((host, port), timeout=PATIENCE))
 
@@ -73,7 +73,7 @@ def test_it_does_not_speak_tls_1_1(start: StartSite, certifier: Certifier) -> No
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_envoy_serves_grpc_and_http_with_tls(certifier: Certifier, tmp_path: Path, *, shared: bool) -> None:
-    """It does so on one port for both, and on a port for each."""
+    """Both may share a port, or each may have its own."""
     settings = settings_for_tests(
         engine=ENVOY,
         issuer="https://id.example",

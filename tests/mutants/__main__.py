@@ -1,8 +1,8 @@
-"""`make mutants`: change the code in small ways, and show the changes that no unit test detects (cosmic-ray).
+"""`make mutants`: changes the code in small ways, and shows changes that no unit test detects (cosmic-ray).
 
-A mutant is a copy of the code with one change: another operator, number or condition, a decorator less. For
-each layer, a sample of mutants is tried with the unit tests of that layer alone. A mutant that survives is
-either equivalent to the code or shows that a test is missing.
+A mutant is a copy of the code with one change: another operator, number or condition, or a decorator less.
+For each layer, a sample of mutants is tested with the unit tests of that layer alone. A mutant that passes
+all tests either behaves like the code or shows that a test is missing.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from tests.mutants.sample import choose
 _LAYERS: Final = ("domain", "services")
 _COPIED: Final = ("identity_service", "tests", "docs", "pyproject.toml")
 _TIMES: Final = 10
-"""A mutant is stopped when its tests have taken this many times as long as those of the unchanged code."""
+"""A mutant fails when its tests have taken this many times as long as those of the unchanged code."""
 _LEAST_LIMIT: Final = 60.0
-"""Seconds that every mutant may take."""
+"""The seconds that the tests of every mutant may take in any case."""
 
 
 @dataclass(kw_only=True)
@@ -48,12 +48,12 @@ class Result:
 
     @property
     def tried(self) -> int:
-        """Return the number of mutants."""
+        """Return the number of mutants that were tested."""
         return self.killed + len(self.survived) + len(self.timed_out)
 
     @property
     def row(self) -> str:
-        """Return the row of the table."""
+        """Return the layer's row in the table of results."""
         counts = f"{self.tried:>8}{self.killed:>8}{len(self.survived):>10}{len(self.timed_out):>11}"
         return f"{self.layer:10}{counts}{self.killed / max(self.tried, 1):>9.0%}"
 
@@ -80,7 +80,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def copied_project() -> Iterator[None]:
-    """Work in a copy of the project: cosmic-ray changes files in place, and may be killed meanwhile."""
+    """Work in a copy of the project, since cosmic-ray changes files in place and may be killed meanwhile."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         for name in _COPIED:
             if Path(name).is_dir():
@@ -92,7 +92,10 @@ def copied_project() -> Iterator[None]:
 
 
 def try_layer(layer: str, size: int, seed: int, python: str) -> Result:
-    """Try a sample of the mutants of one layer. Raises SystemExit if the tests fail without a change."""
+    """Test a sample of the mutants of one layer.
+
+    Raises SystemExit if the tests fail with the unchanged code.
+    """
     code, tests = Path("identity_service", layer), Path("tests", "unit", layer)
     # Without a limit for each test: a test that it ended would look like one that failed.
     options = ("-x", "-q", "-p", "no:cacheprovider", "--timeout=0", "--hypothesis-seed=0")
@@ -124,7 +127,7 @@ def _seconds_unchanged(command: str) -> float:
 
 
 def _try(mutation: Any, python: str, command: str, limit: float, result: Result) -> None:
-    """Try one mutant, and count it unless it cannot be imported: every test would kill it."""
+    """Test one mutant and count the result; a mutant that cannot be imported does not count."""
     path: Path = mutation.module_path
     operator = get_operator(mutation.operator_name)(**mutation.operator_args)
     imports = shlex.join([python, "-c", f"import {'.'.join(path.with_suffix('').parts)}"])

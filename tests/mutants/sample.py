@@ -1,7 +1,7 @@
-"""The choice of the mutants that `make mutants` tries.
+"""The choice of the mutants that `make mutants` tests.
 
-A sample is the same on each machine for the same code and seed. A change of one file changes the part of the
-sample in that file alone.
+For the same code and seed the sample is the same on each machine. A change in one file changes only that
+file's part of the sample.
 """
 
 from collections import defaultdict
@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 
 class Mutation(Protocol):
-    """A change of one place in a file; the part of cosmic-ray's `MutationSpec` that the choice needs."""
+    """A change at one place in a file: the members of cosmic-ray's `MutationSpec` that the choice needs."""
 
     @property
     def module_path(self) -> Path:
@@ -24,20 +24,21 @@ class Mutation(Protocol):
 
     @property
     def occurrence(self) -> int:
-        """Return which of the places in the file that this kind of change applies to is meant."""
+        """Return the index of the place among those in the file to which this kind of change applies."""
 
     @property
     def start_pos(self) -> tuple[int, int]:
-        """Return the line, from 1, and the column, from 0."""
+        """Return the line (from 1) and the column (from 0) of the place."""
 
 
 M = TypeVar("M", bound=Mutation)
 
 
 def choose(mutations: Iterable[M], seed: int) -> Iterator[M]:
-    """Yield one mutation of each place, in an order that looks random.
+    """Yield one mutation of each place, in pseudo-random order.
 
-    Only one, since an operator has up to eleven replacements: most of a plain sample would be of few places.
+    An operator has up to eleven replacements, so a plain sample would have most of its mutations at few
+    places.
     """
     places: dict[tuple[Path, tuple[int, int]], list[M]] = defaultdict(list)
     for mutation in mutations:

@@ -1,7 +1,4 @@
-"""Authorities of clusters, with the extensions that they really have, and certificates of API servers.
-
-The module asserts nothing.
-"""
+"""Certificate authorities as Kubernetes clusters have them, with the same extensions. Asserts nothing."""
 
 import ssl
 from dataclasses import dataclass
@@ -21,7 +18,7 @@ _CA: Final = x509.BasicConstraints(ca=True, path_length=None)
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """The extensions that an authority of a cluster writes."""
+    """The extensions in the certificates of a cluster's authority."""
 
     key_usage: bool
     key_identifiers: bool
@@ -31,14 +28,14 @@ KUBEADM: Final = Shape(key_usage=True, key_identifiers=True)
 """`NewSelfSignedCACert` and `NewSignedCert` of client-go (util/cert) and kubeadm (app/util/pkiutil), built
 with Go 1.15 or newer, whose `x509.CreateCertificate` adds the key identifiers."""
 KUBEADM_OLD: Final = Shape(key_usage=True, key_identifiers=False)
-"""The same of a cluster that was made before: authorities live for ten years."""
+"""An authority of kubeadm from before Go 1.15; authorities are valid for ten years."""
 EKS: Final = Shape(key_usage=False, key_identifiers=False)
 """A root `CN=kubernetes` whose only extension is `Basic Constraints: critical, CA:TRUE` (awslabs/mcp#3791;
 tomplus/kubernetes_asyncio#349; kubernetes-client/python#2394)."""
 
 
 class ClusterAuthority:
-    """An authority of one shape, in a file as the cluster mounts it into its pods (`ca.crt`)."""
+    """A certificate authority, with the file that the cluster mounts into its pods (`ca.crt`)."""
 
     def __init__(self, folder: Path, shape: Shape) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +53,7 @@ class ClusterAuthority:
         self.file.write_bytes(self.pem)
 
     def server(self) -> ssl.SSLContext:
-        """TLS for a server at 127.0.0.1 with the names of an API server."""
+        """Return the TLS context of a server on 127.0.0.1, with the names of an API server."""
         key = rsa.generate_private_key(65537, 2048)
         builder = _builder(_name("kube-apiserver"), self._name, key.public_key())
         names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost")

@@ -1,4 +1,4 @@
-"""A service for each test of this folder, whose keys come from a stand-in for a platform."""
+"""A service for each test of this folder, which fetches keys from a stand-in for a platform."""
 
 from tests.rpc.conftest import start_world, still_at
 

@@ -1,7 +1,7 @@
-"""Facts about real platforms: members of keys, headers of answers, claims of tokens.
+"""Facts about real platforms: members of keys, response headers, claims of tokens.
 
-Keys and values are invented; the members are those of the sources, which are named beside each platform. The
-module asserts nothing.
+Keys and values are made up. The names of members and claims come from the sources that are named beside each
+platform. The module asserts nothing.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,9 +14,9 @@ from tests.issuer_server import IssuerServer
 from tests.jwts import PartyKey, key_set
 
 KEY: Final = PartyKey.make("RS256", "38826b17-6a30-5f9b-b169-8beb8202f723")
-"""Signs the tokens of this module."""
+"""The key that signs the tokens of this module."""
 OTHER: Final = PartyKey.make("RS256", "ykNaY4qM_ta4k2TgZOCEYLkcYlA")
-"""Published beside it: platforms rotate their keys."""
+"""A key that is published beside the signing key, as platforms do when they rotate keys."""
 SVID_KEY: Final = PartyKey.make("ES256", "rPpr7f1WIqoDIbeBAwzhUSiOzUvSgPrS")
 _CHAIN: Final = ["MIIDKzCCAhOgAwIBAgIUDnwm6eRIqGFA3o/P1oBrChvx/nowDQYJKoZIhvcNAQELBQAwJTEjMCEGA1UEAwwa"]
 _THUMBPRINT: Final = base64url(bytes(range(20)))
@@ -26,31 +26,31 @@ Make = Callable[[datetime], Mapping[str, Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """One platform, and the rule under which a recipe trusts it."""
+    """A platform that issues tokens, and the rule with which a recipe of the documentation trusts it."""
 
     issuer: str
     path: str
-    """The path of its key set."""
+    """The path of the key set."""
     headers: Mapping[str, str]
     keys: tuple[Mapping[str, Any], ...]
     more: Mapping[str, Any] = field(default_factory=dict)
-    """Members of the set beside `keys`."""
+    """Members of the key set beside `keys`."""
     signer: PartyKey = KEY
     token_header: Mapping[str, Any]
     claims: Make
     rule: Mapping[str, str]
     wrong: Mapping[str, Any]
-    """Claims of a token of the same platform for another workload."""
+    """Claims of a token of the same platform that is for another workload."""
 
     def publish(self, server: IssuerServer, *more_keys: Mapping[str, Any]) -> None:
-        """Let the server answer as this platform does, with more keys in its set."""
+        """Have the server answer as this platform does, with further keys in its set."""
         text = key_set(*self.keys, *more_keys)
         for name, value in self.more.items():
             text = f'{text[:-1]}, "{name}": {value}}}'
         server.headers, server.body = self.headers, text.encode()
 
     def token(self, now: datetime, **changes: Any) -> str:
-        """Return a token as the platform signs it for this service; None = without that claim."""
+        """Return a token for this service as the platform signs it; a claim that is None is left out."""
         merged = {**self.claims(now), **changes}
         return self.signer.jwt(
             {name: value for name, value in merged.items() if value is not None}, self.token_header

@@ -1,13 +1,17 @@
-"""A stand-in for a kube-apiserver, as a reader of its keys sees it. The module asserts nothing.
+"""A stand-in for a kube-apiserver, as a client that fetches its keys sees it. The module asserts nothing.
 
 It follows these files of kubernetes/kubernetes and of its router emicklei/go-restful:
 
-- pkg/routes/openidmetadata.go: paths, types and `Cache-Control`, and that each path produces one type alone;
+- pkg/routes/openidmetadata.go: paths, types and `Cache-Control`, and that each path has one content type;
+
 - go-restful jsr311.go and route.go: 406 if the `Accept` of a request has neither that type nor `*/*`;
+
 - pkg/serviceaccount/openidmetadata.go and jwt.go: members of keys, ids of keys, the header of a token;
+
 - pkg/serviceaccount/claims.go: the claims of a token that is bound to a pod;
+
 - apiserver's `--anonymous-auth` and the role `system:service-account-issuer-discovery`, which is bound to the
-  group `system:serviceaccounts`: without a token the answer is 401 or 403, with one of any pod 200.
+group `system:serviceaccounts`: without a token the status is 401 or 403, with the token of any pod 200.
 """
 
 import hashlib
@@ -31,7 +35,7 @@ _TYPES: Final = {JWKS_PATH: "application/jwk-set+json", METADATA_PATH: "applicat
 
 
 def signing_key(algorithm: str = "RS256") -> PartyKey:
-    """A key whose id is the digest of its public part (`keyIDFromPublicKey`)."""
+    """Return a key whose id is the digest of its public part, as in `keyIDFromPublicKey`."""
     made = PartyKey.make(algorithm)
     der = PyJWK(made.public()).key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key_id = base64url(hashlib.sha256(der).digest())
@@ -40,20 +44,20 @@ def signing_key(algorithm: str = "RS256") -> PartyKey:
 
 @cache
 def _usual_key() -> PartyKey:
-    """The key of each server for which a test chooses none: to make one takes 0.1 s."""
+    """Return the key of servers for which the test chooses none; generating one takes 0.1 s."""
     return signing_key()
 
 
 @dataclass(kw_only=True)
 class KubeApiserver(IssuerServer):
-    """A test decides which keys it has and who may read them."""
+    """A stand-in for a kube-apiserver; the test decides which keys it has and who may read them."""
 
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     keys: list[PartyKey] = field(default_factory=lambda: [_usual_key()])
     more_keys: list[Mapping[str, Any]] = field(default_factory=list)
-    """Further keys as they are published, beside those of `keys`."""
+    """Keys that are published after those of `keys`, as JWKs."""
     tokens: set[str] = field(default_factory=set)
-    """Those of pods that it accepts."""
+    """The tokens of pods that the server accepts."""
     anonymous: bool = True
     """True if a request without a token counts as `system:anonymous`, which may not read the keys."""
 
@@ -79,7 +83,7 @@ class KubeApiserver(IssuerServer):
         return 200, {"Content-Type": _TYPES[path], "Cache-Control": "public, max-age=3600"}, body.encode()
 
     def token(self, now: datetime, service_account: str, *, audience: str, **changes: Any) -> str:
-        """Return a token of the pod `<name>-5d4f` for `<namespace>:<name>`, with changes of its claims."""
+        """Return a token of the pod `<name>-5d4f` for `<namespace>:<name>`, with these claims changed."""
         namespace, _, name = service_account.partition(":")
         issued = int(now.timestamp())
         claims = {
@@ -117,7 +121,7 @@ class KubeApiserver(IssuerServer):
 
 
 def later(now: datetime) -> datetime:
-    """Return the time at which the kubelet renews a token of one hour: at four fifths of it."""
+    """Return the time at which the kubelet renews a token of one hour: after four fifths of it."""
     return now + timedelta(minutes=48)
 
 
@@ -127,7 +131,7 @@ def _accepts(accept: str, produced: str) -> bool:
 
 
 def _status(code: int, reason: str, message: str) -> tuple[int, Mapping[str, str], bytes]:
-    """An error as `metav1.Status`."""
+    """Return an error as the JSON of `metav1.Status`."""
     body = {
         "kind": "Status",
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""The answer of a service to a platform's token. The module asserts nothing."""
+"""Signs in with a platform's token. The module asserts nothing."""
 
 import grpc
 
@@ -8,7 +8,7 @@ from tests.rpc.world import World, failure
 
 
 def outcome(world: World, jwt: str) -> str:
-    """The reason of the refusal of this token, or "" where it proves a client."""
+    """Return the reason why the token is refused, or "" if it authenticates a client."""
     credential = token_pb2.Credential(federated_token=token_pb2.FederatedToken(jwt=jwt))
     try:
         issued = world.stub.Issue(pb.IssueRequest(credential=credential)).token_set

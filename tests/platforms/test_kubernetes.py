@@ -1,4 +1,4 @@
-"""A cluster as a trusted issuer: its keys are fetched from a kube-apiserver, over TLS, with a token."""
+"""A Kubernetes cluster as a trusted issuer, whose keys are fetched over TLS with a pod's token."""
 
 import socket
 import ssl
@@ -22,25 +22,25 @@ from tests.rpc.world import World
 SERVICE_ACCOUNT = "billing:reports"
 POD_TOKEN = "the.pod.token"
 PAST_THE_FLOOR = 11.0
-"""Seconds after which an issuer may be asked again."""
+"""The seconds after which the service may ask an issuer for its keys again."""
 
 
 @dataclass(kw_only=True)
 class Cluster:
-    """An API server with an authority, and the files that it mounts into its pods."""
+    """A cluster's API server and authority, and the files that the cluster mounts into its pods."""
 
     authority: ClusterAuthority
     server: KubeApiserver
     token_file: Path
 
     def mount(self, token: str) -> None:
-        """Renew the token of the pod, in one step, as the kubelet does."""
+        """Replace the pod's token in one step, as the kubelet does."""
         fresh = self.token_file.with_name(f".{self.token_file.name}.new")
         fresh.write_text(token)
         fresh.replace(self.token_file)
 
     def entry(self) -> dict[str, object]:
-        """Return the entry for `jwks_servers`."""
+        """Return the cluster's entry in the setting `jwks_servers`."""
         return {
             "url": self.server.origin,
             "ca_file": self.authority.file,
@@ -67,7 +67,7 @@ def make_cluster(tmp_path: Path) -> Iterator[MakeCluster]:
 
 
 def start(start_world: StartWorld, *clusters: Cluster, entries: Sequence[object] | None = None) -> World:
-    """A service that trusts the clusters and has tried to read their keys."""
+    """Return a function that starts a service which trusts the clusters and has tried to read their keys."""
     servers = [cluster.entry() for cluster in clusters] if entries is None else entries
     world = start_world(jwks_servers=servers)
     world.new_client(public=True)
@@ -82,7 +82,7 @@ def start(start_world: StartWorld, *clusters: Cluster, entries: Sequence[object]
 
 
 def attempt(world: World, cluster: Cluster, **claims: Any) -> str:
-    """The reason of the refusal of a pod's token, or "" where it proves the client."""
+    """Return the reason why a pod's token is refused, or "" if it authenticates the client."""
     jwt = cluster.server.token(world.clock.now(), SERVICE_ACCOUNT, audience="identity-service", **claims)
     return outcome(world, jwt)
 
@@ -104,7 +104,7 @@ def test_the_keys_of_a_cluster_are_read_with_the_token_of_the_pod(
 
 
 def _defaults_of_python_313(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The flags that `ssl.create_default_context` of CPython 3.13 adds (Lib/ssl.py)."""
+    """Set the flags that `ssl.create_default_context` of CPython 3.13 adds (Lib/ssl.py)."""
     before = ssl.create_default_context
 
     def stricter(*args: Any, **options: Any) -> ssl.SSLContext:
@@ -220,7 +220,7 @@ def test_the_authority_of_one_cluster_vouches_for_no_other(
 def test_keys_of_kinds_that_are_not_accepted_do_no_harm_to_the_others(
     start_world: StartWorld, make_cluster: MakeCluster
 ) -> None:
-    """A cluster publishes all keys of its `--service-account-key-file`, of any kind."""
+    """A cluster publishes all keys of its `--service-account-key-file`, whatever their kind."""
     more = [
         {"use": "sig", "kty": "EC", "kid": "p521", "crv": "P-521", "alg": "ES512", "x": "AAAA", "y": "AAAA"},
         {"use": "sig", "kty": "AKP", "kid": "pq", "alg": "ML-DSA-65", "pub": "AAAA"},

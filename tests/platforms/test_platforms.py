@@ -55,7 +55,7 @@ def trusting(start_world: StartWorld, platform: Platform, server: IssuerServer) 
 
 
 def attempt(world: World, platform: Platform, **changes: Any) -> str:
-    """The reason of the refusal of a token of this platform, or "" where it proves the client."""
+    """Return the reason why a token of this platform is refused, or "" if it authenticates the client."""
     jwt = platform.token(world.clock.now(), **changes)
     return outcome(world, jwt)
 
@@ -99,7 +99,7 @@ def test_a_second_key_with_its_id_disables_that_id_alone(
 
 @EACH
 def test_its_keys_may_be_written_into_the_record(platform: Platform) -> None:
-    """`identity issuer create --jwks` writes them there."""
+    """`identity issuer create --jwks` stores keys in the issuer's record."""
     server = IssuerServer()
     platform.publish(server, ODD["an unknown type"], ODD["null for all that it does not say"])
 

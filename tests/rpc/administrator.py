@@ -1,4 +1,4 @@
-"""AdminService for tests: requests are keyword arguments, refusals are values. The module asserts little."""
+"""Calls AdminService with keyword arguments, and returns refusals as values. The module asserts little."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,11 +13,11 @@ from tests.patience import PATIENCE
 from tests.rpc.world import Failure, World, bearer, failure
 
 SERVICE = "identity-service"
-"""The audience that a caller's token is for."""
+"""The audience of a caller's own token."""
 
 
 class Administrator:
-    """A caller of AdminService: `call("GetUser", username="ana")`."""
+    """A caller of AdminService, used as `call("GetUser", username="ana")`."""
 
     def __init__(self, world: World, token: str) -> None:
         self.token = token
@@ -31,13 +31,13 @@ class Administrator:
         return fails(lambda: self.call(method, **fields))
 
     def invalid(self, method: str, **fields: Any) -> list[str]:
-        """The fields that the call is refused for."""
+        """Return the fields that the error of an invalid call names."""
         found = self.refused(method, **fields)
         assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
         return sorted(found.fields)
 
     def pages(self, method: str, entries: str, **fields: Any) -> list[list[Any]]:
-        """All pages of a list."""
+        """Return all pages of a list."""
         found, token = [], ""
         while True:
             answer = self.call(method, page_token=token, **fields)

@@ -1,6 +1,7 @@
-"""Clocks that tests move: the wall clock at once for services on them.
+"""Clocks that tests move; all services on a clock notice a move before the test goes on.
 
-The steady clock stays real, so that heartbeats go on, unless a test ages it.
+Tests move the wall clock. The steady clock is the real one, so that heartbeats continue, unless a test ages
+it.
 """
 
 import mmap
@@ -16,9 +17,11 @@ from identity_service.adapters.clock import SystemClock
 from tests.patience import PATIENCE
 
 Meeting = Callable[[], AbstractContextManager[None]]
-"""Gives a block that moves a clock. It ends once a service on the clock has met the move in a heartbeat."""
+"""A function that a service provides: within its block a test moves the clock.
+
+The block ends after a heartbeat of the service that has read the moved clock."""
 Staleness = Callable[[], float | None]
-"""Returns the seconds since a service sent the last heartbeat that was confirmed; None = it has stopped."""
+"""Returns the age in seconds of a service's last confirmed heartbeat; None = the service has stopped."""
 _POLL: Final = 0.002
 _SHARED = struct.Struct("qqdd")
 _PASSED = struct.Struct("d")
@@ -28,17 +31,17 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class ShiftedClock:
-    """A clock that stands still until it is moved, or the real one, moved by an offset.
+    """A clock that stands still until a test moves it, or the real clock with an offset that a test sets.
 
-    The first is for tests of time spans: however long its calls take, no window closes and no token grows
-    older meanwhile. The second is for tests beside a program that uses the real clock.
+    The first kind is for tests about durations: however long their calls take, no grace window closes and no
+    token ages. The second kind is for tests with a program that uses the real clock.
     """
 
     def __init__(self, *, still_at: datetime | None = None) -> None:
-        """Set the clock.
+        """Create the clock.
 
         Args:
-            still_at: where it stands; None = it goes on.
+            still_at: the time at which it stands still; None = it runs.
         """
         self._clock = SystemClock()
         self._still_at = still_at
@@ -54,18 +57,22 @@ class ShiftedClock:
         return self.now().timestamp()
 
     def monotonic(self) -> float:
-        """Real, so that threads go on, and moved by `age`."""
+        """Return the real steady time plus what `age` has added; threads need a running clock."""
         return self._clock.monotonic() + self._read()[1]
 
     def boot(self) -> float:
-        """Stands still if the wall clock does: else that would seem to be set back all the time."""
+        """Return the boot time.
+
+        It stands still if the wall clock does; otherwise the wall clock would seem to be set back
+        continuously.
+        """
         return self._passed() + (self._clock.boot() if self._still_at is None else 0.0)
 
     def advance(self, **by: float) -> None:
-        """Let time pass, or set the clock back; return once every service has met that in a heartbeat.
+        """Let time pass, or set the clock back; return after each service's next heartbeat.
 
-        A heartbeat that is under way meanwhile sees two times and takes them for a difference between the
-        clocks of service and store: until the next one, every call is UNAVAILABLE.
+        A heartbeat during the move would read two different times, and conclude that the clocks of service
+        and store differ. Every call would then be UNAVAILABLE until the next heartbeat.
         """
         by_how_much = timedelta(**by)
         with self._met_by_services():
@@ -75,24 +82,24 @@ class ShiftedClock:
                 self._pass(by_how_much.total_seconds())
 
     def step(self, **by: float) -> None:
-        """Set the clock: no time passes; return once every service has met that in a heartbeat."""
+        """Set the wall clock without letting time pass; return after each service's next heartbeat."""
         with self._met_by_services():
             offset, aged = self._read()
             self._write(offset + timedelta(**by), aged)
 
     def tick(self) -> None:
-        """Let a second pass if it stands still, so that later records are newer than the earlier ones."""
+        """Let a second pass on a clock that stands still, so that later records have a later time."""
         if self._still_at is not None:
             self.advance(seconds=1)
 
     def age(self, seconds: float) -> None:
-        """Move the steady clock, as if nothing had happened in the services on it for so long."""
+        """Advance the steady clock, as if the services had done nothing for so many seconds."""
         offset, aged = self._read()
         self._write(offset, aged + seconds)
 
     @contextmanager
     def followed_by(self, meeting: Meeting) -> Iterator[None]:
-        """Wait for this service, too, whenever the clock is moved."""
+        """Have every later move of the clock wait for a heartbeat of this service, until the block ends."""
         self._services.append(meeting)
         try:
             yield
@@ -101,7 +108,7 @@ class ShiftedClock:
 
     @contextmanager
     def awaiting(self, staleness: Staleness) -> Iterator[None]:
-        """Let the block move the clock; then wait until a service in another process has met that."""
+        """Let the block move the clock, and wait for a heartbeat of a service in another process."""
         yield
         moved, deadline = self.monotonic(), time.monotonic() + PATIENCE
         while True:
@@ -125,7 +132,7 @@ class ShiftedClock:
         self._offset, self._aged = offset, aged
 
     def _passed(self) -> float:
-        """Return the seconds by which tests let time pass, which moves the boot clock as well."""
+        """Return the total of the time that tests have let pass; the boot clock advances by it too."""
         return self._passed_seconds
 
     def _pass(self, seconds: float) -> None:
@@ -133,10 +140,10 @@ class ShiftedClock:
 
 
 class SharedClock(ShiftedClock):
-    """A clock that processes share: all that open the same file are moved together."""
+    """A clock in a file: all processes that open the file see its moves."""
 
     def __init__(self, path: Path, *, still_at: datetime | None = None) -> None:
-        """Open it, or make it. Only the process that makes it says where it stands."""
+        """Open the clock, or create it; only the process that creates it chooses where it stands."""
         if not path.exists():
             stands = 0 if still_at is None else (still_at - _EPOCH) // _MICROSECOND
             path.write_bytes(_SHARED.pack(stands, 0, 0, 0))

@@ -1,4 +1,4 @@
-"""A service for each test: a test that takes `world` runs on SQLite with grpcio, and on Redis with Envoy."""
+"""A service for each test: `world` is one on SQLite with grpcio, and then one on Redis with Envoy."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -35,7 +35,7 @@ STORES = ("sqlite", "redis")
 GRPCIO, ENVOY = "grpcio", "envoy"
 
 MAX_STALENESS = timedelta(seconds=2 * PATIENCE)
-"""A process here is stale only if a test ages its clock by more: no machine is as busy."""
+"""Services of tests become stale only if a test ages their clock, however busy the machine is."""
 
 StartWorld = Callable[..., World]
 
@@ -44,7 +44,10 @@ vars(grpcio_engine)["why_not"] = cache(why_not)
 
 
 def settings_for_tests(**changes: object) -> Settings:
-    """Cheap passwords and quick heartbeats, and patience with a busy machine; all else as in production."""
+    """Return settings with cheap password hashes, frequent heartbeats and long timeouts.
+
+    Everything else is as in production.
+    """
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",
         "master_key": MASTER_KEY,
@@ -64,7 +67,7 @@ def running(
     *,
     still_at: datetime | None = None,
 ) -> Iterator[World]:
-    """A service on a fresh store, serving until the block ends; its clock stands still, or goes on."""
+    """Run a service on a new store until the block ends; its clock stands still at `still_at`, or runs."""
     clock = ShiftedClock(still_at=still_at)
     with ExitStack() as cleanup:
         with unsynced():
@@ -125,7 +128,7 @@ def running_in_envoy(
     *,
     still_at: datetime | None = None,
 ) -> Iterator[World]:
-    """The same in an Envoy, whose service has a store and a clock in common with this process."""
+    """Run a service in an Envoy on a new store; this process shares its store and its clock."""
     path = directory / "clock"
     clock = SharedClock(path, still_at=still_at)
     with ExitStack() as cleanup:
@@ -154,7 +157,10 @@ EnvoyFor = Callable[[Settings], AbstractContextManager[EnvoyHost]]
 
 @pytest.fixture(scope="session")
 def envoy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFor]:
-    """Give an Envoy for settings: a new one if they name the port of `mtls_listen`, else a shared one."""
+    """Return a function that returns an Envoy for settings.
+
+    It starts a new one if the settings name the port of `mtls_listen`, and otherwise returns a shared one.
+    """
     shared: dict[tuple[bool, bool, bool], EnvoyHost] = {}
 
     @contextmanager
@@ -179,9 +185,10 @@ def envoy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFor]:
 
 @pytest.fixture
 def still_at() -> datetime:
-    """Return the time at which the wall clock of every service stands still until a test moves it.
+    """The time at which the wall clock of every service stands still until a test moves it.
 
-    It is a minute ago, so that code that reads the tokens by the real clock does not find them too young.
+    It is one minute ago, so that code that reads tokens by the real clock does not take them for tokens of
+    the future.
     """
     return datetime.now(UTC) - timedelta(minutes=1)
 
@@ -206,7 +213,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime | N
 
 @pytest.fixture
 def admin(world: World) -> Administrator:
-    """The first administrator, calling AdminService."""
+    """The first administrator as a caller of AdminService."""
     return Administrator(world, world.admin_token(scopes=["identity.admin"]))
 
 
@@ -214,7 +221,10 @@ def admin(world: World) -> Administrator:
 def start_world(
     request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime | None
 ) -> Iterator[StartWorld]:
-    """Starts a service with other settings, on SQLite; the tests of this folder ask for each engine."""
+    """Return a function that starts a service on SQLite with other settings.
+
+    The tests of this folder run with each engine.
+    """
     engine = getattr(request, "param", GRPCIO)
     with ExitStack() as cleanup:
 
@@ -233,17 +243,17 @@ def start_world(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A function that starts a world of its own, on each engine."""
+    """Run a test that starts its own services with each engine."""
     if "start_world" in metafunc.fixturenames:
         in_process = metafunc.definition.get_closest_marker("in_process")
         metafunc.parametrize("start_world", [GRPCIO] if in_process else [GRPCIO, ENVOY], indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run a test on each store and on each engine, but not on each pair of them.
+    """Run a test on each store and with each engine, but not with each pair of a store and an engine.
 
-    No engine knows the store, and `tests/conformance` shows that the stores are alike. A test that uses parts
-    of the service needs it in this process, so it runs on both stores with grpcio.
+    Engines do not use the store, and `tests/conformance` shows that the stores are alike. A test that uses
+    parts of the service needs them in its own process, so it runs on both stores with grpcio.
     """
     items[:] = [item for item in items if _params(item).get("world") != _left_out(item)]
 
@@ -259,11 +269,11 @@ def _params(item: pytest.Item) -> Mapping[str, object]:
 
 @pytest.fixture
 def certifier(tmp_path: Path) -> Certifier:
-    """An authority with a folder of its own."""
+    """A certificate authority with a folder of its own."""
     return Certifier(tmp_path / "tls")
 
 
 @pytest.fixture
 def mutual(start_world: StartWorld, certifier: Certifier) -> World:
-    """A service where every client must show a certificate; its own channel shows none."""
+    """A service that requires a client certificate; the channel of the test itself presents none."""
     return start_world(**certifier.server().settings(tls_client_ca=certifier.file))

@@ -1,6 +1,6 @@
-"""Services in a real Envoy, for the tests that a service on grpcio in this process passes as well.
+"""Services in a real Envoy, for tests that also run with a grpcio service in their own process.
 
-An Envoy takes two seconds to start, so services that listen alike share one, one after the other.
+An Envoy takes two seconds to start, so services with the same listeners share one, one after the other.
 """
 
 import ssl
@@ -27,9 +27,9 @@ _APP = "tests.rpc.envoy_inside:app"
 
 
 class RemoteService:
-    """A service in an Envoy; its methods can be called by name, as `_use.rotation.maintain()`.
+    """A service in an Envoy, whose methods can be called by name, such as `_use.rotation.maintain()`.
 
-    A test that needs more of the service than calls runs on grpcio alone (marker `in_process`).
+    A test that needs more of the service than calls runs with grpcio alone (marker `in_process`).
     """
 
     def __init__(self, host: "EnvoyHost") -> None:
@@ -38,7 +38,7 @@ class RemoteService:
 
     @property
     def places(self) -> Mapping[str, str]:
-        """host:port of the listeners of gRPC, by their settings."""
+        """Return the host:port of each gRPC listener, by the setting that names it."""
         return {"listen": self._host.target, "mtls_listen": self._host.mtls_listen}
 
     def stop(self) -> bool:
@@ -48,15 +48,15 @@ class RemoteService:
         return bool(self._host.order(None))
 
     def update(self, path: str, values: Mapping[str, object]) -> None:
-        """Set attributes of the part of the service that has this path."""
+        """Set attributes of the part of the service at this path."""
         self._host.order(CallOrder(path=f"{path}.__dict__.update", args=(), named=values))
 
     def drain(self) -> None:
-        """Have Envoy accept no more connections, and ask the clients of those there are to leave."""
+        """Have Envoy accept no more connections, and ask its clients to disconnect."""
         self._host.drain()
 
     def staleness(self) -> float | None:
-        """Return the staleness of the service, for its clock."""
+        """Return the staleness of the service; its clock needs it."""
         found = None if self._stopped else self._host.order(StalenessOrder())
         assert found is None or isinstance(found, float)
         return found
@@ -92,10 +92,10 @@ class _Remote:
 
 
 class EnvoyHost:
-    """One Envoy that listens with the settings' TLS, and runs one service at a time."""
+    """An Envoy with the TLS of its settings, which runs one service at a time."""
 
     def __init__(self, settings: Settings, directory: Path, config: EnvoyConfig | None = None) -> None:
-        """Start it, with the configuration that the settings give unless there is another."""
+        """Start an Envoy with the configuration for these settings, or with `config`."""
         self._envoy = EnvoyProcess()
         self._files: TlsFiles | None = None
         self.target = self.mtls_listen = ""
@@ -134,7 +134,7 @@ class EnvoyHost:
         return RemoteService(self)
 
     def _certificate_updater(self, settings: Settings) -> None:
-        """Listen with the certificates of the settings from now on."""
+        """Use the certificates of these settings from now on."""
         files = tls_files(settings)
         if files is None or files == self._files:
             return
@@ -147,7 +147,7 @@ class EnvoyHost:
                 time.sleep(0.01)
 
     def drain(self) -> None:
-        """Pass on the order to Envoy."""
+        """Have Envoy stop accepting connections."""
         self._envoy.drain()
 
     def close(self) -> None:

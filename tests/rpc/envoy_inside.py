@@ -1,4 +1,4 @@
-"""The program that Envoy runs in tests: services one after the other, ordered through a pipe."""
+"""The program that Envoy runs in tests: it runs services one after the other, as a pipe orders."""
 
 import multiprocessing.connection
 import threading
@@ -25,12 +25,12 @@ from tests.unsynced import unsynced
 
 @dataclass(frozen=True, kw_only=True)
 class StoreAddress:
-    """The address of the store."""
+    """The kind and the address of a store."""
 
     kind: str
     place: str
     audit_entries: int = AUDIT_ENTRIES
-    """The number of audit events of either kind that are kept."""
+    """The number of audit events of each kind that the store keeps."""
 
     def open(self, clock: Clock) -> Store:
         keep = self.audit_entries
@@ -41,7 +41,7 @@ class StoreAddress:
 
 @dataclass(frozen=True, kw_only=True)
 class StartOrder:
-    """Start a service."""
+    """An order to start a service."""
 
     plan: Plan
     store: StoreAddress
@@ -50,7 +50,7 @@ class StartOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class CallOrder:
-    """Call something of the service."""
+    """An order to call a method of the service, or to set attributes of it."""
 
     path: str
     args: tuple[object, ...]
@@ -59,11 +59,11 @@ class CallOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class StalenessOrder:
-    """Say how stale the service is."""
+    """An order to return the staleness of the service."""
 
 
 class Host(Inside):
-    """Answers each order with its result or its exception; an order of None stops the service."""
+    """Answers each order with its result or its exception; the order None stops the service."""
 
     def begin(self, pipe: multiprocessing.connection.Connection) -> None:
         logs.configure("info", "json")

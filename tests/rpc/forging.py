@@ -17,14 +17,14 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenForger:
-    """Signs tokens with the key of the service, on the model of a token that it issued."""
+    """Signs tokens with the service's own key; each is a changed copy of one that the service issued."""
 
     key: SigningKey
     header: Json
     claims: Json
 
     def forge(self, header: Json | None = None, claims: Json | None = None) -> str:
-        """Sign a token with these members changed; None = without the member."""
+        """Sign a token with these changes; a member whose value is None is left out."""
         return self.sign(changed(self.header, header or {}), changed(self.claims, claims or {}))
 
     def sign(self, header: bytes, claims: bytes) -> str:
@@ -33,7 +33,7 @@ class TokenForger:
 
 
 def forger_of(world: World, token: str) -> TokenForger:
-    """Return a forger whose model is a token of this service."""
+    """Return a forger that makes changed copies of this token."""
     header, claims = (parse_object(decode_base64url(part)) for part in token.split(".")[:2])
     key = open_vault(world.settings).open_signing(key_of(world, KeyPurpose.SIGN))
     return TokenForger(key=key, header=header, claims=claims)

@@ -1,4 +1,4 @@
-"""A gateway that asks ext_authz whether it may pass a request on. The module asserts nothing."""
+"""A gateway that asks ext_authz whether to pass a request on. The module asserts nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ ROUTE = {"audience": API}
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision about one request."""
+    """The decision of ext_authz about one request."""
 
     response: CheckResponse
 
     @property
     def status(self) -> int:
-        """The HTTP status of a refusal; 200 if the request is passed on."""
+        """Return the HTTP status of a refusal; 200 if the request is to be passed on."""
         allowed = self.response.WhichOneof("http_response") == "ok_response"
         return 200 if allowed else int(self.response.denied_response.status.code)
 
     @property
     def told(self) -> dict[str, str]:
-        """The headers that the gateway sets in the request."""
+        """Return the headers that the gateway adds to the request for the upstream."""
         return {each.header.key: each.header.value for each in self.response.ok_response.headers}
 
     @property
@@ -41,7 +41,7 @@ class Decision:
 
 
 class Gateway:
-    """Asks as Envoy does, with names of headers in lower case."""
+    """Asks as Envoy does, with the names of headers in lower case."""
 
     def __init__(self, world: World, metadata: Sequence[tuple[str, str]] = ()) -> None:
         self._call: Any = world.channel.unary_unary(
@@ -61,7 +61,7 @@ class Gateway:
         certificate: str = "",
         **http: Any,
     ) -> Decision:
-        """Return the decision about a request with this token, or with these fields of its HttpRequest."""
+        """Return the decision about a request with this token, or with these fields of `HttpRequest`."""
         sent = dict(headers or {}) | ({"authorization": f"Bearer {token}"} if token is not None else {})
         request = CheckRequest()
         request.attributes.context_extensions.update(route)

@@ -1,7 +1,7 @@
-"""The heartbeats of a service in this process: a test holds them back, or sends one at once.
+"""The heartbeats of a service in this process, which a test can hold back or send immediately.
 
-The service itself waits for 50 ms between two: a test that moves a clock a thousand times would wait for most
-of a minute.
+The service itself pauses for 50 ms between two. A test that moves a clock a thousand times would otherwise
+wait for most of a minute.
 """
 
 import threading
@@ -14,10 +14,10 @@ from tests.patience import until
 
 
 class Heartbeats:
-    """The heartbeats of one service, one after the other."""
+    """Sends the heartbeats of one service, one at a time."""
 
     def __init__(self, service: Service) -> None:
-        """Take the heartbeats over, before the service starts."""
+        """Take over the heartbeats of a service that has not started yet."""
         self._service = service
         self._one_at_a_time = threading.Lock()
         self._send = service._replica.heartbeat
@@ -25,13 +25,13 @@ class Heartbeats:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let no heartbeat begin until the block ends; the one that is under way is awaited."""
+        """Wait for the present heartbeat to end, and let no other one begin until the block ends."""
         with self._one_at_a_time:
             yield
 
     @contextmanager
     def met(self) -> Iterator[None]:
-        """Let the block move the clock of the service, between two heartbeats; then send one."""
+        """Let the block move the service's clock between two heartbeats, and then send one."""
         with self._one_at_a_time:
             yield
             until(self._is_confirmed)
@@ -41,7 +41,7 @@ class Heartbeats:
             self._send(process)
 
     def _is_confirmed(self) -> bool:
-        """Send a heartbeat; return whether it was confirmed, or the service has stopped."""
+        """Send a heartbeat; return whether it was confirmed or the service has stopped."""
         (thread,) = (each for each in self._service._threads if each.name == "identity-heartbeat")
         if thread.stopping.is_set():
             return True

@@ -1,4 +1,4 @@
-"""The keys of a service, as its administrators and its clients see them. The module asserts nothing."""
+"""The keys of a service, as administrators and clients see them. The module asserts nothing."""
 
 import jwt
 
@@ -13,7 +13,10 @@ def signed_with(token: str) -> str:
 
 
 def keys(world: World, purpose: trust_pb.KeyPurpose = trust_pb.KEY_PURPOSE_SIGN) -> dict[str, str]:
-    """The keys of a purpose with their states, the oldest first; asked by a newly signed-in administrator."""
+    """Return the keys for a purpose with their states, the oldest first.
+
+    An administrator who has just signed in lists them.
+    """
     caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
     found = [key for key in caller.call("ListKeys").keys if key.purpose == purpose]
     return {key.key_id: trust_pb.KeyState.Name(key.state).removeprefix("KEY_STATE_") for key in found}
@@ -25,5 +28,5 @@ def published(world: World, etag: str = "") -> trust_pb.KeySet:
 
 
 def look_after(world: World) -> None:
-    """Maintain the keys, as the keeper does every few seconds."""
+    """Run the maintenance of keys, which a background thread does every few seconds."""
     world.service._use.rotation.maintain()

@@ -1,4 +1,4 @@
-"""Store writes that fail in such a way that their caller cannot know whether they took effect."""
+"""Writes to the store that fail in a way that does not tell whether they took effect."""
 
 from collections.abc import Iterable
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""Steps that a service and its model take side by side: issue, refresh, revoke, restart, cut off, wait.
+"""The steps that a service and its model take in parallel: issue, refresh, revoke, restart, cut off, wait.
 
 `sides.py` checks the result of each step.
 """
@@ -16,15 +16,15 @@ from tests.rpc.sides import CUT_OFF, MAX_STALENESS, STALE, TwoSides
 DAY: Final = 86_400
 
 WHICH: Final = st.sampled_from([0, 0, 0, 1, 2, 5])
-"""A strategy for the place of a token or session, counted back from the newest one."""
+"""A strategy for a token or session: its index, counted back from the newest."""
 BACK: Final = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
-"""A strategy for the place of the refresh token that a holder shows, counted back from its newest one."""
+"""A strategy for the refresh token that a client presents: its index, counted back from the newest."""
 LOST: Final = st.sampled_from([False, False, False, True])
-"""A strategy that says whether the store's reply to a write is lost."""
+"""A strategy that decides whether the store's response to a write is lost."""
 
 
 class Machine(TwoSides):
-    """Takes the steps in any order."""
+    """A state machine that takes the steps in any order."""
 
     # Steps of clients
 
@@ -59,7 +59,7 @@ class Machine(TwoSides):
         wait=st.sampled_from([0, 30, 60, 61, 61]),
     )
     def refresh_what_lives(self, by_portal: bool, backs: list[int], lost: bool, wait: int) -> None:
-        """There are many ways to end a session: this makes those that go on as frequent."""
+        """Refresh a live session several times; without this step, most sessions would have ended."""
         held = self._living(by_portal)
         self.place.wait(wait)
         for back in backs:
@@ -68,7 +68,10 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(by_portal=st.booleans(), waits=st.lists(st.sampled_from([0, 40, 60]), min_size=2, max_size=3))
     def repeat_a_refresh_whose_reply_was_lost(self, by_portal: bool, waits: list[int]) -> None:
-        """The window counts from the first rotation: no repetition moves it."""
+        """Present one token repeatedly: its grace window counts from the first rotation alone.
+
+        Time passes in between, so that some repetitions come after the window.
+        """
         held = self._living(by_portal)
         shown = held.number(0)
         for wait in (0, *waits):
@@ -78,7 +81,10 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(by_portal=st.booleans(), wait=st.sampled_from([60, 61]))
     def show_what_is_older_than_the_parent(self, by_portal: bool, wait: int) -> None:
-        """A slow caller or a thief: the window distinguishes them. Then the holder goes on, or cannot."""
+        """Present a token older than the parent of the latest, as a slow thread or a thief does.
+
+        The grace window decides which of the two it is, and whether the client can refresh afterwards.
+        """
         held = self._living(by_portal)
         shown = held.number(0)
         self._go_on(held, times=2)
@@ -106,7 +112,7 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(by_portal=st.booleans(), before=st.sampled_from([300, 1]))
     def a_session_comes_to_its_end(self, by_portal: bool, before: int) -> None:
-        """However lately it was refreshed; and no access token of it lives longer than it."""
+        """Let a session expire, which recent refreshes do not delay; its access tokens expire with it."""
         self._sign_in(by_portal)
         held = self.signed_in[-1]
         for wait in (model.SESSION.total_seconds() - before, before):
@@ -157,7 +163,7 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(for_long=st.booleans(), steps=st.integers(min_value=1, max_value=5))
     def the_store_is_cut_off(self, for_long: bool, steps: int) -> None:
-        """Cut the store off for a moment, or for so long that this process may not answer any more."""
+        """Cut the store off, for a moment or for so long that the process becomes stale."""
         # An entry about another client that is read while the process looks for the administrator makes it
         # forget what it has found. So all entries are read before it looks, and then it is cut off.
         self.world.service._replica.catch_up()
@@ -171,7 +177,10 @@ class Machine(TwoSides):
     @precondition(lambda self: self.trouble)
     @invariant()
     def the_store_comes_back_after_some_steps(self) -> None:
-        """Count the steps. A rule would be chosen so rarely that the store is away most of the time."""
+        """Reconnect the store after some steps.
+
+        A rule for this would be chosen so rarely that the store would be cut off most of the time.
+        """
         self.trouble_steps -= 1
         if self.trouble_steps:
             return

@@ -1,6 +1,6 @@
-"""The contract as a model in memory: the answers that Verify and Refresh must give (semantics 2, 3 and 5).
+"""The contract as a model in memory: the results that Verify and Refresh must have (semantics 2, 3, 5).
 
-The module knows no service, no store and no token text; `sides.py` compares the service with it.
+The module has no service, store or token text; `sides.py` compares the service with it.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ GRACE: Final = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """The progress of the refresh tokens of a session, by their numbers."""
+    """The rotation state of a session's refresh tokens, which are numbered."""
 
     latest: int = 0
     parent: int | None = None
     rotated: Mapping[int, datetime] = field(default_factory=dict)
-    """The time at which each was first rotated, skipped or made void."""
+    """The time at which each number was first rotated, skipped or made void."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -33,14 +33,14 @@ class Session:
     generations: Mapping[str, int]
     expire_time: datetime
     survives_reuse: bool = False
-    """Its client authenticates itself with the call, and is set to be spared."""
+    """True if reuse does not end the session: its client authenticates itself and is configured so."""
     chain: Chain = field(default_factory=Chain)
     ended: bool = False
 
 
 @dataclass(kw_only=True, eq=False)
 class Token:
-    """One access token."""
+    """An access token."""
 
     session: Session | None
     generations: Mapping[str, int]
@@ -49,24 +49,24 @@ class Token:
 
 
 class Event(StrEnum):
-    """The effect of showing a refresh token."""
+    """The outcome of presenting a refresh token."""
 
     ROTATED = "rotated"
     REPLAYED = "replayed"
     REPLACED = "replaced"
-    """The window was over, and the unused successor is void."""
+    """After the grace window, an unused successor became void, and the caller got another one."""
     MOVED_FORWARD = "moved forward"
     SUPERSEDED = "superseded"
     REUSED = "reused"
     SPARED = "refused on reuse"
-    """The same, but the session goes on."""
+    """The token was reused, but the session goes on."""
     EXPIRED = "session expired"
     ENDED = "session ended"
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Refresh succeeds, and the session's next token has this number."""
+    """Refresh succeeds, and returns the refresh token with this number."""
 
     event: Event
     number: int
@@ -78,7 +78,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Refresh fails; where no event says how, the service could not so much as look."""
+    """Refresh fails; without an event, the service could not read the session."""
 
     reason: str
     event: Event | None = None
@@ -89,7 +89,7 @@ class Refused:
 
 
 class Model:
-    """The raised generations, and their effect on tokens and sessions."""
+    """The raised generations, and the rules for tokens and sessions."""
 
     def __init__(self) -> None:
         self.generations: dict[str, int] = {}
@@ -100,7 +100,7 @@ class Model:
         )
 
     def issue(self, now: datetime, *principals: str) -> Token:
-        """A client's token, which belongs to no session."""
+        """Return a new token of a client, which belongs to no session."""
         return Token(session=None, generations=self._current(*principals), expire_time=now + LIFETIME)
 
     def issue_in(self, session: Session, now: datetime) -> Token:
@@ -114,14 +114,14 @@ class Model:
         self.generations[principal] = self.generations.get(principal, 0) + 1
 
     def verify(self, token: Token, now: datetime) -> str:
-        """Return the reason why it is rejected, or "" if it is good."""
+        """Return the reason why a token is rejected, or "" if it is valid."""
         if now >= token.expire_time + LEEWAY:
             return "EXPIRED"
         ended = token.session is not None and token.session.ended
         return "REVOKED" if token.denied or ended or self._is_raised(token.generations) else ""
 
     def refresh(self, session: Session, number: int, now: datetime) -> Given | Refused:
-        """Return the effect of showing the refresh token of this number."""
+        """Present the refresh token of this number; return the result of Refresh."""
         if self.is_over(session, now):
             alive = not session.ended and not self._is_raised(session.generations)
             return Refused("SESSION_ENDED", Event.EXPIRED if alive else Event.ENDED)

@@ -1,4 +1,4 @@
-"""Makes calls and HTTP requests one after the other, and returns how each was answered. Asserts nothing.
+"""Makes gRPC calls and HTTP requests one after the other, and returns their outcomes. Asserts nothing.
 
 A client in the process of the service would leave reference cycles of its own there, so `OtherProcess` makes
 the calls from another process. `AsgiClient` calls an application as Envoy does.
@@ -25,28 +25,28 @@ _PREFIX: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A call, or an HTTP request if it has a method."""
+    """A gRPC call, or an HTTP request if `method` is set."""
 
     path: str
     body: bytes = b""
     method: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
     leaves: bool = False
-    """True if the client leaves: as soon as a stream has a message, and otherwise at once."""
+    """True if the client disconnects: after the first message of a stream, or otherwise at once."""
     cut: bool = False
-    """True if the client leaves before the request is complete."""
+    """True if the client disconnects before it has sent the whole request."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The status of gRPC or HTTP, empty if the client has left; and the message or the body."""
+    """The gRPC or HTTP status (empty if the client has disconnected), and the message or body."""
 
     status: str
     body: bytes = b""
 
 
 class OtherProcess:
-    """A client in a process of its own, for a service that listens."""
+    """A client in another process, for a service that listens on a port."""
 
     def __init__(self, target: str, http_target: str) -> None:
         self._targets = target, http_target
@@ -108,7 +108,7 @@ def _ask_http(target: str, request: Request) -> Answer:
 
 
 class AsgiClient:
-    """A server of ASGI with one event loop, which passes requests to an application."""
+    """An ASGI server with an event loop, which passes requests to an application."""
 
     def __init__(self, app: Callable[[Any, Any, Any], Awaitable[None]], http_target: str) -> None:
         self._app = app

@@ -1,7 +1,7 @@
-"""The parties around a service: a user, two clients and an administrator, with the tokens of each.
+"""The callers of a service: a user, two clients and an administrator, with their tokens.
 
-It makes their calls, and returns the answer or the reason of the refusal. It asserts only that the refusal is
-one of the contract, and does not know the right answer.
+It makes their calls, and returns the response or the reason of the refusal. It only asserts that the contract
+has this reason; the correct response is for the model to say.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ REFUSALS: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UN
 
 @dataclass(eq=False)
 class Issued:
-    """An access token as its holder has it, and the model's view of it."""
+    """An access token, with the model's token for it."""
 
     text: str
     token_id: str
@@ -34,21 +34,21 @@ class Issued:
 
 @dataclass(eq=False)
 class SignedIn:
-    """A session as its holder has it: the text of every refresh token it was given, by number."""
+    """A session with the text of every refresh token that its client received, by number."""
 
     session: model.Session
     session_id: SessionId
     by_portal: bool
     texts: dict[int, str]
     before: list[tuple[SessionRecord, model.Chain]] = field(default_factory=list)
-    """The record in the store, and the model's, as they were before each rotation."""
+    """The stored record and the model's state before each rotation."""
 
     def number(self, back: int) -> int:
         """Return the number of the token issued `back` tokens before the newest, or of the oldest one."""
         return pick(sorted(self.texts), back)
 
     def forget_rotations(self, world: World, rotations: int) -> None:
-        """The store and the model forget the last ones, as far as there are so many: a failover lost them."""
+        """Have the store and the model forget up to this number of rotations, as a failover may."""
         state = world.store.sessions.read(self.session_id)
         if state is not None and self.before and rotations:
             del self.before[max(1, len(self.before) - rotations + 1) :]
@@ -57,7 +57,10 @@ class SignedIn:
 
 
 class Parties:
-    """Made once on a new store; they outlive any process, so every call names the world it goes to."""
+    """The callers, created once per store.
+
+    They outlive the processes on the store, so each call names the process that it goes to.
+    """
 
     def __init__(self, world: World) -> None:
         self.user = world.new_user()
@@ -70,7 +73,7 @@ class Parties:
         self._admin_token = ""
 
     def principals(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Return by name each principal, and the target of Revoke that revokes everything of it."""
+        """Return each principal by name, with the target of Revoke for everything of the principal."""
         return {
             "user": (self.user.id, {"subject": self.user.id}),
             "client": (self.client.id, {"client_id": self.client.id}),
@@ -98,28 +101,28 @@ class Parties:
         return attempt(lambda: world.refresh(held.texts[number], **fields))
 
     def renew_admin_token(self, world: World) -> None:
-        """Get a new token of the administrator, which works without the store if the process is not stale."""
+        """Sign the administrator in again, which needs no store while the process is fresh."""
         self._admin_token = world.admin_token()
 
     def revoke(self, world: World, *, as_admin: bool = True, **target: Any) -> str:
-        """The reason of the refusal, or "" when it was acknowledged."""
+        """Revoke; return the reason of the refusal, or "" if the call was acknowledged."""
         caller = self._admin_token if as_admin else None
         revision_or_reason = attempt(lambda: (world.revoke(caller, **target),))
         return revision_or_reason if isinstance(revision_or_reason, str) else ""
 
 
 def pick(those: Sequence[Thing], which: int) -> Thing:
-    """The one that was added `which` before the newest, as far as there is one."""
+    """Return the element `which` places before the newest; the first if there are fewer."""
     return those[max(0, len(those) - 1 - which)]
 
 
 def verify(world: World, text: str) -> str:
-    """Return the reason why the token is rejected, or why there is no answer; "" if it is good."""
+    """Return the reason why a token is rejected, or why the call failed; "" if the token is valid."""
     return attempt(lambda: world.reason(text))
 
 
 def verify_batch(world: World, texts: Iterable[str]) -> list[str]:
-    """The same of several, which are at least one, with one call."""
+    """Verify several tokens with one call; return the reason for each, as `verify` does."""
     requests = [pb.VerifyRequest(token=text, audiences=[API]) for text in texts]
     answer = attempt(lambda: world.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests)))
     if isinstance(answer, str):
@@ -132,7 +135,7 @@ def verify_batch(world: World, texts: Iterable[str]) -> list[str]:
 
 
 def attempt(call: Callable[[], Answer]) -> Answer | str:
-    """The answer, or the reason why there is none."""
+    """Make a call; return its response, or the reason in its error."""
     try:
         return call()
     except grpc.RpcError as error:

@@ -1,4 +1,4 @@
-"""HTTP/2 (RFC 9113) with any headers and frames, including those that no gRPC client sends."""
+"""An HTTP/2 client (RFC 9113) for any headers and frames, including some that no gRPC client sends."""
 
 import socket
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ Headers = Sequence[tuple[str, str]]
 
 @dataclass(kw_only=True)
 class Answer:
-    """The answer on the stream."""
+    """The response on a stream."""
 
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     reset: int | None = None
-    """The error code where the stream was reset."""
+    """The error code with which the stream was reset; None = it was not reset."""
 
     @property
     def http_status(self) -> str:
@@ -43,13 +43,17 @@ def call(
     end: bool = True,
     window: int | None = None,
 ) -> Answer:
-    """Send one request, whole or in pieces, on a connection of its own.
+    """Send one request on a new connection, in one piece or several.
 
     Args:
-        headers: in place of gRPC's of the same name, or beside them.
-        without: leave these of gRPC's headers out.
-        end: whether the request is ended after the body.
-        window: bytes of an answer that the server may send; None = the usual number.
+        target: host:port of the server.
+        path: the path of the method.
+        body: the pieces of the body.
+        headers: replace gRPC's headers of the same name, or are added.
+        without: the names of gRPC's headers to leave out.
+        method: of HTTP.
+        end: whether the request ends after the body.
+        window: how many bytes of the response the server may send; None = the default.
     """
     usual = {":method": method, ":path": path, ":scheme": "http", ":authority": target}
     usual |= {"content-type": "application/grpc", "te": "trailers"} | dict(headers)
@@ -76,7 +80,7 @@ def call(
 
 
 def _send(sock: socket.socket, connection: H2Connection, answer: Answer, piece: bytes, *, last: bool) -> bool:
-    """Within the windows of the other side; returns whether it has answered already."""
+    """Send a piece within the server's flow-control windows; return whether the server has answered."""
     while True:
         room = min(connection.local_flow_control_window(1), connection.max_outbound_frame_size)
         if room or not piece:
@@ -90,7 +94,7 @@ def _send(sock: socket.socket, connection: H2Connection, answer: Answer, piece: 
 
 
 def _receive(sock: socket.socket, connection: H2Connection, answer: Answer) -> bool:
-    """Receive once, and return whether the stream has ended."""
+    """Receive once; return whether the stream has ended."""
     data = sock.recv(65536)
     if not data:
         return True

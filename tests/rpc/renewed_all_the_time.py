@@ -1,6 +1,6 @@
-"""A server whose certificate is replaced every millisecond. Run as a program; it must not crash.
+"""A server whose certificate is replaced every millisecond, run as a program, which must not crash.
 
-It ends after enough renewals, and as many concurrent handshakes as fit into some seconds.
+It ends after enough replacements, with as many concurrent handshakes as fit into a few seconds.
 """
 
 import socket
@@ -24,7 +24,7 @@ _INTERVAL: Final = 0.001
 
 
 class Renewed(Certificates):
-    """Finds another certificate every millisecond, without the time that it takes to read one."""
+    """A source of certificates that has another one every millisecond, without reading files."""
 
     def __init__(self, folder: Path) -> None:
         certifier = Certifier(folder)
@@ -38,7 +38,7 @@ class Renewed(Certificates):
         super().__init__(files, RecordingEventLog())
 
     def latest(self) -> Content:
-        """Return the other certificate, if it is time."""
+        """Return the other certificate if a millisecond has passed; None = no change."""
         if time.monotonic() > self._due:
             self.renewals += 1
             self._due = time.monotonic() + _INTERVAL
@@ -46,7 +46,7 @@ class Renewed(Certificates):
 
 
 def main() -> None:
-    """Shake hands from several threads, and print how often, and how many certificates there were."""
+    """Make handshakes from several threads; print their number and the number of certificates."""
     done, begun = [0], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         certificates = Renewed(Path(folder))

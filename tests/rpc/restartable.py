@@ -1,6 +1,6 @@
-"""A service in this process that tests restart and cut off from its store; only the tests move its clocks.
+"""A service in this process that a test restarts, and cuts off from its store, with a clock the test moves.
 
-It can break the connection to the store. It does not know the content of the store or the calls.
+It can interrupt calls of the store. It knows neither the data in the store nor the calls of the service.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,9 +22,9 @@ from tests.rpc.world import Principal, ShiftedClock, World, client_secret
 
 PARTS: Final = ("log", "facts", "records", "sessions", "single_use", "audit", "attempts", "copying")
 LOCAL: Final = ("close", "log.adopt", "log.wait")
-"""Methods of a store that do not reach it."""
+"""Methods of a store that work without reaching it."""
 READ: Final = "sessions.read"
-"""The method that writes only if it rotates the session that it reads."""
+"""The method that reads a session, and writes only if it also rotates the session."""
 WRITES: Final = (
     "facts.deny_token",
     "facts.end_session",
@@ -33,11 +33,11 @@ WRITES: Final = (
     "sessions.replace",
     READ,
 )
-"""Methods that write for a call of a client."""
+"""Methods that write on behalf of a client's call."""
 
 
 class CuttableStore:
-    """A store that can be cut off as a network would do it: before a call arrives, or before its reply."""
+    """A store whose calls can be cut off as by a network: before they arrive, or before the response does."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class CuttableStore:
         return CuttablePart(self, name, found) if name in PARTS else self.through(name, found)
 
     def through(self, name: str, found: Any) -> Any:
-        """A method of the store or of a part, as it is for now."""
+        """Return a method of the store or of one of its parts, cut off if the test says so."""
         if self.is_cut and name not in LOCAL:
             raise StoreUnavailableError("the store is cut off")
         if not (self._loses_replies and name in WRITES):
@@ -65,7 +65,7 @@ class CuttableStore:
 
     @contextmanager
     def losing_replies(self, lost: bool = True) -> Iterator[None]:
-        """Writes of clients' calls arrive, and their answers are lost."""
+        """Let the writes of clients' calls take effect and lose their responses, until the block ends."""
         self._loses_replies = lost
         try:
             yield
@@ -74,7 +74,7 @@ class CuttableStore:
 
 
 class CuttablePart:
-    """A part of such a store."""
+    """A part of a `CuttableStore`, such as `sessions`."""
 
     def __init__(self, store: CuttableStore, name: str, part: Any) -> None:
         self._store, self._name, self._part = store, name, part
@@ -84,7 +84,10 @@ class CuttablePart:
 
 
 class Restartable:
-    """One process after another on one store; `world`, `store` and `heartbeats` are those of the latest."""
+    """Processes that run one after the other on one store.
+
+    `world`, `store` and `heartbeats` belong to the latest process.
+    """
 
     world: World
     store: CuttableStore
@@ -98,7 +101,7 @@ class Restartable:
         *,
         like: "Restartable | None" = None,
     ) -> None:
-        """`like` = another one whose clock and administrator this one shares."""
+        """Prepare the processes; `like` = another object whose clock and administrator they share."""
         # Denials last until a whole minute: from the start of one, every run rounds alike.
         start = datetime.now(UTC).replace(second=0, microsecond=0)
         self.clock = ShiftedClock(still_at=start) if like is None else like.clock
@@ -108,7 +111,7 @@ class Restartable:
         self._running = ExitStack()
 
     def start(self) -> None:
-        """Start a process, the first time on a store that it initialises."""
+        """Start a process; the first one initialises the store."""
         settings = self._settings
         with ExitStack() as cleanup:
             self.store = CuttableStore(self._open_store(self.clock))
@@ -139,12 +142,12 @@ class Restartable:
             self._running = cleanup.pop_all()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, and the process forget what need not be denied any more, as at each heartbeat."""
+        """Let time pass, and have the process forget expired denials, as each heartbeat does."""
         self.clock.advance(seconds=seconds)
         self.world.service._replica.heartbeat("a test")
 
     def stop(self) -> None:
-        """End the process; the store keeps its content."""
+        """End the process; the store keeps its data."""
         self._running.close()
 
 

@@ -1,8 +1,7 @@
-"""The service beside its model: both take the same step, and must give the same answer.
+"""Compares the service with its model: both take the same steps, and must have the same results.
 
-After each step every token ever issued must be verified or rejected as by the model, and every refusal must
-carry the model's reason; so nothing is ever INTERNAL. The subclass opens the store; `machine.py` chooses the
-steps.
+After each step, Verify must say of every token issued so far what the model says, and every refusal must have
+the model's reason; so no error is INTERNAL. A subclass opens the store, and `machine.py` chooses the steps.
 """
 
 import tempfile
@@ -28,18 +27,17 @@ from tests.rpc.world import ShiftedClock, World
 OpenStore = Callable[[ShiftedClock, Path], Store]
 
 MAX_STALENESS: Final = timedelta(seconds=60)
-"""Longer than any example takes, so that only `age` makes a process stale."""
+"""So long that processes become stale only if a test ages the clock."""
 CUT_OFF: Final = "STORE_UNAVAILABLE"
 STALE: Final = "REPLICA_STALE"
 
 
 class TwoSides(RuleBasedStateMachine):
-    """One step on the service, the same on the model."""
+    """A service and its model, and the methods that take one step with both."""
 
     open_store: OpenStore
     seen: Counter[str]
-    """The number of times that each answer of Verify and each event of Refresh came, from service and model
-    alike."""
+    """The number of times that each result of Verify and each event of Refresh occurred, in service and model alike."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +45,7 @@ class TwoSides(RuleBasedStateMachine):
         self.issued: list[Issued] = []
         self.signed_in: list[SignedIn] = []
         self.trouble = ""
-        """The reason why the service cannot make calls that need the store, or, if it is stale, any call."""
+        """The reason why calls that need the store fail; for a stale process, why all calls fail."""
         self.trouble_steps = 0
         self.folder = tempfile.TemporaryDirectory()
         self.place = Restartable(
@@ -97,7 +95,7 @@ class TwoSides(RuleBasedStateMachine):
         self.signed_in.append(SignedIn(session, session_id, by_portal, texts))
 
     def _living(self, by_portal: bool) -> SignedIn:
-        """The latest session of this app that is not over, or a new one."""
+        """Return the latest live session of the client; sign in if there is none."""
         for held in reversed(self.signed_in):
             if held.by_portal == by_portal and not self.model.is_over(held.session, self.now):
                 return held
@@ -105,7 +103,7 @@ class TwoSides(RuleBasedStateMachine):
         return self.signed_in[-1]
 
     def _go_on(self, held: SignedIn, times: int = 1) -> None:
-        """Its holder refreshes as holders do, with the newest token that it was given."""
+        """Refresh with the newest token of the session, as a correct client does."""
         for _ in range(times):
             self._refresh(held, held.number(0))
 
@@ -136,7 +134,10 @@ class TwoSides(RuleBasedStateMachine):
         return expected
 
     def _revoke(self, lost: bool, *, may_be_moot: bool = False, as_admin: bool = True, **target: Any) -> bool:
-        """Revoke; return whether it took effect, confirmed or not: it has none if the process is stale."""
+        """Revoke; return whether it took effect, even if the response was lost.
+
+        A stale process revokes nothing.
+        """
         if as_admin and self.trouble != STALE:
             self.parties.renew_admin_token(self.world)
         with self.place.store.losing_replies(lost):

@@ -1,4 +1,4 @@
-"""An HTTP/2 client that leaves requests unfinished and answers unread, and resets streams."""
+"""An HTTP/2 client that leaves requests unfinished and responses unread, and resets streams."""
 
 import socket
 from collections.abc import Sequence
@@ -25,14 +25,15 @@ CANCEL = 8
 
 
 class SlowClient:
-    """One connection, on which the test decides which bytes are sent and read."""
+    """A connection on which the test decides which bytes are sent and read."""
 
     def __init__(self, target: str, *, reads: bool = True, source: str = "127.0.0.1") -> None:
         """Connect.
 
         Args:
+            target: host:port of the server.
             source: the address to connect from.
-            reads: whether the server may send bodies; otherwise no stream ever has a window.
+            reads: whether the server may send bodies; otherwise every stream has a window of 0 bytes.
         """
         host, _, port = target.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), PATIENCE, (source, 0))
@@ -45,7 +46,7 @@ class SlowClient:
         self._answers: dict[int, Answer] = {}
         self._ended: set[int] = set()
         self.closed = False
-        """True if the server has closed the connection, or has asked the client to do so."""
+        """True if the server has closed the connection, or asked the client to close it."""
         self._flush()
 
     def __enter__(self) -> Self:
@@ -55,7 +56,7 @@ class SlowClient:
         self._socket.close()
 
     def call(self, path: str, body: bytes = b"", *, metadata: Headers = (), end: bool = False) -> int:
-        """Open a stream and send a body; returns the stream. Sends no more than the server lets it."""
+        """Open a stream and send a body, as far as the server's window allows; return the stream."""
         stream = self._h2.get_next_available_stream_id()
         headers = [(":method", "POST"), (":path", path), (":scheme", "http"), (":authority", "test")]
         headers += [("content-type", "application/grpc"), ("te", "trailers"), *metadata]
@@ -65,7 +66,7 @@ class SlowClient:
         return stream
 
     def send(self, stream: int, body: bytes, *, end: bool = False) -> None:
-        """Send more of a body, but no more than the server lets it."""
+        """Send more of a body, as far as the server's window allows."""
         while body and not self.closed and stream not in self._ended:
             room = min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
             if room:
@@ -81,50 +82,50 @@ class SlowClient:
         self._flush()
 
     def ping(self) -> None:
-        """Send a ping, and wait for no answer."""
+        """Send a ping without waiting for the answer."""
         self._h2.ping(bytes(8))
         self._flush()
 
     def catch_up(self) -> None:
-        """Read everything that the server has sent before it answers a ping."""
+        """Read everything that the server sends before its answer to a ping."""
         self.ping()
         while not self.closed and not any(isinstance(event, PingAckReceived) for event in self.read()):
             pass
 
     def acknowledge_settings(self) -> None:
-        """Wait for the server's settings, which reading acknowledges."""
+        """Wait for the server's settings; reading them acknowledges them."""
         while SettingCodes.MAX_CONCURRENT_STREAMS not in self._h2.remote_settings:
             self.read()
 
     @property
     def window(self) -> int:
-        """The bytes that the server takes on a new stream before it has read any of them."""
+        """Return how many bytes of a new stream the server accepts before it reads any."""
         return self._h2.remote_settings.initial_window_size
 
     def ignore_limit(self) -> None:
-        """Wait for the server's settings, and open more streams than they allow from now on."""
+        """Wait for the server's settings, and from then on open more streams than they allow."""
         self.acknowledge_settings()
         self._h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2**31 - 1
         self._h2.remote_settings.acknowledge()
 
     def answer(self, stream: int) -> Answer:
-        """Return the received frames once the stream has ended, or the connection with it."""
+        """Wait until the stream or the connection has ended; return the frames of the stream."""
         while stream not in self._ended and not self.closed:
             self.read()
         return self._answers.get(stream, Answer())
 
     def first_ended(self, streams: Sequence[int], count: int = 1) -> list[int]:
-        """Return those of these streams that have ended, once so many have: calls may overtake each other."""
+        """Return the streams that have ended, once `count` of them have; calls may overtake one another."""
         while sum(map(self.has_ended, streams)) < count and not self.closed:
             self.read()
         return list(filter(self.has_ended, streams))
 
     def has_ended(self, stream: int) -> bool:
-        """Return whether the stream has ended, judging by the frames that were read."""
+        """Return whether the stream has ended, according to the frames read so far."""
         return stream in self._ended
 
     def read(self) -> list[Event]:
-        """Wait for something from the server, and take it in."""
+        """Wait until the server sends something, and process it."""
         try:
             data = self._socket.recv(65536)
         except ConnectionError:

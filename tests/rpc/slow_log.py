@@ -1,4 +1,4 @@
-"""A service that begins to start, and does not become ready until the test lets it read the log."""
+"""A service whose start waits for its log until the test lets it continue."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tests.patience import PATIENCE
 
 
 class _SlowLog:
-    """A store with a log of which one method waits until the test lets it go on."""
+    """A store with a log of which one method waits until the test lets it continue."""
 
     def __init__(self, store: Store, method: str) -> None:
         self._store = store
@@ -43,7 +43,7 @@ class _SlowLog:
 def starting(settings: Settings, method: str = "read") -> Iterator[Callable[[], None]]:
     """Begin to start a service on a new store, up to this method of its log; stop it after the block.
 
-    Yields a function that lets the service go on, and returns once it has started.
+    Yields a function that lets the service continue and returns once it has started.
     """
     with open_store_admin(settings) as store_admin:
         store_admin.initialise()

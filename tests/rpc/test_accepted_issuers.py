@@ -1,4 +1,4 @@
-"""Former names of the issuer (`accepted_issuers`) through a real channel: what they still prove."""
+"""Former names of the issuer (`accepted_issuers`), over a real channel: tokens with them stay valid."""
 
 import pytest
 
@@ -18,12 +18,12 @@ KEY = PartyKey.make()
 
 @pytest.fixture
 def moved(start_world: StartWorld) -> World:
-    """A service that has changed its name."""
+    """A service whose `issuer` was changed."""
     return start_world(issuer=NAME, accepted_issuers=(FORMER,))
 
 
 def aged(world: World, token: str, issuer: str = FORMER) -> str:
-    """The same token, as the service issued it under this name."""
+    """Return the token as the service issued it when it had this name."""
     return forger_of(world, token).forge(claims={"iss": issuer})
 
 

@@ -292,7 +292,7 @@ def test_an_etag_that_never_was_one_is_refused(world: World, admin: Administrato
 def test_without_an_etag_a_change_is_made_again_on_top_of_concurrent_changes(
     world: World, admin: Administrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two concurrent changes come first; all changes stand."""
+    """Two concurrent changes come first, and none of the three is lost."""
     create(admin)
     real, overtaking = world.store.records.update, iter(["first", "second"])
 

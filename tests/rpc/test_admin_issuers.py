@@ -164,7 +164,7 @@ OWN = "https://identity.example.org"
     ids=ascii,
 )
 def test_no_issuer_has_a_spelling_of_our_own_name(start_world: StartWorld, name: str) -> None:
-    """A record of an older version is read and deleted, though it cannot be changed."""
+    """A record from an older version can be read and deleted, but not changed."""
     world = start_world(issuer=OWN)
     admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
     rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports"))
@@ -183,7 +183,7 @@ def test_no_issuer_has_a_spelling_of_our_own_name(start_world: StartWorld, name:
 
 @pytest.mark.parametrize("unseen", ["\u3164", "\u2800", "\ufe0f", "\u034f", "\ufffe"], ids=ascii)
 def test_an_issuer_name_has_no_invisible_character(world: World, admin: Administrator, unseen: str) -> None:
-    """A record of an older version that has one can be changed and deleted."""
+    """A record from an older version that has one can be changed and deleted."""
     name = f"{CLUSTER}/{unseen}"
     rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports"))
     refused = admin.refused("CreateTrustedIssuer", trusted_issuer=issuer(issuer=name))

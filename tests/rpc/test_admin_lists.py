@@ -1,4 +1,4 @@
-"""Lists of AdminService, on both stores: every entry once and in order, for any size of the page."""
+"""Lists of AdminService on both stores: every entry once and in order, for any page size."""
 
 import json
 from collections.abc import Callable

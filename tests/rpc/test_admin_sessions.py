@@ -25,7 +25,7 @@ def bo(world: World) -> Principal:
 
 
 def signed_in(world: World, user: Principal) -> tuple[Administrator, str]:
-    """A caller with a token of its own, and the session of that token."""
+    """Sign a user in; return the caller and the id of the session."""
     tokens = sign_in(world, user, "desktop", SERVICE)
     return Administrator(world, tokens.access_token), tokens.session_id
 
@@ -223,7 +223,7 @@ def test_users_end_no_sessions_of_other_users(world: World, ana: Principal, bo: 
 def test_all_sessions_but_one_end_even_if_there_are_more_than_a_page(
     world: World, admin: Administrator, ana: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page of three, and sessions that began in the same moment."""
+    """A page has three sessions here, and all began at the same time."""
     monkeypatch.setattr("identity_service.services.admin.sessions._BATCH", 3)
     tokens = [sign_in(world, ana) for _ in range(10)]
     kept = tokens[4]

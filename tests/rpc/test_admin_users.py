@@ -13,7 +13,7 @@ from tests.rpc.world import API, PASSWORD, Principal, World, password
 
 NEW_PASSWORD = "another horse battery staple"
 WIDE = "".join(chr(ord(letter) + 0xFEE0) for letter in "password1")
-"""The same in full-width letters."""
+"""The password "password1" in full-width letters."""
 
 
 def create(admin: Administrator, username: str = "ana", **fields: Any) -> principal_pb2.User:
@@ -106,7 +106,7 @@ def test_a_password_that_is_easily_found_is_refused(world: World, admin: Adminis
 
 @pytest.mark.parametrize("text", ["ana-maria-lopez", "Ana-Maria-LOPEZ", "  ana-maria-lopez "])
 def test_a_username_is_no_password(world: World, admin: Administrator, text: str) -> None:
-    """The username is the first guess of an attacker; in any spelling, since usernames are compared so."""
+    """Attackers try the username first. Its other spellings count, since they name the same user."""
     named = {"username": "Ana-Maria-Lopez"}
     assert admin.invalid("CreateUser", user=named, password=text) == ["password"]
     user_id = create(admin, "Ana-Maria-Lopez").user_id

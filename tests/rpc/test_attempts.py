@@ -1,4 +1,4 @@
-"""Concurrent sign-ins: no more passwords are checked than attempts are free, and right ones all succeed."""
+"""Concurrent sign-ins: no more wrong passwords are checked than are free, and right ones all succeed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ def at_once(
     credentials: Sequence[token_pb2.Credential],
     stubs: Sequence[rpc.IdentityServiceStub] = (),
 ) -> Counter[str]:
-    """Make all calls at once, and return how often each outcome came: a reason, or "" for tokens.
+    """Make all calls at the same time; return how often each reason occurred, "" for tokens.
 
-    Without `stubs` the calls go to the world's own process, else to these in turn.
+    The calls go to the world's own process, or in turn to those of `stubs`.
     """
     requests = [pb.IssueRequest(credential=credential) for credential in credentials]
     turns = zip(requests, cycle(stubs or [world.stub]), strict=False)
@@ -64,7 +64,7 @@ def test_of_sixty_concurrent_wrong_passwords_only_the_free_attempts_are_checked(
 
 
 def test_after_the_free_attempts_the_right_password_has_to_wait_for_the_pause(world: World) -> None:
-    """The control: the refused attempts above counted, and the pause ends by itself."""
+    """This shows that the refused attempts of the test above counted, and that the pause ends by itself."""
     world.new_user()
     at_once(world, [wrong(number) for number in range(60)])
 
@@ -90,7 +90,7 @@ def test_the_right_password_twenty_times_at_once_gets_in_each_time(world: World)
 
 
 def test_wrong_passwords_beside_a_right_one_get_no_more_checks_than_are_free(world: World) -> None:
-    """A success forgets only the failures from before it began: at most the free ones between two of them."""
+    """A success resets the failures before it, so only the free number of failures fits between two."""
     world.new_user()
     free = world.settings.attempts_per_username
     for _ in range(free - 1):

@@ -1,4 +1,4 @@
-"""Audit events through a real channel, on both stores: the calls that cause them, the list, and the tail."""
+"""Audit events over a real channel, on both stores: their causes, the list, and TailAuditEvents."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ class AuditReader:
         return [event for page in self.pages(**fields) for event in page]
 
     def last(self, type_: str, principal: str = "") -> audit_pb2.AuditEvent:
-        """The newest event of a type, once there is one: some are stored a moment after the answer."""
+        """Return the newest event of a type; wait for it, since some are stored after the response."""
         wanted: dict[str, Any] = {"types": [type_], "principal": principal}
         until(lambda: bool(self.all(**wanted)))
         return self.all(**wanted)[0]
@@ -262,7 +262,7 @@ def test_a_tail_resumes_after_the_event_that_was_seen_last(world: World, audit: 
 
 
 def revoked(tail: Any, count: int) -> list[str]:
-    """The next principals that a tail says were revoked."""
+    """Return the principals of the next revocations in a stream of audit events."""
     found: list[str] = []
     while len(found) < count:
         found += [event.target for event in next(tail).events if event.type == "principal_revoked"]
@@ -293,7 +293,7 @@ def test_more_tails_than_there_may_be_are_refused_until_one_ends(world: World, a
 
 
 def has_place(tail: Any) -> bool:
-    """Return whether a tail began; a refused one has ended with an error."""
+    """Return whether a stream of audit events has begun; a refused one has ended with an error."""
     tail.initial_metadata()
     began = tail.is_active()
     tail.cancel()
@@ -339,7 +339,7 @@ def test_a_place_that_no_store_has_is_refused_by_the_name_of_its_field(
 
 @pytest.mark.settings(audit_traffic="store", audit_entries=1000, audit_traffic_entries=1000)
 def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, audit: AuditReader) -> None:
-    """The store keeps fewer events than a stranger causes refusals; the flood is stored as a number."""
+    """A stranger can cause more refusals than the store keeps events; most of them are only counted."""
     count = 1500
     world.revoke(audit.token, subject="u_leaver", reason="left")
     before = [event.event_id for event in audit.all()]
@@ -358,14 +358,14 @@ def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, 
 
 
 def refused_calls(audit: AuditReader) -> int:
-    """Return the number of refused calls that the events stand for."""
+    """Return the number of refused calls that the events represent."""
     return sum(int(event.details.get("folded", 1)) for event in audit.all(types=["call_refused"]))
 
 
 def test_events_of_traffic_are_not_stored_unless_the_settings_say_so(
     world: World, audit: AuditReader
 ) -> None:
-    """Reuse that ends no session waits in the queue for the store, where they would be before it."""
+    """If traffic events were stored, they would be there before the reuse event that the test awaits."""
     portal = world.new_confidential_app(on_reuse=OnReuse.REFUSE)
     stranger = admin_rpc.AdminServiceStub(world.channel)
     fails(lambda: stranger.ListClients(admin_pb.ListClientsRequest()))
@@ -401,7 +401,7 @@ def test_a_sign_in_is_refused_if_its_event_cannot_be_stored(
 
 
 def lose_audit(world: World, request: pytest.FixtureRequest, directory: Path) -> None:
-    """Spoil the place of the events of changes."""
+    """Damage the part of the store that holds the events of changes."""
     if isinstance(world.store, SqliteStore):
         with closing(sqlite3.connect(directory / "identity.db", timeout=PATIENCE)) as connection:
             connection.execute("ALTER TABLE audit RENAME TO audit_away")

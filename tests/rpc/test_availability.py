@@ -1,4 +1,4 @@
-"""Fail closed: the answers of a service that is stale, that starts, and that stops."""
+"""Failing closed: the responses of a service that is stale, starting or stopping."""
 
 import threading
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def health(world: World) -> int:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of its own, to be killed and paused."""
+    """A Redis server of this test, which it kills and pauses."""
     server = RedisServer(tmp_path)
     server.start()
     yield server
@@ -84,7 +84,7 @@ def test_a_strong_answer_needs_the_store(server: RedisServer) -> None:
 
 
 def test_an_emptied_store_is_not_served_from(server: RedisServer) -> None:
-    """FLUSHALL takes the keys too: no token is called bad for it, and no caller unknown."""
+    """FLUSHALL deletes the keys too, but no token is called invalid and no caller unknown."""
     with on(server) as world:
         client = world.new_client()
         tokens = world.issue(world.new_user())
@@ -109,7 +109,7 @@ def test_on_stale_serve_lets_verify_go_on_and_nothing_else(server: RedisServer) 
 
 
 def test_a_clock_that_differs_from_the_stores_is_unavailable(server: RedisServer) -> None:
-    """The store here goes by its own clock, the service by one that is moved."""
+    """The store uses its own clock, and the service one that the test has moved."""
     with running(settings_for_tests(), lambda _: RedisStore.connect(server.url)) as world:
         token = world.issue(world.new_client()).access_token
         for hours in (1, -2):
@@ -120,7 +120,7 @@ def test_a_clock_that_differs_from_the_stores_is_unavailable(server: RedisServer
 
 
 def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
-    """The port is open at once, so that a probe finds it, but nothing is answered."""
+    """The port is open from the start, so that probes reach the service, but no call is answered."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
     with starting(settings) as go_on, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

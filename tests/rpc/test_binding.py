@@ -1,4 +1,4 @@
-"""Tokens that are bound to a client certificate (RFC 8705 section 3), over real handshakes."""
+"""Access tokens bound to a client certificate (RFC 8705, section 3), in real TLS handshakes."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ SERVICE = ("identity-service",)
 
 
 class Bound:
-    """A service with a port for each kind of client, and connections to both."""
+    """A service with a port for each kind of client, and connections to both ports."""
 
     def __init__(self, world: World, mutual: str, certifier: Certifier, cleanup: ExitStack) -> None:
         self.world = world
@@ -37,7 +37,7 @@ class Bound:
         self._cleanup = cleanup
         self.one, self.other = (certifier.client(name, f"{name}.example") for name in ("one", "other"))
         self.plain = self._connected(world.target, None)
-        """A connection without a certificate."""
+        """A connection without a client certificate."""
         self.by_one, self.by_other = self.connect(self.one), self.connect(self.other)
 
     def connect(self, holder: Holder) -> World:
@@ -48,7 +48,7 @@ class Bound:
         return replace(self.world, channel=channel)
 
     def reason(self, token: str, certificate: Holder | None = None, *, strong: bool = False) -> str:
-        """Return the reason why Verify rejects a token that came with this certificate, or ""."""
+        """Return the reason why Verify rejects a token presented with this certificate, or ""."""
         request = pb.VerifyRequest(
             token=token,
             any_audience=True,
@@ -215,7 +215,7 @@ def test_a_bound_token_is_exchanged_on_connections_with_its_certificate_only(
 
 @pytest.fixture
 def sign_in(bound: Bound) -> token_pb2.TokenSet:
-    """Return the tokens of a sign-in through an app whose tokens must be bound, by the first certificate."""
+    """Sign in with the first certificate, through a client whose tokens must be bound; return the tokens."""
     app = bound.world.new_client("app", public=True, grants=APP, require_binding=True)
     bound.world.new_user()
     return bound.by_one.issue(Principal(id=app.id, credential=password("ana", client_id="app")))
@@ -290,7 +290,7 @@ by_key = pytest.mark.settings(dpop_authorities=("identity.example",))
 
 
 def proof(bound: Bound, key: PartyKey, method: str) -> tuple[tuple[str, str], ...]:
-    """The metadata with a proof for a call of this method."""
+    """Return the metadata with a DPoP proof for a call of this method."""
     url = f"https://identity.example/identityapi.v1.IdentityService/{method}"
     return (("dpop", dpop_proof(key, bound.world.clock.now(), htu=url)),)
 

@@ -1,4 +1,4 @@
-"""Client assertions (RFC 7523) through a real channel: the ones that are accepted, and the others."""
+"""Client assertions (RFC 7523) over a real channel: which are accepted, and which are refused."""
 
 import base64
 import hmac
@@ -34,7 +34,7 @@ Forge = Callable[[World], str]
 
 @pytest.fixture
 def one(start_world: StartWorld) -> World:
-    """Return a service with the clients `reports`, which has a key of each algorithm, and `other`."""
+    """A service with a client `reports`, which has a key of each algorithm, and a client `other`."""
     world = start_world()
     new_key_client(world)
     world.new_client("other", public=True, public_keys=(OTHER.public_jwk,))
@@ -55,7 +55,7 @@ def issue(world: World, jwt: str) -> token_pb2.TokenSet:
 
 
 def refusal(world: World, jwt: str) -> str:
-    """The reason; the message must be that of any other refusal."""
+    """Return the reason why an assertion is refused; the message must be the same for all of them."""
     with pytest.raises(grpc.RpcError) as refused:
         issue(world, jwt)
     found = failure(refused.value)
@@ -150,7 +150,7 @@ def test_wrong_claims_prove_nothing(one: World, changes: dict[str, Any]) -> None
 
 
 def hmac_signed(secret: Callable[[], bytes]) -> Forge:
-    """Signed with the public key, which a careless verifier takes for an HMAC key."""
+    """Sign with the public key, which a careless verifier would use as an HMAC key."""
 
     def forge(world: World) -> str:
         message = f"{encode({'alg': 'HS256', 'typ': 'JWT', 'kid': RSA.key_id})}.{encode(claims(world))}"
@@ -180,7 +180,7 @@ def by_thief(**members: object) -> Forge:
 
 
 def malleable(world: World) -> str:
-    """The signature's padding bits set: bytes that decode to the same, spelled otherwise."""
+    """Set the unused bits at the end of the signature: another text that decodes to the same bytes."""
     good = KEY.jwt(claims(world))
     return good[:-1] + chr(ord(good[-1]) + 1)
 
@@ -322,7 +322,7 @@ def test_the_audience_is_the_issuer_name_of_the_service(start_world: StartWorld)
 
 @pytest.fixture
 def session(world: World) -> token_pb2.TokenSet:
-    """Return the tokens of ana, who signed in through `portal`, which has a secret and a key."""
+    """The tokens of the user ana, who signed in through `portal`, which has a secret and a key."""
     grants = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
     portal = world.new_client("portal", grants=grants, public_keys=(KEY.public_jwk,))
     world.new_user()
@@ -359,7 +359,7 @@ def test_a_session_is_not_refreshed_with_an_assertion_of_another_client(
 def test_refreshes_at_once_with_an_assertion_each_all_succeed(
     world: World, session: token_pb2.TokenSet
 ) -> None:
-    """A call that was not first reads again, and must not use its assertion twice for that."""
+    """A call that loses the race reads the session again, and must not check its assertion again."""
     shown = [fresh(world) for _ in range(16)]
 
     with ThreadPoolExecutor(16) as pool:
@@ -373,7 +373,7 @@ def test_refreshes_at_once_with_an_assertion_each_all_succeed(
 def test_a_person_cannot_sign_in_through_a_client_that_can_prove_itself_by_assertion_alone(
     world: World,
 ) -> None:
-    """A password has no room for an assertion."""
+    """The password credential has no field for an assertion."""
     new_key_client(world, "portal", grants=(Grant.PASSWORD, Grant.REFRESH_TOKEN))
     world.new_user()
 

@@ -1,6 +1,6 @@
-"""The bounds that gRPC's core keeps for each connection: metadata, age, and pings of either side.
+"""The limits that gRPC's core has for each connection: metadata, age, and pings of both sides.
 
-Those of Envoy are in test_envoy_limits.py.
+test_envoy_limits.py tests those of Envoy.
 """
 
 import socket
@@ -25,7 +25,7 @@ Options = list[tuple[str, int]]
 
 
 def test_a_call_with_more_than_32_kib_of_metadata_is_refused(start_world: StartWorld) -> None:
-    """The core of gRPC refuses from 32 KiB on at random, and from 40 KiB on always."""
+    """The core of gRPC refuses at random from 32 KiB on, and always from 40 KiB on."""
     world = start_world()
 
     def status(size: int) -> str:
@@ -62,7 +62,7 @@ def test_a_client_that_sends_many_pings_is_disconnected(start_world: StartWorld)
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Divide an option that the server sets by a hundred."""
+    """Return a function that divides an option of the server by a hundred."""
 
     def hurry(hurried: str) -> None:
         options = grpcio_engine._options
@@ -98,7 +98,7 @@ def test_a_client_that_answers_no_ping_is_disconnected(
 def test_a_client_that_answers_pings_stays_connected(
     start_world: StartWorld, hurry: Callable[[str], None]
 ) -> None:
-    """The control of the test before; the server waits for an answer as long as it always does."""
+    """In contrast to the test before, this client answers; the server waits for it as long as usual."""
     hurry("grpc.keepalive_time_ms")
     world = start_world()
     pings = 0
@@ -110,7 +110,7 @@ def test_a_client_that_answers_pings_stays_connected(
 
 
 def kinds(sock: socket.socket) -> Iterator[int]:
-    """The types of the frames that come until the server closes the connection."""
+    """Return the types of the frames that arrive until the server closes the connection."""
     with sock.makefile("rb") as received:
         while head := received.read(9):
             received.read(int.from_bytes(head[:3]))

@@ -1,6 +1,6 @@
-"""A call leaves no reference cycle, on either engine and however it ends.
+"""No call leaves a reference cycle behind, with either engine and however the call ends.
 
-The garbage collector alone would free what a cycle holds; inside Envoy it seldom runs.
+Only the garbage collector frees a cycle, and inside Envoy it rarely runs.
 """
 
 import gc
@@ -37,17 +37,17 @@ from tests.rpc.world import API, PASSWORD, client_secret, password
 
 CALLS: Final = 20
 HTTP_PLACE: Final = "127.0.0.1:8080"
-"""The place where Envoy would listen for HTTP."""
+"""The address at which Envoy would listen for HTTP."""
 IDENTITY, TRUST, ADMIN = (f"/identityapi.v1.{name}Service/" for name in ("Identity", "Trust", "Admin"))
 HEALTH, CHECK = "/grpc.health.v1.Health/", "/envoy.service.auth.v3.Authorization/Check"
 STRANGERS: Final = map("stranger-{}".format, count())
-"""Names that no principal has. Those who fail more often than a few times would have to wait."""
+"""Names that no principal has; each is used once, since repeated failures of a name have to wait."""
 REFLECTION: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """A service in this process, with a client of it, and the credentials of its principals."""
+    """A service in this process, a client of it, and the credentials of its principals."""
 
     service: Service
     client: AsgiClient | OtherProcess
@@ -55,7 +55,7 @@ class Site:
     reports: token_pb2.Credential
 
     def ask(self, request: Request) -> bytes:
-        """Return the message of one answer."""
+        """Return the message of one response."""
         (answer,) = self.client.ask([request])
         return answer.body
 
@@ -65,16 +65,16 @@ class Site:
 
     @property
     def token(self) -> str:
-        """A new access token."""
+        """Return a new access token."""
         return self.issued(self.reports).access_token
 
     @property
     def refresh_token(self) -> str:
-        """The refresh token of a new session."""
+        """Return the refresh token of a new session."""
         return self.issued(password("ana")).refresh_token
 
     def as_admin(self, scope: str) -> tuple[tuple[str, str], ...]:
-        """Return the metadata with a token of the administrator."""
+        """Return metadata with a token of the administrator."""
         return (("authorization", f"Bearer {self.issued(self.admin, scopes=[scope]).access_token}"),)
 
     def has_open_calls(self) -> bool:
@@ -146,7 +146,7 @@ def refresh(token: str) -> Request:
 
 
 def superseded(site: Site) -> Request:
-    """Return a request with a refresh token that is older than the parent of the latest."""
+    """Return a request with a refresh token older than the parent of the latest."""
     first = last = site.refresh_token
     for _ in range(2):
         last = pb.RefreshResponse.FromString(site.ask(refresh(last))).token_set.refresh_token
@@ -159,7 +159,7 @@ def revoke(**target: str) -> Request:
 
 
 def revoked(site: Site) -> Request:
-    """Return a Verify of a revoked token."""
+    """Return a request to verify a revoked token."""
     token = site.token
     site.ask(revoke(token=token))
     return verify(token)
@@ -306,7 +306,7 @@ def no_collection() -> Iterator[None]:
 
 
 def unreachable() -> Counter[str]:
-    """Return the number of objects of each type that only the garbage collector frees."""
+    """Return how many objects of each type only the garbage collector frees."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         gc.collect()
@@ -346,7 +346,7 @@ def test_a_call_that_is_refused_before_it_has_arrived_leaves_no_reference_cycle(
 
 
 def after_calls(site: Site, make: Callable[[], Request]) -> tuple[set[str], dict[str, int]]:
-    """Make a number of calls; return their statuses, and the types of which each call left an object."""
+    """Make several calls; return their statuses, and the types of objects that every call left."""
     site.ask(make())  # what is made once is not counted
     requests = [make() for _ in range(CALLS)]
     until(lambda: not site.has_open_calls())

@@ -1,8 +1,8 @@
-"""The time of an answer does not reveal which principals exist: the times of many answers overlap.
+"""The time until a refusal does not reveal which principals exist.
 
-No time is asserted. Of each two kinds of principal, it is counted over all pairs of answers how often the one
-took longer (the probability of superiority, Mann and Whitney 1947). If the kinds cannot be distinguished that
-is near one half; were the password of unknown principals not hashed, it would be near 1.
+No duration is asserted. For two kinds of principals, the test counts in how many pairs of answers the one
+took longer (the probability of superiority, Mann and Whitney 1947). If the kinds cannot be told apart, that
+is about one half. If the password of an unknown principal were not hashed, it would be about 1.
 """
 
 import random
@@ -24,13 +24,13 @@ pytestmark = [pytest.mark.in_process, pytest.mark.slow]
 
 ROUNDS = 250
 FREE_ATTEMPTS = 5
-"""`attempts_per_username` by default."""
+"""The default of `attempts_per_username`."""
 NEAR_ONE_HALF = (0.38, 0.62)
-"""250 answers a kind give a standard error below 0.03; the rest is the noise of a busy machine."""
+"""250 answers of each kind give a standard error below 0.03; the rest allows for a busy machine."""
 
 
 def superiority(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the fraction of pairs in which a value of `one` is above a value of `other`; ties count half."""
+    """Return the fraction of pairs in which the value of `one` is larger; equal values count half."""
     ordered = sorted(other)
     wins = sum((bisect_left(ordered, v) + bisect_right(ordered, v)) / 2 for v in one)
     return wins / (len(one) * len(other))
@@ -46,7 +46,7 @@ def seconds(world: World, principal: Principal) -> float:
 
 
 def shuffled(names: dict[str, str]) -> list[tuple[str, str]]:
-    """The kinds in another order each time: the first call after a write may have to wait for it."""
+    """Return the kinds in random order, since the first call after a write may have to wait for it."""
     return random.sample(list(names.items()), len(names))
 
 
@@ -62,7 +62,7 @@ def world(start_world: StartWorld) -> World:
 
 
 def test_the_time_of_a_refusal_does_not_reveal_whether_a_user_exists(world: World) -> None:
-    """Each principal is asked as often as is free, so that no call has to wait."""
+    """Each principal is tried only as often as is free, so that no call has to wait."""
     times: dict[str, list[float]] = {"wrong password": [], "unknown": [], "disabled": [], "no password": []}
     for number in range(ROUNDS // FREE_ATTEMPTS):
         names = {kind: f"{kind.replace(' ', '-')}{number}" for kind in times}
@@ -98,9 +98,10 @@ def test_the_time_of_a_refusal_does_not_reveal_whether_a_client_exists(world: Wo
 
 
 def test_the_measurement_detects_a_real_difference(start_world: StartWorld) -> None:
-    """The control: a name that no principal can have is refused without hashing anything.
+    """A name that no principal can have is refused without hashing.
 
-    A hash takes so much longer here than a call that no busy machine makes up for it.
+    This shows that the measurement works. A hash takes so much longer than a call that a busy machine does
+    not hide the difference.
     """
     world = start_world(argon2_memory_kib=64 * 1024, attempts_per_peer=0)
     hashed, unhashed = [], []

@@ -1,4 +1,4 @@
-"""Each bound that Envoy keeps takes effect, and other clients are served; docs/engines.md lists them."""
+"""Each limit that Envoy enforces takes effect, and other clients are served; docs/engines.md lists them."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -30,22 +30,22 @@ TAIL = "/identityapi.v1.AdminService/TailAuditEvents"
 VERIFY = "/identityapi.v1.IdentityService/Verify"
 WATCH = "/identityapi.v1.TrustService/Watch"
 EMPTY = bytes(5)
-"""A message of gRPC of no bytes."""
+"""A gRPC message of zero bytes, with its header."""
 MIB = 2**20
 STREAMS = 5
 RESETS = 500
-"""More than Envoy lets pass, fewer than its codec does by itself (about 1,000)."""
+"""A number of resets above the configured limit, and below the one of Envoy's codec (about 1,000)."""
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 RESOURCE_EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 INTERNAL_ERROR, REFUSED_STREAM = 2, 7
-"""Codes of HTTP/2."""
+"""Error codes of HTTP/2."""
 
 Start = Callable[..., AbstractContextManager[World]]
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Start a service in an Envoy of its own, with settings and bounds that a test wants."""
+    """Return a function that starts a service in a new Envoy with these settings and limits."""
 
     @contextmanager
     def started(*, bounds: dict[str, object] | None = None, **changes: object) -> Iterator[World]:
@@ -69,7 +69,7 @@ def with_bounds(settings: Settings, **bounds: object) -> EnvoyConfig:
 
 @pytest.fixture(scope="module")
 def world(start: Start) -> Iterator[World]:
-    """A service whose bounds are reached soon. Envoy ends a request by itself: Python gives it 5 minutes."""
+    """A service with low limits, whose requests only Envoy ends: Python's own limit is 5 minutes here."""
     second = timedelta(seconds=1)
     with start(
         bounds={"request_timeout": second, "send_timeout": second},
@@ -80,7 +80,7 @@ def world(start: Start) -> Iterator[World]:
 
 
 def serves(world: World) -> bool:
-    """Return whether another client's call is answered."""
+    """Return whether a call of another client succeeds."""
     with grpc.insecure_channel(world.target, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         return status(channel) is grpc.StatusCode.OK
 
@@ -96,7 +96,7 @@ def status(channel: grpc.Channel) -> grpc.StatusCode:
 
 
 def test_a_stream_over_the_limit_is_refused(world: World) -> None:
-    """The first streams go on: a client that opens too many before it knows the limit loses none of them."""
+    """A client that opens too many streams before it knows the limit loses none of the first ones."""
     with SlowClient(world.target) as client:
         *first, last = [client.call(HEALTH_WATCH, EMPTY, end=True) for _ in range(STREAMS + 1)]
 
@@ -116,7 +116,7 @@ def test_a_client_that_ignores_the_limit_of_streams_is_disconnected(world: World
 
 
 def test_a_request_that_does_not_end_is_ended(world: World) -> None:
-    """The status is that of a deadline, although Envoy turns its own HTTP status into UNKNOWN."""
+    """The client gets DEADLINE_EXCEEDED, although Envoy would translate its HTTP status to UNKNOWN."""
     with SlowClient(world.target) as client:
         answer = client.answer(client.call(VERIFY, EMPTY[:3]))
 
@@ -124,7 +124,7 @@ def test_a_request_that_does_not_end_is_ended(world: World) -> None:
 
 
 def test_a_call_that_waits_to_be_refused_is_refused_once_it_sends_something(start: Start) -> None:
-    """It would hold up to 256 KiB until its turn."""
+    """Until its turn, it would occupy up to 256 KiB."""
     with start(max_calls_per_peer=1, limits_exempt=()) as world, SlowClient(world.target) as client:
         change(world.service, "_apis.limits.turns", interval=1_000_000.0)
         calls = [client.call(VERIFY) for _ in range(90)]
@@ -139,7 +139,7 @@ def test_a_call_that_waits_to_be_refused_is_refused_once_it_sends_something(star
 
 
 def test_headers_that_do_not_end_are_ended(start: Start) -> None:
-    """A frame HEADERS without the flag END_HEADERS: Python knows nothing of it."""
+    """The frame HEADERS has no flag END_HEADERS, and such a request never reaches Python."""
     only = {"request_timeout": timedelta(seconds=1), "open_ended": True, "stream_idle": timedelta(hours=1)}
     block = Encoder().encode([(":method", "POST"), (":path", CHECK)])
     with start(bounds=only) as world, connected(world) as sock:
@@ -151,18 +151,18 @@ def test_headers_that_do_not_end_are_ended(start: Start) -> None:
 
 
 def connected(world: World) -> socket.socket:
-    """A connection on which nothing has been sent."""
+    """Return a connection on which nothing was sent."""
     host, _, port = world.target.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=PATIENCE)
 
 
 def frame(kind: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame of HTTP/2 without flags."""
+    """Return an HTTP/2 frame without flags."""
     return len(payload).to_bytes(3, "big") + bytes([kind, 0]) + stream.to_bytes(4, "big") + payload
 
 
 def kind_and_stream(head: bytes, read: Callable[[int], bytes]) -> tuple[int, int]:
-    """Return the type of a frame and its stream, and skip its payload. Raises IndexError at the end."""
+    """Return the type and the stream of a frame, and skip its payload; raise IndexError at the end."""
     read(int.from_bytes(head[:3], "big"))
     return head[3], int.from_bytes(head[5:9], "big")
 
@@ -186,9 +186,10 @@ def test_a_client_that_resets_its_streams_is_disconnected(world: World) -> None:
 
 
 def test_a_stream_that_python_cannot_end_is_reset_once_it_is_idle(start: Start) -> None:
-    """A watcher that does not read: more waits for it than Envoy holds, so Envoy takes no more from Python.
+    """Envoy takes no more from Python for a watcher that does not read, so Python cannot end its stream.
 
-    A stream that has nothing to say for as long goes on.
+    Envoy ends it after the timeout for idle streams. A stream on which the service has nothing to send goes
+    on.
     """
     with (
         start(bounds={"stream_idle": timedelta(seconds=1)}) as world,
@@ -209,7 +210,7 @@ def test_a_stream_that_python_cannot_end_is_reset_once_it_is_idle(start: Start) 
 
 
 def test_connections_over_the_limit_are_closed_and_those_below_it_can_still_be_drained(start: Start) -> None:
-    """The order to drain comes to Envoy by a connection, too."""
+    """The order to drain reaches Envoy by a connection, which must not count."""
     with start(max_connections=3) as world, ExitStack() as cleanup:
         held = [cleanup.enter_context(SlowClient(world.target)) for _ in range(3)]
         for client in held:

@@ -1,4 +1,4 @@
-"""The table of errors: every row is produced, and every class of error has one."""
+"""The table of errors: each row can be produced, and each class of error has a row."""
 
 from collections.abc import Iterator
 
@@ -108,7 +108,7 @@ def test_a_refused_token_of_a_caller_is_named_by_the_hash_of_its_id(world: World
 
 
 def test_too_many_passwords_at_once_say_when_to_come_again(world: World) -> None:
-    """Every place of the queue is taken; the call does not wait for one."""
+    """The queue is full, and the call does not wait for a place in it."""
     world.new_user()
     places = world.settings.password_processes + world.settings.password_queue
     hasher = world.service._hasher

@@ -139,7 +139,7 @@ def test_the_event_of_an_exchange_names_subject_client_and_actors(shop: Shop, wo
 
 
 def test_an_actor_may_not_list_or_end_the_sessions_of_its_subject(world: World) -> None:
-    """A token of the subject itself may do both without any scope."""
+    """The subject's own token allows both without any scope."""
     ana = world.new_user(audiences=(SERVICE,), scopes=("read",))
     receives = {"audiences": (SERVICE,), "scopes": ("read",), "exchange_audiences": (SERVICE,)}
     agent = world.new_client("agent", grants=EXCHANGES, **receives)

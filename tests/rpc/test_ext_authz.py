@@ -1,4 +1,4 @@
-"""Envoy's ext_authz over a real channel: which requests pass, and the identity that the upstream is told."""
+"""Envoy's ext_authz over a real channel: which requests pass, and which identity the upstream is told."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -282,7 +282,7 @@ def test_a_route_with_many_unknown_keys_fails_and_names_some(gateway: Gateway, t
 
 @pytest.fixture
 def shop(start_world: StartWorld, tmp_path: Path) -> World:
-    """A service that knows the protos of a shop."""
+    """A service that has the compiled protos of another service, `shop`."""
     path = write_descriptors(
         tmp_path / "shop.binpb",
         Get=access_pb2.Access(audience=API, scopes=["read"]),
@@ -391,7 +391,7 @@ def of_an_unknown_version(holder: Holder) -> str:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis of its own, to be killed."""
+    """A Redis server of this test, which it kills."""
     server = RedisServer(tmp_path)
     server.start()
     yield server

@@ -1,7 +1,7 @@
-"""Frames that no client of gRPC sends: both engines answer them with the same status of gRPC.
+"""Frames that no gRPC client sends: both engines answer them with the same gRPC status.
 
-The table has the answers of grpcio's core, written by hand; a stream that is reset for an internal error
-counts as INTERNAL, as clients count it.
+The expected statuses are those of grpcio's core, written by hand. A stream that is reset with an internal
+error counts as INTERNAL, as it does for clients.
 """
 
 import gzip
@@ -118,7 +118,7 @@ def test_each_malformed_request_is_answered_as_by_grpc(
 
 
 def test_an_unknown_encoding_is_refused_with_those_that_are_known(world: World) -> None:
-    """The core of gRPC answers INTERNAL, its specification demands UNIMPLEMENTED; both refuse it."""
+    """The core of gRPC answers INTERNAL and the specification requires UNIMPLEMENTED; both are refusals."""
     answer = raw_http2.call(world.target, CHECK, EMPTY, headers=[("grpc-encoding", "snappy")])
 
     assert status(answer) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
@@ -130,7 +130,7 @@ def test_an_unknown_encoding_is_refused_with_those_that_are_known(world: World) 
 def test_a_message_that_only_claims_to_be_compressed_is_refused(
     world: World, headers: list[tuple[str, str]]
 ) -> None:
-    """The core of gRPC does not tell what a message claims, so on grpcio it is parsed as it is."""
+    """The core of gRPC does not tell the service about the claim, so grpcio parses the message as it is."""
     answer = raw_http2.call(world.target, CHECK, framed(b"junk", flag=1), headers=headers)
 
     assert status(answer) in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
@@ -148,7 +148,7 @@ def test_clients_may_compress(world: World, compression: grpc.Compression) -> No
 
 @pytest.mark.settings(audit_traffic="store")
 def test_headers_of_proxies_do_not_change_the_address_of_the_caller(world: World) -> None:
-    """Headers in which proxies name the client have no effect."""
+    """Headers in which proxies name the client have no effect without a trusted proxy."""
     client = world.new_client()
     metadata = (("x-forwarded-for", "192.0.2.1"), ("x-envoy-external-address", "192.0.2.1"))
 

@@ -83,7 +83,7 @@ def test_if_callers_must_authenticate_the_keys_need_a_credential(start_world: St
 
 
 def test_the_keys_are_served_while_the_store_is_unreachable(tmp_path: Path) -> None:
-    """A verifier that starts just then must be able to check signatures: Verify alone fails closed."""
+    """A verifier that starts at that time must be able to check signatures; Verify itself fails closed."""
     server = RedisServer(tmp_path)
     server.start()
     try:
@@ -97,7 +97,7 @@ def test_the_keys_are_served_while_the_store_is_unreachable(tmp_path: Path) -> N
 
 
 def test_before_the_keys_are_loaded_no_empty_set_is_served(tmp_path: Path) -> None:
-    """An empty set that may be cached for minutes would make every token one of an unknown key."""
+    """Clients may cache an empty set for minutes, and would reject every token for its unknown key."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
     with (

@@ -1,4 +1,4 @@
-"""A signing key in another process, as in an HSM: behind the port, no use case sees a difference."""
+"""A signing key in another process, such as an HSM: no use case needs to know."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.in_process
 
 
 class Device:
-    """Makes keys and signs with them; a private key never leaves it."""
+    """A device that generates keys and signs with them; no private key leaves it."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -86,7 +86,7 @@ class DeviceKey:
 
 
 class DeviceVault(Vault):
-    """Signing keys are the device's; the store seals a reference to each, and verifying is as ever."""
+    """A vault whose signing keys are in the device; the store has an encrypted reference to each."""
 
     def __init__(self, sealer: Sealer, device: Device) -> None:
         super().__init__(sealer)

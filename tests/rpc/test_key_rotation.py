@@ -1,4 +1,4 @@
-"""The rotation and the retirement of keys, through a real channel, on both stores."""
+"""The rotation and the retirement of keys, over a real channel, on both stores."""
 
 import json
 from collections.abc import Iterator

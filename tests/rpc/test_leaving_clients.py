@@ -1,4 +1,4 @@
-"""Clients that leave while the service works for them: their calls count until the work is done."""
+"""Clients that disconnect while the service works for them: the limits count their calls until then."""
 
 import random
 import threading
@@ -81,7 +81,7 @@ DEADLINES = ((), (("grpc-timeout", "1m"),), (("grpc-timeout", "30m"),))
 
 
 def misbehave(world: World, token: str, chance: random.Random) -> None:
-    """Open calls of every kind on one connection, and leave them at any time and in any way."""
+    """Open calls of every kind on one connection, and end them at any time and in any way."""
     with SlowClient(world.target, reads=chance.random() < 0.6) as client:
         for _ in range(chance.randrange(1, 12)):
             metadata = [*chance.choice(DEADLINES), ("authorization", f"Bearer {token}")]

@@ -1,8 +1,8 @@
-"""Every level counts: whichever two are raised, in any order, no level hides the other.
+"""The generations of a token: whichever two of its principals are raised, in any order, both count.
 
-A sign-in through a client has five of them: its token, its session, its subject, its client and `*`. A token
-that is exchanged for its token also has those of all actors. The module uses Verify, VerifyBatch and Refresh
-through a real channel.
+A sign-in through a client can be revoked at five levels: its token, its session, its subject, its client and
+`*`. A token from an exchange can also be revoked by each actor. The tests use Verify, VerifyBatch and Refresh
+over a real channel.
 """
 
 from collections.abc import Callable
@@ -42,14 +42,14 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """Another sign-in, and the levels that it has in common with the one that is revoked."""
+    """Another sign-in, with the levels that it shares with the revoked one."""
 
     sign_in: SignIn
     shares: frozenset[str]
 
 
 class Tried:
-    """A sign-in that is to be revoked, and others that share some of its levels."""
+    """A sign-in that the test revokes, and others that share some of its levels."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -88,7 +88,7 @@ class Tried:
         return self.world.refresh(held.tokens.refresh_token, client_credential=held.app.credential)
 
     def why_not_refreshed(self, held: SignIn) -> str:
-        """The reason of the refusal, or "" when Refresh gives a token that is good."""
+        """Return the reason why Refresh fails, or "" if it returns a valid token."""
         try:
             renewed = self.refresh(held)
         except grpc.RpcError as error:
@@ -100,7 +100,7 @@ class Tried:
 
 
 def batch(world: World, *tokens: str) -> list[str]:
-    """Return the reason why VerifyBatch rejects each of them, or "" if it does not."""
+    """Return the reason why VerifyBatch rejects each token, or "" if it is valid."""
     request = pb.VerifyBatchRequest(
         requests=[pb.VerifyRequest(token=token, audiences=[API]) for token in tokens]
     )
@@ -163,9 +163,10 @@ def test_a_sign_in_after_the_raise_is_accepted_and_stays_so_on_refresh(world: Wo
 
 
 class Delegated:
-    """A token that was exchanged twice, the second time for another actor, and its neighbours.
+    """A token that was exchanged twice, the second time for another actor, with tokens that share levels.
 
-    ana signs in through `portal`; `orders` acts for her; then bo, who signed in through `kiosk`, for `stock`.
+    ana signs in through `portal`, and `orders` acts for her. Then bo, who signed in through `kiosk`, acts for
+    `stock`.
     """
 
     def __init__(self, world: World) -> None:
@@ -211,7 +212,7 @@ class Delegated:
         self.shop.world.revoke(self.shop.world.admin_token(), **target)
 
     def why_not_refreshed(self) -> str:
-        """The reason of the refusal, or "" when Refresh gives a token that can be exchanged."""
+        """Return the reason why Refresh fails, or "" if it returns a token that can be exchanged."""
         try:
             renewed = self.shop.world.refresh(
                 self.signed_in.refresh_token, client_credential=self.shop.portal.credential
@@ -260,7 +261,7 @@ def test_any_level_of_an_exchanged_token_refuses_it_and_the_tokens_that_share_it
 
 @pytest.mark.parametrize("level", sorted(ACTOR_LEVELS.keys() - {"token", "session"}))
 def test_a_token_exchanged_after_the_raise_is_accepted(world: World, level: str) -> None:
-    """After a new sign-in: the first exchange is under the raised generation, and the second."""
+    """After the raise ana signs in again, so that both exchanges are under the raised generation."""
     tried = Delegated(world)
     tried.revoke(level)
     after = tried.shop.exchange(tried.shop.sign_in().access_token)

@@ -1,4 +1,4 @@
-"""A service that starts on a store whose log was lost, or is damaged: as its clients see it."""
+"""The calls of a service that starts on a store whose log was lost or damaged."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ Lose = Callable[[Backend], None]
 
 @pytest.fixture(params=STORES)
 def spoiler(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """Ways to spoil the store under `process`."""
+    """Return functions that damage the store under `process`."""
     if request.param == "sqlite":
         return SqliteBackend(tmp_path)
     server: RedisServer = request.getfixturevalue("redis_server")

@@ -1,4 +1,4 @@
-"""A setting that is lowered shortens no revocation: each ends by the longest that was ever configured."""
+"""Lowering a setting shortens no revocation: it lasts as the longest setting so far requires."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -30,7 +30,7 @@ HOUR, DAY = 3600, 86_400
 
 @pytest.fixture(params=STORES)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    """Starts a process with other settings on one store; `like` = it shares that one's principals."""
+    """Return a function that starts a process on one store; `like` = it has the same principals."""
     store = address(request.param, tmp_path, request)
     with ExitStack() as cleanup:
 
@@ -44,7 +44,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
 
 
 def refresh(world: World, refresh_token: str) -> str:
-    """Return the reason why Refresh refuses, or ""."""
+    """Return the reason why Refresh fails, or ""."""
     try:
         world.refresh(refresh_token)
     except grpc.RpcError as error:
@@ -136,7 +136,7 @@ def test_a_process_with_longer_settings_beside_one_with_shorter_accepts_nothing_
 
 
 def test_a_process_knows_the_longer_settings_of_one_that_began_a_moment_ago(start: Start) -> None:
-    """It has not had a heartbeat since; the store says so when it is asked for the end of a revocation."""
+    """The first process has had no heartbeat since; it asks the store when a revocation would end."""
     shorter = start(SHORT)
     client = shorter.world.new_client()
     with shorter.heartbeats.held():
@@ -155,7 +155,7 @@ def test_a_process_knows_the_longer_settings_of_one_that_began_a_moment_ago(star
 def test_a_revoked_token_that_was_issued_while_the_clock_was_ahead_stays_revoked(
     start: Start, by: str, restarts: bool
 ) -> None:
-    """An id alone tells no times, and the token becomes valid when the clock comes to where it was."""
+    """A token's id tells no time, and the token becomes valid when the clock reaches its `iat`."""
     settings = LONG | {"max_access_token_lifetime": timedelta(minutes=15), "leeway": timedelta(seconds=10)}
     process = start(settings)
     user = process.world.new_user()

@@ -1,4 +1,4 @@
-"""The metrics of a service, compared with the calls that were made."""
+"""The metrics of a service, compared with the calls that the test makes."""
 
 import re
 from pathlib import Path
@@ -22,17 +22,17 @@ ELSEWHERE: Final = {
     *("http_requests_total", "http_request_duration_seconds", "identity_tls_expire_time"),
     *("identity_workers", "identity_workers_ended_total", "identity_worker_report_age_seconds"),
 }
-"""Metrics that this service does not have, since it serves neither HTTP nor TLS, and has no workers."""
+"""Metrics that this service lacks, since it has neither HTTP, TLS nor workers."""
 
 
 @pytest.fixture
 def page() -> str:
-    """The text of docs/metrics.md."""
+    """Return the text of docs/metrics.md."""
     return (Path(__file__).parents[2] / "docs/metrics.md").read_text()
 
 
 class Measured:
-    """A service, and its metrics."""
+    """A service with its metrics."""
 
     def __init__(self, start_world: StartWorld) -> None:
         self._address = reserve_address()

@@ -1,4 +1,4 @@
-"""A service whose store was moved to another one: as its clients see it."""
+"""The calls of a service whose store was moved to another store."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

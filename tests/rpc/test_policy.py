@@ -1,6 +1,6 @@
-"""The policy: every method of every service, with every kind of principal, refused or let through.
+"""The policy: for each method of each service and each kind of principal, whether the call is admitted.
 
-The table here is written by hand: it follows the contract, not the table of methods.
+The table in this module is written by hand from the contract, not from the table of methods.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ EXPECTED: Final = {
     "ListSessions": PROVEN,
     "RevokeSessions": PROVEN,
 }
-"""All others are for administrators alone."""
+"""The methods that callers other than administrators may call."""
 ADMINISTRATORS: Final = frozenset({"admin"})
 
 REQUESTS: Final[dict[str, Message]] = {
@@ -45,8 +45,8 @@ REQUESTS: Final[dict[str, Message]] = {
     "RevokeSessions": admin_service_pb2.RevokeSessionsRequest(session_id="s"),
     "TailAuditEvents": admin_service_pb2.TailAuditEventsRequest(resume_after="0"),
 }
-"""A request for each method of which an empty request would be refused before its caller is checked, or gets
-no answer."""
+"""A request for each method that would refuse an empty one before it checks its caller, or never answer
+it."""
 
 
 def methods() -> list[tuple[str, Any]]:
@@ -65,7 +65,7 @@ def world(start_world: StartWorld) -> World:
 
 @pytest.fixture
 def callers(world: World) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Metadata of each kind of principal."""
+    """Return the metadata of each kind of principal."""
     audiences = (SERVICE_AUDIENCE,)
 
     def scoped(client_id: str, *scopes: str) -> str:
@@ -91,7 +91,7 @@ def callers(world: World) -> dict[str, tuple[tuple[str, str], ...]]:
 
 
 def outcome(world: World, name: str, method: Any, metadata: Any) -> str:
-    """Return `let through`, whatever the result of the request, or the code that refuses the caller."""
+    """Return `let through` if the caller is admitted, whatever the call's result, or else the status code."""
     request = REQUESTS.get(method.name) or GetMessageClass(method.input_type)()
     call: Callable[..., Any] = (
         world.channel.unary_stream if method.server_streaming else world.channel.unary_unary

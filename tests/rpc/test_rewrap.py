@@ -31,7 +31,7 @@ Beside = Callable[..., World]
 
 @pytest.fixture
 def beside(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Beside]:
-    """Starts another process on the same store, with other master keys."""
+    """Return a function that starts another process on the same store, with other master keys."""
     with ExitStack() as cleanup:
 
         def start(master_key: str, other: str | None = None) -> World:

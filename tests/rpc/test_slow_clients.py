@@ -1,4 +1,4 @@
-"""Clients that do not send, or do not read, or exceed their bounds: the answers that they get."""
+"""Clients that do not send, do not read, or exceed their limits: how their calls end."""
 
 import threading
 from collections.abc import Iterator
@@ -41,13 +41,13 @@ INVALID_ARGUMENT = str(grpc.StatusCode.INVALID_ARGUMENT.value[0])
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 RESOURCE_EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 STRANGER = "127.0.0.2"
-"""An address of this machine that the other clients of a test do not have."""
+"""An address of this machine that no other client of a test uses."""
 HALF_A_MESSAGE = b"\0\0\0\0\x64half"
 EMPTY = bytes(5)
 OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1)]
-"""Options of a channel whose connection no other channel uses."""
+"""Options of a channel that shares its connection with no other channel."""
 SMALL_WINDOW = [*OF_ITS_OWN, ("grpc.http2.bdp_probe", 0)]
-"""A connection of its own, whose window stays at 64 KiB."""
+"""Options of a channel with a connection of its own, whose window stays at 64 KiB."""
 
 
 def refused(call: Any) -> Failure:
@@ -78,7 +78,7 @@ def test_a_request_that_does_not_arrive_whole_in_time_is_ended(start_world: Star
 
 @pytest.mark.in_process
 def test_a_client_that_sends_headers_alone_gets_the_same_answer(start_world: StartWorld) -> None:
-    """In Envoy its own timeout ends such a call: tests/rpc/test_envoy_limits.py."""
+    """Envoy itself ends such calls by a timeout: see tests/rpc/test_envoy_limits.py."""
     world = start_world(request_timeout=SOON)
 
     answer = raw_http2.call(world.target, VERIFY, b"", end=False)
@@ -89,7 +89,7 @@ def test_a_client_that_sends_headers_alone_gets_the_same_answer(start_world: Sta
 def test_a_client_that_sends_headers_alone_gets_the_same_answer_with_reflection_on(
     start_world: StartWorld,
 ) -> None:
-    """With reflection on, Envoy bounds no request."""
+    """Envoy has no timeout for requests while reflection is on."""
     world = start_world(request_timeout=SOON, reflection=True)
 
     answer = raw_http2.call(world.target, VERIFY, b"", end=False, headers=[("grpc-timeout", "20S")])
@@ -112,7 +112,7 @@ def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld)
 @pytest.mark.in_process
 @pytest.mark.parametrize("path", [WATCH, HEALTH_WATCH])
 def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: StartWorld, path: str) -> None:
-    """In Envoy a timeout for idle streams ends it, after 2 minutes."""
+    """Envoy itself ends it, by the timeout for idle streams of 2 minutes."""
     world = start_world(send_timeout=SOON, limits_exempt=())
 
     answer = raw_http2.call(world.target, path, EMPTY, window=0)
@@ -126,7 +126,7 @@ def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: Sta
 def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
     start_world: StartWorld,
 ) -> None:
-    """Messages in Envoy's buffers do not count: it takes many before it waits for its client."""
+    """Envoy buffers many messages before the queue in the service fills."""
     world = start_world(send_timeout=timedelta(seconds=2 * PATIENCE), watch_queue=10)
     with grpc.insecure_channel(world.target, options=SMALL_WINDOW) as channel:
         stream = trust_rpc.TrustServiceStub(channel).Watch(trust_pb.WatchRequest(), timeout=PATIENCE)
@@ -144,7 +144,7 @@ def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
 
 @pytest.mark.in_process
 def test_an_answer_of_a_conversation_that_is_not_read_in_time_ends_it(start_world: StartWorld) -> None:
-    """In Envoy a timeout for idle streams ends it, after 2 minutes."""
+    """Envoy itself ends it, by the timeout for idle streams of 2 minutes."""
     world = start_world(send_timeout=SOON, reflection=True)
     services = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
     message = b"\0" + len(services).to_bytes(4, "big") + services
@@ -167,7 +167,7 @@ def test_calls_beyond_the_bound_of_an_address_are_refused_until_one_has_ended(
     held: list[Any] = []
 
     def watches() -> bool:
-        """The call before may still count for a moment after its client has the answer."""
+        """Return whether a watch is admitted; an earlier call may count a moment longer than its response."""
         held[:] = [trust_rpc.TrustServiceStub(world.channel).Watch(trust_pb.WatchRequest(), timeout=PATIENCE)]
         with suppress(grpc.RpcError):
             return bool(next(held[0]))
@@ -222,12 +222,12 @@ def test_a_request_beyond_the_bound_of_its_address_for_too_long_counts_under_tha
 
 
 def give_time_to_send(world: World, seconds: float) -> None:
-    """Set how long a call beyond the bound of its address has, so that no machine is too slow for a test."""
+    """Set how long a call above the limit of its address may take to send its request."""
     change(world.service, "_apis.limits", receive_grace=seconds)
 
 
 def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world: StartWorld) -> None:
-    """Their headers are all here before the first request has been processed."""
+    """All of their headers arrive before the first request is processed."""
     world = start_world(limits_exempt=())
     give_time_to_send(world, 2 * PATIENCE)
 
@@ -242,7 +242,7 @@ def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world:
 
 
 def assert_all_verified_at_once(world: World, count: int) -> None:
-    """Each of this many calls, made at once on one channel, gets its answer."""
+    """Check that each of `count` calls, made at the same time on one channel, succeeds."""
     give_time_to_send(world, 2 * PATIENCE)
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, any_audience=True)
 
@@ -263,7 +263,7 @@ def test_five_hundred_calls_at_once_on_one_channel_are_all_answered(start_world:
 
 
 def let_a_grace_pass(world: World, client: SlowClient, bound: int) -> None:
-    """Open a call too many and send no request. Afterwards no machine is too slow for the grace of others."""
+    """Open one call too many and send no request, so that its time for the request passes."""
     change(world.service, "_apis.limits.strikes", seconds=2 * PATIENCE)
     calls = [client.call(VERIFY) for _ in range(bound + 1)]
     (refused,) = client.first_ended(calls)
@@ -282,7 +282,7 @@ def test_an_address_that_let_a_grace_pass_is_refused_at_once(start_world: StartW
 
 
 def test_an_address_that_let_a_grace_pass_takes_no_grace_from_others(start_world: StartWorld) -> None:
-    """Its further calls would take what is left of half of `max_receives`."""
+    """Otherwise its further calls would take the rest of the places that all addresses share."""
     world = start_world(max_receives=300, limits_exempt=(), request_timeout=timedelta(minutes=5))
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, any_audience=True)
 
@@ -302,7 +302,7 @@ def test_an_address_that_let_a_grace_pass_takes_no_grace_from_others(start_world
 def test_of_many_calls_beyond_a_bound_of_their_address_some_wait_to_be_refused(
     start_world: StartWorld, bound: str
 ) -> None:
-    """Meanwhile others are answered."""
+    """Other calls are answered meanwhile."""
     world = start_world(limits_exempt=(), request_timeout=timedelta(minutes=5), **{bound: 1})
     change(world.service, "_apis.limits.turns", interval=1_000_000.0)
     with SlowClient(world.target, source=STRANGER) as stranger, SlowClient(world.target) as other:
@@ -331,7 +331,7 @@ def test_calls_that_wait_to_be_refused_are_refused_in_the_end(start_world: Start
 
 @pytest.mark.in_process
 def test_the_window_of_a_stream_does_not_grow(start_world: StartWorld) -> None:
-    """Calls that wait to be refused may fill it. Envoy's never grows."""
+    """Calls that wait to be refused may fill the window. Envoy's windows never grow."""
     world = start_world()
     body = bytes(1) + (2**20).to_bytes(4, "big") + bytes(2**20)
 
@@ -418,7 +418,7 @@ def test_the_check_finds_this_grpcio_good() -> None:
 
 
 def test_the_check_needs_no_directory_that_may_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a read-only root, the check once could make no socket, so a good grpcio was not used."""
+    """On a read-only root the check once could not create its socket, and rejected a grpcio that works."""
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
 
     assert why_not() == ""
@@ -439,7 +439,7 @@ def test_the_check_finds_a_grpcio_with_another_interface(monkeypatch: pytest.Mon
 
 
 def test_the_check_finds_that_threads_wait_for_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads would wait for clients if another version of grpcio handed calls over differently."""
+    """If a version of grpcio passed calls on in another way, threads would wait for slow clients."""
     monkeypatch.setattr("identity_service.grpc_api.core.check._PATIENCE", 0.5)
     monkeypatch.setattr(
         "identity_service.grpc_api.core.check.Receiver", lambda calls, threads: ThreadPoolExecutor(1)
@@ -485,7 +485,7 @@ def test_the_fallback_ends_a_stream_that_is_not_read_in_time(
 
 
 def _never() -> Iterator[bytes]:
-    """A request that is never sent."""
+    """Yield nothing, for ever: a request that is never sent."""
     threading.Event().wait(PATIENCE)
     yield b""
 

@@ -1,7 +1,7 @@
-"""The service agrees with its model, however calls, revocations, restarts and outages follow each other.
+"""The service agrees with its model, whatever the order of calls, revocations, restarts and outages.
 
-`machine.py` has the steps, `sides.py` compares the answers. A run that did not reach every outcome of a
-refresh and of a token proves nothing about the rest, and fails.
+`machine.py` has the steps, and `sides.py` compares the results. A run fails if some outcome of Refresh or
+Verify never occurred, since it proves nothing about that outcome.
 """
 
 import os
@@ -25,13 +25,13 @@ from tests.unsynced import unsynced
 EXAMPLES: Final = max(20, int(os.environ.get("CRASH_ROUNDS", "0")))
 STEPS: Final = 50
 TO_BE_SEEN: Final = {*Event, "", "REVOKED", "EXPIRED", STALE}
-"""Events of Refresh, and words of Verify, of which the empty one means that the token is good."""
+"""The events of Refresh and the results of Verify that must occur; "" = the token is valid."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 10 * EXAMPLES)]
 
 
 def run(open_store: OpenStore) -> Counter[str]:
-    """Run the machine, and return how often each answer came."""
+    """Run the state machine; return how often each result occurred."""
     seen: Counter[str] = Counter()
     machine = type("OnStore", (Machine,), {"open_store": staticmethod(open_store), "seen": seen})
     run_until(lambda: seen.keys() >= TO_BE_SEEN, machine, examples=EXAMPLES, steps=STEPS)

@@ -1,4 +1,4 @@
-"""A stolen store: no value in it is accepted as a credential anywhere."""
+"""A thief of the store cannot use any value in it as a credential."""
 
 import json
 from pathlib import Path
@@ -22,10 +22,10 @@ def stolen(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> "Sto
 
 
 class Stolen:
-    """Everything that the store of a test holds."""
+    """All values in the store of a test."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        """`url` names the Redis; if it is empty, the store is an SQLite file in the folder."""
+        """Read the store: the Redis at `url`, or if that is empty, the SQLite file in the folder."""
         self._url = url
         self._folder = folder
 
@@ -37,7 +37,7 @@ class Stolen:
 
 
 def _values(thief: Any, key: bytes) -> list[bytes]:
-    """Return the content of a key: DUMP would be shorter to write, and compresses."""
+    """Return the values of a Redis key; DUMP would compress them."""
     match thief.type(key):
         case b"string":
             found = thief.get(key)
@@ -69,7 +69,7 @@ def _is_redis(world: World) -> bool:
 
 
 def private_members(world: World) -> list[str]:
-    """Return the private member of every key of the service."""
+    """Return the private member of each key of the service."""
     vault = Vault(Sealer(world.settings.read_master_key()))
     found = world.store.records.list_of(StoredKey, limit=100)
     keys = [json.loads(vault._private(entry.record)) for entry in found]

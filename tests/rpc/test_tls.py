@@ -1,4 +1,4 @@
-"""TLS of the gRPC port: protocols, and the certificates that are required."""
+"""TLS on the gRPC port: versions of the protocol, and required client certificates."""
 
 import socket
 import ssl
@@ -89,7 +89,7 @@ def test_it_does_not_speak_tls_1_1(start_world: StartWorld, certifier: Certifier
 
 @contextmanager
 def old_server(holder: Holder) -> Iterator[int]:
-    """A server that takes a single connection, with TLS 1.1."""
+    """Return a server for a single connection with TLS 1.1."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")

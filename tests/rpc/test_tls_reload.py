@@ -1,4 +1,4 @@
-"""Certificates, keys and authorities that are replaced while the service serves."""
+"""Certificates, keys and authorities that are replaced while the service runs."""
 
 import functools
 import os
@@ -29,7 +29,10 @@ from tests.tls import Certifier, Holder, reaches, shown
 
 
 def soon(world: World, true: Callable[[], bool]) -> bool:
-    """Return whether it is true: at once with grpcio, which reads the files, and after a while with Envoy."""
+    """Return whether a condition is true: with grpcio at once, with Envoy after a while.
+
+    grpcio reads the files for each handshake; Envoy is told later that they have changed.
+    """
     deadline = time.monotonic() + (PATIENCE if world.settings.engine == ENVOY else 0)
     while not true():
         if time.monotonic() >= deadline:
@@ -140,7 +143,7 @@ SPOILT = {
     "an authority that is none": put_leaf_as_authority,
     "a pipe that nothing writes to": put_pipe("server.key"),
 }
-"""The files of a replacement that is incomplete or wrong."""
+"""Incomplete or invalid replacements of the files."""
 
 
 @pytest.mark.parametrize("how", SPOILT)
@@ -222,12 +225,12 @@ def test_metrics_show_when_the_certificate_expires_and_count_replacements(
 
 
 _PAUSE = 0.01
-"""Seconds between two calls on an open connection. Many fall into each replacement, which takes 0.25 s."""
+"""Seconds between two calls on an open connection; many fall into each replacement, which takes 0.25 s."""
 
 
 @dataclass
 class Load:
-    """Threads that verify, over one connection or, without pause, over a new one for each call."""
+    """Threads that call Verify, over one connection, or over a new connection for each call."""
 
     target: str
     certifier: Certifier
@@ -267,7 +270,7 @@ class Load:
 
 
 def test_a_certificate_that_is_renewed_beside_many_handshakes_does_not_crash_the_process() -> None:
-    """GRPC frees the certificate before, although another handshake may still read it."""
+    """The gRPC library frees the former certificate although another handshake may still read it."""
     program = [sys.executable, "-m", "tests.rpc.renewed_all_the_time"]
     ended = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
@@ -277,7 +280,7 @@ def test_a_certificate_that_is_renewed_beside_many_handshakes_does_not_crash_the
 def test_no_call_fails_while_certificates_and_authorities_are_replaced(
     mutual: World, certifier: Certifier, tmp_path: Path
 ) -> None:
-    """Clients trust two authorities and are trusted by one; the server's certificate is of either in turn."""
+    """Clients trust two authorities, and the server's certificate is alternately from one and the other."""
     other = Certifier(tmp_path / "other")
     own = certifier.file.read_bytes()
     trusting = Certifier(tmp_path / "trusting")

@@ -1,4 +1,4 @@
-"""The traces of a service, as a collector receives them: from the client's span to those of store and key."""
+"""Traces of calls as a collector receives them, from the client's span to those of store and signing."""
 
 import threading
 from collections.abc import Iterator

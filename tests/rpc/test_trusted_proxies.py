@@ -1,4 +1,4 @@
-"""Clients behind a proxy, on both engines: their address is the one that a trusted proxy forwards."""
+"""Clients behind a proxy, with both engines: a trusted proxy's header has the address of the client."""
 
 from contextlib import closing
 from typing import Any
@@ -68,7 +68,7 @@ def test_a_peer_that_is_no_trusted_proxy_is_not_believed(
 def test_a_client_that_sends_an_address_that_is_not_ascii_does_not_hide_its_own(
     start_world: StartWorld,
 ) -> None:
-    """No client of gRPC sends such metadata, and proxies append to it."""
+    """Clients of gRPC cannot send such metadata, but others can, and proxies append to it."""
     world = start_world(trusted_proxies=PROXY)
     message = pb.IssueRequest(credential=world.new_user().credential).SerializeToString()
     headers = [("x-forwarded-for", f"\u00fc, {CLIENT}")]
@@ -108,7 +108,7 @@ def test_wrong_passwords_from_one_client_do_not_hold_up_another(start_world: Sta
 def test_a_client_behind_a_proxy_has_bounds_of_its_own(
     start_world: StartWorld, bound: str, forwarded: str
 ) -> None:
-    """The proxy is exempt here, and its own calls are; a call for a client that it does not name is not."""
+    """The proxy is exempt from the limit, and so are its own calls, but not calls for unnamed clients."""
     world = start_world(trusted_proxies=PROXY, **{bound: 1})
     stub = trust_rpc.TrustServiceStub(world.channel)
 

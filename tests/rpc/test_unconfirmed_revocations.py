@@ -1,4 +1,4 @@
-"""A revocation that the store may not have taken: UNAVAILABLE, enforced at once, resent until confirmed."""
+"""A revocation that may not have reached the store: UNAVAILABLE, enforced at once, resent until confirmed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def changes(world: World) -> list[Any]:
 
 @pytest.fixture(params=WAYS)
 def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every write of a revocation fails in one of the ways there are; sending it again works."""
+    """Let every write of a revocation fail, in each possible way; resending it works."""
     lose(monkeypatch, world.store.facts, ("deny_token", "end_session", "raise_generation"), request.param)
 
 
@@ -63,7 +63,7 @@ def test_a_session_is_ended_here_at_once_and_in_the_log_soon_and_once(world: Wor
 
 @pytest.mark.usefixtures("losing")
 def test_a_raise_is_sent_again_as_a_fact_and_never_as_a_new_raise(world: World) -> None:
-    """A sign-in after it must not be revoked by the second sending."""
+    """A sign-in between the first and the second sending must stay valid."""
     admin, client = world.admin_token(), world.new_client()
     before = world.issue(client).access_token
 

@@ -15,7 +15,7 @@ from tests.rpc.world import API, World, failure
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["one core", "two cores"])
 def number_of_cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test with both ways in which grpcio answers: in threads, or in its serving thread."""
+    """Run each test on one core (answers by threads) and on several (by grpcio's serving thread)."""
     monkeypatch.setattr("identity_service.process.cores.available", lambda: request.param)
 
 
@@ -106,7 +106,7 @@ def test_at_least_revision_past_the_end_is_unavailable(world: World, token: str,
     ids=["another epoch", "another epoch, older client", "another start", "another link", "older client"],
 )
 def test_at_least_a_revision_that_is_not_known_acts_as_strong(world: World, token: str, place: str) -> None:
-    """No client can make the service begin a new epoch."""
+    """A client's revision never makes the service read the whole log again."""
     epoch, position, _ = world.verify(token).revision.split(".")
     unknown = place.format(epoch=epoch, position=position, other="0" * 16)
     assert world.reason(token, at_least_revision=unknown) == ""
@@ -121,7 +121,7 @@ def test_at_least_a_revision_that_is_not_known_acts_as_strong(world: World, toke
 def test_a_revocation_by_another_process_is_seen_at_once_on_request(
     world: World, token: str, by: str
 ) -> None:
-    """Written behind the back of the service's own replica; the follower may or may not have been first."""
+    """The test writes directly to the store, before or after the service has read the change."""
     token_id = world.verify(token).verified.token_id
     appended = world.store.facts.deny_token(TokenId(token_id), world.clock.now() + timedelta(hours=1))
 
@@ -156,7 +156,7 @@ def test_a_thousand_distinct_tokens_fit_one_batch_and_one_more_does_not(world: W
 
 
 def test_a_token_that_was_seen_before_is_checked_again(world: World, token: str) -> None:
-    """The cache remembers signatures, not answers."""
+    """Signatures are cached, results are not."""
     assert world.reason(token) == ""
     assert world.reason(token, audiences=["files"]) == "WRONG_AUDIENCE"
     assert world.reason(token, required_scopes=["admin"]) == "INSUFFICIENT_SCOPE"
@@ -173,7 +173,7 @@ def test_a_token_that_is_bound_to_no_certificate_ignores_the_one_that_is_shown(
 
 
 def test_a_token_that_is_bound_to_no_key_is_not_accepted_with_a_proof(world: World, token: str) -> None:
-    """The holder uses a bearer token as if it were bound (RFC 9449 section 7.1)."""
+    """The holder presents a bearer token as if it were bound to its key (RFC 9449, section 7.1)."""
     thumbprint = hashlib.sha256(b"key").digest()
 
     assert world.reason(token, dpop_key_sha256=thumbprint) == "BINDING_MISMATCH"

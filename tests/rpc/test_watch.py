@@ -1,4 +1,4 @@
-"""Watch: the live revocations, then each change as it happens; a watcher that is too slow is cut off."""
+"""Watch: the live revocations, then each change as it happens; a watcher that is too slow is disconnected."""
 
 import threading
 import time
@@ -97,7 +97,7 @@ def test_a_watcher_that_reconnects_gets_only_the_missed_changes(world: World) ->
     ids=["another epoch", "another epoch, older client", "past the end", "another link", "older client"],
 )
 def test_a_place_that_is_not_known_gets_everything(world: World, place: str) -> None:
-    """No client can make the service begin a new epoch."""
+    """A client's revision never makes the service read the whole log again."""
     epoch, position, _ = world.revoke(world.admin_token(), token_id="old").split(".")
     with watching(world, resume_after=place.format(epoch=epoch, position=position)) as watcher:
         watcher.until(knows("old"))
@@ -143,7 +143,7 @@ def test_a_change_reaches_many(start_world: StartWorld) -> None:
 
 
 def test_a_watcher_that_does_not_read_is_cut_off_and_the_others_continue(start_world: StartWorld) -> None:
-    """The transport takes no more after some megabytes: then the send of that watcher is held up."""
+    """After some megabytes the transport accepts no more for this watcher, and its sending is blocked."""
     world = start_world(send_timeout=timedelta(seconds=5))
     channel = grpc.insecure_channel(world.target, options=[("grpc.use_local_subchannel_pool", 1)])
     stuck = rpc.TrustServiceStub(channel).Watch(pb.WatchRequest())

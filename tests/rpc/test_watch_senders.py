@@ -1,4 +1,4 @@
-"""The senders of Watch: neither many clients that do not read nor a bug in one stream delays the others."""
+"""The threads that send to watchers: neither clients that do not read nor a bug in a stream delays others."""
 
 import threading
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from tests.rpc.watching import knows, watching
 from tests.rpc.world import failure
 
 SMALL = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
-"""A connection for each channel, whose window does not grow beyond 64 KiB."""
+"""Options of a channel with a connection of its own, whose window stays at 64 KiB."""
 
 
 def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: StartWorld) -> None:
-    """Each of them keeps a thread until it is cut off, later than the test waits: others must take over."""
+    """Each of them blocks a thread until it is disconnected, after the end of the test."""
     send_timeout = timedelta(minutes=5)
     assert send_timeout.total_seconds() > PATIENCE
     world = start_world(send_timeout=send_timeout)

@@ -1,4 +1,4 @@
-"""A stream of Watch that a thread reads. The module asserts nothing but that it makes progress."""
+"""A Watch stream that a thread reads. The module only asserts that the stream makes progress."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from tests.rpc.world import World
 
 
 class Watching:
-    """One stream of Watch; a thread of its own reads it."""
+    """A Watch stream, and the thread that reads it."""
 
     def __init__(self, target: str, resume_after: str = "", metadata: Any = ()) -> None:
         self.channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
@@ -26,7 +26,7 @@ class Watching:
         self.messages: Queue[pb.WatchResponse] = Queue()
         self.seen: list[pb.WatchResponse] = []
         self.known: set[str] = set()
-        """Ids and principals of all revocations seen."""
+        """The ids and principals of all revocations received so far."""
         self.error: grpc.RpcError | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -39,7 +39,7 @@ class Watching:
             self.error = error
 
     def until(self, enough: Callable[["Watching"], bool]) -> None:
-        """Read on until there is enough."""
+        """Wait until the function returns true for this object."""
         deadline = time.monotonic() + PATIENCE
         while not enough(self):
             # read before the queue: the last messages are in the queue by then

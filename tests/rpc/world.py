@@ -1,6 +1,6 @@
-"""A whole service in this process, behind a real channel on loopback, with a clock that tests move.
+"""A whole service in this process, with a real channel on loopback and a clock that the test moves.
 
-The module knows how to make the principals that tests need. It asserts nothing.
+The module creates principals. It asserts nothing.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ ADMIN_SCOPES = ("identity.revoke", "identity.verify")
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """A principal and its credential."""
+    """A principal with its credential."""
 
     id: str
     credential: token_pb2.Credential = field(repr=False)
@@ -41,7 +41,7 @@ class Principal:
 
 @dataclass(kw_only=True)
 class World:
-    """A service that serves, its clock and store, and shorthands for calls."""
+    """A running service with its clock and store, and shorthands for calls."""
 
     settings: Settings
     clock: ShiftedClock
@@ -58,7 +58,7 @@ class World:
     # Principals
 
     def new_client(self, client_id: str = "reports", **changes: object) -> Principal:
-        """Fields of `Client`, lists as any collection; `public` = without a secret."""
+        """Create a client with these fields; `public` = it has no secret."""
         values: dict[str, Any] = {"audiences": (API,), "scopes": ("read", "write")} | changes
         no_secret = values.pop("public", False)
         sets = {name: frozenset(values[name]) for name in _SETS & values.keys()}
@@ -74,12 +74,12 @@ class World:
         return Principal(id=made.record.user_id, credential=password(username))
 
     def new_confidential_app(self, client_id: str = "portal", **changes: object) -> Principal:
-        """A client with a secret through which people sign in."""
+        """Create a client with a secret, through which users sign in."""
         grants = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
         return self.new_client(client_id, grants=grants, **changes)
 
     def user(self, username: str = "ana") -> Principal:
-        """Return a user who was created before."""
+        """Return a user whom the test has created before."""
         found = self.store_admin.administrator.users.find(username)
         return Principal(id=found.record.user_id, credential=password(username))
 
@@ -106,7 +106,7 @@ class World:
         return self.stub.Verify(pb.VerifyRequest(token=token, **values))  # type: ignore[arg-type]
 
     def reason(self, token: str, **fields: object) -> str:
-        """Return the reason why Verify rejects the token, or "" if it does not."""
+        """Return the reason why Verify rejects a token, or "" if it is valid."""
         answer = self.verify(token, **fields)
         if answer.WhichOneof("outcome") == "verified":
             return ""
@@ -122,7 +122,7 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A failed call, its details unpacked."""
+    """The status of a failed call, with its details unpacked."""
 
     code: grpc.StatusCode
     reason: str
@@ -134,7 +134,7 @@ class Failure:
 
 
 def failure(error: grpc.RpcError) -> Failure:
-    """Return the details of a failed call; the error is one of a call that was made."""
+    """Return the status and the details of the error that a call has raised."""
     call: Any = error  # the exception of a stub is a grpc.Call too, which its types do not say
     status = rpc_status.from_call(call)
     assert status is not None, f"{call.code()} carries no details"

@@ -29,7 +29,7 @@ from tests.redis_server import RedisServer
 
 
 def fill(store: Store, clock: FakeClock) -> None:
-    """Everything that a store of this version can hold."""
+    """Store everything that a store of this version can hold."""
     store.initialise(Epoch("e0"))
     store.log.heartbeat("p-old", timedelta(hours=24, minutes=10, seconds=20))
     store.records.create(a_client("billing"))
@@ -70,7 +70,7 @@ def main(output: Path) -> None:
 
 
 def commands_of(client: Any) -> list[list[str]]:
-    """Yield the commands that write the keys of a server again, without their expiry."""
+    """Yield the commands that write the keys of a Redis server again, without their expiry times."""
     commands: list[list[str]] = []
     for key in sorted(client.scan_iter("*")):
         match client.type(key):

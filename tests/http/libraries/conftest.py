@@ -1,4 +1,4 @@
-"""A service with TLS at a URL that is its issuer, for libraries that know nothing else of it."""
+"""A service with TLS whose issuer is its URL, for libraries that discover everything else from it."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.tls import Certifier
 
 @pytest.fixture(scope="session")
 def certifier(tmp_path_factory: pytest.TempPathFactory) -> Certifier:
-    """One authority for all services, so that libraries that import it do so once."""
+    """One certificate authority for all services, so that libraries import it only once."""
     return Certifier(tmp_path_factory.mktemp("tls"))
 
 

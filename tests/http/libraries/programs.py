@@ -1,4 +1,4 @@
-"""Builds and runs programs of other languages that call libraries: their input and their answers are JSON."""
+"""Builds and runs programs in other languages that use libraries; their input and output are JSON."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _KEY = PartyKey.make("ES256", "k1")
 
 
 def require(*tools: str) -> None:
-    """Skip the test if this machine lacks a tool. In CI that is an error: a green run tried every library."""
+    """Skip the test if the machine lacks a tool; in CI, fail, so that no library is left out there."""
     missing = ", ".join(tool for tool in tools if shutil.which(tool) is None)
     if missing and not os.environ.get("CI"):
         pytest.skip(f"not installed: {missing}")
@@ -29,7 +29,7 @@ def require(*tools: str) -> None:
 
 
 def build(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str] = {}) -> None:
-    """Run a command that builds a program or loads its libraries, and show what it says if it fails."""
+    """Run a command that builds a program or installs its libraries; if it fails, show its output."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -43,7 +43,7 @@ def build(command: Sequence[str | Path], folder: Path, environment: Mapping[str,
 
 
 def install_npm(source: Path, folder: Path) -> Path:
-    """Install the libraries of a lock file of npm in another folder, and return that."""
+    """Install the libraries of an npm lock file in another folder, and return that folder."""
     for name in ("package.json", "package-lock.json"):
         (folder / name).write_bytes((source / name).read_bytes())
     build(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], folder)
@@ -53,7 +53,7 @@ def install_npm(source: Path, folder: Path) -> Path:
 def answer(
     command: Sequence[str | Path], given: object, cwd: Path | None, environment: Mapping[str, str] = {}
 ) -> Any:
-    """Run a program that reads one line of JSON, and return what it prints."""
+    """Run a program that reads one line of JSON; return its output."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -69,10 +69,10 @@ def answer(
 
 
 def build_go(sources: Path, folder: Path) -> Path:
-    """Return the program of a module of Go, which is put into the folder.
+    """Build a program of a Go module in this folder, and return its path.
 
-    It is built without optimisations, data for debuggers and code in C, for which the compilers would need
-    half as much time again. All programs have the same options, as they share the compiled standard library.
+    It has no optimisations, debugging data or C code, which would make the build take half as long again. All
+    programs are built with the same options, since they share the compiled standard library.
     """
     program = folder / "library-tests"
     cheap = ["-gcflags=all=-N -l -dwarf=false", "-ldflags=-w"]
@@ -82,21 +82,21 @@ def build_go(sources: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A program whose first argument is the name of a flow."""
+    """A program whose first argument is the name of an OAuth flow."""
 
     command: Sequence[str | Path]
     cwd: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     more: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The variables that it is given beside the issuer and the credentials of every kind of client."""
+    """Environment variables beside those of the issuer and of every kind of client."""
 
     def run(self, provider: Provider, *flow: str) -> Any:
-        """Return what a flow prints; it is given the issuer and the credentials of every kind of client."""
+        """Run a flow with the issuer and the credentials of every kind of client; return its output."""
         return answer([*self.command, *flow], self._given(provider), self.cwd, self.environment)
 
     @contextmanager
     def verifying(self, provider: Provider, *flow: str) -> Iterator[Verify]:
-        """Start a flow that answers each line with a token by its claims, and end it after the block."""
+        """Run a flow that reads tokens line by line and answers with their claims, until the block ends."""
         with subprocess.Popen(
             [*self.command, *flow],
             cwd=self.cwd,

@@ -1,4 +1,4 @@
-"""A service as an OAuth library meets it: an https URL, the authority of its certificate, and credentials."""
+"""A service as an OAuth library needs it: a URL, the authority of its certificate, and credentials."""
 
 import json
 from dataclasses import dataclass, field
@@ -18,17 +18,17 @@ from tests.tls import Certifier, Holder
 
 @cache
 def _platform_key() -> PartyKey:
-    """Return one key for all tests: an RSA key takes a tenth of a second."""
+    """Return a key that all tests use, since generating an RSA key takes 0.1 s."""
     return PartyKey.make("RS256", "ci")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FederatedClient:
-    """A client without a credential: a workload whose platform signs assertions for it."""
+    """A client without a secret: a workload for which its platform signs assertions."""
 
     world: World = field(repr=False)
     audience: str
-    """The service, to which the assertions are addressed."""
+    """The identity service as the audience of the assertions."""
     issuer: str = "https://ci.example"
     subject: str = "pipeline"
     client_id: str = "builder"
@@ -36,7 +36,7 @@ class FederatedClient:
 
     @property
     def private_pem(self) -> str:
-        """Return the key of the platform, for libraries that sign themselves."""
+        """Return the platform's private key, for libraries that sign assertions themselves."""
         return RSAKey.import_key(json.loads(self.key.private_jwk)).as_pem(private=True).decode()
 
     def assertion(self) -> str:
@@ -46,7 +46,7 @@ class FederatedClient:
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """The only facts that a library is given are these; the rest it discovers."""
+    """Everything that a library is told about the service; it discovers the rest."""
 
     world: World = field(repr=False)
     issuer: str
@@ -57,7 +57,7 @@ class Provider:
 
     @cached_property
     def credentials(self) -> tuple[str, str]:
-        """Return the id and the secret of the client `reports`, which is made by the first call."""
+        """Return the id and the secret of the client `reports`, which the first call creates."""
         return self.new_client()
 
     def new_client(self, client_id: str = "reports", **changes: object) -> tuple[str, str]:
@@ -78,23 +78,23 @@ class Provider:
 
     @property
     def ca_file(self) -> Path:
-        """Return the authority of the service's certificate, in PEM."""
+        """Return the file of the authority that has issued the service's certificate, in PEM."""
         return self.certifier.file
 
     def new_certificate_client(self, client_id: str = "holder") -> Holder:
-        """Return the certificate of a new client that has it instead of a secret."""
+        """Return the certificate of a new client that uses it instead of a secret."""
         name = f"{client_id}.example"
         self.new_client(client_id, public=True, certificates=(f"dns:{name}",))
         return self.certifier.client(client_id, name)
 
     def new_key_client(self, key: PartyKey, client_id: str = "signer") -> str:
-        """Return the id of a new client that has this key instead of a secret."""
+        """Return the id of a new client that uses this key instead of a secret."""
         self.new_client(client_id, public=True, public_keys=(key.public_jwk,))
         return client_id
 
     @cached_property
     def federated(self) -> FederatedClient:
-        """Return the client `builder`, whose issuer the service trusts once this returns."""
+        """Return the client `builder`, after the service has begun to trust its platform."""
         made = FederatedClient(world=self.world, audience=self.issuer)
         self.world.new_client(made.client_id, public=True)
         rule = TrustRule(claims={"sub": made.subject}, client_id=PrincipalId(made.client_id))
@@ -106,7 +106,7 @@ class Provider:
         return made
 
     def new_public_client(self, client_id: str = "app") -> str:
-        """Return the id of a new client without any credential of its own."""
+        """Return the id of a new client that has no credential."""
         self.new_client(
             client_id, public=True, grants=(Grant.PASSWORD, Grant.REFRESH_TOKEN), scopes=("read", "write")
         )

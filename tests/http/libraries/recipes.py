@@ -1,4 +1,4 @@
-"""The recipes of docs/integrations.md, for a service of a test. The module asserts nothing."""
+"""The recipes of docs/integrations.md, changed to use the test's service. The module asserts nothing."""
 
 from typing import Final
 
@@ -10,9 +10,9 @@ RECIPES: Final = {
     heading: blocks for heading, blocks in sections("integrations.md", LANGUAGES).items() if blocks
 }
 _ISSUER: Final = "https://id.example"
-"""The service on the page."""
+"""The URL of the service on the page."""
 
 
 def recipe(section: str, provider: Provider) -> list[str]:
-    """Return the code of each block of a section, with the issuer of this service."""
+    """Return the code of each block of a section, with the issuer of the test's service."""
     return [block.code.replace(_ISSUER, provider.issuer) for block in RECIPES[section]]

@@ -1,4 +1,4 @@
-"""A rotation of the keys, as a library meets it that verifies access tokens. The module asserts nothing."""
+"""A rotation of the signing keys, for libraries that verify access tokens. The module asserts nothing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from tests.http.libraries.provider import Provider
 from tests.rpc.administrator import Administrator
 
 AT_ONCE = {"publish_before": "0s"}
-"""Settings with which a new key signs as soon as it is made."""
+"""Settings with which a new key signs immediately."""
 Verify = Callable[[str], Mapping[str, Any]]
-"""Returns the claims of a token that a library has verified."""
+"""A function that verifies a token with a library and returns its claims."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rotation:
-    """The ids of both keys, and the claims that a library returned around the rotation."""
+    """The ids of the old and the new key, and the claims that a library returned for their tokens."""
 
     key_ids: set[str]
     claims: tuple[Mapping[str, Any], ...]
-    """Of a token of the old key, of one of the new key, and of the old one again."""
+    """The claims of a token of the old key, of one of the new key, and of the first token again."""
 
     @property
     def subjects(self) -> list[object]:
@@ -43,7 +43,7 @@ def rotate_between(provider: Provider, verify: Verify) -> Rotation:
 
 
 def new_token(provider: Provider, credentials: tuple[str, str] | None = None, **params: str) -> str:
-    """Return an access token of a client; None = of the client `reports`."""
+    """Return an access token of a client; None as credentials = the client `reports`."""
     url = f"{provider.issuer}/oauth2/token"
     form = {"grant_type": "client_credentials", **params}
     answer = requests.post(url, data=form, auth=credentials or provider.credentials, timeout=60)

@@ -1,4 +1,4 @@
-"""Authlib as a client: it is given the issuer and a credential, and discovers the rest."""
+"""Authlib as a client that gets the issuer and a credential, and discovers the rest."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -30,7 +30,7 @@ def discovered(provider: Provider) -> dict[str, Any]:
 
 
 def session(provider: Provider, client_id: str, secret: Any = None, **options: Any) -> OAuth2Session:
-    """Return a session of a client, which knows the endpoints of the metadata."""
+    """Return the session of a client, which has discovered the endpoints in the metadata."""
     metadata = discovered(provider)
     endpoints = {name: url for name, url in metadata.items() if name.endswith("_endpoint")}
     return OAuth2Session(client_id, secret, **endpoints, **options)

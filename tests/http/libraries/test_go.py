@@ -1,4 +1,4 @@
-"""go-oidc and golang.org/x/oauth2 as clients: `go/main.go` calls them, unchanged."""
+"""go-oidc and golang.org/x/oauth2 as clients; `go/main.go` uses the libraries unchanged."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "go"
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """The program with the libraries of go.sum; it takes a minute to build for the first time."""
+    """Build the program with the libraries of go.sum; the first build on a machine takes a minute."""
     require("go")
     return Program(command=[build_go(FOLDER, tmp_path_factory.mktemp("go"))])
 

@@ -1,4 +1,4 @@
-"""docs/integrations.md: Istio's own types of its API decode the manifests."""
+"""docs/integrations.md: Istio's own API types can decode the manifests of the page."""
 
 import json
 import subprocess
@@ -22,13 +22,13 @@ MANIFESTS: list[tuple[str, Any]] = [
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program with the library of go.sum."""
+    """Build the program with the library of go.sum."""
     require("go")
     return build_go(FOLDER, tmp_path_factory.mktemp("istio"))
 
 
 def decode(program: Path, kind: str, spec: Any) -> str:
-    """Return why Istio's type does not take the spec; empty if it does."""
+    """Return the error of Istio's type for this spec; empty if it accepts the spec."""
     done = subprocess.run(
         [program, kind],
         input=json.dumps(spec),

@@ -1,6 +1,7 @@
 """Nimbus's OAuth 2.0 SDK as a client, and Spring Security as a resource server, both unchanged.
 
-`java/OAuthClient.java` calls the SDK; the programs of docs/integrations.md are compiled as they are written.
+`java/OAuthClient.java` uses the SDK. The programs of docs/integrations.md are compiled as they are on the
+page.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ _PORT = re.compile(r"Tomcat started on port (\d+)")
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the jars that pom.xml names; Maven loads what it has not loaded before."""
+    """The folder with the jars of pom.xml, which Maven downloads once."""
     require("java", "javac", "keytool", "mvn")
     folder = tmp_path_factory.mktemp("java")
     (folder / "pom.xml").write_bytes((FOLDER / "pom.xml").read_bytes())
@@ -51,14 +52,14 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiler:
-    """Compiles classes against the libraries, for a JVM that trusts the authority of a service."""
+    """Compiles classes with the libraries, for a JVM that trusts the service's authority."""
 
     libraries: Path
     folder: Path
     environment: Mapping[str, str]
 
     def program(self, *sources: str, main: str) -> Program:
-        """Return a program of these sources, whose main class this is."""
+        """Compile these sources; return a program whose main class is `main`."""
         self.folder.mkdir(exist_ok=True)
         files = [self.folder / f"{_name(source)}.java" for source in sources]
         for file, source in zip(files, sources, strict=True):
@@ -84,7 +85,7 @@ def compiled(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Progr
 
 @pytest.fixture(scope="session")
 def trust_store(certifier: Certifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trust store that the page describes."""
+    """The trust store that the page tells the reader to create."""
     require("keytool")
     folder = tmp_path_factory.mktemp("trust")
     authority = ["-importcert", "-noprompt", "-alias", "identity", "-file", str(certifier.file)]
@@ -94,7 +95,7 @@ def trust_store(certifier: Certifier, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def compiler(provider: Provider, libraries: Path, trust_store: Path, tmp_path: Path) -> Compiler:
-    """A compiler for the programs of the page, which trust the authority of the service."""
+    """A compiler for the programs of the page, which trust the service's authority."""
     options = f"-Djavax.net.ssl.trustStore={trust_store} -Djavax.net.ssl.trustStorePassword=changeit"
     _, secret = provider.credentials
     environment = {"JAVA_TOOL_OPTIONS": options, "CLIENT_SECRET": secret}
@@ -173,7 +174,7 @@ def test_the_recipe_for_nimbus_prints_the_claims_of_a_token(provider: Provider, 
 
 @dataclass(frozen=True)
 class Api:
-    """The API of the page."""
+    """The API that the page protects."""
 
     url: str
 
@@ -181,14 +182,14 @@ class Api:
         return requests.get(self.url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
 
     def verify(self, token: str) -> Mapping[str, str]:
-        """The name of the caller as the claim that it is, or the refusal."""
+        """Call the API; return the name of the caller as the claim `sub`, or why the call is refused."""
         answer = self.get(token)
         return {"sub": answer.text} if answer.ok else {"refused": answer.headers["WWW-Authenticate"]}
 
 
 @contextmanager
 def serving(program: Program, *options: str) -> Iterator[Api]:
-    """Start a program of Spring Boot on a free port, and end it after the block."""
+    """Run a Spring Boot program on a free port until the block ends."""
     command = [*program.command, "--server.address=127.0.0.1", "--server.port=0", *options]
     with (
         TemporaryFile("w+") as output,

@@ -1,4 +1,4 @@
-"""docs/integrations.md: the program whose trace goes on in the service, on both engines."""
+"""docs/integrations.md: a trace that the page's program begins continues in the service."""
 
 import os
 from pathlib import Path

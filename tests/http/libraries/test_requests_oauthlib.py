@@ -1,4 +1,4 @@
-"""requests-oauthlib as a client, with the metadata that it is configured from."""
+"""requests-oauthlib as a client that is configured from the metadata."""
 
 from typing import Any
 

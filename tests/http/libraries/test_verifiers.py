@@ -1,4 +1,4 @@
-"""Libraries for Python that verify access tokens by the published keys, through a rotation of the keys."""
+"""Python libraries that verify access tokens with the published keys, before and after a key rotation."""
 
 import ssl
 from collections.abc import Callable, Mapping

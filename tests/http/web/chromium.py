@@ -1,4 +1,4 @@
-"""A page in a real Chromium, driven through `browser/drive.mjs`. Asserts nothing about the page."""
+"""Drives a page in a real Chromium by `browser/drive.mjs`. The module asserts nothing."""
 
 import json
 import subprocess
@@ -15,17 +15,17 @@ Colours = Literal["light", "dark"]
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """One page of a browser. A selector is one of CSS."""
+    """A page of a browser; its elements are named by CSS selectors."""
 
     to_browser: IO[str]
     from_browser: IO[str]
 
     def renew(self) -> None:
-        """Open another page, without the storage of the one before."""
+        """Open another page, which does not share storage with the one before."""
         self._call("renew")
 
     def use(self, colours: Colours) -> None:
-        """Prefer these colours, as the setting of a system does."""
+        """Prefer a light or dark colour scheme, as a setting of the operating system does."""
         self._call("emulateMedia", {"colorScheme": colours})
 
     def open(self, url: str) -> None:
@@ -53,7 +53,7 @@ class Page:
         return self._call("evaluate", script)
 
     def complaints(self) -> list[str]:
-        """Return the errors of the console: of scripts, and of what the CSP has refused."""
+        """Return the errors in the console: from scripts, and from violations of the CSP."""
         found: list[str] = self._call("complaints")
         return found
 
@@ -72,7 +72,7 @@ class Page:
 
 @contextmanager
 def browsing(folder: Path, executable: str) -> Iterator[Page]:
-    """Run a browser, and yield its page, which `renew` opens. The folder has the driver and its libraries."""
+    """Run a browser and yield its page; the folder has the driver and its libraries."""
     with subprocess.Popen(
         ["node", "drive.mjs", executable],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""A service that serves gRPC-Web to one origin, on grpcio and on Envoy, and its libraries."""
+"""A service that serves gRPC-Web to pages of one origin, on both engines, and the libraries of pages."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,13 +15,13 @@ from tests.rpc.engines import EnvoyHost
 
 PAGE_PORT = reserve_port()
 PAGE_ORIGIN = f"http://127.0.0.1:{PAGE_PORT}"
-"""The origin of the example page; it is known before the page is served, since the service must know it."""
+"""The origin of the example page. It is fixed, since the service has to know it before the page is served."""
 EXAMPLE = Path(__file__).parents[3] / "examples" / "web"
 
 
 @pytest.fixture(scope="session")
 def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyHost]:
-    """An Envoy that serves HTTP and gRPC-Web on the port of gRPC."""
+    """A service on Envoy, with HTTP, gRPC-Web and gRPC on one port."""
     settings = settings_for_tests(engine=ENVOY, http_listen=ANY_PORT, web_origins=(ORIGIN, PAGE_ORIGIN))
     with closing(EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))) as host:
         yield host

@@ -1,4 +1,4 @@
-"""Calls of gRPC-Web: by the client of connect-web in Node.js, and as bytes. Asserts nothing."""
+"""Makes calls of gRPC-Web: with connect-web in Node.js, and byte by byte. The module asserts nothing."""
 
 import base64
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ IDENTITY = "/identityapi.v1.IdentityService/"
 
 @dataclass(frozen=True, kw_only=True)
 class WebClient:
-    """A program that makes calls with the libraries of `examples/web`."""
+    """A Node.js program that makes calls with the libraries of `examples/web`."""
 
     folder: Path
 
     def call(self, site: Site, service: str, method: str, request: object, **more: object) -> Any:
-        """Make one call, and return its outcome. `headers`, `timeoutMs` and `take` as in `client.mjs`."""
+        """Make one call and return its outcome; `client.mjs` explains `headers`, `timeoutMs` and `take`."""
         call = {"service": f"identityapi.v1.{service}", "method": method, "request": request} | more
         return self.calls(site, call)[0]
 
@@ -34,7 +34,7 @@ class WebClient:
 
 
 def descriptors() -> str:
-    """Return the descriptors of the API as base64, each after those that it imports."""
+    """Return the descriptors of the API in base64; each follows the ones that it imports."""
     found: dict[str, Any] = {}
 
     def add(file: Any) -> None:
@@ -56,7 +56,7 @@ def framed(message: Message) -> bytes:
 
 
 def post(site: Site, method: str, body: bytes, *, text: bool = False, **headers: str) -> Answer:
-    """Send one call as bytes."""
+    """Send a call as raw bytes; return the response."""
     kind = "application/grpc-web-text" if text else "application/grpc-web+proto"
     return site.request("POST", IDENTITY + method, body, **({"content_type": kind, "accept": kind} | headers))
 
@@ -77,5 +77,5 @@ def frames(body: bytes) -> tuple[list[bytes], dict[str, str]]:
 
 
 def unarmoured(body: bytes) -> bytes:
-    """Decode base64 whose segments may each have their own padding."""
+    """Decode base64 that consists of segments, each with its own padding."""
     return b"".join(base64.b64decode(body[start : start + 4]) for start in range(0, len(body), 4))

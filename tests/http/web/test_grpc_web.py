@@ -1,4 +1,4 @@
-"""gRPC-Web on both engines: connect-web, unchanged, and calls as bytes."""
+"""gRPC-Web on both engines: calls by connect-web, unchanged, and calls as raw bytes."""
 
 import base64
 

@@ -29,7 +29,7 @@ MARKUP = "<img/src=x/onerror=document.title='run'>"
 
 @dataclass(frozen=True)
 class Visitor:
-    """A user in front of the page."""
+    """A user who operates the page."""
 
     page: Page
 
@@ -45,7 +45,7 @@ class Visitor:
 
 @contextmanager
 def served(site: Site, libraries: Path, port: int) -> Iterator[str]:
-    """Serve the page as its user would, and yield its origin."""
+    """Serve the page as a reader of the example does; yield its origin."""
     command = [sys.executable, str(EXAMPLE / "serve.py"), "--service", f"http://{site.target}"]
     command += ["--audience", API, "--port", str(port), "--libraries", str(libraries / "node_modules")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -58,7 +58,7 @@ def served(site: Site, libraries: Path, port: int) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A browser for all tests: one takes seconds to start."""
+    """One browser for all tests, since its start takes seconds."""
     require("node", "npm", "chromium")
     folder = tmp_path_factory.mktemp("browser")
     source = Path(__file__).parent / "browser"
@@ -83,7 +83,7 @@ def visitor(site: Site, libraries: Path, page: Page) -> Iterator[Visitor]:
 
 
 def test_a_user_takes_all_seven_steps(visitor: Visitor, tmp_path: Path) -> None:
-    """`PICTURES` names the folder for the pictures of `docs/concepts.md`, which are renewed by hand."""
+    """To renew the screenshots of `docs/concepts.md`, set `PICTURES` to a folder for them."""
     page = visitor.page
     visitor.signed_in()
     first = page.text("#step-3 span.payload")
@@ -157,7 +157,7 @@ def test_a_page_of_a_foreign_origin_is_refused(site: Site, libraries: Path, page
 
 
 def refused(*options: str) -> str:
-    """Return what the program that serves the page says when it does not start."""
+    """Return the error of the program that serves the page, when it does not start."""
     command = [sys.executable, str(EXAMPLE / "serve.py"), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
