@@ -1,4 +1,4 @@
-"""All processes that a service has started, also those whose parent is gone (Linux)."""
+"""Finds all processes that a service has started, even if their parent has ended (Linux only)."""
 
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,7 @@ _NAME: Final = "MARK_OF_A_TEST"
 
 
 class Descendants:
-    """The processes of one installation, known by a variable that they hand down to each other."""
+    """The processes of one installation, recognised by an environment variable that they inherit."""
 
     def __init__(self, installation: Installation) -> None:
         """Mark the processes that the installation starts from now on."""
@@ -19,11 +19,11 @@ class Descendants:
         self._mark = f"{_NAME}={mark}".encode()
 
     def alive(self) -> set[int]:
-        """Return the ids of those that have not ended, the service's own among them."""
+        """Return the ids of the processes that have not ended, including the service's own."""
         return {int(path.name) for path in Path("/proc").iterdir() if self._is_alive(path)}
 
     def running(self, command: bytes) -> set[int]:
-        """Return those whose command line has this in it."""
+        """Return the ids of the processes whose command line contains `command`."""
         return {pid for pid in self.alive() if command in command_line(pid)}
 
     def _is_alive(self, path: Path) -> bool:
@@ -34,7 +34,7 @@ class Descendants:
 
 
 def children(pid: int, command: bytes) -> set[int]:
-    """Return the direct child processes whose command line contains this."""
+    """Return the ids of the child processes of `pid` whose command line contains `command`."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return {int(child) for child in text.split() if command in command_line(int(child))}
 

@@ -1,9 +1,10 @@
 """A fork server: runs commands of `identity` as copies of a process that has imported the service.
 
-To start Python and import the service takes 0.3 s of a processor, and tests of faults start hundreds of
-processes. The fork server imports it once in a run. Each command is then a copy of it (fork(2)), which
-continues as `python -m identity_service` does, with its own arguments, environment, folder and streams. It is
-a process like any other, to be killed, paused and waited for. Tests of the start itself use `subprocess`.
+Starting Python and importing the service takes 0.3 s of CPU time, and tests of faults start hundreds of
+processes. The fork server imports the service once per run. Each command is then a copy of that process
+(fork(2)), which continues like `python -m identity_service` with its own arguments, environment, folder and
+streams. A test can kill, suspend and await it like any other process. Tests of the start itself use
+`subprocess`.
 """
 
 import atexit
@@ -37,20 +38,20 @@ _MODULES: Final = (
     "identity_service.storage.redis",
     "identity_service.storage.sqlite",
 )
-"""Modules that import, with what they import, nearly all that the commands of the tests do."""
+"""Modules whose import also imports nearly everything that the commands of the tests use."""
 LARGEST: Final = 2**17
-"""The largest size of a request, in bytes; the environment is most of it."""
+"""The maximum size of a request in bytes; most of a request is the environment."""
 STREAMS: Final = 3
-"""The number of descriptors that come with a request: standard input, output and error."""
+"""The number of file descriptors in a request: standard input, output and error."""
 SERVICE: Final = ("-m", "identity_service")
-"""The arguments of Python that run `identity`."""
+"""The arguments with which Python runs `identity`."""
 
 
 class Copy:
-    """A process that the fork server has started, with the methods of `subprocess.Popen` that tests use."""
+    """A process that the fork server has started; it has the methods of `subprocess.Popen` that tests use."""
 
     def __init__(self, server: "ForkServer", pid: int) -> None:
-        """Stand for this process, a child of the fork server that nothing has waited for."""
+        """Represent this process, a child of the fork server whose exit code was not read yet."""
         self.pid = pid
         self.returncode: int | None = None
         self._server = server
@@ -95,10 +96,10 @@ Process = subprocess.Popen[bytes] | Copy
 
 
 class ForkServer:
-    """The other end: asks the fork server of this process for copies. Any thread may call any method."""
+    """The client of the fork server, which starts it and requests copies. Any thread may call any method."""
 
     def __init__(self) -> None:
-        """Start it. It ends with this process, also if that is killed."""
+        """Start the fork server; it ends with this process, even if this process is killed."""
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs:
@@ -120,14 +121,16 @@ class ForkServer:
         program: Sequence[str] = SERVICE,
         terminal: bool = True,
     ) -> Copy:
-        """Start a program with these words.
+        """Start a program with these arguments.
 
         Args:
+            words: the arguments.
             folder: the working directory.
             environment: all environment variables.
             streams: the descriptors of standard input, output and error; the caller closes its own.
             program: the program as arguments of Python: -m and a module, or -c and the code.
-            terminal: whether it keeps the terminal of the tests, if they have one; else it leads a session.
+            terminal: whether the program keeps the terminal of the tests, if they have one; otherwise it leads
+                a session of its own.
         """
         request = {
             "words": words,
@@ -139,11 +142,11 @@ class ForkServer:
         return Copy(self, self._ask(request, streams))
 
     def reap(self, pid: int) -> int:
-        """Return the exit code of a process that has ended; its id is free after that."""
+        """Return the exit code of a process that has ended; afterwards its id may be reused."""
         return self._ask({"reap": pid})
 
     def _close(self) -> None:
-        """End the fork server; the copies are not ended."""
+        """End the fork server; the copies continue."""
         self._channel.close()
         self._process.wait()
 
@@ -157,18 +160,18 @@ class ForkServer:
 
 
 def is_possible() -> bool:
-    """Return whether this system has what the fork server needs."""
+    """Return whether this operating system has what the fork server needs."""
     return hasattr(os, "pidfd_open")
 
 
 @cache
 def fork_server() -> ForkServer:
-    """Return the fork server of this process; the first call starts it."""
+    """Return the fork server of this process, which the first call starts."""
     return ForkServer()
 
 
 def _import_all() -> None:
-    """Import the modules. Raises RuntimeError if one starts a thread, which no copy would have."""
+    """Import the modules. Raises RuntimeError if one starts a thread, since copies would lack that thread."""
     for module in _MODULES:
         import_module(module)
     if len(list(Path("/proc/self/task").iterdir())) > 1:
@@ -177,7 +180,7 @@ def _import_all() -> None:
 
 
 def _become_copies(channel: socket.socket) -> Sequence[str]:
-    """Answer requests until the tests end; returns nothing then, and in each copy the program to run."""
+    """Answer requests until the tests end, and then return None; in a copy, return the program to run."""
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, LARGEST, STREAMS)
         if not message:

@@ -1,4 +1,4 @@
-"""A service that hangs at one of its methods, in every process that an installation starts."""
+"""Makes a method of the service hang, in every process that an installation starts."""
 
 import os
 from collections.abc import Mapping
@@ -55,21 +55,23 @@ class Changing:
 sys.meta_path.insert(0, Changing("identity_service.process.last_resort", "identity_service.bootstrap"))
 '''
 _FAR: Final = 60.0
-"""Seconds between one process's last resort and the next one's: so much may a busy machine be late."""
+"""Seconds between the times at which two processes are ended by force, which allows for a busy machine."""
 HANGS_INSIDE: Final = {"INSIDE": 1.0, "SERVING": 2 * _FAR, "SUPERVISING": 3 * _FAR, "BETWEEN": _FAR}
-"""The times of the last resort for a service that hangs inside Envoy."""
+"""The seconds until a hanging process is ended by force, for a service that hangs inside Envoy."""
 HANGS_SERVING: Final = {"SERVING": 1.0, "SUPERVISING": 2 * _FAR, "BETWEEN": _FAR}
-"""The same for a process that serves, which is a worker or not."""
+"""The same times for a service that hangs in a serving process, which may be a worker."""
 NEVER_FORCED: Final = {"INSIDE": _FAR, "SERVING": 2 * _FAR, "SUPERVISING": 3 * _FAR, "BETWEEN": _FAR}
-"""The times for a service that has to end by itself, however busy the machine is: a forced end is a fault."""
+"""The same times for a service that must end by itself: being ended by force is a fault."""
 
 
 def hang_at(installation: Installation, method: str, times: Mapping[str, float]) -> None:
-    """Have this method of each service that the installation starts from now on never return.
+    """Have this method never return, in each service that the installation starts from now on.
 
     Args:
+        installation: where the services are started.
         method: of `bootstrap.Service`; empty for none.
-        times: those of `identity_service.process.last_resort`, so that the expected event comes first by far.
+        times: those of `identity_service.process.last_resort`, chosen so that the expected process is
+            ended by force long before the others.
     """
     folder = installation.folder / "hanging"
     folder.mkdir()

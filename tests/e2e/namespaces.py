@@ -1,4 +1,4 @@
-"""Linux namespaces for processes of tests, created with `unshare`, which not every machine permits."""
+"""Linux namespaces for processes of tests, made with unshare(1), which not every machine allows."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ from tests.patience import PATIENCE
 
 
 def can_unshare(*options: str) -> bool:
-    """Return whether a process may be started with these options of unshare(1)."""
+    """Return whether unshare(1) with these options works on this machine."""
     try:
         done = subprocess.run(["unshare", *options, "true"], check=False, timeout=PATIENCE)
     except OSError:

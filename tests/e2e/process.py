@@ -1,6 +1,6 @@
-"""The real service as a process, on a store of its own: started, killed, started again.
+"""The real service as a process on a store of its own, which tests start, kill and start again.
 
-It uses the command line, as an operator does, and ends each process by its own pid.
+They use the command line, as an operator does, and end each process by its process id.
 """
 
 import json
@@ -41,34 +41,35 @@ _SOON = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 100),
 ]
-"""gRPC would wait longer each time, up to seconds after the service has begun to serve."""
+"""Short pauses between attempts to connect; by default gRPC waits for seconds after the service is up."""
 _LOOK: Final = 1.0
-"""Seconds after which a test that waits for a service looks whether its process has ended."""
+"""Seconds after which a test that waits for a service checks whether its process has ended."""
 
 
 @dataclass
 class Installation:
-    """A folder, a store, and the environment that the commands run in."""
+    """A folder and a store, with the environment in which commands run."""
 
     folder: Path
     store: str
     environment: dict[str, str] = field(default_factory=dict)
     program: tuple[str, ...] = SERVICE
-    """The arguments of Python for the service."""
+    """The arguments with which Python runs the service."""
     launcher: tuple[str, ...] = ()
-    """The program that starts Python for the service, with its arguments; none = the test itself."""
+    """A program, with its arguments, that starts Python for the service; empty = Python is started
+    directly."""
     forked: bool = False
-    """True if the fork server starts the service and the commands, for tests that do not test their start."""
+    """True if the fork server starts the service and the commands; tests of their start leave it False."""
 
     @property
     def environ(self) -> dict[str, str]:
-        """Return the environment without the settings of the user that runs the tests."""
+        """Return the environment without the settings of the user who runs the tests."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
         own = {"IDENTITY_STORE": self.store, "IDENTITY_MASTER_KEY": MASTER_KEY}
         return outside | own | CHEAP_PASSWORDS | self.environment
 
     def run(self, *words: str, stdin: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run one command of `identity` to its end."""
+        """Run one command of `identity` until it ends."""
         if self._is_forked:
             return self._run_forked(words, stdin, self.environ | changes)
         return subprocess.run(
@@ -86,7 +87,7 @@ class Installation:
     def _is_forked(self) -> bool:
         """Return whether the fork server is used.
 
-        It cannot load a library that the environment names, and is started by no other program.
+        It cannot preload a library that the environment names, nor be started by another program.
         """
         is_plain = not self.launcher and "LD_PRELOAD" not in self.environment
         return self.forked and is_plain and is_possible()
@@ -110,7 +111,7 @@ class Installation:
             return subprocess.CompletedProcess(words, code, output.read(), errors.read())
 
     def start_command(self, *words: str) -> "subprocess.Popen[str]":
-        """Start one command of `identity`; the caller waits for its end."""
+        """Start one command of `identity`, without waiting for its end."""
         return subprocess.Popen(
             [sys.executable, "-m", "identity_service", *words],
             cwd=self.folder,
@@ -122,15 +123,16 @@ class Installation:
         )
 
     def json(self, *words: str, stdin: str = "", **changes: str) -> Any:
-        """Return the output of a command with --json; it must exit 0."""
+        """Run a command with --json, which must exit with 0; return its output."""
         done = self.run(*words, "--json", stdin=stdin, **changes)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def init(self) -> dict[str, str]:
-        """Initialise the store; commands are called as its first administrator from then on.
+        """Initialise the store; later commands call as its first administrator.
 
-        It is done in this process, as `identity init` does it: to start Python would take most of the time.
+        It does what `identity init` does, but in this process, since starting Python would take most of the
+        time.
         """
         scheme, _, path = self.store.partition(":///")
         store = f"sqlite:///{self.folder / path}" if scheme == "sqlite" else self.store
@@ -141,7 +143,7 @@ class Installation:
         return made
 
     def serve(self, *words: str, port: int | None = None) -> "Running":
-        """Start the service; returns once it says that it serves."""
+        """Start the service; return once it logs that it serves."""
         return Running(self, words, port or reserve_port())
 
     def start(self, words: tuple[str, ...], port: int) -> Process:
@@ -168,12 +170,12 @@ class Installation:
             )
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Return the events of this name in the log of the service."""
+        """Return the events of this name in the service's log."""
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     def await_event(self, name: str, count: int = 1) -> None:
-        """Wait until the log has so many events: lines are written late, and by no killed process."""
+        """Wait until the log has `count` events of this name, since lines are written with a delay."""
         until(lambda: len(self.events(name)) >= count)
 
     @property
@@ -187,7 +189,7 @@ class Installation:
 
 
 class Running:
-    """One service process."""
+    """A running process of the service."""
 
     def __init__(self, installation: Installation, words: tuple[str, ...], port: int) -> None:
         self._installation = installation
@@ -211,17 +213,17 @@ class Running:
 
     @property
     def store(self) -> str:
-        """The URL of its store."""
+        """Return the URL of its store."""
         return self._installation.store
 
     def client(self, **options: Any) -> IdentityClient:
-        """A client that waits for an answer as long as a machine may take that is very busy."""
+        """Return a client whose timeout is long enough for a very busy machine."""
         patient = {"timeout": timedelta(seconds=PATIENCE)}
         return IdentityClient(self.target, options=ClientOptions(**(patient | options)))
 
     @contextmanager
     def administrator(self) -> Iterator[AdminClient]:
-        """The first administrator, in this process: a command takes longer to start than to make its call."""
+        """Return an administrator's client in this process, since a command takes long to start."""
         environment = self._installation.environment
         with self.client() as client:
             token = client.issue_with_secret(
@@ -236,22 +238,22 @@ class Running:
     def create_user(
         self, name: str, password: str, *, audience: str = "api", scopes: Sequence[str] = ()
     ) -> None:
-        """Create a user who signs in with this password."""
+        """Create a user with this password."""
         with self.administrator() as administrator:
             user = principal_pb2.User(username=name, audiences=[audience], scopes=scopes)
             administrator.create_user(user, password=password)
 
     def json(self, *words: str, stdin: str = "") -> Any:
-        """Return the output of a command that calls this process as the first administrator."""
+        """Run a command that calls this process as the first administrator; return its output."""
         return self._installation.json(*words, stdin=stdin, IDENTITY_TARGET=self.target)
 
     def kill(self) -> None:
-        """SIGKILL: nothing is flushed, nothing is said."""
+        """Send SIGKILL: the process flushes nothing and says nothing."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
 
     def terminate(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM; return the exit code."""
         os.kill(self.process.pid, signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
@@ -278,7 +280,7 @@ class Running:
 
 
 def open_calls(metrics: str) -> float:
-    """Return the number of calls in progress in the service whose `metrics_listen` this is."""
+    """Return how many calls are in progress in the service that shows its metrics at this address."""
     with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=PATIENCE) as answer:
         lines = answer.read().decode().splitlines()
     return next(

@@ -1,6 +1,6 @@
-"""The service in a bare container: without a home, and without writes to the root file system and `/dev/shm`.
+"""The service in a minimal container: no home, a read-only root file system, and a read-only `/dev/shm`.
 
-Each test runs in a namespace of its own, in which both are mounted read-only.
+Each test runs in a mount namespace of its own.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ pytestmark = [
 
 
 def bare(folder: Path, **environment: str) -> Installation:
-    """An initialised store whose service may write to this folder alone."""
+    """Return an initialised store whose service can write to this folder only."""
     installation = Installation(folder, f"sqlite:///{folder}/identity.db", environment)
     installation.init()
     installation.launcher = (*_ENTER, str(folder))

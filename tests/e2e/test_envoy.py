@@ -1,4 +1,4 @@
-"""The Envoy engine as an operator runs it: start, stop, renewal, and unexpected ends."""
+"""The Envoy engine as an operator runs it: start, stop, worker renewal, and unexpected ends."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    """A directory for temporary files of its own, so that a test sees which are left."""
+    """An installation with a directory for temporary files, in which a test sees what is left."""
     temporary = Path(tempfile.mkdtemp(prefix="e"))  # short: a socket's path has 108 characters
     yield Installation(
         folder=tmp_path,
@@ -61,7 +61,7 @@ def test_it_serves_and_sigterm_ends_it_with_0(installation: Installation, servic
 
 
 def test_calls_in_progress_end_before_it_does(installation: Installation) -> None:
-    """A password takes a while: argon2 in a process that must be started first."""
+    """A call with a password takes a while, since the process that hashes must be started first."""
     metrics = reserve_address()
     installation.environment |= {"IDENTITY_METRICS_LISTEN": metrics, "IDENTITY_DRAIN_GRACE": f"{PATIENCE}s"}
     installation.init()
@@ -86,7 +86,7 @@ def test_calls_in_progress_end_before_it_does(installation: Installation) -> Non
 
 
 def test_only_its_own_user_may_read_the_files_for_envoy(installation: Installation, tmp_path: Path) -> None:
-    """The master key is nowhere; the key of TLS lies where only this user can look, until the end."""
+    """No file has the master key. The TLS key is in a directory of the service's user until the end."""
     holder = Certifier(tmp_path / "tls").server()
     names = {f"IDENTITY_{name.upper()}": str(path) for name, path in holder.settings().items()}
     installation.init()
@@ -118,7 +118,7 @@ def test_an_envoy_that_dies_ends_the_service(installation: Installation, service
 
 
 def test_no_envoy_outlives_a_service_that_is_killed(installation: Installation, service: Running) -> None:
-    """The files for it are removed too, which the end of each test checks."""
+    """Its files are removed too, as for each test of this module."""
     (envoy,) = envoys(service)
 
     service.kill()
@@ -155,7 +155,7 @@ def test_workers_are_renewed_without_a_failed_call(installation: Installation) -
 
 
 def test_without_the_extra_the_error_names_it(installation: Installation) -> None:
-    """An interpreter that does not find pyvoy."""
+    """The Python here cannot import pyvoy."""
     hidden = installation.folder / "pyvoy.py"
     hidden.write_text("raise ModuleNotFoundError('hidden', name='pyvoy')\n")
 
@@ -168,7 +168,7 @@ def test_without_the_extra_the_error_names_it(installation: Installation) -> Non
 def test_a_connected_client_gets_every_answer_while_the_service_stops(
     installation: Installation, service: Running
 ) -> None:
-    """A client in the middle of calls while the service stops: each is answered, or was never begun."""
+    """A client makes calls while the service stops: each is answered, or was never begun."""
     token = token_of(installation, service)
     answered: list[object] = []
     stopped = threading.Event()

@@ -1,4 +1,7 @@
-"""The first minutes with the service: version, greeting, a store that is away, an expired certificate."""
+"""The first minutes with the service: its version and greeting, and errors that a newcomer meets.
+
+Among them are a store that cannot be reached and a certificate that has expired.
+"""
 
 import json
 import os
@@ -22,7 +25,7 @@ from tests.tls import Certifier
 
 @pytest.fixture
 def relative(tmp_path: Path) -> Installation:
-    """An installation whose store is named as by default, relative to the working directory."""
+    """An installation whose store has a path relative to the working directory, as by default."""
     return Installation(tmp_path, "sqlite:///var/identity.db")
 
 
@@ -46,7 +49,7 @@ def test_a_trial_greets_before_any_line_of_the_log(relative: Installation) -> No
 
 
 def test_a_trial_accepts_the_tokens_of_one_without_http(relative: Installation) -> None:
-    """Both are on one `var/`; the issuer of the second is the URL of its HTTP port."""
+    """Both trials use the same `var/`; the second one's issuer is the URL of its HTTP port."""
 
     def token(running: Running) -> str:
         demo = json.loads((relative.folder / "var/demo.json").read_text())
@@ -207,7 +210,7 @@ def test_a_certificate_that_has_expired_is_named_when_the_service_starts(relativ
 def test_no_color_turns_every_style_off(
     relative: Installation, words: tuple[str, ...], no_color: str
 ) -> None:
-    """The output is a terminal; bold and dim are styles too."""
+    """The output is a terminal; bold and dim count as styles too."""
     shown = on_a_terminal(relative, "-m", "identity_service", *words, NO_COLOR=no_color)
 
     assert words[0] in shown or "Usage" in shown or "setting" in shown
@@ -229,7 +232,7 @@ def test_no_color_turns_every_style_of_the_log_off(relative: Installation, no_co
 
 
 def on_a_terminal(installation: Installation, *words: str, **changes: str) -> str:
-    """Return the output of a Python program on a terminal of its own, until it ends."""
+    """Run a Python program on a terminal of its own until it ends; return its output."""
     terminal, inside = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, *words],

@@ -1,6 +1,6 @@
-"""The service as the first process of a container, for which the system ignores signals by default.
+"""The service as the first process of a container, for which Linux ignores signals by default.
 
-SIGTERM ends it all the same. Each is the first process of a namespace of its own.
+SIGTERM must end it nevertheless. In the tests it is the first process of a PID namespace.
 """
 
 import os
@@ -22,7 +22,7 @@ from tests.patience import PATIENCE, until
 from tests.ports import reserve_address
 
 _STEPS: Final = [step * 0.05 for step in range(30)]
-"""Seconds after the process runs its own code: those that a start takes, and some in which it serves."""
+"""Seconds after the first code of the process: during its start, and later while it serves."""
 _AT_ONCE: Final = 3
 _SERVE: Final = ("-m", "identity_service", "serve")
 _ENDED: Final = 128 + signal.SIGTERM
@@ -36,7 +36,7 @@ pytestmark = [
 
 @contextmanager
 def first_process(*words: str, installation: Installation, **changes: str) -> Iterator["First"]:
-    """Run this program of Python as the first process of a new namespace."""
+    """Run a Python program as the first process of a new namespace."""
     log = installation.folder / "first.log"
     with log.open("wb") as written:
         outside = subprocess.Popen(
@@ -56,7 +56,7 @@ def first_process(*words: str, installation: Installation, **changes: str) -> It
 
 
 class First:
-    """The process outside of the namespace, which ends as the one inside does."""
+    """The process outside the namespace, which ends like the one inside."""
 
     def __init__(self, outside: "subprocess.Popen[bytes]", log: Path) -> None:
         self._outside = outside
@@ -70,7 +70,7 @@ class First:
 
     @property
     def handles_sigterm(self) -> bool:
-        """Return the status of the process as the system reports it."""
+        """Return whether the process has a handler for SIGTERM, according to the operating system."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
@@ -109,7 +109,7 @@ def test_sigterm_ends_the_first_process_whenever_it_comes(tmp_path: Path, engine
 
 
 def test_sigterm_ends_the_first_process_while_it_imports(tmp_path: Path) -> None:
-    """A library that takes for ever to load stands for a slow disk."""
+    """A module whose import never ends stands for a slow disk."""
     (tmp_path / "typer.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(1000)\n")
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
     path = os.pathsep.join([str(tmp_path), *sys.path])

@@ -1,4 +1,4 @@
-"""A command that the fork server runs behaves as one that Python was started for."""
+"""A command that the fork server runs behaves like one that runs in a new Python."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""The service with a user id that no file of the system knows, as OpenShift gives it, and without a home."""
+"""The service with a user id that is not in /etc/passwd and has no home, as OpenShift assigns it."""
 
 import json
 from datetime import UTC, datetime

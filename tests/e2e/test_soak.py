@@ -1,4 +1,4 @@
-"""The soak in its small form: every answer is judged while tokens are revoked and keys rotate."""
+"""A small soak test: every answer is checked while tokens are revoked and keys rotated."""
 
 import pytest
 
@@ -23,7 +23,11 @@ def test_a_few_thousand_calls_of_every_kind_are_answered_as_they_have_to_be() ->
 
 
 def samples(growth: float, *, jumps: int = 0, leaks: int = 0) -> list[Sample]:
-    """MB a million calls from the start on, outliers of memory, and descriptors that go at the end."""
+    """Return samples of the memory and the open files of a process under load.
+
+    `growth` is in MB per million calls, `jumps` are outliers of the memory, and `leaks` are descriptors that
+    are closed at the end.
+    """
     return [
         Sample(
             calls=number * FULL // 100,

@@ -1,4 +1,4 @@
-"""A process that gets the order to stop ends, even if a part hangs, and no process outlives its parent."""
+"""A process that is told to stop ends, even if a part of it hangs, and no process outlives its parent."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ on_envoy = pytest.mark.parametrize("installation", ["envoy"], indirect=True)
 
 @pytest.fixture
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """Yield an installation with a TLS key and its own temporary files, none of which is left afterwards."""
+    """An installation with a TLS key and temporary files of its own, none of which is left afterwards."""
     temporary = Path(tempfile.mkdtemp(prefix="s"))  # short: a socket's path has 108 characters
     installation = Installation(
         folder=tmp_path,
@@ -66,7 +66,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
 
 @pytest.fixture
 def descendants(installation: Installation) -> Iterator[Descendants]:
-    """The processes that the installation starts. Those that a failed test has left running are killed."""
+    """The processes that the installation starts; those still running after a failed test are killed."""
     found = Descendants(installation)
     yield found
     for pid in found.alive():
@@ -80,7 +80,7 @@ def with_tls(installation: Installation, folder: Path) -> None:
 
 
 def where(installation: Installation) -> Mapping[str, float]:
-    """The times for a service that hangs: inside Envoy, or in a process of its own."""
+    """The times for a service that hangs inside Envoy, or else in a process of its own."""
     return HANGS_INSIDE if installation.environment["IDENTITY_ENGINE"] == "envoy" else HANGS_SERVING
 
 
@@ -142,7 +142,7 @@ def hashing(descendants: Descendants) -> set[int]:
 def test_a_service_that_has_checked_passwords_ends_by_itself(
     installation: Installation, descendants: Descendants, words: tuple[str, ...], how: str
 ) -> None:
-    """Long before it is forced to: a worker once waited for what hashes, which waited for it."""
+    """It is not ended by force: a worker once waited for the hashing process, which waited for the worker."""
     installation.environment["IDENTITY_DRAIN_GRACE"] = "60s"
     with installation.serve(*words) as service, service.client() as client:
         for _ in range(4):
@@ -164,7 +164,7 @@ def test_a_service_that_has_checked_passwords_ends_by_itself(
 def test_a_process_for_passwords_that_stands_still_does_not_keep_it_from_ending(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """It has the lowest priority: on a busy machine it may take many seconds to end by itself."""
+    """The hashing process has the lowest priority, so on a busy machine it may need many seconds to end."""
     hang_at(installation, "", NEVER_FORCED)
     # Without a grace period, a call whose answer the client has just read can still count as cut off.
     installation.environment["IDENTITY_DRAIN_GRACE"] = "60s"
@@ -243,7 +243,7 @@ def test_clients_that_read_nothing_do_not_keep_it_from_ending(
 def test_a_service_that_hangs_while_it_stops_is_ended_by_force(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """The process that hangs says so; one that has started it sees it."""
+    """The process that hangs logs it, and its parent sees its exit code."""
     hang_at(installation, "stop", where(installation))
     with installation.serve(*words) as service:
         until(lambda: serving(installation))
@@ -292,7 +292,7 @@ def test_an_envoy_that_does_not_answer_is_killed(
 def test_nothing_outlives_a_service_that_is_killed_while_it_starts(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """It is killed when its first child exists and runs no Python yet; on grpcio alone it has no child."""
+    """The kill comes when the first child exists and does not run Python yet; grpcio alone has no child."""
     started = ENVOY if installation.environment["IDENTITY_ENGINE"] == "envoy" else WORKER
     process = launch(installation, words)
     until(lambda: bool(descendants.running(started)) or serving(installation))
@@ -319,7 +319,7 @@ def test_no_process_outlives_a_service_that_is_killed_while_its_children_hang(
 def test_nothing_outlives_a_service_that_is_killed_while_it_serves(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """Its clients read nothing, and a process that hashes passwords has just been started."""
+    """Its clients do not read, and a process that hashes passwords has just been started."""
     with installation.serve(*words) as service, contextlib.ExitStack() as stack:
         until(lambda: serving(installation))
         for _ in range(8):
@@ -336,7 +336,7 @@ def test_nothing_outlives_a_service_that_is_killed_while_it_serves(
 def test_nothing_outlives_a_service_that_is_killed_while_calls_are_in_progress(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """A drain would give these calls ten minutes."""
+    """An orderly stop would give these calls ten minutes."""
     installation.environment |= {"IDENTITY_DRAIN_GRACE": "10m", "IDENTITY_REQUEST_TIMEOUT": "10m"}
     with installation.serve(*words) as service, contextlib.ExitStack() as stack:
         until(lambda: serving(installation))
@@ -385,7 +385,7 @@ def test_nothing_outlives_a_service_that_is_killed_while_it_stops(
 def test_no_envoy_outlives_a_service_that_is_killed_when_it_has_stopped(
     installation: Installation, descendants: Descendants
 ) -> None:
-    """Between the answer that all has stopped and the order to Envoy to end."""
+    """The service inside Envoy has reported that it has stopped; Envoy was not told to end yet."""
     with installation.serve() as service:
         until(lambda: serving(installation))
         (envoy,) = descendants.running(ENVOY)
@@ -418,7 +418,7 @@ def test_no_envoy_outlives_a_supervisor_that_is_killed_with_its_workers(
 def test_an_envoy_of_the_tests_ends_with_a_run_that_is_killed(
     installation: Installation, descendants: Descendants
 ) -> None:
-    """It runs services of the tests one after the other, and may have none at the moment."""
+    """Such an Envoy runs services of several tests one after the other, and may have none at the moment."""
     run = subprocess.Popen(
         [sys.executable, "-c", _A_RUN, str(installation.folder)],
         cwd=ROOT,
@@ -448,7 +448,7 @@ time.sleep(1_000_000)
 
 @contextlib.contextmanager
 def signing_in(service: Running) -> Iterator[None]:
-    """Have a password checked, for which the service starts a process."""
+    """Sign in, for which the service starts a process that hashes the password."""
 
     def sign_in() -> None:
         with service.client(max_attempts=1) as client, contextlib.suppress(IdentityError):

@@ -1,4 +1,7 @@
-"""A service that the system gives too few threads ends at start with one line that says what to raise."""
+"""A service that the operating system gives too few threads ends at its start with a one-line error.
+
+The error says which limit to raise.
+"""
 
 import subprocess
 import sys
@@ -25,7 +28,7 @@ main()
 
 
 def serve(installation: Installation, refused: str) -> subprocess.CompletedProcess[str]:
-    """Start the service, to which the system gives no thread whose name begins so."""
+    """Start a service that gets no thread whose name begins with `refused`."""
     return subprocess.run(
         [sys.executable, "-c", _WITHOUT, refused, "serve", "--listen", "127.0.0.1:0"],
         env=installation.environ,

@@ -1,4 +1,4 @@
-"""Traces of a service as an operator runs it: workers, the environment, the log, and without the extra."""
+"""OpenTelemetry traces as an operator uses them: workers, environment variables, log, and a missing extra."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def traced(installation: Installation, collector: Collector, **more: str) -> Ins
 
 
 def refuse(target: str, metadata: Any = ()) -> None:
-    """Call Refresh, which is refused: such a call logs its line, and an audit event."""
+    """Make a call of Refresh that is refused, and therefore logs a line and an audit event."""
     with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError):
         IdentityServiceStub(channel).Refresh(pb.RefreshRequest(refresh_token="none"), metadata=metadata)
 
@@ -60,7 +60,7 @@ def refuse_caller(target: str, metadata: Any = ()) -> None:
 
 
 def traces_in_log(installation: Installation) -> list[str | None]:
-    """Return the trace id of each line of the calls that were refused."""
+    """Return the trace ids in the log lines of the refused calls."""
     lines = [json.loads(line) for line in installation.log.splitlines() if line.startswith("{")]
     return [
         line.get("trace_id")

@@ -1,4 +1,4 @@
-"""The metrics of a service with workers: the sums of all, also when a worker has died or was renewed."""
+"""The metrics of a service with workers: sums over all workers, including those that have ended."""
 
 import http.client
 import os
@@ -47,7 +47,7 @@ class Site:
         return self.metrics.value("grpc_server_handled_total", grpc_method="Verify", grpc_code="OK")
 
     def load(self) -> None:
-        """Verify a token, over connections of their own, so that both workers get calls of either kind."""
+        """Verify a token over several new connections, so that both workers get calls of either kind."""
         for _ in range(CLIENTS):
             with self.service.client() as client:
                 for _ in range(CALLS):
@@ -63,7 +63,7 @@ class Site:
             connection.getresponse().read()
 
     def await_workers(self, *, ended: int) -> None:
-        """Wait until all workers report again, after so many have ended."""
+        """Wait until all workers report again after this number of workers has ended."""
         until(
             lambda: (
                 (found := self.metrics).value("identity_workers") == WORKERS

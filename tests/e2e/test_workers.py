@@ -1,4 +1,4 @@
-"""Workers: several processes on one port, replaced when they end, renewed without a failed call."""
+"""Workers: several processes on one port, replaced when they end, and renewed without a failed call."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ on_both_stores = pytest.mark.parametrize("installation", ["sqlite", "redis"], in
 
 @pytest.fixture
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """Yield an installation on the embedded store, or on both stores if the test asks for that."""
+    """An installation on the embedded store, or on both stores if the test asks for that."""
     with installed(getattr(request, "param", "sqlite"), tmp_path) as installation:
         yield installation
 
@@ -40,12 +40,12 @@ def service(installation: Installation) -> Iterator[Running]:
 
 
 def workers(service: Running) -> set[int]:
-    """The processes that are the service's."""
+    """Return the ids of the service's worker processes."""
     return spawned(service.process)
 
 
 def spawned(process: Process) -> set[int]:
-    """Return the workers of the supervisor, as soon as each has begun."""
+    """Return the ids of the supervisor's workers that have begun to run Python."""
     return children(process.pid, b"spawn_main")
 
 
@@ -66,7 +66,7 @@ def test_all_workers_serve_and_know_a_revocation_of_one(installation: Installati
 
 @pytest.fixture
 def two_cores() -> Iterator[set[int]]:
-    """Let this thread, and what it starts, run on two cores at most, as on a machine that has no more."""
+    """Limit this thread and the processes that it starts to two CPU cores."""
     all_cores = os.sched_getaffinity(0)
     cores = set(sorted(all_cores)[:2])
     os.sched_setaffinity(0, cores)
@@ -77,7 +77,7 @@ def two_cores() -> Iterator[set[int]]:
 
 
 def cores_of(pids: set[int]) -> list[list[int]]:
-    """Return the cores that the threads of each process may use, in the order of the cores."""
+    """Return the cores on which the threads of each process may run, sorted."""
     return sorted(
         sorted(
             {
@@ -238,7 +238,7 @@ def test_renewing_again_and_again_keeps_no_file_open_and_no_process(
     installation: Installation, service: Running
 ) -> None:
     def renew(times: int) -> None:
-        """Returns once so many renewals are over."""
+        """Renew the workers this number of times."""
         os.kill(service.process.pid, signal.SIGHUP)
         until(lambda: installation.log.count("workers_renewed") == times)
         # With what multiprocessing keeps beside them.
@@ -254,7 +254,7 @@ def test_renewing_again_and_again_keeps_no_file_open_and_no_process(
 
 
 def test_two_orders_to_renew_renew_the_workers_twice(installation: Installation, service: Running) -> None:
-    """The second time for settings that may have changed after the first was begun."""
+    """The settings may have changed after the first renewal had begun."""
     os.kill(service.process.pid, signal.SIGHUP)
     until(lambda: len(workers(service)) == 3)
     os.kill(service.process.pid, signal.SIGHUP)
@@ -300,7 +300,7 @@ def test_an_order_to_renew_while_stopping_is_ignored(installation: Installation)
 
 
 def _cpu_seconds(pid: int) -> float:
-    """User and system (proc_pid_stat(5))."""
+    """Return the user and system CPU time of a process in seconds (proc_pid_stat(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""The calls of clients and administrators to the processes: they issue and revoke tokens."""
+"""The calls that clients and administrators make: they issue and revoke tokens."""
 
 import base64
 import json
@@ -17,16 +17,16 @@ from tests.patience import PATIENCE
 from tests.rpc.world import API
 
 LONG_OVER: Final = 36 * 3600.0
-"""The effect of Revoke: none on a token that expired so long ago by the clock of the process."""
+"""Revoke has no effect on a token that expired longer ago than this (seconds, by the process's clock)."""
 
 
 class Calls(Parties):
-    """Each call gives None if it was refused."""
+    """Makes calls; each method returns None if the process refuses the call."""
 
     def issue(self, process: Process, who: str, lifetime: int) -> Token | None:
-        """Issue a token of this principal; None if the process refuses.
+        """Issue a token of this principal; return None if the process refuses.
 
-        While records are missing no call is made: a client that is refused too often is locked out.
+        No call is made while records are missing: a client that is refused too often has to wait.
         """
         if self.records_missing:
             return None
@@ -57,7 +57,7 @@ class Calls(Parties):
         return token
 
     def revoke(self, process: Process, kind: Kind, token: Token) -> Fact | None:
-        """Revoke by way of a token; the fact, if it was acknowledged and has an effect."""
+        """Revoke with the help of a token; return the fact, if it was acknowledged and has an effect."""
         covered, id_, target = self._target(kind, token)
         has_effect = kind not in (Kind.TOKEN, Kind.REFRESH_TOKEN) or self._is_opened(process, kind, token)
         bearer = self.issue(process, "admin", 300)
@@ -115,7 +115,7 @@ class Calls(Parties):
         return [token for token in self.tokens if principal in token.generations]
 
     def _is_opened(self, process: Process, kind: Kind, token: Token) -> bool:
-        """Return whether a revocation by the token has an effect: its signature verifies, and it can live."""
+        """Return whether a revocation by this token has an effect, which an invalid token's has not."""
         if self.records_missing:
             return False
         if kind is Kind.REFRESH_TOKEN:
@@ -133,13 +133,13 @@ class Calls(Parties):
 
 
 def key_id_of(text: str) -> str:
-    """The `kid` of a token."""
+    """Return the `kid` of a token."""
     found: str = _json_in(text.split(".")[0])["kid"]
     return found
 
 
 def claims_of(text: str) -> dict[str, Any]:
-    """The claims of a token, which its issuer has just made."""
+    """Return the claims of a token that the service has just issued."""
     return _json_in(text.split(".")[1])
 
 

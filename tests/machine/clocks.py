@@ -1,35 +1,35 @@
-"""Clocks that stand still until the machine moves them: one time for all, and how wrong each clock is.
+"""Clocks that the machine moves: one true time, and an error for each party's clock.
 
-The clock implements the port `Clock`. The module knows nothing of services.
+They implement the port `Clock`. The module knows nothing of services.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 START: Final = datetime(2100, 1, 1, tzinfo=UTC)
-"""Far in the future: Redis deletes a key by the clock of its own machine, and must delete none here."""
+"""A start in the far future: Redis expires keys by the real clock, and must expire none here."""
 
 
 class TrueTime:
-    """The time that passes for every party alike."""
+    """The true time, which passes equally for every party."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
 
     def pass_(self, seconds: float) -> None:
-        """Let time pass: the wall clocks and the boot clocks of all parties go on."""
+        """Let time pass, by which the wall clocks and boot clocks of all parties advance."""
         self.elapsed += seconds
 
 
 class PartyClock:
-    """The clocks of one party: the boot clock shows the true time, the wall clock is wrong by `error`."""
+    """The clocks of one party: its boot clock shows the true time, its wall clock is wrong by `error`."""
 
     def __init__(self, time: TrueTime) -> None:
         self._time = time
         self.error = 0.0
-        """Seconds by which the wall clock is ahead."""
+        """The seconds by which the wall clock is ahead."""
         self.highest = self.unix()
-        """The latest that the wall clock has ever shown."""
+        """The latest time that the wall clock has ever shown."""
 
     def step(self, seconds: float) -> None:
         """Set the wall clock."""

@@ -1,7 +1,7 @@
-"""The issued tokens and the acknowledged revocations, and which party must refuse which token.
+"""The issued tokens and the acknowledged revocations, and which party must reject which token.
 
-A party must refuse the tokens whose revocation it got; `known` has these parties, and only a loss that no
-promise covers removes one. The module makes no calls.
+A party must reject a token once it has received the revocation. The set `known` has these parties. A party is
+removed from it only after a loss for which the service makes no promise. The module makes no calls.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from identity_service.domain.revocations import Revocations
 from tests.machine.stores import Held
 
 Party = tuple[str, int]
-"""The name of a process and which one it is of those that ran there; or a watcher."""
+"""A watcher, or a process: the name of its place and its number among those that ran there."""
 
 
 class Kind(StrEnum):
-    """The target by which Revoke is called."""
+    """The kind of target that a call of Revoke names."""
 
     TOKEN = "token"
     TOKEN_ID = "token id"
@@ -37,7 +37,7 @@ OF_TOKENS: Final = (Kind.TOKEN, Kind.TOKEN_ID)
 
 @dataclass(kw_only=True, eq=False)
 class Token:
-    """One access token, and the session that it belongs to, if any."""
+    """An access token, and its session if it has one."""
 
     text: str
     token_id: str
@@ -45,20 +45,20 @@ class Token:
     session_id: str
     refresh_token: str
     generations: Mapping[str, Generation | None]
-    """The generations of its principals, as it names them; None = it names none, and the principal was never
+    """The generations that the token names for its principals; None = not named, since it was never
     raised."""
     issue_time: float
     expire_time: float
     issued: int
-    """The step in which it was issued."""
+    """The number of the step in which the token was issued."""
     facts: list["Fact"] = field(default_factory=list)
     doubtful: bool = False
-    """A revocation of it was refused: it is unknown whether the store has it."""
+    """True if a revocation of it failed, so that it is unknown whether the store has it."""
 
     def is_ahead_of(self, fact: "Fact") -> bool:
-        """Return whether it names a higher generation than the one that was raised to.
+        """Return whether the token names a higher generation than the raised one.
 
-        Then it was issued in a history that was lost, in which that generation was raised more often.
+        Such a token was issued in a lost history, in which that generation was raised more often.
         """
         known = self.generations.get(fact.id)
         return known is not None and known.number > fact.number > 0
@@ -66,36 +66,36 @@ class Token:
 
 @dataclass(kw_only=True, eq=False)
 class Fact:
-    """One acknowledged revocation."""
+    """An acknowledged revocation."""
 
     kind: Kind
     id: str
     """The id of the token, the session or the principal."""
     number: int
-    """The number of the generation; 0 for other facts."""
+    """The number of the raised generation; 0 for other facts."""
     known: set[Party]
-    """The parties that must refuse the tokens that it revokes."""
+    """The parties that must reject the tokens that it revokes."""
     logged: bool = True
-    """True if the log has its entry, so that each process that reads it learns of it."""
+    """True if the log has an entry for it, so that each process that reads the log learns of it."""
     lost: bool = False
-    """Neither the store nor a process holds it any more."""
+    """True if neither the store nor a process has it any more."""
     ends_refresh: bool
-    """True if Refresh must be refused, too."""
+    """True if Refresh must be refused as well."""
 
     def is_logged(self, held: Held) -> bool:
-        """Return whether an entry of the log says so."""
+        """Return whether an entry of the log has this fact."""
         if self.number:
             return held.logged_generations.get(self.id, 0) >= self.number
         return self.id in held.logged
 
     def is_stored(self, held: Held) -> bool:
-        """Return whether log or state say so."""
+        """Return whether the log or the state has this fact."""
         if self.number:
             return self.is_logged(held) or held.generations.get(self.id, 0) >= self.number
         return self.is_logged(held) or self.id in held.kept
 
     def is_remembered(self, memory: Revocations) -> bool:
-        """Return whether a process has it in memory."""
+        """Return whether a process has this fact in memory."""
         if self.number:
             generation = memory.generations.get(PrincipalId(self.id))
             return generation is not None and generation.number >= self.number

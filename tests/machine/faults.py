@@ -1,6 +1,6 @@
-"""Every fault that a promise covers, in any order. A new fault is one more rule here.
+"""Every fault for which the service makes a promise, in any order. A new fault needs one more rule here.
 
-`site.py` has the invariants, and counts which faults took effect.
+`site.py` has the invariants, and counts the faults that took effect.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,9 @@ from tests.machine.stores import GROUPS, RECORDS
 STEPS: Final = st.one_of(
     st.integers(-30 * HOUR, 30 * HOUR), st.sampled_from([-90, -11, 11, 90, -HOUR, HOUR, 20 * HOUR, -4 * HOUR])
 )
-"""Seconds by which a clock is wrong from then on."""
+"""A strategy for the seconds by which a clock is wrong from then on."""
 HEALS: Final = st.booleans()
-"""A strategy that says whether every fault is undone after this one; otherwise it is still there at the next
-one."""
+"""A strategy that decides whether every fault is undone after this one, or lasts until the next."""
 WHEN: Final = st.sampled_from(["under load", "while stopped", "unnoticed"])
 CLOCKS: Final = {
     "A": ("A",),
@@ -35,7 +34,7 @@ CLOCKS: Final = {
 
 
 class Machine(Clients):
-    """Takes the steps of clients, and does what may befall them."""
+    """A state machine with the steps of clients and the faults."""
 
     # Clocks
 
@@ -56,7 +55,7 @@ class Machine(Clients):
         after: list[Work],
         heals: bool,
     ) -> None:
-        """Set clocks, until a step sets them right, or until the next heartbeats were confirmed."""
+        """Set clocks until another step corrects them, or only until the next confirmed heartbeats."""
         site, errors = self.site, {name: self.site.clocks[name].error for name in CLOCKS[which]}
         self._work(before)
         site.settle(2)
@@ -75,7 +74,7 @@ class Machine(Clients):
 
     @step(seconds=st.sampled_from([0, 1, 30, 300, 900, 1200, 2 * HOUR]), works=WORKS, heals=HEALS)
     def time_passes(self, seconds: int, works: list[Work], heals: bool) -> None:
-        """Let time pass without heartbeats; 0 = with some, and until everything in the log may be trimmed."""
+        """Let time pass without heartbeats; 0 = with heartbeats, until the whole log may be trimmed."""
         self._work(works)
         if not seconds:
             self._trim()
@@ -97,7 +96,7 @@ class Machine(Clients):
     def befall_a_process(
         self, what: str, which: int, settings: dict[str, object], works: list[Work], heals: bool
     ) -> None:
-        """It is paused or goes on, is stopped, started again, or started with other settings."""
+        """Pause, resume, stop or restart a process, or restart it with other settings."""
         process = self.site.processes[which]
         self._work(works)
         match what:
@@ -155,7 +154,10 @@ class Machine(Clients):
         back: int,
         heals: bool,
     ) -> None:
-        """Restore under stopped processes or, on Redis, under running ones too. Then the log grows again."""
+        """Restore an older copy and let the log grow again.
+
+        The processes are stopped; on Redis they may also be running.
+        """
         site = self.site
         if copies or not self.has_copy:
             site.target.copy()
@@ -196,7 +198,7 @@ class Machine(Clients):
     def delete(
         self, what: str, begin: float, size: float, which: int, when: str, works: list[Work], heals: bool
     ) -> None:
-        """A range of the log's entries, or any one key or row."""
+        """Delete a range of log entries, or any single key or row."""
         self._work(works)
         if what == "generations":
             # A process that raises one anew before it has read of the first raise counts it twice: a start is
@@ -226,7 +228,7 @@ class Machine(Clients):
 
     @step(way=st.integers(0, 2), crashes=st.booleans(), which=WHICH, works=WORKS, heals=HEALS)
     def spoil_the_set_up(self, way: int, crashes: bool, which: int, works: list[Work], heals: bool) -> None:
-        """Redis is configured to lose or evict; the write-ahead log of SQLite is removed."""
+        """Configure Redis to lose or evict data, or remove the write-ahead log of SQLite."""
         self._work(works)
         self.site.took.update(self.site.target.spoil(self.site, way, which, crashes))
         self._heal_if(heals)
@@ -234,7 +236,7 @@ class Machine(Clients):
     # The values of the steps
 
     def _trim(self) -> None:
-        """Let time pass until everything in the log may be trimmed, with heartbeats in between."""
+        """Let time pass, with heartbeats, until the whole log may be trimmed."""
         site, (_, _, _, floor) = self.site, self.site.target.head()
         for seconds in (11 * 60, 7 * HOUR, 11 * 60):
             site.time.pass_(seconds)
@@ -245,7 +247,10 @@ class Machine(Clients):
 
     @contextmanager
     def _damage(self, when: str) -> Iterator[list[str]]:
-        """Run around a damage, which reports its effect: while processes run, or while they are stopped."""
+        """Let the block damage the store, while processes run or while they are stopped.
+
+        The block reports which effect the damage had.
+        """
         site, done = self.site, list[str]()
         stopped = site.working if when == "while stopped" else []
         for process in stopped:
@@ -262,12 +267,12 @@ class Machine(Clients):
             site.check_refresh()
 
     def _restart(self, process: Process) -> bool:
-        """Returns whether it came up again; with records missing it may not."""
+        """Restart a process; return whether it started, which it may not if records are missing."""
         self.site.stop(process)
         return self._start(process)
 
     def _set_clocks(self, which: str, seconds: int) -> bool:
-        """Set clocks, and hold that a party whose clock was set refuses at once; False = nothing changed."""
+        """Set clocks; check that a party whose clock was set refuses at once. Returns whether one was set."""
         site, names = self.site, CLOCKS[which]
         if not site.target.has_clock and which == "store":
             return False

@@ -1,7 +1,7 @@
-"""The parties around one store, and which of them must know which revocation.
+"""The parties on one store, and which of them must know which revocation.
 
-Two processes, a LocalVerifier that follows the first, and a client that resumes. It derives from each start,
-heartbeat and loss which party must refuse which token; it makes no call.
+They are two processes, a LocalVerifier that follows the first, and a client of Watch that resumes. The module
+derives from each start, heartbeat and loss which party must reject which token. It makes no calls.
 """
 
 from collections import Counter
@@ -29,20 +29,20 @@ from tests.rpc.conftest import settings_for_tests
 from tests.rpc.world import API, PASSWORD, client_secret, password
 
 SETTLING: Final = 4
-"""Heartbeats until every process has noticed a loss, sent its facts, and read those of others."""
+"""Heartbeats until every process has noticed a loss, sent its own facts, and read those of the others."""
 PASSWORDS: Final = open_hasher(settings_for_tests())
 
 
 @dataclass(kw_only=True)
 class Principals:
-    """The principals and their credentials."""
+    """The principals with their credentials."""
 
     credentials: dict[str, token_pb2.Credential]
     principals: dict[str, tuple[PrincipalId, ...]]
 
 
 class Parties:
-    """The parties, and what each of them must refuse."""
+    """The parties, and the tokens that each of them must reject."""
 
     def __init__(self, time: TrueTime, target: Target, clocks: Mapping[str, PartyClock]) -> None:
         self.time = time
@@ -58,14 +58,14 @@ class Parties:
         self.facts: list[Fact] = []
         self.took = Counter[str]()
         self.records_missing = False
-        """True if a record was deleted without the service, and not restored yet."""
+        """True if a record was deleted from the store and not restored yet."""
         self.step = 0
         self._read: dict[Party, int] = {}
-        """The step in which each process has read the log to its end."""
+        """The step in which each process has last read the log to its end."""
         self._cleanup = ExitStack()
 
     def begin(self, *settings: Mapping[str, object]) -> None:
-        """Initialise the store, make the principals, and start everything."""
+        """Initialise the store, create the principals, and start all parties."""
         self.principals = self._make_principals()
         for process, own in zip(self.processes, settings, strict=True):
             process.settings = dict(own)
@@ -119,11 +119,11 @@ class Parties:
 
     @property
     def memories(self) -> dict[Party, Revocations]:
-        """Return the revocations of each process that runs or is paused."""
+        """Return the revocations that each running or paused process has in memory."""
         return {identity(p): p.replica.revocations for p in self.processes if p.runs}
 
     def start(self, process: Process) -> None:
-        """Start a process; it must know the facts in the store at once. Raises UnavailableError."""
+        """Start a process, which must know the facts in the store at once. Raises UnavailableError."""
         process.start()
         self._read[identity(process)] = self.step
         held = self.target.held()
@@ -132,14 +132,14 @@ class Parties:
                 fact.known.add(identity(process))
 
     def stop(self, process: Process) -> None:
-        """End a process; what only it knew is lost."""
+        """End a process; facts that only it knew are lost."""
         if not process.runs:
             return
         process.stop()
         self.note_losses()
 
     def heartbeat(self, process: Process) -> bool:
-        """Have one heartbeat; the process knows every entry of the log afterwards."""
+        """Have a process send one heartbeat, after which it knows every entry of the log."""
         if not process.heartbeat():
             return False
         self._read[identity(process)] = self.step
@@ -149,13 +149,13 @@ class Parties:
         return True
 
     def heartbeat_all(self) -> None:
-        """One heartbeat of each process that works."""
+        """Have each working process send one heartbeat."""
         self.time.pass_(HEARTBEAT)
         for process in self.working:
             self.heartbeat(process)
 
     def settle(self, heartbeats: int = SETTLING) -> None:
-        """Let all that work have heartbeats; afterwards each knows what any of them, or the store, held."""
+        """Have all working processes send heartbeats until each knows what any of them or the store had."""
         held, memories = self.target.held(), [p.replica.revocations for p in self.working]
         confirmed = [
             fact
@@ -173,7 +173,7 @@ class Parties:
         self.tell_local()
 
     def tell_local(self) -> None:
-        """Note that the LocalVerifier learns everything that its process has read in the log."""
+        """Note that the LocalVerifier knows everything that its process has read."""
         if self.records_missing or self.processes[0].trouble or not self.local.is_confirmed:
             return
         self.local.catch_up()
@@ -192,7 +192,7 @@ class Parties:
         """Note the losses after a damage: facts that neither the store nor a process has any more.
 
         Args:
-            only_log: state does not count: no process reads it, since the log holds as much as it should.
+            only_log: the state does not count: no process reads it, since the log seems complete.
         """
         held, memories = self.target.held(), self.memories
         for fact in self.living_facts():
@@ -206,12 +206,12 @@ class Parties:
                 fact.known = {self.local.identity} if self.local.remembers(fact) else set()
 
     def note_lost_keys(self) -> None:
-        """Note that tokens are refused whose key is not in the older copy that was restored."""
+        """Note that tokens are rejected whose signing key is missing in the restored copy."""
         held = self.target.key_ids()
         for token in self.tokens:
             token.doubtful |= token.key_id not in held
 
 
 def identity(process: Process) -> Party:
-    """Names the process that runs there now."""
+    """Return the identity of the process that runs at a place now."""
     return process.name, process.life

@@ -1,7 +1,7 @@
-"""One service process that sends heartbeats, and maintains log and keys, when the machine orders it.
+"""A process of the service that sends heartbeats and maintains log and keys when the machine says so.
 
-The rest is real: the store, the gRPC server on loopback, the replica, Watch. It can be paused, stopped and
-restarted. It does not know which tokens are revoked.
+Everything else is real: the store, the gRPC server on loopback, the replica, Watch. It can be paused, stopped
+and restarted. The module does not know which tokens are revoked.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,12 +38,12 @@ MAX_STALENESS: Final = 5.0
 REFUSALS: Final = frozenset(
     {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}
 )
-"""The reasons with which a call of the machine may be refused; INTERNAL is always a bug."""
+"""The status codes with which a call may be refused; INTERNAL always is a bug."""
 _BY_THE_MACHINE: Final = tuple(f"identity-{name}" for name in ("follow", "heartbeat", "maintenance", "keys"))
 
 
 class _Thread(BackgroundThread):
-    """A thread of a service; those whose work the machine does are never started."""
+    """A thread of a service; threads whose work the machine does are never started."""
 
     def start(self) -> None:
         if self.name not in _BY_THE_MACHINE:
@@ -51,7 +51,7 @@ class _Thread(BackgroundThread):
 
 
 class Process:
-    """One place where a process runs, one after the other on the same port."""
+    """A place at which processes run one after the other on the same port."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Process:
         self.trouble = ""
         """The reason why the last heartbeat failed; empty = it was confirmed."""
         self.life = 0
-        """The number of processes that ran here."""
+        """The number of processes that ran here so far."""
         self._open_store = open_store
         self._hasher = hasher
         self._port = reserve_port()
@@ -86,7 +86,7 @@ class Process:
 
     @property
     def works(self) -> bool:
-        """Return whether it runs and is not paused, so that calls may be made."""
+        """Return whether the process runs and is not paused, so that it can be called."""
         return self.runs and not self.paused
 
     @property
@@ -140,13 +140,13 @@ class Process:
         self.life += 1
 
     def stop(self) -> None:
-        """End the process; nothing of what only it knew is kept."""
+        """End the process; its memory is lost."""
         self._service = None
         self.paused = False
         self._running.close()
 
     def heartbeat(self) -> bool:
-        """Have one heartbeat, then maintain log and keys; return whether the heartbeat was confirmed."""
+        """Send a heartbeat, and maintain log and keys; return whether the heartbeat was confirmed."""
         try:
             self.replica.heartbeat(self.service._follower._process)
         except UnavailableError as error:
@@ -162,7 +162,7 @@ class Process:
         return True
 
     def _stop_with(self, service: Service) -> None:
-        """Have Watch say nothing, and begin nothing, while the process is paused."""
+        """Have Watch send nothing and accept no watcher while the process is paused."""
         replica: Any = service._replica
 
         def gated(require: Callable[[], None]) -> Callable[[], None]:
@@ -181,7 +181,7 @@ class Process:
     # Calls; each gives the answer, or the reason of the refusal.
 
     def verify(self, texts: Sequence[str]) -> list[str]:
-        """Return the reason why each token is rejected or has no answer, or "" if it is good."""
+        """Return for each token why it is rejected or not answered; "" if it is valid."""
         requests = [pb.VerifyRequest(token=text, any_audience=True) for text in texts]
         answer = attempt(
             lambda: self.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests), timeout=PATIENCE)
@@ -191,7 +191,7 @@ class Process:
         return [_outcome(one) for one in answer.responses]
 
     def revoke(self, bearer: str, **target: Any) -> str:
-        """The reason of the refusal, or "" if it was acknowledged."""
+        """Revoke; return the reason of the refusal, or "" if it was acknowledged."""
         metadata = (("authorization", f"Bearer {bearer}"),)
         answer = attempt(
             lambda: (self.stub.Revoke(pb.RevokeRequest(**target), metadata=metadata, timeout=PATIENCE),)
@@ -199,7 +199,7 @@ class Process:
         return answer if isinstance(answer, str) else ""
 
     def refresh(self, request: pb.RefreshRequest) -> str:
-        """The reason of the refusal, or "" if it succeeds."""
+        """Refresh; return the reason of the refusal, or "" if it succeeds."""
         answer = attempt(lambda: self.stub.Refresh(request, timeout=PATIENCE))
         return answer if isinstance(answer, str) else ""
 
@@ -214,7 +214,7 @@ def _outcome(answer: pb.VerifyResponse) -> str:
 
 
 def attempt(call: Callable[[], Any]) -> Any | str:
-    """The answer, or the reason why there is none."""
+    """Make a call; return its response, or the reason in its error."""
     try:
         return call()
     except grpc.RpcError as error:

@@ -1,4 +1,4 @@
-"""Redis as the target of faults: keys are deleted, an older copy restored, the server reconfigured."""
+"""Redis as the target of faults: deleted keys, a restored older copy, a changed configuration."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -45,7 +45,7 @@ WRONG: Final = {"appendonly": "no", "appendfsync": "no", "maxmemory-policy": "al
 
 
 class RedisTarget:
-    """A real server, emptied for each example."""
+    """A real Redis server, emptied for each example."""
 
     name = "redis"
     kinds = (*_PATTERNS, "generation")
@@ -136,7 +136,7 @@ class RedisTarget:
         }
 
     def restore_copy(self) -> None:
-        """Restore the copy in one step, under the running processes."""
+        """Restore the copy in one step, while processes run."""
         with self._client.pipeline(transaction=True) as pipeline:
             pipeline.flushall()
             for key, (value, expire) in self._copy.items():
@@ -144,7 +144,7 @@ class RedisTarget:
             pipeline.execute()
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
-        """Reconfigure the server: nothing is acknowledged any more; earlier revocations survive a crash."""
+        """Change the configuration so that no write may be acknowledged; older revocations are safe."""
         name, process = list(WRONG)[how], site.processes[which]
         self.server.configure(name, WRONG[name])
         done = []

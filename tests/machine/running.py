@@ -1,7 +1,8 @@
-"""Runs the state machine on one store, and fails if a fault never took effect: such a run proves nothing.
+"""Runs the state machine on a store; a run in which some fault never took effect fails.
 
-No acknowledged revocation is ever accepted again, however clocks, processes and the store are damaged.
-`faults.py` has the faults. Each store has a test module of its own: pytest-xdist runs them side by side.
+Whatever happens to clocks, processes and the store, a token whose revocation was acknowledged is never
+accepted again. `faults.py` has the faults. Each store has its own test module, so that pytest-xdist can run
+them in parallel.
 """
 
 import os
@@ -41,11 +42,11 @@ ON_EACH_STORE: Final = {
 }
 
 MARKS: Final = [pytest.mark.slow, pytest.mark.timeout(600 + 60 * EXAMPLES)]
-"""Those of a module that runs the machine."""
+"""The pytest markers of a module that runs the machine."""
 
 
 def run(open_target: OpenTarget, to_be_seen: set[str]) -> None:
-    """Run the machine. Fails if a fault never took effect, and says how often each did."""
+    """Run the machine; fail if a fault never took effect, with the counts of all faults."""
     took: Counter[str] = Counter()
     machine = type("OnStore", (Machine,), {"open_target": staticmethod(open_target), "took": took})
     try:

@@ -1,4 +1,4 @@
-"""The invariants after each step, and the steps that undo each fault."""
+"""The invariants that hold after each step, and the steps that undo each fault."""
 
 from typing import Final
 
@@ -13,18 +13,18 @@ from tests.machine.process import HEARTBEAT, MAX_STALENESS, Process
 from tests.machine.stores import RECORDS
 
 HEARTBEATS: Final = int(5.0 / HEARTBEAT)
-"""The number of heartbeats of each process in the five seconds that a recovery may take."""
+"""The heartbeats that each process sends in the five seconds that a recovery may take."""
 CACHED: Final = 48
-"""Tokens that are asked about after each step: the newest ones."""
+"""The number of the newest tokens that are verified after each step."""
 NO_TOKEN: Final = frozenset(reason.name for reason in RejectionReason)
-"""The reasons with which Verify rejects a token; anything else is the reason of a missing answer."""
+"""The reasons with which Verify rejects a token; any other reason means that it did not answer."""
 
 
 class Site(Calls):
-    """The parties, with the questions of the machine to them."""
+    """The parties, with the checks that the machine makes on them."""
 
     def check(self) -> None:
-        """No token that a party must refuse is verified; every other one is, by each fresh process."""
+        """Check that each party rejects what it must, and that each fresh process accepts all else."""
         tokens = self.tokens[-CACHED:]
         texts = [token.text for token in tokens]
         if not texts:
@@ -51,12 +51,12 @@ class Site(Calls):
         self.took["verified"] += 1
 
     def _may_have_forgotten(self, party: Party, fact: Fact, token: Token) -> bool:
-        """Return whether only the LocalVerifier remembered it, and its clock has been past the end since."""
+        """Return whether only the LocalVerifier knew the fact, and its clock has passed the fact's end."""
         is_over = self.local.clock.highest > token.expire_time
         return fact.lost and party == self.local.identity and is_over and not self.local.remembers(fact)
 
     def _is_good(self, process: Process, token: Token) -> bool:
-        """Return whether it is not revoked, lives by the clock of the process, and can be known to it."""
+        """Return whether the token is not revoked, not expired by the process's clock, and known to it."""
         now, generations = process.clock.unix(), process.replica.revocations.generations
         return (
             not token.facts
@@ -69,7 +69,7 @@ class Site(Calls):
         )
 
     def check_refresh(self) -> None:
-        """No session that was ended is refreshed by a process that must know of it."""
+        """Check that no process that knows of a session's end refreshes the session."""
         for token in self.tokens[-CACHED:]:
             for fact in token.facts:
                 if not (fact.kind in OF_SESSIONS and fact.ends_refresh and token.refresh_token):
@@ -80,7 +80,7 @@ class Site(Calls):
                         assert process.refresh(request), f"{process.name} refreshes an ended session"
 
     def require_recovered(self) -> None:
-        """Everything works within five seconds of heartbeats: nothing is UNAVAILABLE, no watcher is stale."""
+        """Check that after five seconds of heartbeats nothing is UNAVAILABLE and no watcher is stale."""
         for _ in range(HEARTBEATS):
             self.heartbeat_all()
             if all(process.is_fresh and not process.trouble for process in self.processes):
@@ -109,9 +109,9 @@ class Site(Calls):
     # Recovery
 
     def start_with_help(self, process: Process) -> None:
-        """Start a process; if the store has lost data that it needs to start, the other processes repair it.
+        """Start a process; if the store lacks data that it needs for that, have other processes repair it.
 
-        If none of them knows it, the operator restores it.
+        If no process has the data, restore them as an operator would.
         """
         try:
             self.start(process)
@@ -150,7 +150,7 @@ class Site(Calls):
             self.accept_clock()
 
     def resume(self, process: Process) -> None:
-        """Let a paused process go on, with its memory."""
+        """Resume a paused process, which still has its memory."""
         position = self.target.head()[1]
         if process.replica.revision.position < position or process.replica.staleness > MAX_STALENESS:
             self.took["pause"] += 1
@@ -158,7 +158,7 @@ class Site(Calls):
         self.check()
 
     def restore_deleted_records(self) -> None:
-        """Restore the deleted records; a process reads it when it starts."""
+        """Restore the deleted records, and restart the processes, which read them at their start."""
         if not self.records_missing:
             return
         self.target.restore_deleted(RECORDS)
@@ -169,7 +169,7 @@ class Site(Calls):
             self.start_with_help(process)
 
     def accept_clock(self) -> None:
-        """The operator accepts the clock: entries that were trimmed while it was wrong are given up."""
+        """Accept the clock as an operator does, giving up entries that were trimmed while it was wrong."""
         store = self.target.open(self.clocks["A"], self.event_log)
         try:
             store.accept_clock(self.clocks["A"].now())

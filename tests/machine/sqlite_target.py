@@ -1,4 +1,4 @@
-"""SQLite as the target of faults: rows are deleted, files removed or replaced by an older copy."""
+"""SQLite as the target of faults: deleted rows, removed files, files replaced by an older copy."""
 
 import shutil
 import sqlite3
@@ -36,11 +36,11 @@ _TABLES: Final = {
     "names": "names",
 }
 WHOLE: Final = ("log", "generations")
-"""Kinds of which all rows are deleted at once, as a key of Redis would be; others lose one row."""
+"""Kinds of which all rows are deleted at once, like a Redis key; of other kinds, one row is deleted."""
 
 
 class SqliteTarget:
-    """A file in a folder of its own."""
+    """An SQLite file in a folder of its own."""
 
     name = "sqlite"
     kinds = (*_TABLES, "generation")
@@ -111,7 +111,7 @@ class SqliteTarget:
                 )
 
     def copy(self) -> None:
-        """Copy the file with SQLite itself: reading it otherwise would drop the locks of this process."""
+        """Copy the file with SQLite: reading it in another way would release this process's locks."""
         target = self._folder / "copy.db"
         target.unlink(missing_ok=True)
         with (
@@ -121,16 +121,16 @@ class SqliteTarget:
             source.backup(destination)
 
     def restore_copy(self) -> None:
-        """Move the current files out of the way, while no process works."""
+        """Replace the current files while no process works."""
         self._moved += 1
         self.path.parent.rename(self._folder / f"moved-{self._moved}")
         self.path.parent.mkdir()
         shutil.copy(self._folder / "copy.db", self.path)
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
-        """Remove the log, its index or both under one process, which revokes; then it may be killed.
+        """Remove the WAL, its index or both while a process works, which then revokes and may be killed.
 
-        The other one is stopped: two processes that are one to the operating system share an index.
+        The other process is stopped: both are in one operating system process, and would share an index.
         """
         process, other = site.processes[which], site.processes[1 - which]
         if not process.works or other.paused:
@@ -152,7 +152,7 @@ class SqliteTarget:
         )
 
     def mend(self) -> None:
-        """A process mends it by itself."""
+        """Do nothing, since a process repairs the files itself."""
 
     def close(self) -> None:
         """Do nothing, since nothing is open."""

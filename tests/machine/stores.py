@@ -1,6 +1,6 @@
-"""The operations of the machine on a kind of store: opening it, reading its content, and damaging it.
+"""The operations of the machine on a kind of store: open it, read its content, and damage it.
 
-Reading and damaging bypass the service, so that nothing here relies on the code of the service.
+Reading and damaging do not use code of the service, so that its bugs cannot hide here.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Held:
-    """The facts that are in the store."""
+    """The facts in the store."""
 
     logged: set[str] = field(default_factory=set)
-    """Ids of tokens and sessions that an entry of the log denies."""
+    """The ids of tokens and sessions that log entries deny."""
     kept: set[str] = field(default_factory=set)
-    """The same that the state denies."""
+    """The ids of tokens and sessions that the state denies."""
     ended: set[str] = field(default_factory=set)
-    """Sessions that Refresh refuses, by the fact or by the mark on the record."""
+    """The sessions that Refresh refuses, by the stored fact or by the mark in the record."""
     generations: dict[str, int] = field(default_factory=dict)
-    """The highest number of each principal in the state."""
+    """The highest generation of each principal in the state."""
     logged_generations: dict[str, int] = field(default_factory=dict)
-    """The highest number of each principal that an entry of the log raised."""
+    """The highest generation of each principal in the log."""
 
     def fold(self, change: Change) -> None:
-        """Take in one entry of the log."""
+        """Add one entry of the log."""
         match change:
             case TokenDenied(token_id=id_):
                 self.logged.add(id_)
@@ -45,7 +45,7 @@ class Held:
 
 
 RECORDS: Final = ("client", "user", "key", "index", "names")
-"""Kinds of keys whose loss only an operator can repair, who restores them and restarts."""
+"""Kinds of keys that only an operator can restore after a loss, before processes are restarted."""
 GROUPS: Final = {
     "what denies": ("denial", "end", "request", "used"),
     "head or log": ("head", "log", "fence"),
@@ -53,18 +53,18 @@ GROUPS: Final = {
     "record": RECORDS,
     "other": ("session", "sessions", "heartbeat", "heartbeats", "audit"),
 }
-"""Everything that a store holds, so that each kind of loss is met about as often."""
+"""Everything that a store contains, in groups, so that losses of each kind are about equally frequent."""
 
 
 class Target(Protocol):
-    """One store, as the machine's operator reaches it."""
+    """A store, with the operations of an operator on it."""
 
     has_clock: bool
-    """True if the store has a clock that is not that of a process."""
+    """True if the store has its own clock, which is not that of a process."""
 
     @property
     def kinds(self) -> Sequence[str]:
-        """The kinds of keys or rows that may be deleted, one at a time."""
+        """Return the kinds of keys or rows of which one may be deleted."""
 
     def open(self, clock: PartyClock, event_log: EventLog) -> Store:
         """Open the store as a process does."""
@@ -72,37 +72,37 @@ class Target(Protocol):
     def held(self) -> Held: ...
 
     def positions(self) -> Sequence[int]:
-        """Return the positions of the entries that the log holds."""
+        """Return the positions of the entries in the log."""
 
     def head(self) -> tuple[str, int, str, int]:
-        """Epoch, position, link and floor; zeros if there is no head."""
+        """Return epoch, position, link and floor; zeros if there is no head."""
 
     def key_ids(self) -> set[str]:
-        """Return the ids of the keys that it holds."""
+        """Return the ids of the signing keys in the store."""
 
     def remove_entries(self, first: int, last: int) -> int:
-        """Returns how many there were."""
+        """Delete these entries; return their number."""
 
     def delete(self, kind: str, which: int) -> str:
-        """Delete one key or row of a kind; returns its name, or "" if there is none."""
+        """Delete one key or row of a kind; return its name, or "" if there is none."""
 
     def restore_deleted(self, kinds: Sequence[str]) -> None:
-        """Restore the deleted keys of these kinds that are still absent."""
+        """Restore the deleted keys of these kinds that are still missing."""
 
     def copy(self) -> None:
-        """Keep a copy of everything."""
+        """Keep a copy of the whole store."""
 
     def restore_copy(self) -> None: ...
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
-        """Break what keeps acknowledged writes, while process `which` works; returns what took effect."""
+        """Break what makes acknowledged writes durable, while process `which` works; return the effects."""
 
     def mend(self) -> None:
-        """Set it up as it should be again, and wait until it is."""
+        """Restore the correct configuration, and wait until it is in effect."""
 
     def close(self) -> None: ...
 
 
 def spot(which: int, names: Sequence[str]) -> str:
-    """One of the names, or "" if there are none."""
+    """Return one of the names, or "" if there are none."""
     return names[which % len(names)] if names else ""

@@ -1,6 +1,6 @@
-"""The faults by which acknowledged revocations were once accepted again, as steps of the state machine.
+"""Faults after which acknowledged revocations were once accepted again, as fixed steps of the machine.
 
-A run of the machine (`running.py`) produces each of them at some time; these tests produce each of them every
+A run of the machine (`running.py`) reaches each of them at some time; these tests reach each of them every
 time.
 """
 
@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 
 EACH: list[Work] = [(kind, 0, 1) for kind in Kind if kind is not Kind.EVERYTHING]
 OF_ITS_OWN: list[Work] = [(kind, 0, 1) for kind in (Kind.TOKEN, Kind.TOKEN_ID, *OF_SESSIONS)]
-"""A denial by an id, until a time."""
+"""Revocations that deny an id until a time."""
 Play = Callable[[Machine], None]
 
 
@@ -32,7 +32,7 @@ def open_target(request: pytest.FixtureRequest, tmp_path: Path) -> OpenTarget:
 
 
 def take(open_target: OpenTarget, play: Play) -> Counter[str]:
-    """Play some steps, with a check after each; returns what took effect."""
+    """Play some steps, with a check after each; return the effects."""
     took: Counter[str] = Counter()
     kind = type("Scripted", (Machine,), {"open_target": staticmethod(open_target), "took": took})
     machine = kind()
@@ -71,7 +71,7 @@ def test_a_clock_that_is_corrected_after_the_start(open_target: OpenTarget) -> N
 def test_an_older_copy_that_is_restored_while_everything_is_stopped(
     open_target: OpenTarget, which: int
 ) -> None:
-    """The log grows past where a watcher had stopped, which resumes at every revision that it had."""
+    """The log grows beyond the position of a watcher, which then resumes from each revision that it had."""
 
     def play(machine: Machine) -> None:
         lost: list[Work] = [(Kind.TOKEN, 0, 1)] * 3
@@ -115,7 +115,7 @@ def test_a_log_that_is_lost_while_nothing_runs(open_target: OpenTarget) -> None:
 @pytest.mark.parametrize("way", range(len(WRONG)))
 @pytest.mark.parametrize("crashes", [False, True])
 def test_a_set_up_that_is_spoilt_at_run_time(open_target: OpenTarget, way: int, crashes: bool) -> None:
-    """Redis is configured otherwise; the write-ahead log of SQLite, or its index, is removed."""
+    """Redis gets another configuration; of SQLite, the write-ahead log or its index is removed."""
 
     def play(machine: Machine) -> None:
         machine.spoil_the_set_up(way, crashes, 0, EACH, heals=False)
@@ -153,9 +153,9 @@ def test_time_in_which_the_log_is_trimmed(open_target: OpenTarget) -> None:
 def test_a_generation_of_a_lost_history_that_a_paused_process_remembers(
     open_target: OpenTarget, kind: Kind, before: int, lost: int
 ) -> None:
-    """The token names a number that the store reaches again, or does not; the process puts its number back.
+    """A token names a generation that the restored store reaches again, or does not reach.
 
-    `before` = how often the principal was raised in the copy, `lost` = how often after it.
+    The paused process repairs its number. `before` = the raises in the copy, `lost` = those after it.
     """
 
     def play(machine: Machine) -> None:
@@ -184,9 +184,10 @@ def test_a_generation_of_a_lost_history_that_a_paused_process_remembers(
 def test_the_first_store_is_restored_after_an_older_copy_in_which_everything_was_revoked(
     redis_server: RedisServer,
 ) -> None:
-    """A process that ran meanwhile knows the raise. The first store has another raise to that number.
+    """A process that ran in between knows that raise, and the first store has another one to the same number.
 
-    Not on SQLite: there a process whose file was replaced is started again, and remembers nothing.
+    This cannot happen on SQLite, where a process whose file was replaced must be restarted and remembers
+    nothing.
     """
 
     def play(machine: Machine) -> None:

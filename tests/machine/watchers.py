@@ -1,4 +1,4 @@
-"""The watchers of the machine: a LocalVerifier under a clock of its own, a client that resumes anywhere."""
+"""The watchers of the machine: a LocalVerifier with its own clock, and a client that resumes anywhere."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ from tests.rpc.conftest import settings_for_tests
 
 
 class QuickBackoff:
-    """A replacement of `Backoff` without pauses, so that no watcher waits for a process that does not run."""
+    """Replaces `Backoff` without pauses, so that no watcher waits for a process that does not run."""
 
     def reset(self) -> None:
         """Do nothing: there are no pauses to reset."""
@@ -41,7 +41,7 @@ class LocalParty:
 
     @contextmanager
     def patched(self) -> Iterator[None]:
-        """Give LocalVerifier this clock, for as long as it lives."""
+        """Have the LocalVerifier use this clock for as long as it exists."""
         clock = self.clock
         with (
             patch.object(local, "Backoff", QuickBackoff),
@@ -62,12 +62,12 @@ class LocalParty:
 
     @property
     def is_confirmed(self) -> bool:
-        """Return whether the process that it follows confirms its events, by a clock that both agree on."""
+        """Return whether the process confirms its events, and its clock agrees with the verifier's."""
         feed = self._feed
         return feed.is_fresh and abs(feed.clock.unix() - self.clock.unix()) <= min(10.0, feed.leeway or 1.0)
 
     def catch_up(self) -> None:
-        """Wait until it has all facts of the process, and judges."""
+        """Wait until the verifier has all facts of the process, and answers."""
         feed = self._feed
 
         def knows() -> bool:
@@ -94,9 +94,9 @@ class LocalParty:
         return "" if isinstance(said, Verified) else said.reason
 
     def is_ahead_of(self, token: Token) -> bool:
-        """Return whether it knows another generation than the issuer, from a history that was lost.
+        """Return whether the verifier has another generation than the issuer, from a lost history.
 
-        It reports that to no other party, and refuses tokens that are issued under the lower one; see
+        It tells no other party, and rejects tokens issued under the lower one; see
         docs/local-verification.md.
         """
         known = self.verifier._state.generations
@@ -115,23 +115,23 @@ class LocalParty:
 
 
 class Resumer:
-    """A client of Watch that keeps its state at each revision that it ever had."""
+    """A client of Watch that keeps its state at each revision that it received."""
 
     def __init__(self) -> None:
         self._known: dict[str, TrustState] = {"": TrustState()}
         self._told_at: dict[str, float] = {"": 0.0}
-        """The time at which each revision was received, by the clock of the process, which omits denials that
-        have ended by it."""
+        """The time at which each revision was received, by the clock of the process: it omits denials that
+        have ended by then."""
 
     @property
     def revisions(self) -> list[str]:
-        """Return the revisions in the order in which it had them; the first is the empty one."""
+        """Return the revisions in the order of their arrival; the first is the empty one."""
         return list(self._known)
 
     def resume(self, process: Process, revision: str) -> tuple[bool, list[str]]:
-        """Watch from there up to the first heartbeat.
+        """Watch from a revision up to the first heartbeat.
 
-        Returns whether a snapshot came, and the facts of the process that this client did not get.
+        Returns whether a snapshot came, and the facts of the process that this client did not receive.
         """
         state, restarted, told_at = _copied(self._known[revision]), False, self._told_at[revision]
         with TrustClient(process.target) as client:

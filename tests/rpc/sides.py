@@ -37,7 +37,7 @@ class TwoSides(RuleBasedStateMachine):
 
     open_store: OpenStore
     seen: Counter[str]
-    """The number of times that each result of Verify and each event of Refresh occurred, in service and model alike."""
+    """The number of times that each result of Verify and each event of Refresh occurred, in both."""
 
     def __init__(self) -> None:
         super().__init__()
