@@ -1,7 +1,8 @@
-"""An abuser as a process of its own: `python -m tests.abuse NAME TARGET --source 127.0.0.2`.
+"""Run one abuse of a server in a process of its own: `python -m tests.abuse NAME TARGET`.
 
-It prints a line once the abuse is held, or ends if that takes too long; it goes on until its standard input
-ends, and prints a second line. Both lines are JSON objects: the number of each event.
+The program prints one line once the abuse is fully under way, or fails if that takes too long. It continues
+until its standard input ends, then prints a second line. Each line is a JSON object with the number of each
+event.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from tests.patience import PATIENCE
 
 
 def main() -> None:
-    """Abuse the server until standard input ends, at most for --seconds."""
+    """Abuse the server until standard input ends, for `--seconds` at most."""
     arguments = _arguments()
     os.nice(arguments.nice)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

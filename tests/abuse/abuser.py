@@ -1,4 +1,4 @@
-"""Starts an abuser as a child process and waits until its abuse is held."""
+"""Starts an abuser (tests/abuse/__main__.py) as a child process, and waits until its abuse is under way."""
 
 import json
 import subprocess
@@ -13,31 +13,31 @@ from tests.patience import PATIENCE
 
 ROOT: Final = Path(__file__).parents[2]
 STRANGER: Final = "127.0.0.2"
-"""An address of this machine that no limit exempts, and that no other client of a test has."""
+"""A loopback address that no rate limit exempts, and that no other client of a test uses."""
 
 
 @dataclass
 class Outcomes:
-    """The number of each event that the abuser saw."""
+    """The number of times that the abuser has seen each event, such as a closed connection or a status."""
 
     held: dict[str, int]
-    """The counts until the abuse was held."""
+    """The counts when the abuse was fully under way."""
     all: dict[str, int] = field(default_factory=dict)
-    """The counts in all; empty until the abuse was stopped."""
+    """The counts at the end of the abuse; empty before."""
 
 
 @contextmanager
 def abusing(
     name: str, target: str, *, source: str = STRANGER, count: int = 0, options: Sequence[str] = ()
 ) -> Iterator[Outcomes]:
-    """Give the block a server on which the abuse is held, from beginning to end.
+    """Abuse the server while the block runs; the block starts when the abuse is fully under way.
 
     Args:
-        name: of the abuse, see `abuses.py`.
+        name: a key of `ABUSES` in `abuses.py`.
         target: host:port of the server.
-        source: the address that the abuse comes from.
-        count: the size of the abuse; 0 = its usual one.
-        options: more of the command line.
+        source: the address that the abuser connects from.
+        count: the number of streams or connections, or of calls per second; 0 = the default of this abuse.
+        options: further options of the abuser's command line.
     """
     words = [name, target, "--source", source, "--count", str(count), *options]
     child = subprocess.Popen(

@@ -1,7 +1,7 @@
-"""The attacks of strangers on a server, by name. Every abuse needs an address and no credential.
+"""Denial-of-service attacks on a gRPC server, by name; none of them needs a credential.
 
-An abuse goes on until it is stopped: streams and connections that the server ends are opened anew, once a
-second.
+An abuse continues until it is stopped: once a second it opens streams and connections again that the server
+has ended.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,18 +31,18 @@ _EMPTY: Final = frames.message(b"")
 
 
 class Abuse(Protocol):
-    """One abuse at work; used by one thread."""
+    """One abuse in progress; only one thread may use it."""
 
     def step(self, now: float) -> float:
-        """Do the steps that are due at this time; return how many seconds the next step may wait."""
+        """Perform the steps that are due at this time; return how many seconds the next step may wait."""
 
     @property
     def is_held(self) -> bool:
-        """Return whether the server has taken, or refused, all parts of the abuse."""
+        """Return whether the abuse is under way: the server has accepted or refused all parts of it."""
 
 
 Make = Callable[[Crowd, int], Abuse]
-"""Makes an abuse of this size, which is streams, connections or calls in a second."""
+"""A function that makes an abuse; the number is its streams or connections, or its calls per second."""
 
 
 def _streams(
@@ -94,10 +94,10 @@ def _verify_request() -> bytes:
 _HEALTH: Final = frames.message(health_pb2.HealthCheckRequest().SerializeToString())
 _WATCH: Final = frames.message(trust_service_pb2.WatchRequest().SerializeToString())
 _ALMOST: Final = frames.message(bytes(_MESSAGE_LIMIT - 6), length=_MESSAGE_LIMIT - 5)
-"""The largest message but for its last byte, with its prefix 16 MiB less one byte."""
+"""A message of 16 MiB (with its prefix) whose last byte is missing."""
 
 ABUSES: Final[Mapping[str, tuple[int, Make]]] = {
-    # The lines of the table in docs/security.md, in its order.
+    # The abuses in the table of docs/security.md, in the order of the table.
     "reflection": (32, _streams([REFLECTION], _reflection_request(), answered=True)),
     "health-watch": (4, _streams([HEALTH_WATCH], _HEALTH, end=True, window=0)),
     "headers-verify": (4, _streams([VERIFY])),
@@ -109,7 +109,7 @@ ABUSES: Final[Mapping[str, tuple[int, Make]]] = {
     "refused": (880, lambda crowd, rate: floods.Calls(crowd, _refused(), rate, enough=1_500)),
     "watch": (450, _streams([WATCH], _WATCH, end=True, window=0, answered=True)),
     "passwords": (60, lambda crowd, count: floods.Bursts(crowd, ISSUE, _wrong_password(), count)),
-    # Their neighbours.
+    # Variants of the abuses above.
     "resets-of-headers": (28_000, lambda crowd, rate: floods.Resets(crowd, VERIFY, b"", rate)),
     "unread-answers": (5_000, _streams([VERIFY, GET_KEYS], _verify_request(), end=True, window=0)),
     "unread-reflection": (64, _streams([REFLECTION], _reflection_request() * 100, window=0)),
@@ -145,4 +145,4 @@ ABUSES: Final[Mapping[str, tuple[int, Make]]] = {
     "continuation-flood": (20_000, lambda crowd, rate: floods.Continuations(crowd, VERIFY, rate)),
     "reconnects": (200, lambda crowd, rate: floods.Reconnects(crowd, rate)),
 }
-"""The name of an abuse → its usual size, and what makes it."""
+"""For the name of each abuse, its default size and the function that makes it."""

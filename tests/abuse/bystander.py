@@ -1,4 +1,4 @@
-"""Another client of a service under abuse, with generated stubs: it makes one call of each kind at once."""
+"""An honest client of a server under abuse, which makes one call of each kind at the same time."""
 
 from __future__ import annotations  # grpcio's classes are generic for the type checker only
 
@@ -15,13 +15,13 @@ from identityapi.v1 import token_pb2, trust_service_pb2, trust_service_pb2_grpc
 
 AUDIENCE: Final = "api"
 PATIENCE: Final = 60.0
-"""Seconds that each call may take. A service that is not stopped answers at once on any machine."""
+"""Seconds that each call may take: far more than a server that works needs, even on a busy machine."""
 ROUNDS: Final = 20
 _OWN_CONNECTION: Final = [("grpc.use_local_subchannel_pool", 1)]
 
 
 class Stubs:
-    """The generated stubs on one channel."""
+    """The generated stubs of the called services, on one channel."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self.identity = pb_grpc.IdentityServiceStub(channel)
@@ -30,10 +30,10 @@ class Stubs:
 
 
 class Bystander:
-    """Knows a client and a session of the service, and calls each method that matters."""
+    """An honest client with credentials and a session, which calls the methods that an abuse might block."""
 
     def __init__(self, target: str, client: token_pb2.Credential, user: token_pb2.Credential) -> None:
-        """Sign in, before the abuse begins."""
+        """Sign in; this must happen before the abuse begins."""
         self.target = target
         self._client = client
         with self._connected() as stubs:
@@ -41,12 +41,13 @@ class Bystander:
             self._token = issued.token_set.access_token
             request = pb.IssueRequest(credential=user, audiences=[AUDIENCE])
             self._refresh = stubs.identity.Issue(request, timeout=PATIENCE).token_set.refresh_token
-        self.failures()  # every pool of threads has begun
+        self.failures()  # starts the threads of every pool
 
     def failures(self, rounds: int = ROUNDS) -> dict[str, grpc.StatusCode]:
-        """Call every method again and again; return the methods that failed in the first round with failures.
+        """Call every method in each round; return the failed methods of the first round with a failure.
 
-        A server may have read the frames of an abuse, and not yet handed all of them to its threads.
+        One round is not enough: the server may have read the frames of an abuse, but not yet have handed all
+        of them to its threads.
         """
         for _ in range(rounds):
             if failed := self.failures_at_once():
@@ -54,12 +55,12 @@ class Bystander:
         return {}
 
     def failures_at_once(self, patience: float = PATIENCE) -> dict[str, grpc.StatusCode]:
-        """Call every method at once, on a new connection; those that failed, each with its status."""
+        """Call every method at once, on a new connection; return the status of each failed one."""
         with self._connected() as stubs:
             issue = stubs.identity.Issue.future(self._issue_request(), timeout=patience)
             verify = pb.VerifyRequest(token=self._token, audiences=[AUDIENCE])
             refresh = pb.RefreshRequest(refresh_token=self._refresh)
-            revoke = pb.RevokeRequest(token=self._token[:-2])  # not a token any more: OK without effect
+            revoke = pb.RevokeRequest(token=self._token[:-2])  # no token: OK without effect
             calls = {
                 "Verify": stubs.identity.Verify.future(verify, timeout=patience),
                 "Issue": issue,
@@ -83,7 +84,7 @@ class Bystander:
 
 
 class PlainBystander(Bystander):
-    """A bystander of the plain server, which checks nothing and answers with empty messages."""
+    """An honest client of the plain server, which checks no request and answers with empty messages."""
 
     def __init__(self, target: str) -> None:
         self.target = target

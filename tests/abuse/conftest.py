@@ -1,4 +1,4 @@
-"""Services on both engines, and a plain server of grpcio for the controls."""
+"""Fixtures for abuse tests: the service on both engines, and a plain grpcio server for comparison."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def shared(engine: str, prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A service that tests of a module abuse in turn; it ends in an orderly way after all of them."""
+    """Yield one service for all tests of a module; at the end it must terminate without an error."""
     settings = {"reflection": "true"}
     with site(engine, prepared, tmp_path_factory.mktemp(engine), settings) as made:
         yield made
@@ -36,7 +36,7 @@ def shared(engine: str, prepared: Prepared, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def start_site(engine: str, prepared: Prepared, tmp_path: Path) -> Iterator[StartSite]:
-    """Start a service on the engine, with these settings beside the usual ones."""
+    """Yield a function that starts a service with additional settings."""
     with ExitStack() as stack:
 
         def start(**settings: str) -> Site:
@@ -47,7 +47,10 @@ def start_site(engine: str, prepared: Prepared, tmp_path: Path) -> Iterator[Star
 
 @pytest.fixture
 def plain_server(request: pytest.FixtureRequest) -> Iterator["subprocess.Popen[str]"]:
-    """The process, with as many threads as the test asks for; its first line is its port."""
+    """Yield the process of a plain server, which prints its port as its first line.
+
+    The parameter of the fixture is the server's number of threads.
+    """
     threads = str(getattr(request, "param", THREADS))
     child = subprocess.Popen(
         [sys.executable, "-m", "tests.abuse.plain_server", threads],

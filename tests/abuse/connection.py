@@ -1,7 +1,7 @@
-"""One HTTP/2 connection of an abuser: it opens streams, counts the answers, and never waits.
+"""A non-blocking HTTP/2 connection of an abuser, which opens streams and counts the answers.
 
-It follows flow control and answers PING and SETTINGS, so that no server ends it for breaking the protocol;
-everything else is up to the abuse.
+The connection follows flow control and acknowledges PING and SETTINGS, so that no server closes it for a
+protocol error that the abuse does not intend.
 """
 
 import socket
@@ -17,36 +17,37 @@ from tests.abuse.frames import frame
 
 _READ: Final = 1 << 18
 _PENDING: Final = 1 << 20
-"""Bytes that may wait for the socket; beyond them no DATA frame is made."""
+"""Size of the send buffer in bytes above which the connection adds no DATA frame to it."""
 _QUIET: Final = 20
-"""The number of successive answers to SETTINGS after which the server is taken to accept no more data."""
+"""Number of SETTINGS acknowledgements in a row during which no data could be sent, after which the server is
+assumed to accept no more data."""
 _CONNECT_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
 class Stream:
-    """One open stream."""
+    """One open stream, as the abuser sees it."""
 
     body: bytes
-    """All that the abuse wants to send on it; streams may share one body."""
+    """All bytes that the abuse sends on this stream; several streams may share one body."""
     window: int
-    """Bytes that the server takes of it now."""
+    """Number of bytes that the flow control of this stream permits the abuser to send now."""
     end: bool
-    """True if the stream is half-closed after the body."""
+    """True if the abuser half-closes the stream after the body."""
     sent: int = 0
     answered: bool = False
-    """True once response headers came."""
+    """True once response headers have arrived."""
     status: str | None = None
-    """grpc-status, once it came."""
+    """The grpc-status, once it has arrived."""
 
     @property
     def is_sent(self) -> bool:
-        """Return whether the whole body was handed to the socket."""
+        """Return whether the whole body is in the send buffer or has been sent."""
         return self.sent == len(self.body)
 
 
 class Connection:
-    """A connection from an address of the abuser's choice. Raises OSError in the constructor only."""
+    """An HTTP/2 connection from an address that the abuse chooses; only the constructor raises OSError."""
 
     def __init__(self, target: str, source: str, *, window: int, outcomes: Counter[str]) -> None:
         """Connect.
@@ -54,19 +55,20 @@ class Connection:
         Args:
             target: host:port of the server.
             source: the address to connect from.
-            window: of each stream, for the data of the server; 0 = it may send no byte of an answer.
+            window: bytes that the server may send on each stream; 0 = it cannot send an answer's message.
             outcomes: counts how streams and connections end.
         """
         self.socket = connect(target, source)
         self.closed = False
         self.streams: dict[int, Stream] = {}
-        """Those that are open."""
+        """The open streams, by stream id."""
         self.most_streams = frames.LARGEST_WINDOW
-        """The number of streams that the server allows at once; it is known once `greeted`."""
+        """Number of streams that the server allows at the same time; valid once `greeted` is true."""
         self.greeted = False
-        """True once the server's SETTINGS came."""
+        """True once the server's SETTINGS frame has arrived."""
         self.unacknowledged = 1
-        """SETTINGS frames without an answer: with 0 the server has read every frame before the last one."""
+        """Number of SETTINGS frames that the server has not acknowledged. If it is 0, the server has read
+        every frame before the last SETTINGS frame."""
         self._target = target
         self._reads = window > 0
         self._outcomes = outcomes
@@ -82,12 +84,12 @@ class Connection:
         self._sent = self._sent_before = self._quiet = 0
 
     def fileno(self) -> int:
-        """Return the file descriptor, for `select`."""
+        """Return the file descriptor of the socket, for `select`."""
         return self.socket.fileno()
 
     @property
     def is_full(self) -> bool:
-        """Return whether so much waits for the socket that more would only take memory."""
+        """Return whether the send buffer is so large that the abuse should add no more to it."""
         return len(self._out) > _PENDING
 
     @property
@@ -95,7 +97,7 @@ class Connection:
         return bool(self._out)
 
     def is_settled(self) -> bool:
-        """Ask the server; return whether it has read all that was sent and lets no more be sent."""
+        """Return whether the server has read all that was sent, and permits no more; if not, ask it again."""
         if self._out or self.unacknowledged:
             return False
         if not self._unsent:
@@ -108,7 +110,7 @@ class Connection:
         return False
 
     def open(self, path: str, body: bytes = b"", *, end: bool, more: Iterable[tuple[str, str]] = ()) -> int:
-        """Open a stream and send the body as far as flow control lets it; its number."""
+        """Open a stream, send as much of the body as flow control permits, and return the stream's id."""
         number, self._next = self._next, self._next + 2
         stream = Stream(body, self._initial_window, end)
         ends_now = frames.END_STREAM if end and not body else 0
@@ -120,7 +122,7 @@ class Connection:
         return number
 
     def append(self, number: int, data: bytes) -> None:
-        """Send more on a stream that is open and not half-closed."""
+        """Send more data on an open stream that is not half-closed."""
         stream = self.streams[number]
         stream.body = stream.body[stream.sent :] + data
         stream.sent = 0
@@ -128,7 +130,7 @@ class Connection:
         self._send_body(number, stream)
 
     def open_and_reset(self, path: str, body: bytes, count: int) -> None:
-        """Open streams, each with a whole request, and reset every one at once."""
+        """Open this many streams, each with a whole request, and reset each of them immediately."""
         block = self._block_of(path, ())
         for _ in range(count):
             number, self._next = self._next, self._next + 2
@@ -145,16 +147,19 @@ class Connection:
         self._end(number, "reset by the abuser")
 
     def ask(self) -> None:
-        """Have the server say that it has read everything so far; SETTINGS, since few PING are allowed."""
+        """Send a SETTINGS frame, whose acknowledgement shows that the server has read all frames before it.
+
+        PING would show it as well, but servers limit the number of PING frames.
+        """
         self.unacknowledged += 1
         self._out += frame(frames.SETTINGS, 0, 0)
 
     def raw(self, data: bytes) -> None:
-        """Send any bytes."""
+        """Send these bytes, which need not be a valid frame."""
         self._out += data
 
     def give_up(self, outcome: str) -> None:
-        """Take the connection for closed; the thread that watches the socket closes it."""
+        """Mark the connection as closed; the crowd then closes the socket."""
         if self.closed:
             return
         self._outcomes[outcome] += 1
@@ -163,7 +168,7 @@ class Connection:
         self.closed = True
 
     def write(self) -> None:
-        """Write as much as the socket takes."""
+        """Write as much of the send buffer as the socket accepts."""
         for number, stream in tuple(self._unsent.items()):
             self._send_body(number, stream)
         try:
@@ -175,7 +180,7 @@ class Connection:
             self.give_up("connections that the server closed")
 
     def read(self) -> None:
-        """Read once, and process every complete frame."""
+        """Read from the socket once, and process every complete frame."""
         try:
             read = self.socket.recv(_READ)
         except BlockingIOError:
@@ -277,7 +282,7 @@ class Connection:
 
 
 def connect(target: str, source: str) -> socket.socket:
-    """Return a connection that does not block. Raises OSError."""
+    """Return a non-blocking TCP connection. Raises OSError."""
     host, _, port = target.rpartition(":")
     made = socket.create_connection((host, int(port)), _CONNECT_SECONDS, (source, 0))
     made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""All connections of one abuser to one server, and the loop that serves them. The module knows no abuse."""
+"""All connections of one abuser to one server, and the event loop that reads and writes them."""
 
 import selectors
 import socket
@@ -9,28 +9,28 @@ from tests.abuse import frames
 from tests.abuse.connection import Connection, connect
 
 _MOST: Final = 20_000
-"""Connections of an abuse."""
+"""Maximum number of connections of one abuser."""
 
 
 class Crowd:
-    """The connections of one abuser; used by one thread."""
+    """The connections of one abuser to one server; only one thread may use an instance."""
 
     def __init__(self, target: str, source: str) -> None:
         self._target = target
         self._source = source
         self._selector = selectors.DefaultSelector()
         self.outcomes: Counter[str] = Counter()
-        """The number of each event: the ends of streams and of connections."""
+        """The number of each event: connections made or refused, and ends of streams and of connections."""
         self.connections: list[Connection] = []
         self._silent: list[socket.socket] = []
 
     @property
     def silent(self) -> int:
-        """Return the number of open connections that never sent anything."""
+        """Return the number of open connections of `connect_silently`."""
         return len(self._silent)
 
     def connect(self, *, window: int = frames.DEFAULT_WINDOW) -> Connection | None:
-        """Add a connection; None if the server, or the limit of this machine, refuses it."""
+        """Open a connection; return None if the server refuses it or there are too many connections."""
         if len(self.connections) >= _MOST:
             return None
         try:
@@ -44,7 +44,7 @@ class Crowd:
         return made
 
     def connect_silently(self, first: bytes = b"") -> bool:
-        """Add a connection that says these bytes and then nothing; returns whether it is open."""
+        """Open a connection that sends only these bytes; return False if it was refused."""
         if self.silent >= _MOST:
             return False
         try:
@@ -60,7 +60,7 @@ class Crowd:
         return True
 
     def turn(self, seconds: float) -> None:
-        """Wait at most so long for data, then read and write."""
+        """Wait up to this many seconds until a socket is ready, then read and write on each ready one."""
         for key, events in self._selector.select(seconds):
             connection = key.data
             if connection is None:
@@ -77,7 +77,7 @@ class Crowd:
                 self._watch(connection)
 
     def close(self) -> None:
-        """Close every connection without a word."""
+        """Close the sockets of all connections, without a GOAWAY frame."""
         for connection in self.connections:
             connection.socket.close()
         for made in self._silent:

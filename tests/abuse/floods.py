@@ -1,4 +1,4 @@
-"""Abuses that send more than any honest client does, at a steady rate."""
+"""Abuses that send calls or frames at a steady rate which no honest client reaches."""
 
 from collections.abc import Iterable, Sequence
 from itertools import cycle, islice
@@ -10,9 +10,9 @@ from tests.abuse.crowd import Crowd
 
 _TICK: Final = 0.01
 _RECONNECT: Final = 0.1
-"""Seconds between two attempts to get a new connection for one that the server has ended."""
+"""Seconds between two attempts to replace connections that the server has ended."""
 _IN_FLIGHT: Final = 100
-"""Calls in progress on one connection."""
+"""Maximum number of concurrent calls on one connection."""
 
 
 def _answers(crowd: Crowd) -> int:
@@ -21,7 +21,7 @@ def _answers(crowd: Crowd) -> int:
 
 
 class _Pace:
-    """A rate of actions per second; actions that could not be done in time are left out."""
+    """A rate of actions per second; actions missed during a delay are made up for 0.1 s at most."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -29,7 +29,7 @@ class _Pace:
         self._unconfirmed = 0.0
 
     def due(self, now: float) -> int:
-        """Return how many are due now; at most those of a tenth of a second."""
+        """Return how many actions are due now; at most the actions of 0.1 s."""
         elapsed = _TICK if self._last is None else min(now - self._last, 0.1)
         self._last = now
         self._unconfirmed += elapsed * self._rate
@@ -39,7 +39,7 @@ class _Pace:
 
 
 class _Flood:
-    """Keeps connections open and sends on them; a subclass says what."""
+    """An abuse that keeps connections open and sends on them; a subclass defines what it sends."""
 
     def __init__(self, crowd: Crowd, rate: float, connections: int = 1) -> None:
         self._crowd = crowd
@@ -48,11 +48,11 @@ class _Flood:
         self._again = 0.0
         self._done = 0
         self._enough = max(1, int(rate))
-        """So many are sent before the flood counts as begun."""
+        """Number of frames or calls (one second's worth) after which the flood counts as under way."""
 
     @property
     def is_held(self) -> bool:
-        """Return whether the load of one second was sent: the server has read it, or has it in its socket."""
+        """Return whether the frames of one second have been sent; the server's socket may still hold some."""
         return self._done >= self._enough
 
     def step(self, now: float) -> float:
@@ -70,27 +70,27 @@ class _Flood:
         return _TICK
 
     def send(self, connection: Connection, count: int) -> int:
-        """Send so many; returns how many were sent."""
+        """Send this many frames or calls on the connection; return how many were sent."""
         raise NotImplementedError
 
 
 class Resets(_Flood):
-    """Streams that are opened and reset at once, on one connection: rapid reset (CVE-2023-44487)."""
+    """Streams that are opened and immediately reset, on one connection: rapid reset (CVE-2023-44487)."""
 
     def __init__(self, crowd: Crowd, path: str, body: bytes, rate: float) -> None:
-        """`body` = the request that each stream sends before it is reset; empty = none."""
+        """Prepare the flood; each stream sends `body` before its reset, unless `body` is empty."""
         super().__init__(crowd, rate)
         self._path = path
         self._body = body
 
     def send(self, connection: Connection, count: int) -> int:
-        """Open and reset so many streams."""
+        """Open and reset this many streams."""
         connection.open_and_reset(self._path, self._body, count)
         return count
 
 
 class Calls(_Flood):
-    """Whole calls; a bounded number is in progress."""
+    """Complete calls at a steady rate, with a bounded number of concurrent calls."""
 
     def __init__(
         self,
@@ -104,10 +104,10 @@ class Calls(_Flood):
         """Prepare the flood.
 
         Args:
-            calls: path and body of each, in turn.
-            more: header fields beside the usual ones.
-            enough: answers after which the flood counts as begun; 0 = those of a second.
-            connections: each with 100 calls in progress at most.
+            calls: the path and body of each call; the flood repeats the list.
+            more: additional header fields.
+            enough: number of answers after which the flood counts as under way; 0 = the calls of one second.
+            connections: number of connections, each with up to 100 concurrent calls.
         """
         super().__init__(crowd, rate, connections)
         self._enough = enough or self._enough
@@ -116,11 +116,11 @@ class Calls(_Flood):
 
     @property
     def is_held(self) -> bool:
-        """Return whether enough calls were answered, with any status."""
+        """Return whether the server has answered enough calls, with any status."""
         return _answers(self._crowd) >= self._enough
 
     def send(self, connection: Connection, count: int) -> int:
-        """Begin as many calls as the server and the bound allow."""
+        """Start up to this many calls, within the limits of the server and of this class; return how many."""
         room = min(_IN_FLIGHT, connection.most_streams) - len(connection.streams)
         many = max(0, min(count, room))
         for path, body in islice(self._calls, many):
@@ -129,7 +129,7 @@ class Calls(_Flood):
 
 
 class Bursts:
-    """The same call so many times at once, once a second."""
+    """The same call, made many times concurrently, once a second."""
 
     def __init__(self, crowd: Crowd, path: str, body: bytes, count: int) -> None:
         self._crowd = crowd
@@ -140,11 +140,11 @@ class Bursts:
 
     @property
     def is_held(self) -> bool:
-        """Return whether so many calls were answered, with any status."""
+        """Return whether the server has answered the calls of one burst, with any status."""
         return _answers(self._crowd) >= self._count
 
     def step(self, now: float) -> float:
-        """Begin the calls when they are due, at most as many as the server allows at once."""
+        """Start the next burst when it is due; the server's stream limit may make the burst smaller."""
         if not self._crowd.connections and now >= self._due:
             self._crowd.connect()
             self._due = now + _RECONNECT
@@ -157,34 +157,34 @@ class Bursts:
 
 
 class Frames(_Flood):
-    """One frame of the connection, again and again."""
+    """One frame, sent repeatedly at a steady rate."""
 
     def __init__(self, crowd: Crowd, data: bytes, rate: float) -> None:
         super().__init__(crowd, rate)
         self._data = data
 
     def send(self, connection: Connection, count: int) -> int:
-        """Send the frame so often."""
+        """Send the frame this many times."""
         connection.raw(self._data * count)
         return count
 
 
 class EmptyData(_Flood):
-    """DATA frames without data on an open stream (CVE-2019-9518)."""
+    """Empty DATA frames on an open stream (CVE-2019-9518)."""
 
     def __init__(self, crowd: Crowd, path: str, rate: float) -> None:
         super().__init__(crowd, rate)
         self._path = path
 
     def send(self, connection: Connection, count: int) -> int:
-        """Send so many empty frames on the connection's stream, and open it if there is none."""
+        """Send this many empty DATA frames on the connection's stream, and open the stream if needed."""
         number = next(iter(connection.streams), None) or connection.open(self._path, end=False)
         connection.raw(frames.frame(frames.DATA, 0, number) * count)
         return count
 
 
 class Continuations(_Flood):
-    """A header block that never ends (CVE-2024-27316): it is never decoded, and must not be kept."""
+    """A header block that never ends (CVE-2024-27316); a server must not keep it in memory."""
 
     def __init__(self, crowd: Crowd, path: str, rate: float) -> None:
         super().__init__(crowd, rate)
@@ -192,7 +192,7 @@ class Continuations(_Flood):
         self._begun: set[Connection] = set()
 
     def send(self, connection: Connection, count: int) -> int:
-        """Begin the block, then go on with it."""
+        """Send HEADERS if this connection has sent none, then this many CONTINUATION frames."""
         if connection not in self._begun:
             self._begun.add(connection)
             connection.raw(frames.frame(frames.HEADERS, 0, 1, frames.request_fields(self._path, "a")))
@@ -202,7 +202,7 @@ class Continuations(_Flood):
 
 
 class Reconnects:
-    """Connections that are made, greet and go away at once."""
+    """Connections that the abuser closes as soon as the server's SETTINGS frame has arrived."""
 
     def __init__(self, crowd: Crowd, rate: float) -> None:
         self._crowd = crowd
@@ -211,12 +211,12 @@ class Reconnects:
 
     @property
     def is_held(self) -> bool:
-        """Return whether the connections of one second were made or refused."""
+        """Return whether the connections of one second have been made or refused."""
         outcomes = self._crowd.outcomes
         return outcomes["connections"] + outcomes["connections refused"] >= self._enough
 
     def step(self, now: float) -> float:
-        """Make the connections that are due, and close those that the server has greeted."""
+        """Open the connections that are due, and close those on which the server's SETTINGS have arrived."""
         for connection in self._crowd.connections:
             if connection.greeted:
                 connection.give_up("connections that the abuser closed")

@@ -1,4 +1,4 @@
-"""HTTP/2 frames and gRPC header fields, made by hand (RFC 9113, RFC 7541). The module knows no socket."""
+"""Functions that encode HTTP/2 frames and gRPC header fields (RFC 9113, RFC 7541); no I/O."""
 
 import gzip
 import struct
@@ -18,7 +18,7 @@ CANCEL: Final = 8
 DEFAULT_WINDOW: Final = 65_535
 LARGEST_WINDOW: Final = 2**31 - 1
 LARGEST_FRAME: Final = 16_384
-"""Bytes of payload that every peer must accept in one frame."""
+"""Maximum payload in bytes that every HTTP/2 peer must accept in one frame."""
 HEADER: Final = struct.Struct(">HBBBI")
 _SETTING: Final = struct.Struct(">HI")
 _LARGEST_TEXT: Final = 126
@@ -40,12 +40,12 @@ def settings_in(payload: bytes) -> dict[int, int]:
 
 
 def window_update(stream: int, more: int) -> bytes:
-    """Return a WINDOW_UPDATE frame; stream 0 is the whole connection."""
+    """Return a WINDOW_UPDATE frame; stream 0 stands for the whole connection."""
     return frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", more))
 
 
 def reset(stream: int) -> bytes:
-    """Return a RST_STREAM frame with the error CANCEL."""
+    """Return an RST_STREAM frame with the error code CANCEL."""
     return frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL))
 
 
@@ -63,17 +63,17 @@ def request_fields(path: str, authority: str, more: Sequence[tuple[str, str]] = 
 
 
 def message(data: bytes, *, compressed: bool = False, length: int | None = None) -> bytes:
-    """Return a message with its prefix; `length` = another length than it has, as the prefix says it."""
+    """Return a gRPC message with its prefix; `length` puts a false length into the prefix."""
     return struct.pack(">?I", compressed, len(data) if length is None else length) + data
 
 
 def compressed_zeros(count: int) -> bytes:
-    """Return a message that a gzip decoder turns into so many zero bytes."""
+    """Return a gRPC message that gunzip expands to this many zero bytes."""
     return message(gzip.compress(bytes(count)), compressed=True)
 
 
 def without_padding(kind: int, flags: int, payload: bytes) -> bytes:
-    """Return the header block or the data of a frame, without padding and priority."""
+    """Return the payload of a DATA or HEADERS frame without its padding and priority fields."""
     if flags & PADDED:
         payload = payload[1 : len(payload) - payload[0]]
     return payload[5:] if kind == HEADERS and flags & PRIORITY else payload

@@ -1,4 +1,4 @@
-"""Abuses that hold streams, bodies or connections open, and open anew those that the server ends."""
+"""Abuses that hold streams, request bodies or connections open, and replace those that the server ends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,49 +10,50 @@ from tests.abuse.connection import Connection
 from tests.abuse.crowd import Crowd
 
 AGAIN: Final = 1.0
-"""Seconds after which streams and connections that the server has ended are opened anew."""
+"""Seconds between two rounds in which ended streams and connections are opened again."""
 _SOON: Final = 0.02
 _CONNECTS: Final = 200
-"""Connections that one step opens at most, so that those that are there are served meanwhile."""
+"""Maximum number of connections that one step opens, so that the existing connections are served
+meanwhile."""
 
 _ATTEMPTS: Final = 3
-"""Times that the server may close every connection before the abuse counts as refused."""
+"""If the server has closed more than this many times the needed connections, the abuse counts as refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """The streams that are held open."""
+    """Describes the streams that an abuse holds open."""
 
     paths: Sequence[str]
-    """Their methods, in turn."""
+    """The gRPC methods of the streams, used in turn."""
     count: int
     body: bytes = b""
     end: bool = False
     """True if each stream is half-closed after the body."""
     window: int = frames.DEFAULT_WINDOW
-    """Bytes that the server may send on each; 0 = its answer waits for ever."""
+    """Bytes that the server may send on each stream; with 0 its answer waits for ever."""
     each: int = 100
-    """Streams on one connection, if the server allows so many."""
+    """Number of streams on one connection, unless the server allows fewer."""
     answered: bool = False
-    """True if the abuse counts as held only once every stream had headers of an answer, or has ended."""
+    """True if the abuse counts as held only when every stream has response headers or has ended."""
 
 
 class Streams:
-    """Keeps so many streams open; the server decides whether they go on."""
+    """An abuse that keeps a number of streams open."""
 
     def __init__(self, crowd: Crowd, order: Order, *, again: bool = True) -> None:
-        """`again` = whether streams that the server ends are opened anew."""
+        """Prepare the abuse; `again` says if it replaces streams that the server ends."""
         self._crowd = crowd
         self._order = order
         self._again = again
         self._paths = cycle(order.paths)
         self._due = 0.0
         self._left = order.count
-        """Streams of the first time that were not opened yet."""
+        """Number of streams that have not been opened a first time."""
 
     @property
     def is_held(self) -> bool:
-        """Return whether every stream was opened once, and the server has read all that it permits on it."""
+        """Return whether every stream was opened once, and the server has read all that it permits."""
         if self._left or not all(each.is_settled() for each in self._crowd.connections):
             return False
         outcomes = self._crowd.outcomes
@@ -61,7 +62,7 @@ class Streams:
         return not self._order.answered or answered >= self._order.count
 
     def step(self, now: float) -> float:
-        """Open the missing streams of the first time at once, and later ones once a second."""
+        """Open all streams that were never opened; replace ended streams once a second."""
         if self._left:
             self._left -= self._open(self._left)
             self._due = now + AGAIN
@@ -74,7 +75,7 @@ class Streams:
         return sum(len(connection.streams) for connection in self._crowd.connections)
 
     def _open(self, wanted: int) -> int:
-        """Open at most so many streams; returns how many."""
+        """Open up to `wanted` streams; return how many, or `wanted` if the server refuses connections."""
         opened = 0
         for connection in self._crowd.connections:
             room = min(self._order.each, connection.most_streams) - len(connection.streams)
@@ -90,7 +91,7 @@ class Streams:
 
     @property
     def _is_unwelcome(self) -> bool:
-        """Return whether the server closes so many connections that never all streams are open at once."""
+        """Return whether the server closes connections so often that not all streams can be open at once."""
         usual = -(-self._order.count // self._order.each)
         return self._crowd.outcomes["connections that the server closed"] > _ATTEMPTS * usual
 
@@ -102,7 +103,7 @@ class Streams:
 
 
 class Drip:
-    """Bodies that grow by one byte a second: none is ever whole, and none is ever idle."""
+    """Request bodies that grow by one byte per second, so that no body is ever complete or idle."""
 
     def __init__(self, crowd: Crowd, paths: Sequence[str], count: int) -> None:
         begun = frames.message(b"", length=1_000)
@@ -112,11 +113,11 @@ class Drip:
 
     @property
     def is_held(self) -> bool:
-        """Return whether the streams are held, as `Streams` does."""
+        """Return whether the streams are held, by the criterion of `Streams`."""
         return self._streams.is_held
 
     def step(self, now: float) -> float:
-        """Send the next byte of each body when it is due."""
+        """Send one more byte of each body if a second has passed."""
         if now >= self._due:
             self._due = now + AGAIN
             for connection in self._crowd.connections:
@@ -126,7 +127,7 @@ class Drip:
 
 
 class Silence:
-    """Connections that begin the protocol, or not even that, and then say nothing."""
+    """Connections on which the abuser sends nothing, or only the start of a handshake."""
 
     def __init__(self, crowd: Crowd, count: int, first: bytes) -> None:
         self._crowd = crowd
@@ -136,11 +137,11 @@ class Silence:
 
     @property
     def is_held(self) -> bool:
-        """Return whether every connection was made once."""
+        """Return whether every connection has been made once."""
         return self._left == 0
 
     def step(self, now: float) -> float:
-        """Connect at once the first time, and later once a second."""
+        """Open all connections that were never opened; replace closed ones once a second."""
         if self._left:
             many = min(self._left, _CONNECTS)
             self._left -= many

@@ -1,7 +1,7 @@
-"""A grpcio server as in grpcio's documentation, for controls: few threads, health and reflection.
+"""A grpcio server as grpcio's documentation shows it, on which the abuses must take effect.
 
-The program takes the number of threads, and prints its port. Its answers are empty: it only matters whether
-they come.
+The program takes the number of threads, and prints its port. It offers health, reflection, and some methods
+of the service; their answers are empty, because the tests look only at the status of the calls.
 """
 
 import sys
@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 THREADS: Final = 4
-"""Unless a test says otherwise."""
+"""Default number of threads of the server."""
 _LARGEST: Final = 16 * 2**20
 _METHODS: Final = {
     "identityapi.v1.IdentityService": ("Verify", "Issue", "Refresh", "Revoke"),

@@ -1,4 +1,4 @@
-"""A service on an engine of the test's choice, and its state as seen from outside."""
+"""A service under abuse, with its memory and threads as the operating system reports them."""
 
 import os
 import shutil
@@ -24,23 +24,23 @@ last_resort.SERVING = {PATIENCE}
 from identity_service.__main__ import main
 main()
 """
-"""The service, with as much time to stop as a machine may take that is very busy: how long it has is for
-tests/e2e/test_stopping.py to say. Here it is to end by itself."""
+"""A program that runs the service with a longer time limit for its shutdown: on a busy machine it may need
+longer, and tests/e2e/test_stopping.py tests the real limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A folder with a store that has a client and a user; tests work on copies."""
+    """A folder with a store that contains a client and a user; each test works on a copy of it."""
 
     folder: Path
     environment: Mapping[str, str]
-    """The administrator, for commands."""
+    """Environment variables with the administrator's credentials, for commands."""
     client: token_pb2.Credential
     user: token_pb2.Credential
 
 
 def prepare(folder: Path) -> Prepared:
-    """Make the store, by a service that has ended when this returns."""
+    """Create the store with a client and a user, by a service that is stopped afterwards."""
     installation = Installation(folder, _STORE, forked=True)
     installation.init()
     with installation.serve() as running:
@@ -61,7 +61,7 @@ def prepare(folder: Path) -> Prepared:
 
 
 class Site:
-    """One service process and what belongs to it."""
+    """One running service, and an honest client of it."""
 
     def __init__(self, installation: Installation, running: Running, prepared: Prepared) -> None:
         self.installation = installation
@@ -71,20 +71,23 @@ class Site:
 
     @property
     def resident_bytes(self) -> int:
-        """The memory now of the process and its children."""
+        """Return the current resident memory of the process and its children, in bytes."""
         return sum(resident_bytes(pid) for pid in self._processes())
 
     @property
     def threads(self) -> int:
-        """The threads now of the process and its children."""
+        """Return the current number of threads of the process and its children."""
         return sum(_threads(pid) for pid in self._processes())
 
     def terminate(self) -> None:
-        """End the service with SIGTERM. Raises AssertionError if it does not end in an orderly way."""
+        """Send SIGTERM and wait for the end. Raises AssertionError if the service logs a traceback.
+
+        The exit code must be 0, or 1 if the service has logged that it cut off calls after `drain_grace`.
+        """
         process = self.running.process
         os.kill(process.pid, signal.SIGTERM)
         code = process.wait(PATIENCE)
-        # 1 = calls were cut off, which it says.
+        # 1 = the service cut off calls, which it must log.
         assert code in (0, 1), self.installation.log
         assert "Traceback" not in self.installation.log
         assert (code == 1) == ("drain_grace" in self.installation.log), self.installation.log
@@ -97,7 +100,7 @@ class Site:
 
 @contextmanager
 def site(engine: str, prepared: Prepared, folder: Path, settings: Mapping[str, str]) -> Iterator[Site]:
-    """Serve a copy of the store until the block ends."""
+    """Run a service on a copy of the store until the block ends."""
     shutil.copytree(prepared.folder, folder, dirs_exist_ok=True)
     own = {"IDENTITY_ENGINE": engine, "IDENTITY_DRAIN_GRACE": "1s"}
     names = {f"IDENTITY_{name.upper()}": value for name, value in settings.items()}
@@ -109,7 +112,7 @@ def site(engine: str, prepared: Prepared, folder: Path, settings: Mapping[str, s
 
 
 def resident_bytes(pid: int) -> int:
-    """Return the memory of one process now (proc_pid_statm(5))."""
+    """Return the current resident memory of one process in bytes (proc_pid_statm(5))."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
 
 

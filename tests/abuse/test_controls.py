@@ -1,6 +1,7 @@
-"""The abuses take effect on a server of grpcio with a few threads: else their tests would prove nothing.
+"""Tests that the abuses harm a plain grpcio server; otherwise the tests of the service prove nothing.
 
-Refused calls do it no harm: it keeps no audit trail. Their test counts the answers instead of a control.
+The abuse `refused` has no such test, because it fills an audit trail, which the plain server does not have;
+the test in test_refused.py counts the refused calls instead.
 """
 
 import subprocess
@@ -16,9 +17,9 @@ from tests.abuse.site import resident_bytes
 from tests.patience import until
 
 SHORT = 2.0
-"""Seconds. A call that is held up is never answered, so a busy machine makes no difference."""
+"""Timeout of a call in seconds. A blocked call is never answered, so a busy machine changes nothing."""
 _HELD_UP = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED}
-"""grpcio's core cancels calls that come while a thousand calls wait for a thread."""
+"""Status of a blocked call: grpcio's core cancels new calls while a thousand calls wait for a thread."""
 METHODS = {"Verify", "Issue", "Refresh", "Revoke", "GetKeys", "Check"}
 
 
@@ -54,13 +55,13 @@ def test_every_call_of_another_client_is_held_up_until_the_abuse_ends(
 
 
 def _all_held_up(failed: Mapping[str, grpc.StatusCode]) -> bool:
-    """Tell whether every method was held up. One may still find a free thread when the abuser reports."""
+    """Return whether the calls of all methods were blocked, not only those of some."""
     return failed.keys() == METHODS and set(failed.values()) <= _HELD_UP
 
 
 @pytest.mark.parametrize("abuse", ["resets"])
 def test_calls_of_another_client_are_cancelled(bystander: PlainBystander, abuse: str) -> None:
-    """Some are answered: grpcio's core cancels calls that come while a thousand calls wait to begin."""
+    """While a thousand calls wait to begin, grpcio's core cancels new calls; other calls may be answered."""
     assert bystander.failures() == {}
 
     with abusing(abuse, bystander.target):
@@ -71,7 +72,7 @@ def test_calls_of_another_client_are_cancelled(bystander: PlainBystander, abuse:
 def test_unfinished_bodies_take_memory_until_the_abuse_ends(
     plain_server: "subprocess.Popen[str]", bystander: PlainBystander
 ) -> None:
-    """24 bodies of 16 MiB, less the bytes that are still in the sockets."""
+    """The abuser sends 24 bodies of 16 MiB, but some bytes may still be in the sockets."""
     assert bystander.failures() == {}
     before = resident_bytes(plain_server.pid)
 

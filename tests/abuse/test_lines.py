@@ -1,6 +1,7 @@
-"""Attacks of strangers that once had an effect: during each of them, every other client gets its answers.
+"""Tests of attacks that once blocked the service: meanwhile it must answer every other client.
 
-Each abuse comes from an address of its own, without a credential, and is held while another client calls.
+Each abuse comes from an address of its own, without a credential. Each test stands for a line of the table in
+docs/security.md.
 """
 
 import pytest
@@ -14,7 +15,7 @@ MB = 2**20
 
 
 def assert_others_are_answered(site: Site, abuse: str, count: int = 0) -> None:
-    """Assert that other clients are answered while the abuse lasts, and after it."""
+    """Assert that the honest client's calls succeed during the abuse and after it."""
     with abusing(abuse, site.target, count=count):
         assert site.bystander.failures() == {}
     assert site.bystander.failures() == {}
@@ -56,7 +57,7 @@ def test_unfinished_bodies_delay_no_other_client(shared: Site) -> None:
 def test_the_memory_of_unfinished_bodies_is_returned_while_their_connections_stay(
     start_site: StartSite,
 ) -> None:
-    """24 bodies of 16 MiB: the service gives them up by itself."""
+    """The service must end calls with unfinished bodies after `request_timeout`; they take 24 x 16 MiB."""
     site = start_site(request_timeout="2s")
     before = site.resident_bytes
 
@@ -85,7 +86,7 @@ def test_watches_that_are_not_read_delay_no_other_client(shared: Site) -> None:
 
 
 def test_watches_that_are_not_read_take_no_threads(start_site: StartSite) -> None:
-    """Up to 36 threads of the pools may begin meanwhile, by which the bound is above zero."""
+    """The service's pools may start up to 36 threads meanwhile, so the test allows 64, not 0."""
     site = start_site()
     before = site.threads
 

@@ -1,4 +1,7 @@
-"""Further attacks of strangers, one after the other on one service: other clients still get their answers."""
+"""Tests of further attacks, variants of those in test_lines.py, one after another on one service.
+
+Meanwhile the service must answer every other client.
+"""
 
 import pytest
 
@@ -8,8 +11,8 @@ from tests.abuse.site import Site
 
 MB = 2**20
 SLOW_ROUNDS = {"crowded-calls": 3}
-"""An abuse → the rounds of calls while it lasts, if not the usual ones. The calls of each of these rounds
-wait behind up to 5,000 others, for which the service needs two seconds of a processor."""
+"""For some abuses, a smaller number of rounds of calls. In `crowded-calls`, each call waits behind up to
+5,000 others, for which the service needs two seconds of processor time."""
 ANSWERS = [
     "unread-answers",  # their messages wait for a window that never opens
     "unread-reflection",
@@ -42,7 +45,7 @@ def test_others_are_answered(shared: Site, abuse: str) -> None:
 
 
 def test_a_header_block_without_an_end_takes_no_memory(shared: Site) -> None:
-    """A second of it is 2.6 MB on each connection that the server allows to go on."""
+    """One second of this abuse sends 2.6 MB on each connection that the server does not close."""
     before = shared.resident_bytes
 
     with abusing("continuation-flood", shared.target):

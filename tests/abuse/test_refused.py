@@ -1,4 +1,4 @@
-"""A flood of refused calls: other clients get their answers, and their events stay in the audit trail."""
+"""Tests of a flood of refused calls: it must not block other clients, nor displace their audit events."""
 
 from identityapi.v1 import principal_pb2
 from tests.abuse.abuser import abusing
@@ -6,7 +6,7 @@ from tests.abuse.conftest import StartSite
 from tests.patience import until
 
 KEPT = "1000"
-"""The fewest events that the store may be set to keep."""
+"""The smallest number of audit events to which the setting may limit the store."""
 
 
 def test_refused_calls_delay_no_other_client(start_site: StartSite) -> None:
@@ -20,7 +20,10 @@ def test_refused_calls_delay_no_other_client(start_site: StartSite) -> None:
 
 
 def test_refused_calls_push_no_change_out_of_the_audit_trail(start_site: StartSite) -> None:
-    """Half as many again are refused as the store keeps events, after a client was made."""
+    """A client is created, then 1,500 calls are refused, while the store keeps only 1,000 events.
+
+    The event of the creation must still be in the audit trail.
+    """
     site = start_site(audit_entries=KEPT)
     with site.running.administrator() as administrator:
         administrator.create_client(principal_pb2.Client(client_id="made-before"))
@@ -29,7 +32,7 @@ def test_refused_calls_push_no_change_out_of_the_audit_trail(start_site: StartSi
         assert site.bystander.failures() == {}
         until(lambda: site.installation.log.count('"reason":"CALLER_UNAUTHENTICATED"') >= 1_500)
 
-    site.terminate()  # everything that waits for the store is written
+    site.terminate()  # the service first writes all waiting events to the store
     with site.installation.serve() as service:
         with service.administrator() as administrator:
             (event,) = administrator.list_audit_events(types=["client_created"], principal="made-before")

@@ -129,8 +129,8 @@ class ForkServer:
             environment: all environment variables.
             streams: the descriptors of standard input, output and error; the caller closes its own.
             program: the program as arguments of Python: -m and a module, or -c and the code.
-            terminal: whether the program keeps the terminal of the tests, if they have one; otherwise it leads
-                a session of its own.
+            terminal: whether the program keeps the terminal of the tests, if they have one; otherwise it
+                leads a session of its own.
         """
         request = {
             "words": words,

@@ -1,4 +1,4 @@
-"""Tokens of the first administrator, and whether revoking one is acknowledged, for tests of store faults."""
+"""Helpers that issue, verify and revoke tokens of the first administrator, for tests of store faults."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ def acknowledges(client: IdentityClient, token: str) -> bool:
 
 
 def refusal(client: IdentityClient, token: str) -> str:
-    """Return why the service cannot revoke a token; empty if it can."""
+    """Revoke the token; return "" on success, and the text of the UNAVAILABLE error otherwise."""
     try:
         client.revoke_token(token)
     except UnavailableError as error:
@@ -32,7 +32,7 @@ def refusal(client: IdentityClient, token: str) -> str:
 
 
 def said_by(client: IdentityClient, token: str) -> str:
-    """Return "VERIFIED", "UNAVAILABLE", or the reason of the rejection."""
+    """Verify a token; return "VERIFIED", "UNAVAILABLE", or the reason of the rejection."""
     try:
         said = client.verify(token, any_audience=True)
     except UnavailableError:

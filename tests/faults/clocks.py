@@ -1,6 +1,6 @@
-"""A wall clock that can be set while a process runs under it; its steady clock goes on as before.
+"""A wall clock that a test can set while processes run under it; their monotonic clock is not changed.
 
-The module owns one small file that libfaketime reads at every look at the clock. It knows no process.
+The clock is a small file with an offset, which libfaketime reads each time a process asks for the time.
 """
 
 import atexit
@@ -20,20 +20,19 @@ _FLAGS: Final = (
     *("-DFAKE_INTERNAL_CALLS", '-DPREFIX="/usr/local"', '-DLIBDIRNAME="/lib"'),
     "-DPTHREAD_SINGLETHREADED_TIME",
 )
-"""Those of libfaketime's own Makefile for its `libfaketimeMT.so`, but without `-DFAKE_PTHREAD`.
+"""Compiler flags from libfaketime's own Makefile for `libfaketimeMT.so`, without `-DFAKE_PTHREAD`.
 
-With it, each wait of a thread for Python's interpreter lock reads the file, although such a wait goes by the
-steady clock: to start the service took 2.3 s of a processor instead of 0.5 s.
-"""
+With `-DFAKE_PTHREAD`, each wait of a thread for Python's interpreter lock reads the file, although such a
+wait uses the monotonic clock: starting the service took 2.3 s of processor time instead of 0.5 s."""
 
 
 class SteppedClock:
-    """A wall clock that can be set, for processes that are started with `environment`."""
+    """A wall clock that a test can set, for processes started with the variables in `environment`."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.seconds = 0.0
-        """The difference from the true time."""
+        """The offset from the true time, in seconds."""
         self.step(0)
 
     @property
@@ -46,7 +45,7 @@ class SteppedClock:
         }
 
     def step(self, seconds: float) -> None:
-        """Set the clock to the true time and so many seconds more, at once for all processes under it."""
+        """Set the clock of all processes under it to the true time plus this many seconds, at once."""
         self.seconds = seconds
         new = self._file.with_suffix(".new")
         new.write_text(f"{seconds:+.3f}\n")
@@ -55,10 +54,10 @@ class SteppedClock:
 
 @cache
 def _library() -> Path:
-    """Build libfaketime for programs with several threads, from the sources in the package libfaketime.
+    """Build libfaketime for multithreaded programs, from the sources in the Python package `libfaketime`.
 
-    The library that the package has built shares its buffers between threads without a lock: a process whose
-    clock is set is ended by it within seconds, or sees the true time for a moment.
+    The library that the package itself has built shares buffers between threads without a lock: when the
+    clock is set, a process crashes within seconds, or sees the true time for a moment.
     """
     spec = importlib.util.find_spec("libfaketime")  # not imported: that would look into the environment
     if spec is None or spec.origin is None:

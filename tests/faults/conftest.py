@@ -1,4 +1,4 @@
-"""One Redis, two service processes, and between each of them and Redis a proxy."""
+"""Fixtures for fault tests: one Redis, two service processes, and a proxy between each of them and Redis."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ FULL = int(os.environ.get("CRASH_ROUNDS", "0"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Single:
-    """A site on a single Redis, under way."""
+    """A running site on a single Redis: the Redis server, the two proxies and the two service processes."""
 
     folder: Path
     redis: RedisServer
@@ -34,7 +34,7 @@ Start = Callable[..., Single]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a site on a single Redis; all of it ends with the test."""
+    """Yield a function that starts a site on a single Redis; the site is stopped when the test ends."""
     with ExitStack() as stack:
 
         def start(

@@ -1,6 +1,7 @@
-"""Stores to copy, an administrator, users and clients with tokens, and answers about these tokens.
+"""Helpers for tests that back up, restore or migrate a store: principals, tokens and verdicts on them.
 
-The module uses the command line and the clients, as an operator does. It ends the processes that it started.
+The helpers use the command line and the client library, as an operator does. They stop every process that
+they started.
 """
 
 import random
@@ -40,12 +41,12 @@ PASSWORD: Final = "correct horse battery staple"
 AUDIENCE: Final = "api"
 _LIVE_USERS: Final = 3
 _VICTIMS: Final = 40
-"""Users whose tokens are all revoked, one after the other."""
+"""Number of users of whom a test revokes every token, one user after another."""
 
 
 @dataclass(kw_only=True)
 class CopiedSite:
-    """Stores of both kinds, an administrator, and principals."""
+    """A factory of stores (SQLite and Redis), and the principals that exist in the initialised one."""
 
     folder: Path
     stack: ExitStack
@@ -57,7 +58,7 @@ class CopiedSite:
     """The Redis servers, by the URL of the store."""
 
     def new_store(self, kind: str) -> str:
-        """The URL of an empty store."""
+        """Create an empty store of this kind ("sqlite" or "redis"), and return its URL."""
         self.count += 1
         place = self.folder / f"{kind}-{self.count}"
         place.mkdir()
@@ -70,11 +71,11 @@ class CopiedSite:
         return server.url
 
     def installation(self, store: str) -> Installation:
-        """The command line on a store, as the first administrator."""
+        """Return the command line for this store, with the credentials of the first administrator."""
         return Installation(self.folder, store, dict(self.environment), forked=True)
 
     def set_up(self, store: str) -> Installation:
-        """Initialise a store with all principals."""
+        """Initialise a store, and create the client `reports` and all users in it."""
         cheap = {n.removeprefix("IDENTITY_").lower(): int(value) for n, value in CHEAP_PASSWORDS.items()}
         settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY, **cheap})
         with open_store_admin(settings) as store_admin:
@@ -95,7 +96,7 @@ class CopiedSite:
         return self.installation(store)
 
     def sign_in(self, service: Running, count: int) -> list[TokenSet]:
-        """Tokens of 15 minutes for people, in turn, each a session of its own."""
+        """Sign in `count` times, the users taking turns; return the tokens of these sessions."""
         with service.client() as client:
             names = cycle(live_users())
             return [
@@ -103,12 +104,12 @@ class CopiedSite:
             ]
 
     def issue(self, service: Running, count: int) -> list[TokenSet]:
-        """Tokens of 15 minutes for the client `reports`."""
+        """Issue this many access tokens to the client `reports`."""
         with service.client() as client:
             return [self.issue_one(client) for _ in range(count)]
 
     def issue_one(self, client: IdentityClient) -> TokenSet:
-        """Issue one more token for the client `reports`."""
+        """Issue one access token to the client `reports`."""
         return client.issue_with_secret("reports", self.secret, audiences=[AUDIENCE])
 
     def administrator(self, service: Running, *scopes: str) -> str:
@@ -135,7 +136,7 @@ def victims() -> list[str]:
 
 
 def verdicts(client: IdentityClient, tokens: Sequence[TokenSet]) -> list[str]:
-    """Return for each access token VERIFIED, or the reason why it is rejected."""
+    """Return for each access token "VERIFIED", or the reason of the rejection."""
     found = []
     for start in range(0, len(tokens), 1000):
         requests = [
@@ -157,7 +158,7 @@ def local_verdicts(verifier: LocalVerifier, tokens: Sequence[TokenSet]) -> list[
 
 
 def refreshes(client: IdentityClient, tokens: Sequence[TokenSet]) -> list[str]:
-    """Return for each refresh token REFRESHED, or the reason why it is refused."""
+    """Return for each refresh token "REFRESHED", or the reason why the refresh failed."""
     found = []
     for each in tokens:
         if not each.refresh_token:
@@ -179,14 +180,17 @@ def is_unavailable(client: IdentityClient, token: str) -> bool:
 
 
 class Killer:
-    """Kills commands at moments that are drawn; after a command that was quicker, the moments are earlier."""
+    """Starts commands and kills each of them at a random moment.
+
+    If a command finishes before its moment, the moments of the next commands are earlier.
+    """
 
     def __init__(self, whole: float, *, waits: float = 0.0) -> None:
-        """Prepare the moments.
+        """Store how long the command runs, from which the moments of the kills are drawn.
 
         Args:
-            whole: seconds that the command takes, without its waits.
-            waits: seconds that it waits before it changes anything.
+            whole: seconds that the command takes, without `waits`.
+            waits: seconds that the command waits before it changes anything.
         """
         self.killed = self.rounds = 0
         self._whole = whole
@@ -194,11 +198,11 @@ class Killer:
         self._moments = random.Random(whole)  # noqa: S311  # chance, no secret
 
     def goes_on(self, rounds: int) -> bool:
-        """Return whether more rounds are to come; the last one is not over before a command was killed."""
+        """Return whether to run another round: until `rounds` are done and a command was killed."""
         return self.rounds < rounds or not self.killed
 
     def run(self, installation: Installation, *words: str) -> None:
-        """Start the command, and kill it at the next moment."""
+        """Start the command, and kill it at a random moment unless it has finished."""
         self.rounds += 1
         moment = self._waits + self._moments.uniform(0.3, 1.1) * self._whole
         if killed_after(installation, moment, *words):
@@ -208,7 +212,7 @@ class Killer:
 
 
 def killed_after(installation: Installation, seconds: float, *words: str) -> bool:
-    """Start a command and SIGKILL it after so long; returns whether it was still running then."""
+    """Start a command and SIGKILL it after this many seconds; return whether it was still running."""
     process = installation.start_command(*words)
     try:
         process.communicate(timeout=seconds)
@@ -220,7 +224,7 @@ def killed_after(installation: Installation, seconds: float, *words: str) -> boo
 
 
 def deny_many(store: str, count: int) -> None:
-    """Make the store so large that copying it takes a while."""
+    """Append this many denials to the store, so that a test can interrupt the copying of the store."""
     settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY})
     opened = open_store(settings, SystemClock())
     try:

@@ -1,6 +1,6 @@
-"""The history of a fault: the time when each revocation was acknowledged, and each wrong answer afterwards.
+"""A record of one fault test: the acknowledged revocations, and each wrong answer that was given afterwards.
 
-The module judges answers by the promises of the contract (semantics 1 and 6). It makes no calls.
+The module judges answers by the contract's promises about revocation (semantics 1 and 6). It makes no calls.
 """
 
 import threading
@@ -16,46 +16,49 @@ from identity_client import IdentityError, Outcome, Verified
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Revocation:
-    """One revocation that was acknowledged, and a token that it must have ended."""
+    """One acknowledged revocation, with a token that must be rejected because of it."""
 
     token: str = field(repr=False)
     refresh_token: str = field(default="", repr=False)
     target: str
-    """token, token_id, session or subject."""
+    """The kind of the revocation: "token", "token_id", "session" or "subject"."""
     process: int
-    """The process that acknowledged it."""
+    """The number of the process that acknowledged the revocation."""
     time: float
-    """The time at which that was known, on the clock of `time.monotonic`."""
+    """When the acknowledgement arrived, on the clock of `time.monotonic`."""
     valid_from: datetime
-    """The start of the token's validity, which is ahead of the true time if a wrong clock made the token."""
+    """The start of the token's validity, which lies in the future if the process that issued it had a fast
+    clock."""
 
 
 @dataclass
 class History:
-    """Any thread may write to it."""
+    """The acknowledged revocations of one test, and the verdicts on the answers given; thread-safe."""
 
     bound: float
     """Seconds that another process may take to learn of a revocation: `max_staleness`."""
     counts: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
-    """Acknowledged revocations that a process let pass when it must have known of them."""
+    """One text for each answer that accepted a revoked token although the process had to know the
+    revocation."""
     mistakes: list[str] = field(default_factory=list)
-    """Answers that no fault excuses: INTERNAL, and REVOKED for a token that was not revoked."""
+    """Answers that no fault excuses, such as INTERNAL, or REVOKED for a token that was not revoked."""
     violation_times: list[float] = field(default_factory=list)
-    """The times at which they were asked for, on the clock of `time.monotonic`."""
+    """When the violating answers were requested, on the clock of `time.monotonic`."""
     longest_exposure: float = 0.0
-    """Seconds from an acknowledgement to the last answer that did not know of it, where that was too late."""
+    """The longest time in seconds from the acknowledgement of a revocation to a request whose answer violated
+    it."""
     _revocations: list[Revocation] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def revocations(self) -> Sequence[Revocation]:
-        """All so far, the oldest first."""
+        """The acknowledged revocations so far, the oldest first."""
         with self._lock:
             return tuple(self._revocations)
 
     def acknowledged(self, revocation: Revocation) -> None:
-        """Call it when the answer is there, with the time at which it was there."""
+        """Record a revocation whose acknowledgement has just arrived."""
         with self._lock:
             self._revocations.append(revocation)
             self.counts[f"revoked by {revocation.target}"] += 1
@@ -65,7 +68,7 @@ class History:
             self.counts[what] += number
 
     def failed(self, call: str, error: IdentityError) -> None:
-        """A call that has failed. INTERNAL and UNKNOWN are bugs in any state of the store."""
+        """Record a failed call; INTERNAL and UNKNOWN are mistakes, which no state of the store excuses."""
         self.count(f"{call}: {error.reason or error.code.name}")
         if error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
             self.mistake(f"{call} answered {error.code.name}: {error}")
@@ -77,22 +80,23 @@ class History:
     def judge(
         self, revocation: Revocation, outcome: Outcome, *, process: int, began: float, asked: float
     ) -> None:
-        """Judge an answer about a revoked token that was asked for at `asked`, while a fault may last.
+        """Judge the answer to a request for a revoked token that was sent at `asked`, while a fault may last.
 
-        A caller to which this process acknowledged the revocation, or that has asked it only since `began`,
-        after the revocation, need not wait for it to learn of that.
+        The answering process has `bound` seconds to learn of the revocation. The delay is not granted if this
+        process acknowledged the revocation itself, or if the caller's first contact with the process
+        (`began`) came after the revocation.
         """
         self.count("answers about revoked tokens")
         if isinstance(outcome, Verified):
             self._expose(revocation, process, began, asked)
         elif outcome.reason not in ("REVOKED", "NOT_YET_VALID"):
-            # A process whose clock was just set may still look at times first; in the end none may.
+            # A process with a wrong clock may reject a token for its times before it looks for a revocation.
             self.mistake(f"process {process} rejected a revoked token as {outcome.reason}")
 
     def judge_finally(
         self, revocation: Revocation, outcome: Outcome, *, process: int, began: float, asked: float
     ) -> bool:
-        """The same when the fault is over and everything can be known; False where it is not known yet."""
+        """Judge an answer given after the fault; return False if the revoked token was still accepted."""
         self.count("answers in the end")
         if isinstance(outcome, Verified):
             self._expose(revocation, process, began, asked)
@@ -103,7 +107,7 @@ class History:
         return True
 
     def judge_live(self, outcome: Outcome) -> None:
-        """Judge an answer about a token whose revocation was never requested."""
+        """Judge the answer about a token that no caller has asked to revoke."""
         if isinstance(outcome, Verified):
             self.count("verified")
             return
@@ -112,7 +116,7 @@ class History:
             self.mistake("a token that was not revoked was rejected as revoked")
 
     def _expose(self, revocation: Revocation, process: int, began: float, asked: float) -> None:
-        """Record a violation, unless the process may still be about to learn of the revocation."""
+        """Record a violation, unless the process still had time to learn of the revocation."""
         age = asked - revocation.time
         if process != revocation.process and age <= self.bound and began <= revocation.time:
             return

@@ -1,6 +1,6 @@
-"""Load: threads that issue, verify, refresh and revoke all the time, and threads that verify the results.
+"""Load for fault tests: threads that issue, verify, refresh and revoke tokens all the time.
 
-The module owns its threads and clients. Every answer goes into the history, which judges it.
+Other threads verify revoked tokens again. Every answer is recorded in the history, which judges it.
 """
 
 import os
@@ -30,13 +30,13 @@ from tests.patience import PATIENCE, until
 
 PASSWORD: Final = "correct horse battery staple"
 TOKEN_LIFETIME: Final = timedelta(hours=24)
-"""The lifetime of every access token: longer than any test, and than any step of a clock."""
+"""Lifetime of every access token: longer than any test, and longer than any step of a clock."""
 _BATCH: Final = 1000
 _PACE: Final = 0.005 if os.environ.get("CRASH_ROUNDS") else 0.03
-"""Seconds between two steps of a thread. The shorter pause would take all cores from the tests beside it.
-With CRASH_ROUNDS there are none."""
+"""Pause in seconds between two steps of a thread. It is longer without CRASH_ROUNDS, because other tests then
+run at the same time and need the processor."""
 _PAUSE: Final = 0.05
-"""Seconds between two steps of a thread after a failed call."""
+"""Additional pause in seconds after a failed call."""
 _CALL_SECONDS: Final = 2.0
 _ASKED_AT_ONCE: Final = 16
 _REFRESHED_AT_MOST: Final = 30
@@ -51,14 +51,13 @@ class Principals:
     client_id: str
     client_secret: str
     user: str
-    """Only single sign-ins of theirs are revoked."""
+    """A user whose single sessions are revoked, but never all tokens at once."""
     revoked_users: Sequence[tuple[str, str]]
-    """For each process, the name and the subject of a user all of whose tokens are revoked again and
-    again."""
+    """For each process, the name and the subject of a user all of whose tokens are revoked repeatedly."""
 
 
 class Caller:
-    """One service process as its callers see it. Tries nothing twice, so that every answer counts."""
+    """A client of one service process. It never retries a call, so that every answer is recorded."""
 
     def __init__(
         self,
@@ -69,7 +68,7 @@ class Caller:
         *,
         timeout: float = _CALL_SECONDS,
     ) -> None:
-        """The process must be there: from now on it has to know the earlier revocations."""
+        """Connect to a running process, which must know each revocation acknowledged before now."""
         self.process = process
         self._began = time.monotonic()
         self._principals = principals
@@ -78,8 +77,8 @@ class Caller:
         options = ClientOptions(
             timeout=timedelta(seconds=timeout), max_attempts=1, bearer=lambda: self._bearer
         )
-        # A process that comes back is found at once: the service is measured, not the pauses of
-        # the client's own library.
+        # Reconnect at once to a restarted process: the test measures the service, not the backoff of
+        # the client.
         arguments = [
             *options.channel_arguments(),
             ("grpc.initial_reconnect_backoff_ms", 50),
@@ -95,7 +94,7 @@ class Caller:
         self.channel.close()
 
     def turn(self) -> None:
-        """One token for a service: issued, verified, and taken back in one of four ways."""
+        """Issue one token, verify it, and revoke it in the next of four ways."""
         self._sign_in_as_administrator()
         target = next(self._targets)
         user = None
@@ -111,7 +110,7 @@ class Caller:
         self._revoke(target, tokens)
 
     def round_trip(self) -> None:
-        """Everything there is to do, once: sign in, verify, refresh, revoke, and be refused."""
+        """Make one call of each kind: sign in, verify, refresh, revoke, and verify the revoked token."""
         self._sign_in_as_administrator()
         tokens = self.sign_in()
         self.check_live(tokens)
@@ -120,7 +119,7 @@ class Caller:
         self.check_revoked(self._history.revocations[-1:])
 
     def sign_in(self) -> TokenSet:
-        """A session of the user that is never revoked by subject."""
+        """Sign in the user whose tokens are never revoked by subject."""
         return self._issue(self._principals.user)
 
     def refresh(self, refresh_token: str) -> TokenSet:
@@ -129,19 +128,22 @@ class Caller:
         return tokens
 
     def check_live(self, tokens: TokenSet) -> None:
-        """Verify a token whose revocation was never requested."""
+        """Verify a token that no caller has asked to revoke."""
         token = tokens.access_token
         self._history.judge_live(self._call("verify", lambda: self._client.verify(token, any_audience=True)))
 
     def check_revoked(self, revocations: Sequence[Revocation]) -> None:
-        """Verify tokens that were revoked."""
+        """Verify the tokens of these revocations while a fault may last."""
         asked = time.monotonic()
         outcomes = self._call("verify", lambda: self._outcomes(revocations))
         for known, said in zip(revocations, outcomes, strict=True):
             self._history.judge(known, said, process=self.process, began=self._began, asked=asked)
 
     def verified_of(self, revocations: Sequence[Revocation]) -> list[Revocation]:
-        """Return the tokens that this process still accepts after the last fault. Raises IdentityError."""
+        """Return the revocations whose token this process still accepts after the fault.
+
+        Raises IdentityError.
+        """
         found = []
         for start in range(0, len(revocations), _BATCH):
             chunk = revocations[start : start + _BATCH]
@@ -154,7 +156,7 @@ class Caller:
         return found
 
     def refreshed(self, revocations: Sequence[Revocation]) -> list[Revocation]:
-        """Return the sessions whose refresh token this process would still exchange. Raises IdentityError."""
+        """Return the revocations whose refresh token this process still accepts. Raises IdentityError."""
         found = []
         for known in revocations:
             try:
@@ -184,7 +186,7 @@ class Caller:
         return tokens
 
     def _sign_in_as_administrator(self) -> None:
-        """Revoking more than the token that one holds takes a scope; its token outlives the test."""
+        """Get a token with the scope to revoke other principals' tokens; the token outlives the test."""
         if not self._bearer:
             principals = self._principals
             self._bearer = self._call(
@@ -223,13 +225,13 @@ class Caller:
             return call()
         except IdentityError as error:
             if error.reason == "CALLER_UNAUTHENTICATED":
-                self._bearer = ""  # made by a clock that was right or wrong then, and is not now
+                self._bearer = ""  # a clock was set: the token's times do not fit it
             self._history.failed(name, error)
             raise
 
 
 class Load:
-    """Three threads for each process, from `with` to its end."""
+    """A context manager that runs three threads for each process: revoking, refreshing and verifying."""
 
     def __init__(self, callers: Sequence[Caller], history: History) -> None:
         self._callers = callers
@@ -255,11 +257,11 @@ class Load:
             thread.join(PATIENCE)
 
     def run(self, seconds: float) -> None:
-        """Let it go on for a while: load has no event to wait for."""
+        """Wait while the threads work for this many seconds; no event marks the end of enough load."""
         self._stop.wait(seconds)
 
     def revokes(self, more: int, *, within: float) -> bool:
-        """Let it go on; returns whether so many further revocations are acknowledged within some seconds."""
+        """Return whether `more` further revocations are acknowledged within this many seconds."""
         enough = len(self._history.revocations) + more
         try:
             until(lambda: len(self._history.revocations) >= enough, within)
@@ -273,7 +275,7 @@ class Load:
                 try:
                     step()
                 except IdentityError:
-                    self._stop.wait(_PAUSE)  # it is in the history
+                    self._stop.wait(_PAUSE)  # the history has recorded it
                 except Exception as error:  # noqa: BLE001  # a thread that dies unseen would prove nothing
                     self._history.mistake(f"the load itself failed: {error!r}")
                     return
@@ -282,7 +284,7 @@ class Load:
 
 
 class _Refreshing:
-    """A user who stays signed in, and takes another device after a while: rotations have a rate."""
+    """A user who refreshes one session repeatedly, and signs in again before the rate limit of rotations."""
 
     def __init__(self, caller: Caller, history: History) -> None:
         self._caller = caller
@@ -304,7 +306,7 @@ class _Refreshing:
 
 
 class _Asking:
-    """A client that shows revoked tokens again: the last ones, and some of all."""
+    """A client that verifies revoked tokens again: the last 16, and up to 16 random ones of all."""
 
     def __init__(self, caller: Caller, history: History) -> None:
         self._caller = caller

@@ -1,7 +1,7 @@
-"""A LocalVerifier in a process of its own, so that its clock can be set as that of any process.
+"""A LocalVerifier in a process of its own, so that a test can run it under a clock of its own.
 
-Run as a program it reads one token a line and answers each with one line: "" for a good token, the reason of
-a rejection, or "not fresh". `LocalProcess` is the other end.
+As a program, the module reads one token per line and prints one line for each: "" for a valid token, the
+reason of a rejection, or "not fresh". The class `LocalProcess` starts that program and talks to it.
 """
 
 import os
@@ -16,7 +16,7 @@ _PATIENCE = 10.0
 
 
 class LocalProcess:
-    """Asks the verifier in the other process; use it as a context manager."""
+    """A child process with a LocalVerifier, asked through pipes; use it as a context manager."""
 
     def __init__(self, target: str, issuer: str, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
@@ -37,7 +37,7 @@ class LocalProcess:
         self._process.wait(_PATIENCE)
 
     def say(self, tokens: Sequence[str]) -> list[str]:
-        """Return its answers for these tokens."""
+        """Return the child's answer for each of these tokens."""
         to, from_ = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
         to.writelines(f"{token}\n" for token in tokens)
         to.flush()

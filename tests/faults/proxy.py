@@ -1,6 +1,6 @@
-"""A TCP proxy that impairs the traffic through it: delays, losses, cut messages, and silence.
+"""A TCP proxy that impairs the traffic through it: delays, dropped connections, cut messages, and silence.
 
-The module owns sockets and two threads for each connection. It knows nothing of the protocol that it carries.
+The proxy knows nothing of the protocol that it carries. It runs two threads for each connection.
 """
 
 import contextlib
@@ -15,25 +15,25 @@ _CHUNK: Final = 65536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Impairment:
-    """The impairment of each piece of data on its way, in either direction."""
+    """The faults that a proxy adds to each chunk of data, in either direction."""
 
     delay: float = 0.0
-    """Seconds at most that it takes; each piece another time."""
+    """Maximum delay of a chunk in seconds; the actual delay of each chunk is random."""
     drop: float = 0.0
-    """The probability that the connection ends instead of carrying the data."""
+    """Probability that the proxy ends the connection instead of forwarding a chunk."""
     truncate: float = 0.0
-    """The probability that a part of the data passes, and then the connection ends."""
+    """Probability that the proxy forwards only a part of a chunk, and then ends the connection."""
     silent: bool = False
-    """A black hole: nothing passes and nothing fails until the impairment changes; what waits then passes."""
+    """If true, the proxy holds all data without an error, and forwards it once the impairment is changed."""
     refused: bool = False
-    """Every new connection is closed at once."""
+    """If true, the proxy closes every new connection at once."""
 
 
 CLEAR: Final = Impairment()
 
 
 class Proxy:
-    """Listens on a free loopback port and carries every connection to the port behind it."""
+    """A proxy that listens on a free loopback port and forwards each connection to the port `upstream`."""
 
     def __init__(self, upstream: int, *, seed: int = 0) -> None:
         self.upstream = upstream
@@ -45,12 +45,12 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.accidents = 0
-        """The number of connections that the impairment has ended."""
+        """Number of connections that the proxy has dropped or truncated."""
         self._acceptor = threading.Thread(target=self._accept, name="proxy", daemon=True)
         self._acceptor.start()
 
     def set(self, impairment: Impairment) -> None:
-        """Change the impairment; pieces that wait in a black hole go on when it ends."""
+        """Change the impairment; a silent proxy then forwards the data it held, unless it stays silent."""
         with self._changed:
             self._impairment = impairment
             self._changed.notify_all()
@@ -58,14 +58,14 @@ class Proxy:
             self.cut()
 
     def cut(self) -> None:
-        """End every connection."""
+        """End every open connection."""
         with self._changed:
             ended, self._sockets = self._sockets, set()
         for connection in ended:
             _end(connection)
 
     def close(self) -> None:
-        """Release everything; the threads end by themselves."""
+        """Stop listening and end every connection; the threads of the connections then end by themselves."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -96,7 +96,7 @@ class Proxy:
             threading.Thread(target=self._serve, args=(near, far), name="proxy", daemon=True).start()
 
     def _serve(self, near: socket.socket, far: socket.socket) -> None:
-        """Carry both ways; no thread closes a socket while the other one may still read from it."""
+        """Forward data in both directions; close both sockets when neither thread reads from them."""
         with near, far:
             back = threading.Thread(target=self._carry, args=(far, near), name="proxy", daemon=True)
             back.start()
@@ -118,12 +118,12 @@ class Proxy:
         _end(sink)
 
     def _spoil(self, piece: bytes) -> bytes:
-        """Return the part of this piece that passes, once the impairment lets it."""
+        """Wait as the impairment demands; return the part of this chunk that is to be forwarded."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._impairment.silent)
             impairment = self._impairment
             if impairment.delay:
-                # Not a wait for another impairment: the piece is already on its way.
+                # The delay has begun, so a change of the impairment does not shorten it.
                 self._changed.wait_for(lambda: self._closed, self._random.uniform(0, impairment.delay))
             if self._random.random() < impairment.drop:
                 return b""
@@ -133,6 +133,6 @@ class Proxy:
 
 
 def _end(connection: socket.socket) -> None:
-    """Wakes the threads that read from it, which closing does not."""
+    """Shut the connection down, which wakes the threads that read from it; closing the socket would not."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)

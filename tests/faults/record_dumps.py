@@ -1,4 +1,4 @@
-"""A backup of the records of a Redis store: the directory and the keys, no revocation and no session."""
+"""A backup of clients, users and signing keys in a Redis store, without revocations and sessions."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ RECORDS = ("{idn}:client:*", "{idn}:user:*", "{idn}:key:*", "{idn}:index:*", "{i
 
 
 def dump_records(operator: redis.Redis) -> Mapping[bytes, bytes]:
-    """Return the serialised records by key, as a backup holds them."""
+    """Return the serialised value (Redis DUMP) of each record, by its key."""
     names = [name for pattern in RECORDS for name in operator.scan_iter(pattern)]
     values = {name: operator.dump(name) for name in names}
     return {name: value for name, value in values.items() if value is not None}

@@ -1,7 +1,4 @@
-"""The cost of a fault, as one line and one file. The figures in docs/reliability.md are from here.
-
-It judges only the counts that must be zero.
-"""
+"""The result of a fault test, printed as one line and written to a file; docs/reliability.md quotes it."""
 
 import json
 import os
@@ -16,40 +13,43 @@ from tests.patience import PATIENCE
 
 _PROMISED: Final = 5.0
 BACK_WITHIN: Final = _PROMISED if os.environ.get("CRASH_ROUNDS") else PATIENCE
-"""Seconds after the end of a fault by which the service must be back: as promised in the full form of the
-tests, which has the machine to itself; in the short form, which may run beside anything, in the end."""
+"""Seconds after the end of a fault within which the service must work again. The full form of the tests
+(CRASH_ROUNDS) has the machine to itself and holds the promised 5 s; the short form may share the machine, and
+only requires that the service recovers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The counts of one test."""
+    """The counts of one fault test."""
 
     fault: str
     rounds: int
     processes: int
     revocations: int
-    """The number of acknowledged revocations; each of their tokens is verified in the end."""
+    """Number of acknowledged revocations; the token of each is verified again after the fault."""
     answers: int
-    """The number of answers about revoked tokens while the fault lasted."""
+    """Number of answers about revoked tokens while the fault lasted."""
     exposures: int
-    """The number of answers that were `verified` when it was too late for that, including those of the
-    end."""
+    """Number of answers that accepted a revoked token although the process had to know the revocation, during
+    the fault or after it."""
     longest_exposure: float
-    """Seconds after its acknowledgement that a revocation was last ignored."""
+    """Longest time in seconds from the acknowledgement of a revocation to an answer that wrongly ignored
+    it."""
     exposed_for: float
-    """Seconds after the end of a fault that such an answer was last given: the time to repair."""
+    """Longest time in seconds from the end of a fault to an answer that wrongly accepted a revoked token,
+    which is the time that the repair took."""
     lost: Sequence[str]
-    """Revocations that any process ignores in the end, one that has just started among them."""
+    """Revocations that some process, perhaps one that has just started, still ignores after the repair."""
     repaired: int
-    """The number of facts that the store had lost and the processes have repaired."""
+    """Number of facts that the store had lost and that the processes appended again."""
     recoveries: Sequence[float]
-    """Seconds from the end of each fault until every process serves and does everything."""
+    """Seconds from the end of each fault until every process was serving and all kinds of calls succeeded."""
     counts: Mapping[str, int]
     mistakes: Sequence[str]
     first_exposures: Sequence[str]
 
     def publish(self, folder: Path) -> None:
-        """Print the line (seen with `pytest -s`), and write everything to `counts.json`."""
+        """Print one line (shown by `pytest -s`), and write all counts to `counts.json` in the folder."""
         (folder / "counts.json").write_text(json.dumps(asdict(self), indent=2))
         middle = statistics.median(self.recoveries) if self.recoveries else 0.0
         longest = max(self.recoveries, default=0.0)
@@ -62,7 +62,7 @@ class Report:
         )
 
     def require_repaired(self) -> None:
-        """Nothing is lost in the end, no answer was one that no fault excuses, and it was back in time."""
+        """Check that no revocation is lost, no answer is a mistake, and the service recovered in time."""
         assert self.mistakes == []
         assert self.lost == []
         assert self.exposed_for < BACK_WITHIN
@@ -70,7 +70,7 @@ class Report:
         assert max(self.recoveries, default=0.0) < BACK_WITHIN
 
     def require_unbroken(self) -> None:
-        """Besides, no revocation was ignored for a moment, and no session ended."""
+        """Check `require_repaired`, and that no revocation was ignored and no session ended meanwhile."""
         assert list(self.first_exposures) == []
         assert self.counts.get("signed out", 0) == 0
         self.require_repaired()

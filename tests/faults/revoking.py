@@ -1,4 +1,4 @@
-"""Threads that revoke tokens in every way while a store is copied, and keep the acknowledged revocations."""
+"""Threads that revoke tokens in every way while a store is copied, and record the acknowledgements."""
 
 import random
 import secrets
@@ -15,14 +15,14 @@ from tests.faults.copied_site import AUDIENCE, PASSWORD, CopiedSite, victims
 from tests.patience import PATIENCE
 
 _PACE: Final = 0.002
-"""Seconds between two revocations of a thread."""
+"""Pause in seconds between two revocations of a thread."""
 
 
 class Revoking:
-    """Four threads that take tokens back in every way, and one that administers, until they are stopped."""
+    """A context manager that runs four threads that revoke tokens, and one that makes admin calls."""
 
     def __init__(self, site: CopiedSite, service: Running, tokens: Sequence[TokenSet]) -> None:
-        """`tokens` are revoked first; then come tokens that are issued for it, without end."""
+        """Prepare the threads; they revoke `tokens` first, and then tokens that they issue themselves."""
         self._site = site
         self._service = service
         self._tokens = list(tokens)
@@ -31,7 +31,8 @@ class Revoking:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.acknowledged: list[TokenSet] = []
-        """Only these must be refused: an unacknowledged revocation may have taken effect or not."""
+        """Tokens whose revocation was acknowledged: a test may require the rejection of these only, because
+        an unacknowledged revocation may or may not have taken effect."""
         self.administered = 0
         self.mistakes: list[str] = []
         self._bearer = site.administrator(service, "identity.revoke", "identity.admin")
@@ -54,12 +55,12 @@ class Revoking:
 
     @property
     def has_ended(self) -> bool:
-        """Return whether every thread has found the service unavailable."""
+        """Return whether every thread has ended because the service was unavailable to it."""
         return not any(thread.is_alive() for thread in self._threads)
 
     @property
     def has_taken_back(self) -> bool:
-        """Return whether every revocation that was requested has been acknowledged."""
+        """Return whether the revocation of each of the given `tokens` has been acknowledged."""
         done = {tokens.token_id for tokens in list(self.acknowledged)}
         return self._wanted <= done
 

@@ -1,7 +1,7 @@
-"""A site: one store, and several service processes on it under load.
+"""A site for fault tests: one store, and several service processes that use it, under load.
 
-The module sets the site up, measures how long it takes to recover, and makes the final checks. It ends the
-processes that it started.
+The module sets the site up, measures how long it takes to recover from a fault, and makes the final checks.
+It stops the processes that it started.
 """
 
 import json
@@ -31,12 +31,12 @@ from tests.ports import reserve_port
 _REFRESHES: Final = 50
 _POLL: Final = 0.02
 _LINES: Final = 10
-"""The number of log lines that are shown of a process that does not come back."""
+"""Number of log lines to show if a process does not recover."""
 T = TypeVar("T")
 
 
 class Site:
-    """Service processes on one store, each by a URL of its own."""
+    """Several service processes on one store; each has its own URL of the store, such as that of a proxy."""
 
     def __init__(
         self,
@@ -51,9 +51,12 @@ class Site:
         """Prepare the processes.
 
         Args:
-            store: where the store is without detours.
-            urls: where each process finds it.
-            environments: variables for single processes, as for another clock.
+            folder: where each process gets a folder of its own.
+            store: URL of the store without a proxy, for the set-up and for the process of the final check.
+            urls: URL of the store for each process under load.
+            max_staleness: seconds after which a process must not answer from stale data.
+            durability: the setting IDENTITY_DURABILITY.
+            environments: environment variables for single processes, by number, for example to set a clock.
         """
         self.store = store
         self.history = History(bound=max_staleness)
@@ -79,7 +82,7 @@ class Site:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Initialise the store and start every process."""
+        """Initialise the store, start every process, and stop the processes at the end of the block."""
         principals = self._principals = _set_up(self.store, len(self._ports))
         with ExitStack() as stack:
             with ThreadPoolExecutor() as pool:
@@ -93,14 +96,14 @@ class Site:
             yield
 
     def start(self, number: int) -> Running:
-        """Start a process; put it in `services` where it takes the place of one that was killed."""
+        """Start the process with this number; the caller puts it in `services` if it replaces another."""
         return self._installations[number].serve(port=self._ports[number])
 
     def load(self) -> Load:
         return Load(self.callers, self.history)
 
     def recover(self) -> float:
-        """Seconds from now until every process serves, and issues, verifies, refreshes and revokes."""
+        """Wait until all processes serve and all calls succeed; return how many seconds that took."""
         begun = time.monotonic()
         self._ends.append(begun)
         for caller in self.callers:
@@ -113,11 +116,11 @@ class Site:
         return took
 
     def serving(self, number: int) -> bool:
-        """Return the answer of the health service of a process."""
+        """Return whether the health service of the process with this number reports SERVING."""
         return _is_serving(self.callers[number])
 
     def conclude(self, fault: str, rounds: int, folder: Path) -> Report:
-        """Verify every acknowledged revocation on every process, and on one that has just started."""
+        """Verify the token of each acknowledged revocation on every process, and on a newly started one."""
         revocations = self.history.revocations
         lost = []
         for caller in self.callers:
@@ -127,7 +130,7 @@ class Site:
         principals = self._principals
         assert principals is not None
         with self._installations[-1].serve() as service:
-            # The new process answers for all revocations, and has no fault to notice: its timeout is long.
+            # One call verifies up to 1,000 tokens, and no fault is to be detected: the timeout is long.
             newcomer = Caller(service.target, len(self.callers), principals, self.history, timeout=PATIENCE)
             verified = _answered(partial(newcomer.verified_of, revocations))
             lost += [f"verified on a new one: {known}" for known in verified]
@@ -156,7 +159,7 @@ class Site:
         return report
 
     def _repaired(self) -> int:
-        """Return the number of facts that the processes reported as absent from the store."""
+        """Return how many lost facts the processes have appended to the store again, by their logs."""
         lines = [line for process in self._installations[:-1] for line in process.log.splitlines()]
         repairs = [json.loads(line) for line in lines if '"log_repaired"' in line]
         return sum(repair["absent"] for repair in repairs)
@@ -184,7 +187,7 @@ class Site:
 
 
 def _set_up(store: str, processes: int) -> Principals:
-    """Set the store up as the command line does, without starting a process for each step."""
+    """Initialise the store and create the principals without the command line, which would be slow."""
     password = Secret(PASSWORD)
     cheap = {name.removeprefix("IDENTITY_").lower(): int(value) for name, value in CHEAP_PASSWORDS.items()}
     settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY, **cheap})
@@ -222,7 +225,7 @@ def _is_back(caller: Caller) -> bool:
 
 
 def _still_verified(caller: Caller, revocations: Sequence[Revocation]) -> Sequence[Revocation]:
-    """Return the revocations that the process does not know, after the time that a repair may take."""
+    """Return the revocations whose token the process still accepts when the time for a repair has passed."""
     deadline = time.monotonic() + BACK_WITHIN
     while True:
         is_late = time.monotonic() >= deadline
@@ -233,9 +236,10 @@ def _still_verified(caller: Caller, revocations: Sequence[Revocation]) -> Sequen
 
 
 def _answered(ask: Callable[[], T]) -> T:
-    """Ask again while a process says that it cannot know, for a while.
+    """Return the result of `ask`, retrying for up to `BACK_WITHIN` seconds while the service is unavailable.
 
-    Not all threads see at once that a clock was set, and on a busy machine a heartbeat may be late.
+    A process may be unavailable after a fault because its threads notice a changed clock at different times,
+    or because a heartbeat is late on a busy machine.
     """
     deadline = time.monotonic() + BACK_WITHIN
     while True:

@@ -1,6 +1,7 @@
 """The counts of one run of a fault test, for the table of docs/reliability.md.
 
-The test judges them. `pytest -s` shows the lines, and `sum_tallies` adds those of many runs.
+`pytest -s` shows the counts of a run; `sum_tallies` adds the counts of many runs. The tests, not this module,
+judge the counts.
 """
 
 import json
@@ -15,41 +16,41 @@ from pathlib import Path
 
 @dataclass(kw_only=True)
 class Tally:
-    """The counts of one scenario on one store."""
+    """The counts of one scenario on one kind of store."""
 
     scenario: str
     rounds: int = 1
     operations: int = 0
-    """Answers about tokens that were asked for."""
+    """Number of answers about tokens."""
     acknowledged: int = 0
-    """Revocations that were acknowledged."""
+    """Number of acknowledged revocations."""
     violations: int = 0
-    """Answers `verified` about a token whose revocation had been acknowledged before."""
+    """Number of answers that accepted a token whose revocation had been acknowledged before."""
     recovery: float = 0.0
     """Longest time in seconds from the end of the fault until every answer was right again."""
 
     def revoked(self, number: int) -> None:
-        """Count revocations that were acknowledged."""
+        """Add this many acknowledged revocations to the count."""
         self.acknowledged += number
 
     def answered(self, *verified: bool) -> None:
-        """Count answers about tokens that were revoked: whether each of them was `verified`."""
+        """Count answers about revoked tokens; each argument says if the token was (wrongly) verified."""
         self.operations += len(verified)
         self.violations += sum(verified)
 
     def asked(self, number: int) -> None:
-        """Count answers about tokens that were not revoked."""
+        """Count this many answers about tokens that were not revoked."""
         self.operations += number
 
     @contextmanager
     def recovering(self) -> Iterator[None]:
-        """Time the block, which ends when every answer is right."""
+        """Measure the duration of the block, which must end when every answer is right again."""
         began = time.monotonic()
         yield
         self.recovery = max(self.recovery, time.monotonic() - began)
 
     def publish(self) -> None:
-        """Print the counts, and append them to the file that `FAULT_TALLIES` names, if it does."""
+        """Print the counts, and append them to the file that FAULT_TALLIES names, if the variable is set."""
         line = json.dumps(asdict(self))
         sys.stdout.write(f"\nFAULT {line}\n")
         if path := os.environ.get("FAULT_TALLIES"):
@@ -58,7 +59,7 @@ class Tally:
 
 
 def sum_tallies(lines: Iterable[str]) -> str:
-    """Return the rows of the table, one for each scenario."""
+    """Return the rows of the table, one for each scenario, from lines that `publish` has written."""
     sums: dict[str, Tally] = {}
     for line in lines:
         one = Tally(**json.loads(line))

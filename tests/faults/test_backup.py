@@ -1,6 +1,7 @@
-"""A store is restored from a backup that was made under load: no token revoked since becomes valid again.
+"""Tests of restoring a store from a backup that was made under load: all older tokens are rejected.
 
-Nor does any token that was issued before, even if the restore is killed at any point.
+Tokens that were revoked or issued before the restore must not be accepted after it, even if the restore was
+killed at any point.
 """
 
 import time
@@ -33,9 +34,10 @@ from tests.faults.revoking import Revoking
 from tests.patience import PATIENCE, until
 
 ROUNDS: Final = FULL // 10 or 2
-"""The number of rounds with SIGKILL."""
+"""Number of rounds in which the restore is killed with SIGKILL."""
 DENIALS: Final = 10_000
-"""So many that writing them takes longer than starting Python."""
+"""Number of denials in the store: enough that writing them takes longer than starting Python, so that a kill
+interrupts the writing."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 30 * ROUNDS)]
 
@@ -114,7 +116,7 @@ def test_a_restore_that_is_killed_leaves_no_store_that_accepts_revoked_tokens(
         assert service.terminate() == 0
     begun = time.monotonic()
     installation.json("restore", "it.backup", "--store", site.new_store(kind))
-    # A restore into a new store has no heartbeats to watch for; one that replaces a store has.
+    # A restore that replaces a store first waits for heartbeats of processes; this one did not.
     killer = Killer(time.monotonic() - begun, waits=WATCHED)
     while killer.goes_on(ROUNDS):
         killer.run(installation, "restore", "it.backup", "--replace", "--yes")
@@ -130,7 +132,7 @@ def test_a_restore_that_is_killed_leaves_no_store_that_accepts_revoked_tokens(
 
 
 def accepted(installation: Installation, revoked: list[TokenSet]) -> list[str]:
-    """Return the token ids that a service on the remaining store accepts; empty if it does not start."""
+    """Return a line for each of these tokens that a service on the store accepts; [] if it does not start."""
     service = served(installation)
     if service is None:
         return []
@@ -146,9 +148,9 @@ def accepted(installation: Installation, revoked: list[TokenSet]) -> list[str]:
 
 
 def served(installation: Installation) -> Running | None:
-    """Start the service on the remaining store, or return None if it says that the restore was not finished.
+    """Start the service on the store; return None if it refuses because a restore is unfinished.
 
-    A start ends, too, if Redis does not answer in time, as on a machine that is very busy: it is tried again.
+    A start that fails because Redis did not answer in time, as on a busy machine, is tried again.
     """
     deadline = time.monotonic() + PATIENCE
     while True:
@@ -164,7 +166,7 @@ def served(installation: Installation) -> Running | None:
 
 
 def restored_denials(store: str) -> int:
-    """Return the number of denials in the log of the store, from which a replica learns them."""
+    """Return the number of denials in the store's log, from which each replica learns them."""
     settings = Settings.model_validate({"store": store, "master_key": MASTER_KEY})
     opened = open_store(settings, SystemClock())
     try:

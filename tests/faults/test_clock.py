@@ -1,4 +1,4 @@
-"""The wall clock of a process, of Redis, or of the whole machine is set by an hour and back."""
+"""Tests under load in which the wall clock of a process, of Redis, or of all is set by an hour and back."""
 
 from pathlib import Path
 
@@ -57,9 +57,10 @@ def test_all_processes_fall_silent_while_the_clock_of_redis_is_wrong(
 def test_revoked_tokens_stay_revoked_when_the_clock_of_the_whole_machine_is_set(
     start: Start, tmp_path: Path, before: float, after: float
 ) -> None:
-    """Nothing shows it from inside: the service goes on by the clock that all of them share.
+    """All processes share the wrong clock, so none can detect the step: the service must continue to work.
 
-    The signing key is an hour old where the clock goes back, as it is not active before its time.
+    If the clock is set back, it is an hour ahead at the start: the signing key is made by that clock and
+    would not be active before its time.
     """
     clock = SteppedClock(tmp_path / "clock")
     clock.step(before)

@@ -1,7 +1,7 @@
-"""The wall clock of the whole machine is wrong for a moment, or is corrected; tokens live 15 minutes.
+"""Tests in which the wall clock of the whole machine is wrong for a moment, or is corrected.
 
-Service, Redis and a local verifier share the clock that is set, so a comparison of their clocks shows no
-step.
+The service, Redis and a local verifier all use that clock, so that no comparison of two clocks shows the
+step. The tokens live for 15 minutes.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @dataclass(kw_only=True)
 class Machine:
-    """Everything that goes by one clock."""
+    """Service processes, a store and a local verifier that all use the same clock."""
 
     clock: SteppedClock
     installation: Installation
@@ -46,7 +46,7 @@ class Machine:
         )
 
     def revoke_in_each_way(self) -> None:
-        """Revoke tokens of all kinds, and keep one that is not revoked."""
+        """Revoke twelve tokens, three in each of four ways, and issue one more as the control."""
         environment = self.installation.environment
         client_id, secret = environment["IDENTITY_CLIENT_ID"], environment["IDENTITY_CLIENT_SECRET"]
         with self.services[0].client() as client:
@@ -68,7 +68,7 @@ class Machine:
         self.tally.revoked(len(self.revoked))
 
     def say(self) -> list[list[str]]:
-        """Return the answers of all parties for every revoked token, and last for the other one."""
+        """Return the answers of each service and of the verifier about all tokens, the control's last."""
         assert self.local is not None
         tokens = [*self.revoked, self.control]
         said = [*(_asked(service, tokens) for service in self.services), self.local.say(tokens)]
@@ -78,14 +78,14 @@ class Machine:
         return said
 
     def until_all_have_heard(self) -> None:
-        """Wait until the acknowledged revocations have reached the other process and the local verifier."""
+        """Wait until every service process and the local verifier reject all revoked tokens as REVOKED."""
         assert self.local is not None
         asked: list[Callable[[list[str]], list[str]]] = [self.local.say]
         asked += [partial(_asked, service) for service in self.services]
         until(lambda: all(set(say(self.revoked)) == {"REVOKED"} for say in asked), PATIENCE)
 
     def until_all_say(self, word: Callable[[bool], str]) -> None:
-        """Wait until every answer is the one of `word(whether the token was revoked)`."""
+        """Wait until each answer is `word(True)` for a revoked token, and `word(False)` for the control."""
         wanted = [*(word(True) for _ in self.revoked), word(False)]
         said: list[list[str]] = []
 
@@ -116,7 +116,7 @@ def _asked(service: Running, tokens: list[str]) -> list[str]:
 
 @pytest.fixture(params=["SQLite", "Redis"])
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Machine]]:
-    """Makes a machine whose clock is so many seconds off, with a service that is initialised and runs."""
+    """Yield a function that makes a machine whose clock has an offset in seconds, with a running service."""
     with ExitStack() as stack:
 
         def make(scenario: str, offset: float = 0.0) -> Machine:
@@ -133,7 +133,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable
                 store = server.url
             quick = {"IDENTITY_HEARTBEAT_INTERVAL": "100ms", "IDENTITY_WATCH_HEARTBEAT": "100ms"}
             installation = Installation(tmp_path, store, {**clock.environment, **quick}, forked=True)
-            admin = installation.json("init")  # a process of its own, whose clock is that of the machine
+            admin = installation.json("init")  # a process of its own, under the machine's clock
             installation.environment |= {
                 "IDENTITY_CLIENT_ID": admin["client_id"],
                 "IDENTITY_CLIENT_SECRET": admin["client_secret"],
@@ -169,8 +169,8 @@ def test_a_clock_that_is_wrong_for_a_moment_makes_no_revocation_forgotten(
     here.until_all_say(as_ever)
     for _ in range(2):
         here.clock.step(step)
-        # Ahead, each process accepts the clock, which it shares with the store, and goes by it; behind, it
-        # reads the log again, and the tokens are not valid yet.
+        # If the clock is ahead, each process uses it, because the store's clock is the same, and the tokens
+        # have expired. If it is behind, each process reads the log again, and the tokens are not valid yet.
         here.until_all_say(expired if step > 0 else lambda revoked: "NOT_YET_VALID")
         here.clock.step(0)
         here.until_all_say(as_ever)
@@ -188,7 +188,10 @@ def test_a_clock_that_was_behind_at_the_start_is_corrected_without_a_restart(
 def test_a_clock_that_was_ahead_at_the_start_is_corrected_without_a_restart(
     machine: Callable[..., Machine],
 ) -> None:
-    """The tokens of before are valid later than now, as their times say; nothing else is wrong with them."""
+    """Tokens issued while the clock was ahead are NOT_YET_VALID after the correction.
+
+    They are valid again when the clock reaches the time of their issue.
+    """
     here = machine("clock ahead at the start, then right", 4 * HOUR)
     here.until_all_say(as_ever)
     here.clock.step(0)

@@ -1,4 +1,7 @@
-"""Redis is emptied under load; the operator restores the records, and the service repairs all revocations."""
+"""Tests in which Redis is emptied under load, and the operator restores clients, users and signing keys.
+
+The processes must repair all acknowledged revocations, which the restored records do not contain.
+"""
 
 import pytest
 import redis

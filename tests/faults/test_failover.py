@@ -1,4 +1,4 @@
-"""Another Redis becomes the primary, and the writes that only the old one had are lost with it."""
+"""Tests under load in which a Redis replica is elected primary, with or without the last writes."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ from tests.redis_topology import ClusterGroup, SentinelGroup, paused, running, s
 
 ROUNDS = range(FULL // 20 or 1)
 MAX_STALENESS = 2.0
-"""The setting `max_staleness`, not less than the lag at which the servers refuse writes."""
+"""The setting `max_staleness` in seconds; it must not be below `min-replicas-max-lag` of the servers."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -28,12 +28,12 @@ def group(tmp_path: Path) -> Iterator[SentinelGroup]:
 
 @pytest.fixture
 def slow_replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SentinelGroup]:
-    """Whichever replica is elected, its clock is 5 s behind that of the primary before it."""
+    """Yield a Sentinel group in which the clock of each replica is 5 s behind that of the first primary."""
     clock = SteppedClock(tmp_path / "clock")
     clock.step(-5)
     with ExitStack() as stack:
         with monkeypatch.context() as patch:
-            # All by one program: what one version has written an older one may not read.
+            # All servers run one program: an older version may not read data of a newer one.
             patch.setenv(CHOSEN, packaged_server())
             group = SentinelGroup(tmp_path / "redis")
             for name, value in clock.environment.items():
@@ -43,9 +43,10 @@ def slow_replicas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 
 
 def stop_replicas(group: SentinelGroup) -> bool:
-    """Stop all replicas, after a moment in which the primary gets the acknowledgements of the stopped ones.
+    """Pause all replicas, so that the primary has writes that no replica has; return True.
 
-    It takes no writes once it has had none from any replica for `min-replicas-max-lag`.
+    The replicas run for a moment first, because the primary refuses writes once it has had no acknowledgement
+    from a replica for `min-replicas-max-lag` seconds.
     """
     for replica in group.replicas:
         replica.resume()
@@ -58,12 +59,12 @@ def stop_replicas(group: SentinelGroup) -> bool:
 def fail_over(
     group: SentinelGroup, folder: Path, durability: str, fault: str, *, loses: bool, slow: bool = False
 ) -> Report:
-    """Pause the primary until another one is elected, and let it come back: the classic split brain.
+    """Pause the primary until another one is elected, then resume it: the classic split brain.
 
-    Back, it still holds connections, and takes itself for the primary until Sentinel reconfigures it, which
-    takes about ten seconds: one test waits for it. If the primary loses writes, the replicas have not had
-    those that it last acknowledged by itself: they stand still under load, and start again without the data
-    that had only reached their machines.
+    The resumed primary still has open connections, and acts as a primary until Sentinel reconfigures it,
+    about 10 s later; the test without lost writes waits for that. If `loses` is true, the replicas lack the
+    last writes that the old primary acknowledged: they are paused under load, and restarted without the data
+    that they had received but not read.
     """
     site = Site(folder, group.url, [group.url] * 2, max_staleness=MAX_STALENESS, durability=durability)
     with site.running():
@@ -72,7 +73,7 @@ def fail_over(
             old = group.elected
             if loses:
                 if durability == "local":
-                    # One for each caller may have been on its way when the replicas were stopped.
+                    # Each caller may have had one revocation on its way when the replicas were paused.
                     until(lambda: stop_replicas(group) and load.revokes(len(site.callers) + 1, within=1.5))
                 else:
                     stop_replicas(group)
@@ -104,7 +105,11 @@ def test_nothing_that_replicas_had_is_lost_when_a_silent_primary_comes_back(
 def test_facts_that_only_the_old_primary_had_are_repaired_after_the_failover(
     group: SentinelGroup, tmp_path: Path, durability: str, _: int
 ) -> None:
-    """With replicas:1 the old primary acknowledged none of them, so none may be ignored meanwhile."""
+    """At durability `local` the new primary lacks acknowledged revocations until the processes repair them.
+
+    At `replicas:1` the old primary acknowledged no write that the replicas lack, so no revocation may be
+    ignored, not even for a moment.
+    """
     report = fail_over(group, tmp_path, durability, "Sentinel failover, replicas behind", loses=True)
     report.require_repaired()
     if durability == "local":
@@ -117,7 +122,10 @@ def test_facts_that_only_the_old_primary_had_are_repaired_after_the_failover(
 def test_a_new_primary_whose_clock_is_slow_loses_nothing(
     slow_replicas: SentinelGroup, tmp_path: Path, _: int
 ) -> None:
-    """Ids of a stream come from the clock by default, and new ids would lie below the known ones."""
+    """Redis makes the ids of log entries from its clock by default.
+
+    With a slow clock, new entries would have ids below those of older entries.
+    """
     report = fail_over(
         slow_replicas, tmp_path, "local", "Sentinel failover to a slow clock", loses=False, slow=True
     )

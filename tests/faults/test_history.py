@@ -1,4 +1,4 @@
-"""The judgement of the history: answers that a service must not give are found."""
+"""Tests of `History`: it must detect each answer that a service must not give."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from tests.faults.history import History, Revocation
 
 REVOCATION = Revocation(token="t", target="token", process=0, time=100.0, valid_from=datetime.now(UTC))
 VERIFIED = Verified.__new__(Verified)
-"""Only its type is looked at."""
+"""An answer without content: `History` looks only at its type."""
 
 
 def rejected(reason: str) -> Outcome:

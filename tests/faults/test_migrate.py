@@ -1,6 +1,7 @@
-"""A store is migrated while a service runs on it: acknowledged writes hold, and other calls go on.
+"""Tests of migrating a store while a service runs on it: no acknowledged write is lost.
 
-Wherever the migration is killed, there is one store that a service may run on, and it has everything.
+If the migration is killed at any point, there is exactly one store on which a service may run, and that store
+has all the data.
 """
 
 import time
@@ -28,9 +29,10 @@ from tests.patience import PATIENCE, until
 from tests.redis_server import ask
 
 ROUNDS: Final = FULL // 10 or 2
-"""The number of rounds with SIGKILL."""
+"""Number of rounds in which the migration is killed with SIGKILL."""
 DENIALS: Final = 10_000
-"""So many that writing them takes longer than starting Python."""
+"""Number of denials in the store: enough that writing them takes longer than starting Python, so that a kill
+interrupts the writing."""
 DIRECTIONS: Final = [("sqlite", "redis"), ("redis", "sqlite")]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 30 * ROUNDS)]
@@ -79,7 +81,7 @@ def test_a_store_is_moved_under_load(site: CopiedSite, kind: str, to_kind: str) 
 def test_a_target_that_becomes_unreachable_keeps_the_source_fenced_until_it_is_back(
     site: CopiedSite,
 ) -> None:
-    """It is unknown then whether it has everything."""
+    """The source cannot know if an unreachable target has all the data, so the source stays closed."""
     from_, to = site.new_store("sqlite"), site.new_store("redis")
     redis = site.servers[to]
     installation = site.set_up(from_)
@@ -168,7 +170,7 @@ def test_a_migration_that_is_killed_can_be_undone_unless_it_was_finished(
 
 
 def seconds_of_a_migration(site: CopiedSite, installation: Installation, from_: str, kind: str) -> float:
-    """Return how long the command takes on this machine, Python's start included."""
+    """Return how many seconds `migrate` takes on this machine, including the start of Python."""
     installation.json("backup", f"timed-{kind}.backup", "--store", from_)
     copy = site.new_store(kind)
     installation.json("restore", f"timed-{kind}.backup", "--store", copy)

@@ -1,4 +1,4 @@
-"""The network between the service and Redis delays, loses, cuts messages short, or says nothing."""
+"""Tests under load in which the network to Redis delays, drops, truncates or withholds messages."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def test_nothing_is_lost_on_an_impaired_network(start: Start, name: str) -> None
 
 
 def test_a_process_that_is_cut_off_falls_silent_while_the_other_goes_on(start: Start) -> None:
-    """Each process is cut off once: it cannot learn of revocations then, and so must not answer."""
+    """A process that cannot reach the store cannot learn of revocations, so it must stop answering Verify."""
     single = start()
     with single.site.load() as load:
         for number in range(2 * ROUNDS):

@@ -1,7 +1,8 @@
-"""An older copy of the store is restored while everything is stopped: it keeps its epoch, not its history.
+"""Tests in which an older copy of the store's files is restored: same epoch, but a different history.
 
-Then everything is revoked, and the log grows past the position where a watcher had stopped. All survivors
-must learn of it: a LocalVerifier, a watcher with any earlier revision, and a process that was only paused.
+After the restore, all tokens are revoked, and the log grows past the position where a watcher had stopped.
+The parties that saw the lost history must still learn of the revocation: a LocalVerifier, a watcher with any
+earlier revision, and a process that was paused meanwhile.
 """
 
 import os
@@ -36,7 +37,7 @@ from tests.redis_server import RedisServer
 ROUNDS: Final = FULL // 20 or 1
 WATCHERS: Final = 10
 LOST: Final = 5
-"""Entries after the copy; so many more, and one, come after it was restored."""
+"""Number of log entries that the copy lacks; one more than this number are written after the restore."""
 PATIENCE: Final = 60.0
 ISSUER: Final = "https://copies.example"
 
@@ -45,7 +46,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180 + 60 * ROUNDS)]
 
 @dataclass
 class Site:
-    """One store that is copied and restored as an operator does it by hand, and services on it."""
+    """One store that a test copies and restores as files, as an operator would do by hand."""
 
     folder: Path
     redis: RedisServer | None
@@ -57,7 +58,7 @@ class Site:
 
     @contextmanager
     def caller(self, service: Running) -> Iterator[IdentityClient]:
-        """A client that may do everything, by a token of the last service that was started."""
+        """Yield a client with the scopes to revoke and verify, whose token `service` has just issued."""
         with service.client() as client:
             token = self.issue(client)
         with service.client(bearer=token) as client:
@@ -77,12 +78,12 @@ class Site:
             self.redis.start()
 
     def copy(self) -> None:
-        """Copy the files on the disk, with the store stopped."""
+        """Copy the store's files on the disk; the caller stops the store first."""
         shutil.rmtree(self.folder / "copy", ignore_errors=True)
         shutil.copytree(self._data, self.folder / "copy")
 
     def restore(self) -> None:
-        """Move the current files out of the way: a process that has them open continues with them."""
+        """Replace the store's files by the copy; a process with the old files open continues to use those."""
         shutil.rmtree(self.folder / "moved", ignore_errors=True)
         self._data.rename(self.folder / "moved")
         shutil.copytree(self.folder / "copy", self._data)
@@ -114,10 +115,11 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
 
 
 def history_is_replaced(site: Site, service: Running, *, everything: bool) -> Running:
-    """Stop that service, restore the copy, let the log grow past its former end; return another service.
+    """Stop the service, restore the copy, and append more entries than were lost; return a new service.
 
-    It has read the log as it grew, entry by entry: from a service that starts later, a watcher that resumes
-    in the middle of the page that was read at once gets the whole page.
+    The new service starts before the log grows, so that it reads the entries one by one. A service that
+    starts later reads them as one page, and sends that whole page to a watcher that resumes in the middle of
+    it, which would hide a fault.
     """
     service.kill()
     with site.store_stopped():
@@ -133,20 +135,20 @@ def history_is_replaced(site: Site, service: Running, *, everything: bool) -> Ru
 
 
 def history_is_lost_later(site: Site) -> None:
-    """Copy the store: the copy lacks all later writes."""
+    """Copy the store; a later restore of the copy loses all entries that are written from now on."""
     with site.store_stopped():
         site.copy()
 
 
 def wait_until_all_know(verifiers: Sequence[LocalVerifier], revision: str) -> None:
-    """Wait until each has all events up to there, and may judge."""
+    """Wait until each verifier has reached this revision and is fresh."""
     until(lambda: {verifier._state.revision for verifier in verifiers} == {revision}, PATIENCE)
     for verifier in verifiers:
         verifier.wait_ready(timedelta(seconds=PATIENCE))
 
 
 def outcome(verifier: LocalVerifier, token: str) -> str:
-    """Return its answer, or that it does not know."""
+    """Return "VERIFIED", the reason of the rejection, or "NOT_FRESH" if the verifier cannot answer."""
     try:
         said = verifier.verify(token, any_audience=True)
     except NotFreshError:
@@ -192,7 +194,7 @@ def test_watchers_that_survive_learn_of_revocations_since(site: Site, everything
                 else:
                     tally.asked(len(said))
                 assert said == [expected] * WATCHERS
-                # Facts that only they knew stay known to them.
+                # The verifiers keep the facts that the restored store has lost.
                 assert all("lost-0" in verifier._state.denied for verifier in verifiers)
                 assert all("other-0" in verifier._state.denied for verifier in verifiers)
             site.installation.await_event("revision_unrecognised")
@@ -203,7 +205,10 @@ def test_watchers_that_survive_learn_of_revocations_since(site: Site, everything
 
 
 def test_a_watcher_with_any_former_revision_learns_of_revocations_since(site: Site) -> None:
-    """Verify with an `at_least_revision` of a lost history reads the log to its end."""
+    """Watch resumes with each revision of the lost history, and must send the revocation of everything.
+
+    Verify with such a revision as `at_least_revision` must reject the revoked token as well.
+    """
     history_is_lost_later(site)
     with site.serve() as service, site.caller(service) as caller:
         token = site.issue(caller)
@@ -211,7 +216,7 @@ def test_a_watcher_with_any_former_revision_learns_of_revocations_since(site: Si
         epoch = of_both.partition(".")[0]
         lost = [caller.revoke_token_id(f"lost-{number}") for number in range(LOST)]
         last = lost[-1]
-        # As version 0.1.0 wrote them.
+        # Revisions in the form of version 0.1.0.
         older = [f"{epoch}.{position_of(place)}" for place in (of_both, lost[0], last)]
         seen = [f"{epoch}.0.-", of_both, *lost, *older, f"{epoch}.0"]
         after = history_is_replaced(site, service, everything=True)
@@ -238,7 +243,11 @@ def test_a_watcher_with_any_former_revision_learns_of_revocations_since(site: Si
 
 @pytest.mark.parametrize("everything", [True, False], ids=["revoked", "control"])
 def test_a_process_that_was_only_paused_learns_of_revocations_since(site: Site, everything: bool) -> None:
-    """On Redis it also repairs the facts that it remembers; a replaced file of SQLite needs a restart."""
+    """A process that SIGSTOP paused during the restore remembers facts that the restored store has lost.
+
+    On Redis the process must repair these facts. On SQLite its file was replaced, and it may only be
+    unavailable until it is restarted.
+    """
     history_is_lost_later(site)
     with site.serve() as paused, site.caller(paused) as caller:
         token = site.issue(caller)
@@ -268,7 +277,7 @@ def test_a_process_that_was_only_paused_learns_of_revocations_since(site: Site, 
 
 
 def events_after(client: TrustClient, resume_after: str) -> list[WatchEvent]:
-    """Return the events of a watcher up to the first heartbeat."""
+    """Return the events that Watch sends, up to and including the first heartbeat."""
     found = []
     for event in client.watch(resume_after=resume_after):
         found.append(event)

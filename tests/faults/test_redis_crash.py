@@ -1,4 +1,4 @@
-"""Redis is killed under load, and comes back with all its data, or without the last writes."""
+"""Tests in which Redis is killed under load, and restarts with all its data or without the last writes."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_nothing_is_lost_when_redis_is_killed_that_syncs_every_write(start: Star
 
 
 def test_facts_that_redis_had_not_synced_are_repaired_by_the_processes_that_know_them(start: Start) -> None:
-    """The tail of the append-only file is cut off, as a loss of power does it."""
+    """The test truncates the append-only file to its synced size, as a loss of power would."""
     single = start(durability="unsynced", appendfsync="everysec")
     cut = 0
     with single.site.load() as load:

@@ -1,6 +1,6 @@
-"""After Redis was emptied, each token is refused or accepted for the right reason, on every process.
+"""Tests of the reason with which each token is accepted or rejected after Redis was emptied.
 
-This module checks the reasons; test_emptied.py counts the answers that were wrong for a moment.
+`test_emptied.py` counts the answers that were wrong for a moment; this module checks the final answers.
 """
 
 import sys
@@ -43,7 +43,7 @@ def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_a
                 single.proxies[1].set(Impairment(silent=True))
             operator.flushall()
             await_silence(single.site.services[0], live[0])
-            single.proxies[1].set(CLEAR)  # it learns of it only now
+            single.proxies[1].set(CLEAR)  # the second process notices only now
             await_silence(single.site.services[1], live[0])
             restore_records(operator, records)
             recovery = max(recovery, single.site.recover())
@@ -53,7 +53,7 @@ def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_a
     folder.mkdir()
     with Installation(folder, single.redis.url, forked=True).serve() as late:
         services = [*single.site.services, late]
-        # At first asking a repair may still be under way: that is counted, and what stays is a failure.
+        # During a repair a revoked token may be verified: that is counted. Afterwards it is a failure.
         verified = sum(said(service, revoked)["verified"] for service in services)
         answers = [settled(service, revoked) for service in services]
         controls = [said(service, live) for service in services]
@@ -70,13 +70,13 @@ def test_an_emptied_redis_makes_every_process_silent_and_its_records_make_each_a
 
 
 def sign_in(single: Single) -> str:
-    """Return the token of a new sign-in, which stays valid: only other sign-ins of the user are revoked."""
+    """Sign in and return the access token; it stays valid, because the load revokes only its own sessions."""
     with single.site.services[0].client() as client:
         return client.issue_with_password("ana", PASSWORD).access_token
 
 
 def await_silence(service: Running, token: str) -> None:
-    """Wait until this process issues and verifies no more, and reports that it has no key."""
+    """Wait until this process refuses to issue and to verify, with the reason NO_SIGNING_KEY."""
     with service.client(max_attempts=1) as client:
         calls: list[Callable[[], object]] = [
             lambda: client.issue_with_password("ana", PASSWORD),
@@ -95,7 +95,7 @@ def refusal(call: Callable[[], object]) -> tuple[str, str] | None:
 
 
 def settled(service: Running, tokens: Sequence[str]) -> Counter[str]:
-    """Return the answers for revoked tokens once none is accepted, or after the longest wait."""
+    """Return the counts of `said` once no token is accepted, or after `BACK_WITHIN` seconds."""
     deadline = time.monotonic() + BACK_WITHIN
     while (counts := said(service, tokens))["verified"] and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -103,7 +103,7 @@ def settled(service: Running, tokens: Sequence[str]) -> Counter[str]:
 
 
 def said(service: Running, tokens: Sequence[str]) -> Counter[str]:
-    """Return the number of tokens that were verified, and the number that was rejected for each reason."""
+    """Return how many tokens were verified, and how many were rejected for each reason."""
     with service.client() as client:
         return Counter(
             answer

@@ -1,4 +1,4 @@
-"""Redis is reconfigured at run time: no write that it would not keep is acknowledged."""
+"""Tests in which Redis is reconfigured at run time: writes that it might lose are not acknowledged."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -49,7 +49,7 @@ def verifies(client: IdentityClient, token: str) -> bool:
 
 
 def refusal(call: Callable[[], object]) -> str:
-    """Return the text with which a call was UNAVAILABLE; the empty string if it succeeded."""
+    """Return the error message if the call failed as UNAVAILABLE; "" if it succeeded."""
     try:
         call()
     except UnavailableError as error:
@@ -58,7 +58,7 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 def serves(client: IdentityClient, installation: Installation) -> bool:
-    """Return whether the service issues, verifies and revokes."""
+    """Return whether the service issues, verifies and revokes a token."""
     with suppress(IdentityError):
         (token,) = issue(client, installation, 1)
         return verifies(client, token) and acknowledges(client, token)
@@ -68,14 +68,18 @@ def serves(client: IdentityClient, installation: Installation) -> bool:
 def test_tokens_revoked_while_the_file_was_off_are_not_accepted_after_a_crash_of_everything(
     server: RedisServer, installation: Installation
 ) -> None:
-    """Below 7.2 the configuration is read; writes acknowledged between two reads are in the window."""
+    """Once the service has noticed that `appendonly` is off, it must acknowledge no revocation.
+
+    Before Redis 7.2, the service notices the change when it next reads the configuration, up to a second
+    later. Revocations that are acknowledged before that may be lost; the test does not check those.
+    """
     port = reserve_port()
     with installation.serve(port=port) as service, service.client(max_attempts=1) as client:
         tokens = issue(client, installation, TOKENS)
         kept = issue(client, installation, 5)
         before = [token for token in tokens[:5] if acknowledges(client, token)]
         server.configure("appendonly", "no")
-        # Until it is noticed, which below 7.2 may take a second; then nothing is acknowledged any more.
+        # Wait until the service notices the change, which takes up to a second before Redis 7.2.
         until(lambda: not acknowledges(client, tokens[5]))
         after = [token for token in tokens[6:] if acknowledges(client, token)]
         with pytest.raises(UnavailableError, match="appendonly"):
@@ -116,9 +120,9 @@ def test_an_unsafe_setting_is_named_until_it_is_corrected_and_then_calls_succeed
         tokens = issue(client, installation, 3)
         assert acknowledges(client, tokens[0])
         server.configure(name, value)
-        # A busy machine may be stale, or out of time, before it reads the configuration again.
+        # On a busy machine, a call may first fail as stale or with a timeout.
         until(lambda: name in refusal(lambda: client.revoke_token(tokens[1])))
-        # No heartbeat counts meanwhile, so that it goes stale.
+        # With the unsafe setting no heartbeat is confirmed, so the process becomes stale.
         until(lambda: name in refusal(lambda: client.verify(tokens[2], any_audience=True)))
         assert name in refusal(lambda: client.revoke_token(tokens[2]))
 

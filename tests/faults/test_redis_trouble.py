@@ -1,4 +1,4 @@
-"""Redis runs on but does not serve: it hangs, or accepts no more writes."""
+"""Tests in which Redis keeps running but does not work: it hangs, or it refuses writes."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_nothing_is_lost_while_redis_stands_still(start: Start, seconds: float) 
 
 
 def test_nothing_is_lost_while_redis_has_no_memory_for_writes(start: Start) -> None:
-    """It still answers every read, so that only a heartbeat that must be written shows the trouble."""
+    """Redis without free memory still answers reads, so only a heartbeat that writes detects the fault."""
     single = start()
     with single.site.load() as load:
         for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""A service process is killed during its work, and another one is started in its place."""
+"""Tests in which a service process is killed under load and restarted."""
 
 import random
 from pathlib import Path
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 15 * ROUNDS)]
 
 
 def crash(site: Site, rounds: int) -> None:
-    """Kill each process in turn at any moment of its work, and start it again at once."""
+    """Kill the processes in turn at random moments under load, and restart each at once."""
     moments = random.Random(rounds)  # noqa: S311  # the moments are not secret
     with site.load() as load:
         for number in range(rounds):

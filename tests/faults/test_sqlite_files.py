@@ -1,4 +1,7 @@
-"""SQLite's files are removed under the running service: acknowledged writes are kept, or it refuses calls."""
+"""Tests in which SQLite's files are removed or replaced while the service runs on them.
+
+The service must keep every acknowledged write, or refuse calls.
+"""
 
 import re
 from pathlib import Path
@@ -59,10 +62,10 @@ def test_revocations_acknowledged_after_the_log_was_removed_are_kept(
 def test_workers_that_share_the_files_keep_the_revocations_of_each_of_them(
     installation: Installation, tmp_path: Path
 ) -> None:
-    """The one that notices first saves the log of all; the others follow, and lose nothing of their own."""
+    """The worker that first notices the removal saves the whole log; no other worker loses a write."""
     port = reserve_port()
     with installation.serve("--workers", "3", port=port) as service:
-        until(lambda: "serving on" in installation.log)  # all three: one that starts just then is refused
+        until(lambda: "serving on" in installation.log)  # all: a worker cannot start without the files
         acknowledged: list[str] = []
         kept: list[str] = []
         for _ in range(3):
@@ -71,7 +74,7 @@ def test_workers_that_share_the_files_keep_the_revocations_of_each_of_them(
                 kept += issue(client, installation, 1)
             remove(tmp_path, "-wal", "-shm")
             for token in tokens:
-                with service.client(max_attempts=1) as client:  # a connection of its own: any of the workers
+                with service.client(max_attempts=1) as client:  # a new connection: any worker
                     acknowledged += [token] if acknowledges(client, token) else []
         assert service.terminate() == 0
 
@@ -121,17 +124,17 @@ def test_a_file_that_was_moved_away_is_named_and_calls_succeed_once_it_is_back(
 def test_a_file_that_another_was_copied_over_is_unavailable_by_name_or_has_everything_again(
     installation: Installation, tmp_path: Path
 ) -> None:
-    """`cp old.db live.db`: the same file with other content, which SQLite itself does not notice.
+    """`cp old.db live.db` gives the open file other content, which SQLite itself does not notice.
 
-    If the content is consistent by chance, the process finds an older log and repairs the facts that it
-    knows.
+    The service must either refuse calls with an error that names the file, or, if the new content happens to
+    be consistent, read it as an older log and repair the facts that it knows.
     """
     file = tmp_path / "identity.db"
     old = file.read_bytes()
 
     with installation.serve() as service, service.client(max_attempts=1) as client:
         tokens = issue(client, installation, 400)
-        # Until SQLite has written its log into the file.
+        # Wait until SQLite has copied its write-ahead log into the file.
         size = file.stat().st_size
         revoked = [token for token in tokens[:-20] if acknowledges(client, token)]
         until(lambda: file.stat().st_size > size or not revoked)

@@ -1,4 +1,4 @@
-"""Watchers of a service that is restarted: each is fresh again soon, and has the missed changes."""
+"""Tests of watchers while their service restarts: each must soon be fresh and know all changes."""
 
 import json
 import os
@@ -25,9 +25,11 @@ ROUNDS: Final = 20 if FULL else 2
 PROCESSES: Final = 4 if FULL else 2
 LIGHT: Final = 245 if FULL else 5
 REAL: Final = 5 if FULL else 2
-"""Watchers of one process: coroutines, and local verifiers with their threads."""
+"""Number of watchers in each client process: LIGHT are coroutines, REAL are LocalVerifiers with their
+threads."""
 BOUND: Final = 10.0
-"""Seconds after the service answers again. Only the full form holds it, on an idle machine."""
+"""Seconds after the service's return within which all watchers must know. It is checked only in the full form
+of the tests, on an idle machine."""
 _PATIENCE: Final = timedelta(seconds=60)
 _ROOT: Final = Path(__file__).parents[2]
 
@@ -35,7 +37,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 180 * ROUNDS)]
 
 
 class Watchers:
-    """Client processes, asked all at once."""
+    """Several client processes with watchers, which are all asked at the same time."""
 
     def __init__(self, processes: list["subprocess.Popen[str]"]) -> None:
         self.processes = processes
@@ -45,7 +47,7 @@ class Watchers:
         return sum(self._ask(f"control {token.access_token} {token.token_id}"))
 
     def moments(self, token: TokenSet) -> list[float | None]:
-        """Wait until each watcher is fresh and refuses the token; return the times."""
+        """Wait until each watcher is fresh and refuses the token; return the times (None after 120 s)."""
         found = self._ask(f"revoked {token.access_token} {token.token_id}")
         return [moment for moments in found for moment in moments]
 
@@ -59,7 +61,7 @@ class Watchers:
 
 @contextmanager
 def watching(target: str, folder: Path, processes: int, light: int, real: int) -> Iterator[Watchers]:
-    """Client processes that follow the revocations."""
+    """Start client processes whose watchers follow the service, and stop them at the end of the block."""
     words = (target, "identity-service", str(light), str(real))
     with ExitStack() as stack:
         started = [stack.enter_context(_client(words, folder)) for _ in range(processes)]
@@ -111,7 +113,10 @@ def revoke(service: Running, token: TokenSet) -> None:
 
 
 def end(service: Running, number: signal.Signals) -> None:
-    """Wait for Envoy as well: it notices that its parent is gone, and refuses calls until it ends."""
+    """Send a signal to the service, and wait until the service and its Envoy have ended.
+
+    Envoy notices that its parent has gone, and refuses calls from then until it ends by itself.
+    """
     envoys = children(service.process.pid, b"/envoy")
     os.kill(service.process.pid, number)
     service.process.wait(_PATIENCE.total_seconds())
@@ -123,7 +128,7 @@ def await_accepted(watchers: Watchers, token: TokenSet, count: int) -> None:
 
 
 class Restarts:
-    """The service is ended and started again, and the watchers report when they had the missed changes."""
+    """Restarts a service, and measures when each of its watchers knows the changes that it missed."""
 
     def __init__(self, installation: Installation, stack: ExitStack, processes: int = PROCESSES) -> None:
         installation.init()
@@ -135,18 +140,22 @@ class Restarts:
         self.watchers = stack.enter_context(watching(target, installation.folder, processes, LIGHT, REAL))
 
     def start(self) -> None:
-        """Start the service again on its port."""
+        """Start the service again on the same port."""
         port = int(self.service.target.rpartition(":")[2])
         self.service = self._stack.enter_context(self._installation.serve(port=port))
 
     def issue(self) -> TokenSet:
-        """A token that all take for good."""
+        """Issue a token, and wait until every watcher accepts it."""
         token = issue(self._installation, self.service)
         await_accepted(self.watchers, token, self.count)
         return token
 
     def round(self, number: signal.Signals, away: float = 0.0) -> list[float]:
-        """Return, sorted, the times from the service's return until each watcher knew a new revocation."""
+        """Stop and start the service, revoke a token, and return when each watcher knew of it.
+
+        Returns:
+            Seconds from the service's return until each watcher refused the token, in ascending order.
+        """
         token, kept = self.issue(), self.issue()
         end(self.service, number)
         pass_time(away)
@@ -166,7 +175,10 @@ class Restarts:
 def test_all_are_fresh_again_soon_after_the_service_answers(
     installation: Installation, number: signal.Signals
 ) -> None:
-    """Each must know the revocation right after the start by then; the token beside it stays good."""
+    """After each restart every watcher must refuse a newly revoked token, and still accept another one.
+
+    In the full form of the tests, the slowest watcher must do so within `BOUND` seconds.
+    """
     with ExitStack() as stack:
         restarts = Restarts(installation, stack)
         longest = sorted(restarts.round(number)[-1] for _ in range(ROUNDS))
@@ -179,7 +191,7 @@ def test_all_are_fresh_again_soon_after_the_service_answers(
 
 @pytest.mark.skipif(not FULL, reason="the service is away for a minute")
 def test_a_service_that_was_stopped_for_long_is_found_as_soon(installation: Installation) -> None:
-    """The pauses of a channel of gRPC grow with the time without a server, if nothing bounds them."""
+    """Unless bounded, the pauses between a gRPC channel's connection attempts grow while a server is away."""
     with ExitStack() as stack:
         longest = Restarts(installation, stack).round(signal.SIGKILL, away=60)[-1]
     _publish(f"FAULT away for 60 s: longest {longest:.2f} s")
@@ -207,10 +219,10 @@ def test_a_client_that_slept_through_a_restart_takes_nothing_revoked_for_good(
 
 
 def pass_time(seconds: float) -> None:
-    """Real time, for other processes: longer does no harm."""
+    """Wait in real time, because other processes cannot use an injected clock; a longer wait does no harm."""
     time.sleep(seconds)
 
 
 def _publish(line: str) -> None:
-    """Seen with `pytest -s`."""
+    """Print a line that `pytest -s` shows."""
     sys.stdout.write(f"\n{line}\n")

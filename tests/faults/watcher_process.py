@@ -1,15 +1,15 @@
-"""A client process with many watchers, each on its own connection; controlled line by line through pipes.
+"""A program with many watchers, each on its own connection, which a test controls through pipes.
 
-`python -m tests.faults.watcher_process TARGET ISSUER LIGHT REAL`. It prints a line once all have the
-snapshot. Then
+It is started as `python -m tests.faults.watcher_process TARGET ISSUER LIGHT REAL`, and prints "ready" once
+all watchers have the snapshot. It then reads commands, one per line, and answers each with one line of JSON:
 
-- `control TOKEN ID` is answered with how many are fresh and do not know that this token was revoked;
-- `revoked TOKEN ID` with the moment for each when it was fresh and knew, in seconds of the monotonic clock,
-  which all processes of a machine share; None = not within two minutes.
+- `control TOKEN ID`: the number of watchers that are fresh and accept this token;
+- `revoked TOKEN ID`: for each watcher, when it was fresh and refused the token, in seconds of the monotonic
+  clock, which all processes of a machine share; null if that took longer than two minutes.
 
-The real ones are `LocalVerifier`. A thousand of them need two thousand threads and more than the two cores of
-a small machine merely to receive their heartbeats, so most are light: coroutines that keep a set of ids, with
-the channel arguments, the backoff and the limit of silence of `LocalVerifier`.
+REAL watchers are `LocalVerifier` instances. A thousand of these need two thousand threads, and more than two
+cores merely to receive their heartbeats; so most watchers are LIGHT: coroutines that keep a set of token ids,
+with the channel arguments, the backoff and the silence timeout of `LocalVerifier`.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _MAX_SILENCE: Final = MAX_STALENESS / 2
 
 
 class LightWatcher:
-    """Does with Watch all that a local verifier does, but for checking tokens."""
+    """A coroutine-based watcher that follows Watch as a LocalVerifier does, but checks no signatures."""
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -50,14 +50,14 @@ class LightWatcher:
         return time.monotonic() < self._fresh_until
 
     def knows(self, token_id: str) -> bool:
-        """Return whether it is fresh and refuses this token."""
+        """Return whether this watcher is fresh and refuses the token."""
         return self.is_fresh() and token_id in self._denied
 
     def accepts(self, token_id: str) -> bool:
         return self.is_fresh() and token_id not in self._denied
 
     async def follow(self) -> None:
-        """Follow the service until the task is cancelled."""
+        """Follow the service until the task is cancelled, with a new connection after each silence."""
         backoff, max_silence = Backoff(), _MAX_SILENCE
         while True:  # a connection that fell silent is not used again
             async with grpc.aio.insecure_channel(self._target, options=_arguments()) as channel:
@@ -70,7 +70,7 @@ class LightWatcher:
                     await asyncio.sleep(backoff.next_pause(failure))
 
     async def _watch(self, stub: Any, backoff: Backoff, max_silence: float) -> Exception | None:
-        """Follow one stream to its end; returns why it ended."""
+        """Follow one stream until it ends, and return the error that ended it, if any."""
         now = asyncio.get_running_loop().time
         stream = stub.Watch(pb.WatchRequest(resume_after=self._revision))
         try:
@@ -98,7 +98,7 @@ class LightWatcher:
 
 
 def _arguments() -> list[tuple[str, Any]]:
-    """Return the channel arguments of TrustClient, which keep channels from sharing a connection."""
+    """Return the channel arguments of TrustClient, with which each channel has a connection of its own."""
     return [*ClientOptions().channel_arguments(), ("grpc.use_local_subchannel_pool", 1)]
 
 
@@ -125,7 +125,7 @@ async def main(target: str, issuer: str, light: int, real: int) -> None:
 
 
 async def _all_at(conditions: Sequence[Callable[[], bool]]) -> list[float | None]:
-    """Wait until the condition holds for each watcher; return the times."""
+    """Wait up to 120 s until each condition holds; return when each first held, or None."""
     moments: list[float | None] = [None] * len(conditions)
     waiting = set(range(len(conditions)))
     deadline = time.monotonic() + _PATIENCE
@@ -142,7 +142,7 @@ def _refuses(verifier: LocalVerifier, token: str) -> bool:
 
 
 def _outcome(verifier: LocalVerifier, token: str) -> type | None:
-    """Return the class of the verifier's answer; None = it is not fresh."""
+    """Return the class of the verifier's answer, or None if the verifier is not fresh."""
     try:
         return type(verifier.verify(token, any_audience=True))
     except NotFreshError:
