@@ -13,7 +13,7 @@ _LONG: Final = (*_WAITING, "tests/docs/", "tests/machine/")
 _SHARE_NOTHING: Final = ("tests/e2e/", "tests/faults/")
 """Folders whose tests share no fixture with other tests: each test can run in any process."""
 _COMPUTING: Final = 4
-"""One test process out of this many starts with the tests that compute instead of those that wait."""
+"""Of this many test processes, one starts with tests that compute; the others start with tests that wait."""
 
 
 @pytest.hookimpl(trylast=True)

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 _TIMES: Final = 5
 _FURTHER: Final = 4
-"""The examples of each additional run; Hypothesis begins each run with a trivial one."""
+"""The number of examples in each additional run. It is not 1, since the first example is always trivial."""
 
 
 def run_until(

@@ -30,7 +30,7 @@ class Stubs:
 
 
 class Bystander:
-    """An honest client with credentials and a session, which calls the methods that an abuse might block."""
+    """An honest client with a session of the service, which calls the methods that an abuse might block."""
 
     def __init__(self, target: str, client: token_pb2.Credential, user: token_pb2.Credential) -> None:
         """Sign in; this must happen before the abuse begins."""

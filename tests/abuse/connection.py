@@ -97,7 +97,7 @@ class Connection:
         return bool(self._out)
 
     def is_settled(self) -> bool:
-        """Return whether the server has read all that was sent, and permits no more; if not, ask it again."""
+        """Return whether the server has read all that was sent and accepts no more; if not, call `ask`."""
         if self._out or self.unacknowledged:
             return False
         if not self._unsent:

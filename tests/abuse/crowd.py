@@ -60,7 +60,7 @@ class Crowd:
         return True
 
     def turn(self, seconds: float) -> None:
-        """Wait up to this many seconds until a socket is ready, then read and write on each ready one."""
+        """Wait up to this many seconds until a socket is ready; then read, and write all send buffers."""
         for key, events in self._selector.select(seconds):
             connection = key.data
             if connection is None:

@@ -53,7 +53,7 @@ class Streams:
 
     @property
     def is_held(self) -> bool:
-        """Return whether every stream was opened once, and the server has read all that it permits."""
+        """Return whether every stream was opened once, and the server has read all that it accepts."""
         if self._left or not all(each.is_settled() for each in self._crowd.connections):
             return False
         outcomes = self._crowd.outcomes

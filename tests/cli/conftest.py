@@ -80,7 +80,7 @@ def run_json(run: Run) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """One service for all tests of a module, whose records have different names."""
+    """One service for all tests of a module; each test uses names of its own for its records."""
     folder = tmp_path_factory.mktemp("served")
     installation = Installation(folder=folder, store=f"sqlite:///{folder}/identity.db", forked=True)
     admin = installation.init()

@@ -1,4 +1,4 @@
-"""`identity apply`, and a service that applies the same file itself."""
+"""`identity apply` changes the service's records to what a file declares; a service can do so itself."""
 
 import json
 from pathlib import Path

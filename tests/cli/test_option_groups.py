@@ -1,4 +1,7 @@
-"""A group of options fills one parameter of a command, and is closed when the command has ended."""
+"""A group of options that makes the value of one parameter, such as a connection.
+
+The value is closed after the command has ended.
+"""
 
 import inspect
 from collections.abc import Iterator

@@ -32,7 +32,7 @@ def channel(echo: Echo, tokens: AccessTokens) -> Iterator[grpc.Channel]:
 
 
 class Passing(grpc.UnaryUnaryClientInterceptor):
-    """An interceptor of the program, which records the deadlines of the calls."""
+    """An interceptor as a program may add its own: it records the deadline of each call and passes it on."""
 
     def __init__(self) -> None:
         self.timeouts: list[float] = []

@@ -57,7 +57,7 @@ class Counters:
     new: Callable[[int], AttemptCounter]
     """Creates a counter that keeps at most this number of keys."""
     kept: Callable[[], int]
-    """Returns for how many keys failures are stored."""
+    """Returns the number of keys for which failures are stored."""
 
     @property
     def one(self) -> AttemptCounter:

@@ -120,7 +120,7 @@ def test_a_session_elsewhere_is_not_written_under_another_epoch(store: RedisStor
 def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
     group: ClusterGroup, store: RedisStore
 ) -> None:
-    """A server that redirects a command has not executed it, so even other writes are sent again."""
+    """A server that redirects a command has not executed it, so even an unrepeatable write is sent again."""
     sid = session_elsewhere()
     store.sessions.create(samples.a_session(sid))
     store.sessions.replace(samples.a_session(sid), expected_version=1)

@@ -47,7 +47,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
 
 
 def test_a_file_of_the_first_release_is_brought_up_to_date(path: Path) -> None:
-    """Its records keep their etags, which have no link, until they are written again."""
+    """Its records keep etags without a link, such as `e.7`, until they are written again."""
     client = samples.a_client("billing")
     with closing(sqlite3.connect(path)) as connection:
         for statement in (*schema._TABLES, *schema._SECOND):

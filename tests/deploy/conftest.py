@@ -60,7 +60,7 @@ def _load(world: World) -> None:
 
 
 def _as_worker(world: World) -> Scrape:
-    """Return the metrics that a supervisor shows for a worker like this service."""
+    """Return the metrics of this service as a supervisor shows them if the service is a worker."""
     metrics, stopping = WorkerMetrics(), threading.Event()
     receiver, sender = multiprocessing.Pipe(duplex=False)
     metrics.follow(receiver)

@@ -27,7 +27,7 @@ def labels_of(everything: Scrape) -> Mapping[str, frozenset[str]]:
 
 
 def unknown(expression: Expression, everything: Scrape) -> set[str]:
-    """Return the names and values in an expression that no sample of the service has."""
+    """Return the metrics, labels and label values of an expression that the service does not have."""
     known, wrong = labels_of(everything), set[str]()
     for selector in expression.selectors:
         name = selector.name or ""

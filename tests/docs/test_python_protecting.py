@@ -41,7 +41,7 @@ def get_asgi_application():
         await django(scope, receive, send)
     return app
 """
-"""An application that stands for Django, which is not installed: the guard cannot see its routes."""
+"""A stand-in for a Django application: it also hides its routes from the guard. Django is not installed."""
 
 
 def code_of(section: str) -> str:

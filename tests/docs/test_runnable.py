@@ -33,7 +33,7 @@ _STOPPED: Final = (0, -signal.SIGINT, 128 + signal.SIGINT)
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Return the mark and the code of each marked block of a page."""
+    """Return the mark, such as `runnable`, and the code of each code block of a page that has a mark."""
     return _BLOCK.findall(page.read_text(encoding="utf-8"))
 
 

@@ -15,7 +15,7 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture(autouse=True)
 def forked(installation: Installation) -> None:
-    """Have the fork server start the service, which is started in every round."""
+    """Start the service by the fork server, since every round starts it and a new Python takes long."""
     installation.forked = True
 
 

@@ -100,7 +100,10 @@ def killed(process: Process) -> None:
 
 @contextlib.contextmanager
 def raw_call(target: str, path: str, data: bytes, *, end: bool) -> Iterator[None]:
-    """A call whose client lets the server send nothing (RFC 9113 section 6.9.2); without a path, no call."""
+    """Open a connection on which the server may send no data (RFC 9113, section 6.9.2), and make a call.
+
+    Without a path, no call is made.
+    """
     host, _, port = target.rpartition(":")
     connection = H2Connection(H2Configuration())
     connection.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = 0
@@ -418,7 +421,7 @@ def test_no_envoy_outlives_a_supervisor_that_is_killed_with_its_workers(
 def test_an_envoy_of_the_tests_ends_with_a_run_that_is_killed(
     installation: Installation, descendants: Descendants
 ) -> None:
-    """Such an Envoy runs services of several tests one after the other, and may have none at the moment."""
+    """The Envoy that tests share has no service at that moment which would notice the end of the run."""
     run = subprocess.Popen(
         [sys.executable, "-c", _A_RUN, str(installation.folder)],
         cwd=ROOT,

@@ -46,7 +46,7 @@ _VICTIMS: Final = 40
 
 @dataclass(kw_only=True)
 class CopiedSite:
-    """A factory of stores (SQLite and Redis), and the principals that exist in the initialised one."""
+    """A factory of SQLite and Redis stores, with the credentials of the principals that `set_up` creates."""
 
     folder: Path
     stack: ExitStack
@@ -198,7 +198,7 @@ class Killer:
         self._moments = random.Random(whole)  # noqa: S311  # chance, no secret
 
     def goes_on(self, rounds: int) -> bool:
-        """Return whether to run another round: until `rounds` are done and a command was killed."""
+        """Return whether to run another round: if fewer than `rounds` ran, or no command was killed yet."""
         return self.rounds < rounds or not self.killed
 
     def run(self, installation: Installation, *words: str) -> None:

@@ -1,6 +1,7 @@
 """A record of one fault test: the acknowledged revocations, and each wrong answer that was given afterwards.
 
-The module judges answers by the contract's promises about revocation (semantics 1 and 6). It makes no calls.
+The service promises that the process that acknowledged a revocation rejects the token at once, and that every
+other process does so within `max_staleness`. The module judges answers by this promise; it makes no calls.
 """
 
 import threading
@@ -46,8 +47,8 @@ class History:
     violation_times: list[float] = field(default_factory=list)
     """When the violating answers were requested, on the clock of `time.monotonic`."""
     longest_exposure: float = 0.0
-    """The longest time in seconds from the acknowledgement of a revocation to a request whose answer violated
-    it."""
+    """The longest time in seconds from the acknowledgement of a revocation to a request whose answer wrongly
+    ignored the revocation."""
     _revocations: list[Revocation] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

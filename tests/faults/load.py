@@ -284,7 +284,7 @@ class Load:
 
 
 class _Refreshing:
-    """A user who refreshes one session repeatedly, and signs in again before the rate limit of rotations."""
+    """A user who refreshes a session 30 times, then signs in again: rotations of a session are limited."""
 
     def __init__(self, caller: Caller, history: History) -> None:
         self._caller = caller

@@ -1,4 +1,4 @@
-"""Tests under load in which the wall clock of a process, of Redis, or of all is set by an hour and back."""
+"""Tests under load: the wall clock of a process, of Redis, or of the whole machine is wrong by an hour."""
 
 from pathlib import Path
 

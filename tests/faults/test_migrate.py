@@ -81,7 +81,7 @@ def test_a_store_is_moved_under_load(site: CopiedSite, kind: str, to_kind: str) 
 def test_a_target_that_becomes_unreachable_keeps_the_source_fenced_until_it_is_back(
     site: CopiedSite,
 ) -> None:
-    """The source cannot know if an unreachable target has all the data, so the source stays closed."""
+    """No process can know if an unreachable target has all the data, so the source stays fenced."""
     from_, to = site.new_store("sqlite"), site.new_store("redis")
     redis = site.servers[to]
     installation = site.set_up(from_)

@@ -85,7 +85,7 @@ class Target:
 
 
 def _access_token(data: bytes) -> None:
-    """Check that no text but the two issued tokens, and the other valid form of one, is accepted."""
+    """Check that only the signed token, its other ECDSA form and its encrypted form are accepted."""
     text = data.decode("latin-1")
     if not isinstance(_CODEC.read(text), Rejected):
         assert text in (_TOKEN, twin(_TOKEN), _ENCRYPTED), "a forged token was accepted"

@@ -22,7 +22,7 @@ class TrueTime:
 
 
 class PartyClock:
-    """The clocks of one party: its boot clock shows the true time, its wall clock is wrong by `error`."""
+    """The clocks of a process or watcher: its boot clock is right, and its wall clock is wrong by `error`."""
 
     def __init__(self, time: TrueTime) -> None:
         self._time = time

@@ -32,9 +32,9 @@ from tests.mutants.sample import choose
 _LAYERS: Final = ("domain", "services")
 _COPIED: Final = ("identity_service", "tests", "docs", "pyproject.toml")
 _TIMES: Final = 10
-"""A mutant fails when its tests have taken this many times as long as those of the unchanged code."""
+"""The tests of a mutant time out after this many times the time that the unchanged code takes."""
 _LEAST_LIMIT: Final = 60.0
-"""The seconds that the tests of every mutant may take in any case."""
+"""The shortest limit, in seconds, for the tests of a mutant, if `_TIMES` gives less."""
 
 
 @dataclass(kw_only=True)

@@ -35,7 +35,7 @@ _TYPES: Final = {JWKS_PATH: "application/jwk-set+json", METADATA_PATH: "applicat
 
 
 def signing_key(algorithm: str = "RS256") -> PartyKey:
-    """Return a key whose id is the digest of its public part, as in `keyIDFromPublicKey`."""
+    """Return a key whose id is the digest of its public part, as Kubernetes computes it."""
     made = PartyKey.make(algorithm)
     der = PyJWK(made.public()).key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     key_id = base64url(hashlib.sha256(der).digest())

@@ -1,6 +1,7 @@
-"""The contract as a model in memory: the results that Verify and Refresh must have (semantics 2, 3, 5).
+"""A model in memory of the results that Verify and Refresh must have.
 
-The module has no service, store or token text; `sides.py` compares the service with it.
+It follows docs/concepts.md and the comments of the protos. The module has no service, store or token text;
+`sides.py` compares the service with it.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The callers of a service: a user, two clients and an administrator, with their tokens.
 
-It makes their calls, and returns the response or the reason of the refusal. It only asserts that the contract
-has this reason; the correct response is for the model to say.
+The module makes their calls, and returns the response or the reason of the refusal. It only asserts that the
+service may refuse with this reason; the correct response is for the model to say.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -46,7 +46,7 @@ def seconds(world: World, principal: Principal) -> float:
 
 
 def shuffled(names: dict[str, str]) -> list[tuple[str, str]]:
-    """Return the kinds in random order, since the first call after a write may have to wait for it."""
+    """Return the kinds of principals in random order: the first call after a write may take longer."""
     return random.sample(list(names.items()), len(names))
 
 

@@ -19,7 +19,7 @@ Lose = Callable[[Backend], None]
 
 @pytest.fixture(params=STORES)
 def spoiler(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """Return functions that damage the store under `process`."""
+    """An object that damages the store of the fixture `process`."""
     if request.param == "sqlite":
         return SqliteBackend(tmp_path)
     server: RedisServer = request.getfixturevalue("redis_server")

@@ -1,6 +1,6 @@
 """The policy: for each method of each service and each kind of principal, whether the call is admitted.
 
-The table in this module is written by hand from the contract, not from the table of methods.
+The table in this module is written by hand, and not derived from the table of methods.
 """
 
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Refresh: the rules of semantics 2 of the contract, over a real channel, on both stores."""
+"""Refresh: the rules of rotation, reuse and the grace window, over a real channel, on both stores."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

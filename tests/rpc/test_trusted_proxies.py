@@ -68,7 +68,7 @@ def test_a_peer_that_is_no_trusted_proxy_is_not_believed(
 def test_a_client_that_sends_an_address_that_is_not_ascii_does_not_hide_its_own(
     start_world: StartWorld,
 ) -> None:
-    """Clients of gRPC cannot send such metadata, but others can, and proxies append to it."""
+    """The proxy appends the client's address to this header, which must not become unreadable."""
     world = start_world(trusted_proxies=PROXY)
     message = pb.IssueRequest(credential=world.new_user().credential).SerializeToString()
     headers = [("x-forwarded-for", f"\u00fc, {CLIENT}")]

@@ -41,7 +41,7 @@ def name(method: str) -> str:
 
 
 class Reports:
-    """The state that the handlers share with the tests."""
+    """The events that handlers of the service `Reports` report to the tests, or wait for."""
 
     def __init__(self) -> None:
         self.ended: queue.Queue[tuple[str, str]] = queue.Queue()

@@ -28,7 +28,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def decode(program: Path, kind: str, spec: Any) -> str:
-    """Return the error of Istio's type for this spec; empty if it accepts the spec."""
+    """Return the error with which Istio's Go library refuses a spec of this kind; empty if none."""
     done = subprocess.run(
         [program, kind],
         input=json.dumps(spec),

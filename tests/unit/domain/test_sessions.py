@@ -1,4 +1,4 @@
-"""The rotation of refresh tokens: each rule of the contract, with a clock that the test sets."""
+"""The rotation of refresh tokens, with a clock that the test sets: grace window, reuse and lost replies."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
