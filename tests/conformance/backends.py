@@ -1,8 +1,8 @@
-"""The kinds of stores that the suite tests, with ways to open more instances and to damage the data.
+"""The kinds of stores that the conformance suite tests: each opens stores on one set of data, and damages it.
 
 There is one class for each kind. A new kind of store needs one more class here, and one more row in the table
-`BACKENDS` of `conftest.py`; without the row, the suite does not run on it. A kind that is newer than version
-0.1.0 has no data of that version, so its methods that make such data call `pytest.skip`.
+`BACKENDS` of `conftest.py`: the suite runs on the rows of that table. A kind of store that version 0.1.0 did
+not have has no data of that version, so its methods that make such data call `pytest.skip`.
 """
 
 import sqlite3
@@ -26,73 +26,78 @@ from tests.unsynced import unsynced
 
 
 class Backend(Protocol):
-    """The place of a store's data, and the stores that are open on it."""
+    """One set of stored data, and the `Store` instances that are open on it."""
 
     clock: FakeClock
     copies_at_once: bool
     """True if a copy is read, or written, in one transaction.
 
-    Such a copy shows its source at one moment, and if it is interrupted, nothing of it stays in its
+    If true, a copy shows its source at one point in time, and a copy that fails leaves nothing in its
     target."""
     keeps_exact_counts: bool
-    """True if the store keeps exactly the configured number of audit events; False = up to a block more."""
+    """True if the store keeps exactly the configured number of audit events; if false, it may keep up to one
+    block more."""
 
     def open(
         self, *, audit_entries: int = AUDIT_ENTRIES, audit_traffic_entries: int = AUDIT_ENTRIES
     ) -> Store:
-        """Open another instance on the same data, as another process would."""
+        """Return another store instance on the same data, as another process would have."""
 
     def wipe(self) -> None:
-        """Delete all data while stores are open, as an operator might by mistake."""
+        """Delete all data while stores are open, as an operator may do by mistake."""
 
     def lose_entries(self, after: int, *, rewind: bool, generations: bool = False) -> None:
-        """Delete the entries after a position; with `rewind` the head goes back too, as in a failover.
+        """Delete the log entries after a position.
 
-        With `generations`, their table is lost as well.
+        With `rewind` the head of the log goes back to that position as well, as in a failover that loses
+        writes. With `generations` the table of generations is lost, too.
         """
 
     def forget_links_of_etags(self) -> None:
-        """Give all records etags as version 0.1.0 wrote them: `<epoch>.<position>`, without a link."""
+        """Rewrite the etags of all records as version 0.1.0 did, without a link: `<epoch>.<position>`."""
 
     def remove_entries(self, first: int, last: int) -> None:
-        """Delete the entries from one position to another, both included; the head stays unchanged."""
+        """Delete the log entries from `first` to `last`, both included, and keep the head as it is."""
 
     def lose_log(self) -> None:
-        """Delete all entries of the log; head and state stay."""
+        """Delete the whole log, and keep its head and the state."""
 
     def lose_head(self) -> None:
-        """Delete the head of the log; entries and state stay."""
+        """Delete the head of the log, and keep the log and the state."""
 
     def forget_generation(self, principal: PrincipalId) -> None:
-        """Delete the generation of a principal from the state."""
+        """Delete the generation of a principal from the state, but not from the log."""
 
     def forget_denial(self, token_id: TokenId) -> None:
         """Delete the denial of a token from the state, but not from the log."""
 
     def forget_end(self, session_id: SessionId) -> None:
-        """Delete the end of a session from the state; the session's own record keeps its mark."""
+        """Delete the stored end of a session, but keep its entry in the log and the mark in its record."""
 
     def append_event_of_older_version(self, event: AuditEvent) -> None:
-        """Store an audit event as the versions did that kept all events in one ring buffer."""
+        """Store an audit event as an older version did, which kept events of every type in a single ring."""
 
     def refuse_events(self) -> None:
-        """Make the store unable to store audit events of either kind."""
+        """Make every later attempt to store an audit event fail."""
 
     def spoil_fence(self) -> None:
-        """Replace the fence, which must be there, with a text that cannot be parsed."""
+        """Replace the fence, which must be set, by a text that cannot be parsed."""
 
     def read_head_as_version_0_1_0(self) -> object:
-        """Read the head of the log as version 0.1.0 did. Raises the driver's error if that is impossible."""
+        """Read the head of the log as version 0.1.0 did.
+
+        Raises the driver's error if that version cannot read it.
+        """
 
     def cut_off(self) -> None:
         """Make the data unreachable for every open store, permanently."""
 
     def close(self) -> None:
-        """Close every instance that was opened."""
+        """Close every store that this backend opened."""
 
 
 class SqliteBackend:
-    """An SQLite file in a temporary directory."""
+    """The embedded store: an SQLite file in a temporary directory."""
 
     copies_at_once = True
     keeps_exact_counts = True
@@ -179,7 +184,7 @@ class SqliteBackend:
         return version, *found
 
     def execute(self, statement: str, *words: object) -> None:
-        """Execute a statement on the file without any open store noticing."""
+        """Execute an SQL statement on the file without the knowledge of the open stores."""
         with closing(sqlite3.connect(self.path)) as connection:
             connection.execute(statement, words)
             connection.commit()
@@ -193,7 +198,7 @@ class SqliteBackend:
 
 
 class RedisBackend:
-    """A Redis server, which all tests of the run share, emptied for each test."""
+    """A Redis server that the whole test run shares, emptied for each test."""
 
     copies_at_once = False
     keeps_exact_counts = False
@@ -289,7 +294,7 @@ class RedisBackend:
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        """Return a client for arbitrary commands on the server that has everything but the sessions."""
+        """Return a plain Redis client of the server that holds all keys except those of sessions."""
         # Its stubs allow for both protocols and for pipelines at once, hence Any.
         with closing(redis.Redis(port=self.server.port, decode_responses=True)) as client:
             yield client
@@ -313,7 +318,7 @@ class RedisBackend:
 
 
 class ClusterBackend(RedisBackend):
-    """Three Redis servers with different sessions, which all tests share; emptied for each test."""
+    """A Redis Cluster of three servers that the whole test run shares, emptied for each test."""
 
     def __init__(self, group: ClusterGroup) -> None:
         self._group = group

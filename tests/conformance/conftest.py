@@ -1,4 +1,7 @@
-"""The table of stores that the suite runs on: a test that takes `store` or `backend` runs on each."""
+"""The table of stores that the conformance suite runs on.
+
+A test that takes `store` or `backend` runs on each.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +18,7 @@ from tests.redis_server import RedisServer
 from tests.redis_topology import ClusterGroup, running
 
 STORE_SECONDS = 2.0
-"""The timeout of the stores in these tests; a test with a silent server takes as long."""
+"""The timeout of `redis_store` in seconds. A test in which the server does not answer takes that long."""
 
 BackendFactory = Callable[[pytest.FixtureRequest, Path], Backend]
 
@@ -46,7 +49,7 @@ def clock(backend: Backend) -> FakeClock:
 
 @pytest.fixture
 def store(backend: Backend) -> Store:
-    """An initialised store."""
+    """An initialised store of each kind."""
     store = backend.open()
     store.initialise(new_epoch())
     return store
@@ -67,7 +70,7 @@ def file_store(path: Path) -> Iterator[SqliteStore]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis server of this test, which it kills, pauses and configures."""
+    """A Redis server for one test alone, which may kill, pause and reconfigure it."""
     server = RedisServer(tmp_path)
     server.start()
     yield server
@@ -76,7 +79,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def redis_store(server: RedisServer) -> Iterator[RedisStore]:
-    """An initialised store on `server`, with a short timeout."""
+    """An initialised store on `server`, with a timeout of `STORE_SECONDS`."""
     store = RedisStore.connect(server.url, timeout=STORE_SECONDS)
     store.initialise(new_epoch())
     yield store

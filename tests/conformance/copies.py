@@ -1,4 +1,4 @@
-"""Helpers for the tests of copying: an item of every kind, and a store that contains one of each."""
+"""Helpers of the tests of copying: one item of every kind, and a store that contains them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -55,14 +55,14 @@ WRITES: dict[str, Callable[[Store], object]] = {
     "single_use.consume": lambda s: s.single_use.consume("a-new-jti", LATER),
     "audit.append": lambda s: s.audit.append([samples.an_event()]),
 }
-"""Every call of the port `Store` that changes the store."""
+"""Every method of the port `Store` that changes data in the store."""
 READS = {*samples.READS, "log.read_entries", "log.heartbeats", "log.wait"}
 HERE_ALONE = {"log.adopt", "close"}
-"""Calls of the port that change nothing in the store."""
+"""Methods that change only the store instance in this process, not the stored data."""
 
 
 def fill(store: Store) -> None:
-    """Store one item of every kind."""
+    """Write at least one item of every kind to an initialised store."""
     store.log.heartbeat("p1", RETENTION, marks=MARKS)
     for record in (samples.a_client(), samples.a_user(), samples.a_key(), samples.an_issuer()):
         store.records.create(record)
@@ -90,7 +90,7 @@ def fill(store: Store) -> None:
 
 
 class Held:
-    """The content of a store, read through its port; stores with the same content are equal."""
+    """The content of a store, read through its port: two stores with the same content are equal."""
 
     def __init__(self, store: Store) -> None:
         self.records: dict[str, Record] = {
@@ -127,9 +127,9 @@ class Held:
 
 
 class Copied:
-    """The items of a copy, combined as the port requires.
+    """The result of folding the items of a copy by the rules of the port.
 
-    Of several items for a record, the last counts; of several for a fact, the one that revokes most.
+    Of a record the last item counts; of each value that only grows, such as a generation, the largest counts.
     """
 
     def __init__(self, items: Iterable[CopiedItem]) -> None:
@@ -149,7 +149,7 @@ class Copied:
 
     @property
     def state(self) -> dict[str, object]:
-        """Return the items without their positions."""
+        """Return the folded content, without the number of items of each kind."""
         return {name: value for name, value in vars(self).items() if name != "kinds"}
 
     def _add(self, item: CopiedItem) -> None:
@@ -183,6 +183,6 @@ class Copied:
 
 
 def exported(store: Store, *, whole: bool = True) -> Copied:
-    """Return the content of a copy of the store."""
+    """Export the store, and return the folded items."""
     with store.copying.export(whole=whole) as (_, items):
         return Copied(items)

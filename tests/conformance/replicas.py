@@ -1,4 +1,4 @@
-"""Helpers for the tests of repair: a replica on a store, and the writes of its process.
+"""Helpers for the tests of repair: a store with a replica of its log, as a process has them, and its writes.
 
 The module asserts nothing.
 """
@@ -27,7 +27,7 @@ OWN_WRITES: Final[dict[str, Callable[[Store], Appended]]] = {
 
 
 def follow(backend: Backend) -> tuple[Store, Replica, RecordingEventLog]:
-    """Start another process: it has its own store, and a replica that has read the log."""
+    """Return the store of another process, and its replica, which has read the log."""
     store, event_log = backend.open(), RecordingEventLog()
     replica = Replica(store.log, backend.clock, event_log, ReplicaConfig(retention=RETENTION))
     replica.load()

@@ -1,4 +1,4 @@
-"""Sample records, sessions and calls for the suite; every member that is not named has a value too."""
+"""Sample records, sessions and calls for the suite: every field has a value."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -147,7 +147,7 @@ MUTATIONS: dict[str, Callable[[Store], object]] = {
     "sessions.create": lambda s: s.sessions.create(a_session()),
     "sessions.replace": lambda s: s.sessions.replace(a_session("sid-1"), expected_version=1),
 }
-"""Every call that changes something and checks the epoch that its caller follows."""
+"""Every method that changes data only if the caller's epoch is the epoch of the store."""
 
 READS: dict[str, Callable[[Store], object]] = {
     "log.head": lambda s: s.log.head(),
@@ -163,7 +163,7 @@ READS: dict[str, Callable[[Store], object]] = {
     "sessions.read_sign_in": lambda s: s.sessions.read_sign_in("alice", PrincipalId("billing")),
     "sessions.read": lambda s: s.sessions.read(SessionId("sid-1")),
 }
-"""Every call that only reads."""
+"""Every method that only reads."""
 
 
 def entries_of(store: Store) -> tuple[LogEntry, ...]:
@@ -172,13 +172,13 @@ def entries_of(store: Store) -> tuple[LogEntry, ...]:
 
 
 def stored(store: Store, record: Record) -> Versioned[Any] | None:
-    """Return the stored record with the kind and the id of `record`."""
+    """Return the record in the store with the kind and the id of `record`."""
     kind: Any = type(record)
     return store.records.get(kind, record.id)
 
 
 def deny(store: Store, count: int = 1) -> list[TokenId]:
-    """Append `count` denials of new ids."""
+    """Append `count` denials of new token ids, one after the other, and return the ids."""
     ids = [new_token_id() for _ in range(count)]
     for token_id in ids:
         store.facts.deny_token(token_id, LATER)

@@ -1,4 +1,4 @@
-"""Counts of failed attempts: the same promises in memory and, shared by processes, on SQLite and Redis."""
+"""Counts of failed attempts to authenticate: in memory, or in SQLite or Redis, where processes share them."""
 
 import threading
 from collections import Counter
@@ -50,12 +50,12 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class Counters:
-    """Two counters as in two processes (in memory, one counter twice), and their clock."""
+    """Two attempt counters and their clock: one for each of two processes, or the same one twice."""
 
     clock: FakeClock
     counters: Sequence[AttemptCounter]
     new: Callable[[int], AttemptCounter]
-    """Creates a counter that keeps at most this number of keys."""
+    """Makes a counter that keeps at most the given number of keys."""
     kept: Callable[[], int]
     """Returns the number of keys for which failures are stored."""
 
@@ -119,7 +119,7 @@ def fail(counter: AttemptCounter, *limits: Limit, times: int = 1) -> None:
 
 
 def answer(counter: AttemptCounter, *limits: Limit) -> str:
-    """Return the answer to a claim; a granted claim is given back."""
+    """Claim an attempt and return the outcome as a text. A granted claim is settled without a verdict."""
     found = counter.claim(limits or [ANA])
     if isinstance(found, Paused):
         return f"paused {found.left.total_seconds():g}"
@@ -233,7 +233,7 @@ def test_nothing_is_kept_of_attempts_that_were_right(counters: Counters) -> None
 
 
 def test_the_counters_of_names_that_strangers_invent_are_bounded(counters: Counters) -> None:
-    """Above the limit, the count whose window ends first is deleted."""
+    """When the counter holds its maximum of keys, it forgets the key whose window ends first."""
     counter = counters.new(10)
     for number in range(50):
         fail(counter, Limit(f"invented{number}", POLICY), Limit(f"address{number}", POLICY))
@@ -264,7 +264,7 @@ def test_counters_whose_window_has_ended_are_deleted_at_the_next_failure(counter
 
 @dataclass
 class Shared:
-    """A store of counts that several processes share, and its clock."""
+    """Attempt counts that several processes share, and the clock that these counts use."""
 
     clock: FakeClock
     attempts: AttemptCounter
@@ -332,7 +332,7 @@ def redis_store(redis_server: RedisServer) -> Iterator[RedisStore]:
 
 
 def test_a_claim_whose_answer_was_lost_is_claimed_once(redis_store: RedisStore) -> None:
-    """The connection breaks after the first try; the second one finds that the claim was made."""
+    """If the connection breaks after the first try, the retry finds that the claim has been made."""
     attempts = redis_store.attempts
     for _ in range(2):
         assert attempts._run("claim", "name", [ANA], [0]) == ["claimed", 0]
@@ -355,7 +355,7 @@ def test_the_counters_in_redis_expire_by_themselves(redis_store: RedisStore) -> 
 
 
 def test_counts_that_cannot_be_asked_say_so(redis_server: RedisServer) -> None:
-    """If Redis cannot be reached, attempts fail instead of being free."""
+    """The counter fails closed: while Redis is unreachable, no attempt is permitted."""
     redis_server.start()
     redis_server.flush()
     store = RedisStore.connect(redis_server.url, clock=FakeClock())
@@ -408,7 +408,7 @@ def test_counts_that_others_may_read_are_left_to_their_owner_and_nothing_else_is
 
 
 def test_the_store_and_its_counts_are_two_files(tmp_path: Path) -> None:
-    """Strangers cause the writes of the counts, and writes of the store must not wait for these."""
+    """Strangers can cause writes of attempt counts, so no write of the store may have to wait for them."""
     store = SqliteStore.open(str(tmp_path / "identity.db"), clock=FakeClock())
     store.initialise(new_epoch())
     assert not (tmp_path / "identity.db-attempts").exists()
@@ -427,18 +427,21 @@ LIMITS: Sequence[Sequence[Limit]] = ([PEER, OWNER], [PEER, OTHER], [OWNER], [PEE
 
 @dataclass(eq=False)
 class Attempt:
-    """An attempt in the model."""
+    """An attempt in the history that the model keeps."""
 
     limits: Sequence[Limit]
     begun: int
     claim: Claim
     ended: tuple[int, float, Verdict] | None = None
-    """The end of the attempt: its number in the order of all events, its time, and the verdict."""
+    """The end of the attempt: its number in the order of all events, its time in seconds, and the verdict."""
 
 
 @dataclass
 class History:
-    """All admitted attempts; the model searches them to find out what a key may still do."""
+    """The model: all attempts that were granted.
+
+    It computes the expected answer for a key from all of them.
+    """
 
     attempts: list[Attempt] = field(default_factory=list)
     events: int = 0
@@ -451,7 +454,7 @@ class History:
         return sum(limit in one.limits and one.ended is None for one in self.attempts)
 
     def failures(self, limit: Limit, now: float) -> list[float]:
-        """Return the times of the failures that count now, in their order."""
+        """Return the times of the failures that count at `now`, oldest first."""
         counted: list[tuple[int, float]] = []
         ended = [(one.ended, one.begun) for one in self.attempts if one.ended and limit in one.limits]
         for (number, time, verdict), begun in sorted(ended):
@@ -481,7 +484,7 @@ class History:
 
 
 class Attempts(RuleBasedStateMachine):
-    """A state machine in which attempts begin and end in any order; the test sets `counters`."""
+    """A state machine that begins and ends attempts in any order. The test that runs it sets `counters`."""
 
     counters: Counters
     made = 0
@@ -526,7 +529,7 @@ class Attempts(RuleBasedStateMachine):
     @precondition(lambda self: not any(one.ended is None for one in self._history.attempts))
     @rule(seconds=st.sampled_from([1, 2, 4, 16, 30, 3600]))
     def pass_time(self, seconds: int) -> None:
-        """Let time pass. Claims in progress do not expire in this machine; a test above covers that."""
+        """Let time pass, but only while no claim is in progress, since claims expire (tested above)."""
         self._clock.advance(timedelta(seconds=seconds))
 
     @rule(seconds=st.sampled_from([0.5, 1]))

@@ -1,4 +1,4 @@
-"""Audit events: stored together with the change that they record, in order, bounded, and searchable."""
+"""Audit events: stored in one step with the change that they record, in order, bounded, searchable."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -147,7 +147,7 @@ def test_events_are_found_by_type_principal_and_time(store: Store, clock: FakeCl
 
 
 def test_a_search_that_finds_little_returns_the_place_to_continue(store: Store) -> None:
-    """This bounds the number of events that one call reads."""
+    """Because of the place to continue, a single call never has to read the whole audit log."""
     store.audit.append([an_event("needle", actor="ops")])
     for _ in range(5):
         store.audit.append([an_event() for _ in range(500)])
@@ -180,7 +180,7 @@ def test_a_malformed_event_id_is_a_value_error(store: Store, text: str) -> None:
 
 
 def test_the_oldest_events_are_forgotten_first(backend: Backend) -> None:
-    """Redis removes whole nodes of its stream, of a hundred entries, so it may keep some more."""
+    """Redis trims its stream by whole nodes of 100 entries, so it may keep more events than the bound."""
     store = backend.open(audit_entries=1000)
     store.initialise(new_epoch())
 
@@ -195,7 +195,7 @@ def test_the_oldest_events_are_forgotten_first(backend: Backend) -> None:
 
 
 def refused_calls(count: int, first: int = 0) -> list[AuditEvent]:
-    """Return events that any stranger can cause."""
+    """Return `count` audit events of refused calls, which any unauthenticated stranger can cause."""
     return [an_event(f"call-{first + n}", type=AuditType.CALL_REFUSED) for n in range(count)]
 
 
@@ -230,7 +230,10 @@ def test_either_ring_forgets_its_own_oldest_events(backend: Backend) -> None:
 
 
 def mixed(store: Store) -> list[str]:
-    """Store events in both ring buffers alternately; return their targets in order."""
+    """Store events in both rings alternately, in several ways.
+
+    Returns their targets in the order of storing.
+    """
     names = []
 
     def named(name: str) -> str:
@@ -283,7 +286,7 @@ def test_pages_over_both_rings_show_every_event_once(store: Store, size: int) ->
 
 
 def test_a_tail_misses_no_event_of_either_ring(store: Store) -> None:
-    """It reads after every write, so that each event is once the last one that it has seen."""
+    """The reader polls after every write, so each event is at some time the last one it has seen."""
     seen: list[str] = []
     last = ""
     for number in range(30):
@@ -297,7 +300,7 @@ def test_a_tail_misses_no_event_of_either_ring(store: Store) -> None:
 
 
 def test_a_search_for_changes_alone_finds_them_behind_any_traffic(store: Store) -> None:
-    """A call looks at a limited number of events, and in this search at none of traffic."""
+    """One call examines a bounded number of events; a search for changes examines no traffic."""
     store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
     for start in range(0, 2500, 500):
         store.audit.append(refused_calls(500, start))
@@ -312,7 +315,7 @@ def test_a_search_for_changes_alone_finds_them_behind_any_traffic(store: Store) 
 def test_traffic_in_the_only_ring_of_an_older_version_is_read_in_its_place(
     store: Store, backend: Backend
 ) -> None:
-    """That version stored all events in the ring buffer that now has those of changes."""
+    """The older version stored all events in the ring that now holds only the events of changes."""
     backend.append_event_of_older_version(an_event("old-1", type=AuditType.TOKEN_ISSUED))
     store.facts.deny_token(TokenId("t"), LATER, audit=an_event("revoked"))
     backend.append_event_of_older_version(an_event("old-2", type=AuditType.CALL_REFUSED))
@@ -356,7 +359,7 @@ def test_a_session_under_another_epoch_is_not_stored_and_neither_is_its_event(st
 
 
 def test_a_session_whose_event_cannot_be_stored_is_not_stored(store: Store, backend: Backend) -> None:
-    """No session exists without its event, even if the two are on different servers."""
+    """A session is never stored without its event, even if a different server holds the events."""
     backend.refuse_events()
 
     with pytest.raises(StoreUnavailableError):

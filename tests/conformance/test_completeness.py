@@ -1,6 +1,6 @@
-"""A log that lacks entries is detected at the next start, and completed before any answer.
+"""Log entries that were lost while no process ran: the next start restores them before it answers any call.
 
-No process runs while entries are lost, so that only the store's state can restore them.
+Since no process runs, no replica knows the lost entries: only the state of the store can restore them.
 """
 
 from collections.abc import Callable
@@ -28,21 +28,21 @@ COUNT = 12
 
 
 def revoke(store: Store, name: str) -> None:
-    """Make a revocation of each kind; the ids begin with `name`."""
+    """Revoke a token, a session and a principal named after `name`, but none named `<name>-control`."""
     store.facts.deny_token(TokenId(f"t-{name}"), LATER)
     store.facts.end_session(SessionId(f"s-{name}"), deny_until=LATER, end_until=MUCH_LATER)
     store.facts.raise_generation(PrincipalId(f"p-{name}"), above=0, request_id=None)
 
 
 def forgotten(replica: Replica, names: list[str]) -> list[str]:
-    """Return those of these revocations that a process does not know."""
+    """Return the ids of the revocations made by `revoke` for `names` that the replica does not know."""
     known = replica.revocations
     tokens = [f"{kind}-{name}" for name in names for kind in "ts" if f"{kind}-{name}" not in known.denylist]
     return tokens + [f"p-{n}" for n in names if PrincipalId(f"p-{n}") not in known.generations]
 
 
 def assert_complete(backend: Backend, names: list[str]) -> RecordingEventLog:
-    """Start a process and check that it knows exactly the revocations made; return its event log."""
+    """Start a process, and check that it knows exactly the revocations of `names`. Returns its event log."""
     _, newcomer, event_log = follow(backend)
     assert forgotten(newcomer, names) == []
     assert newcomer.is_fresh()
@@ -52,7 +52,7 @@ def assert_complete(backend: Backend, names: list[str]) -> RecordingEventLog:
 
 
 def renewed_once(store: Store, backend: Backend) -> None:
-    """Lose an entry; the process renews the epoch and repairs the log, which is then below the floor."""
+    """Lose and repair an entry, so that the log has a new epoch, and all entries are below its floor."""
     _, replica, _ = follow(backend)
     store.facts.deny_token(TokenId("lost"), LATER)
     replica.catch_up()
@@ -104,7 +104,7 @@ def test_a_start_reports_how_many_facts_it_repaired(store: Store, backend: Backe
 
 
 def test_a_renewal_that_ends_before_the_repair_leaves_a_mark(store: Store, backend: Backend) -> None:
-    """The renewal sets the floor to the end of the log, so without a mark the log would look complete."""
+    """Renewing the epoch sets the floor to the end of the log, so the log looks whole without the mark."""
     names = ["a", "b", "c"]
     for name in names:
         revoke(store, name)
@@ -196,7 +196,7 @@ def test_a_generation_comes_back_from_a_process_that_knows_it(
 def test_a_generation_that_is_raised_again_after_it_was_deleted_is_not_counted_twice(
     store: Store, backend: Backend
 ) -> None:
-    """Otherwise the count would be too high, and every start refused although nothing is lost."""
+    """Counted twice, it would look like a lost generation, and every start would be refused."""
     revoke(store, "a")
     backend.forget_generation(PrincipalId("p-a"))
     store.facts.raise_generation(PrincipalId("p-a"), above=1, request_id=None)
@@ -221,7 +221,7 @@ def test_a_start_is_refused_while_a_generation_is_lost_for_good(
 def test_a_lost_generation_that_cannot_be_repaired_is_reported_once_a_minute(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
-    """A running process knows every generation; here the test has removed them from its memory."""
+    """A serving process could repair the generation, so the test clears those in its memory."""
     without_its_entry(store, clock)
     own, replica, event_log = follow(backend)
     backend.forget_generation(PrincipalId("p-old"))
@@ -239,7 +239,7 @@ def test_a_lost_generation_that_cannot_be_repaired_is_reported_once_a_minute(
     assert not own.log.head().complete
 
 
-# what runs
+# Losses that a running process finds.
 
 
 @pytest.mark.parametrize("backend", ["redis", "cluster"], indirect=True)  # SQLite counts at start
@@ -275,7 +275,7 @@ def test_a_running_process_finishes_the_rebuild_of_another_one(store: Store, bac
 
 
 def test_every_write_is_counted(store: Store, backend: Backend, clock: FakeClock) -> None:
-    """A write that was not counted would make a complete log look incomplete, and renew its epoch."""
+    """Without the count of a write, an intact log would look damaged, and would get a new epoch."""
     store.log.heartbeat("p", timedelta(hours=1))
     for write in (
         lambda: revoke(store, "a"),
@@ -305,7 +305,7 @@ def test_every_write_is_counted(store: Store, backend: Backend, clock: FakeClock
 
 
 def test_only_a_store_that_holds_nothing_is_initialised(store: Store, backend: Backend) -> None:
-    """If only log and head are lost, denials are left that no process would read from a new log."""
+    """A store that lost its log and head still holds denials, which a new log would not contain."""
     revoke(store, "a")
     backend.lose_log()
     backend.lose_head()
@@ -314,7 +314,7 @@ def test_only_a_store_that_holds_nothing_is_initialised(store: Store, backend: B
 
 
 class PowerOffError(Exception):
-    """Stands for the sudden end of the process."""
+    """Stands for the end of the process, as in a power failure."""
 
 
 def _power_off(*_: object) -> None:
@@ -322,7 +322,7 @@ def _power_off(*_: object) -> None:
 
 
 def without_its_entry(store: Store, clock: FakeClock) -> None:
-    """Raise a generation and trim its log entry, as happens after a day."""
+    """Raise a generation, then trim the entry of that raise from the log, as happens after the retention."""
     store.log.heartbeat("p", timedelta(hours=1))
     store.facts.raise_generation(PrincipalId("p-old"), above=0, request_id=None)
     clock.advance(timedelta(hours=2))

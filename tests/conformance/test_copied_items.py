@@ -1,4 +1,4 @@
-"""Every value that a store can hold is the same in a copy."""
+"""Any value that a store can hold goes into a copy and comes out of it as it was."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -111,7 +111,7 @@ def test_any_items_come_back_as_they_went_in(store: Store, found: list[CopiedIte
 
 
 def _name_of(item: CopiedItem) -> object:
-    """Return the name of an item: items of one name are combined, which another test covers."""
+    """Return the name of an item. Folding two items with the same name is tested separately."""
     match item:
         case CopiedGeneration():
             return "generation", item.principal

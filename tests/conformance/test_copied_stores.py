@@ -1,4 +1,4 @@
-"""Backup, restore and migration between real stores of every kind: the copy equals the original."""
+"""Backup, restore and migration on real stores of every kind: the copy has the content of the original."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -56,13 +56,13 @@ POLICY: Final = KeyPolicy(
 )
 KINDS: Final = ("sqlite", "redis", "cluster")
 ONE_CLUSTER: Final = ("cluster", "cluster")
-"""A pair of stores that cannot be tested, since there is only one cluster."""
+"""A pair that the tests leave out: the test run has one cluster, so it cannot be copied to another one."""
 _WATCHED: Final = 0.2
 
 
 @dataclass(kw_only=True)
 class Stores:
-    """Makes empty stores; the two on Redis are two databases of one server."""
+    """A factory of empty stores. Stores on Redis are different databases of one server."""
 
     request: pytest.FixtureRequest
     folder: Path
@@ -102,7 +102,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
 
 
 def filled(store: Store, clock: FakeClock) -> Store:
-    """Fill the store with an item of every kind that a store holds."""
+    """Initialise the store, and fill it with an item of every kind that a store holds."""
     store.initialise(new_epoch())
     for purpose, algorithm in ((KeyPurpose.SIGN, "ES256"), (KeyPurpose.REFRESH, "HS256")):
         store.records.create(VAULT.make(purpose, algorithm, clock.now()))
@@ -139,7 +139,7 @@ def records_in(store: Store) -> dict[tuple[str, str], Record]:
 
 
 def facts_in(store: Store) -> set[TokenDenied | SessionEnded]:
-    """Return the revocations that a process would read from the store's log."""
+    """Return the denials and the ends of sessions in the log of the store."""
     changes = [entry.change for entry in entries_of(store)]
     return {change for change in changes if isinstance(change, TokenDenied | SessionEnded)}
 

@@ -1,4 +1,4 @@
-"""Copying a whole store while processes use it, into another store, completely or not at all."""
+"""Copying a store: the whole source is read while processes use it; the target gets everything or nothing."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -53,7 +53,7 @@ def make_backend(kind: str, request: pytest.FixtureRequest, directory: Path, ser
 
 @pytest.fixture(params=DIRECTIONS, ids=lambda pair: "-to-".join(pair))
 def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Backend, Backend]]:
-    """A store to copy from, and one to copy into."""
+    """A source and a target of a copy, for each combination of kinds that is tested."""
     source, target = request.param
     with ExitStack() as stack:
         made = []
@@ -64,7 +64,7 @@ def both(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Backe
 
 
 def copy(source: Store, target: Store, *, whole: bool = True) -> Epoch:
-    """Copy everything and complete the log, as the use cases do."""
+    """Copy all items into the target, then rebuild its log, as the restore and migrate commands do."""
     epoch = new_epoch()
     with source.copying.export(whole=whole) as (_, items):
         target.copying.write_copy(items, epoch, replace=False)
@@ -167,7 +167,10 @@ def test_a_store_that_lost_entries_is_not_copied(store: Store, backend: Backend)
 
 
 def test_a_denial_that_only_the_log_contains_is_copied(both: tuple[Backend, Backend]) -> None:
-    """A clock that was a day ahead for a moment may have deleted it from the state, but not from the log."""
+    """A store clock that was a day ahead for a moment deletes denials from the state, but not from the log.
+
+    Processes answer by the log, so that the copy must contain these denials as well.
+    """
     source, target = both[0].open(), both[1].open()
     source.initialise(new_epoch())
     source.sessions.create(samples.a_session("s-ended"))
@@ -198,7 +201,7 @@ def test_a_fence_is_lifted_by_the_one_that_it_belongs_to(store: Store, backend: 
 def test_a_session_that_ended_is_not_copied_though_its_record_or_its_end_is_lost(
     store: Store, backend: Backend
 ) -> None:
-    """Either the mark in its record or its stored end is enough to leave a session out."""
+    """Either the mark in the session's record or its stored end is sufficient to leave the session out."""
     for name in ("s-alive", "s-marked"):
         store.sessions.create(samples.a_session(name))
     for name in ("s-marked", "s-not-marked"):

@@ -1,4 +1,4 @@
-"""Writing a copy into a store, completely or not at all."""
+"""Writing a copy into a store: the store gets the whole copy, or serves nothing of it."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -191,7 +191,7 @@ def test_the_generations_of_a_store_are_known_though_it_lost_its_head(store: Sto
 
 
 class SourceError(Exception):
-    """Stands for the error of a source that cannot be read further."""
+    """Raised by the source of a copy that cannot be read any further."""
 
 
 def breaks_off(count: int) -> Iterator[CopiedItem]:
@@ -241,7 +241,7 @@ def test_a_copy_that_breaks_off_leaves_nothing_that_serves(store: Store, backend
 
 
 def assert_is_refused(store: Store) -> None:
-    """Check that no process starts on the store, and that no command initialises or repairs it."""
+    """Check that no process can use the store, initialise it or renew its epoch."""
     message = r"was not finished: run it again.*identity restore FILE --replace.*identity migrate"
     for call in (
         lambda: store.initialise(new_epoch()),
@@ -298,7 +298,7 @@ def test_a_store_that_lost_its_head_is_not_discarded(store: Store, backend: Back
 def test_a_copy_that_another_command_has_finished_meanwhile_is_not_deleted(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command was suspended after its first step, and continues when the store is in use."""
+    """The first command is paused after its first step, and resumes when the other has finished its copy."""
     if backend.copies_at_once:
         pytest.skip("one transaction waits for the other")
     first, second = backend.open(), backend.open()
@@ -318,7 +318,7 @@ def test_a_copy_that_another_command_has_finished_meanwhile_is_not_deleted(
 def test_a_copy_that_is_about_to_be_discarded_gets_no_head(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise it would get a head although items were deleted from it before."""
+    """With a head, the store would serve without the items that the discarding command has deleted."""
     if backend.copies_at_once:
         pytest.skip("one transaction waits for the other")
     first, second = backend.open(), backend.open()

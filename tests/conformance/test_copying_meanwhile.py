@@ -1,4 +1,4 @@
-"""Copying a store during writes: acknowledged writes are in the copy, and no write is in it partly."""
+"""A store is copied during writes: the copy contains all writes acknowledged before, and none in part."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ from tests.conformance.samples import deny
 
 
 class Writers:
-    """Threads that change a store continuously, and record the acknowledged changes."""
+    """Threads that change a store continuously, and remember the changes that the store acknowledged."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -35,7 +35,7 @@ class Writers:
         self.denied: list[TokenId] = []
         self.raised: list[PrincipalId] = []
         self.kept: dict[str, int] = {}
-        """The lowest version that each client which is never deleted must have."""
+        """For each client that is never deleted, the number of its last acknowledged change."""
         self.gone: set[str] = set()
         self.failed: list[BaseException] = []
         self.rounds = threading.Semaphore(0)
@@ -55,7 +55,7 @@ class Writers:
         assert not self.failed
 
     def let_write(self, rounds: int) -> None:
-        """Wait until `rounds` more changes were made."""
+        """Wait until the threads have made `rounds` more changes."""
         for _ in range(rounds):
             self.rounds.acquire()
 
@@ -129,7 +129,7 @@ def test_a_copy_made_while_others_write_has_all_that_was_acknowledged_before(bac
 
 
 def slowly(items: Iterator[CopiedItem], writers: Writers) -> Iterator[CopiedItem]:
-    """Yield the items of a copy, and let the writers write between the kinds of items."""
+    """Yield the items, and let the writers make three changes before each new kind of item."""
     last: type[object] | None = None
     for item in items:
         if type(item) is not last:
@@ -152,7 +152,7 @@ def assert_names_are_unique(copied: Copied) -> None:
 def test_a_change_of_a_record_and_the_raise_with_it_are_both_in_the_copy_or_neither(
     store: Store, backend: Backend, read_before: type[CopiedItem]
 ) -> None:
-    """The copy reads the generations before the change, and the record either before or after it."""
+    """The change happens after the copy has read the generations, before or after it reads the records."""
     other = backend.open()
     deny(store)
     changed = store.records.create(samples.a_user("u_7", "seven")).revision
@@ -171,7 +171,7 @@ def test_a_change_of_a_record_and_the_raise_with_it_are_both_in_the_copy_or_neit
 
 
 def up_to(kind: type[CopiedItem], items: Iterator[CopiedItem]) -> Iterator[CopiedItem]:
-    """Return the items up to and including the first of a kind."""
+    """Yield the items up to the first one of the given kind, which is included."""
     for item in items:
         yield item
         if isinstance(item, kind):
@@ -208,7 +208,7 @@ def test_entries_trimmed_meanwhile_end_a_copy_in_progress(store: Store, backend:
 
 
 def test_a_raise_in_the_log_keeps_number_and_link(store: Store, backend: Backend) -> None:
-    """This includes a raise that a repair appended with the link of another entry."""
+    """A raise that a repair appended keeps the link of its original entry."""
     deny(store)
     store.log.repair([GenerationRaised(principal=PrincipalId("u_1"), number=4, origin=Link("of-old"))])
     with store.copying.export(whole=False) as (_, items):

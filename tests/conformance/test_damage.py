@@ -1,4 +1,4 @@
-"""A key or row with data that the service cannot have written: the error names it, and nothing is skipped."""
+"""Keys and rows with data that this service did not write: an error names them, none is skipped."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ def sql(statement: str, *words: object) -> Spoil:
 
 
 def replaced(key: str) -> tuple[Spoil, ...]:
-    """Replace a Redis key with a list."""
+    """Return two Redis commands that replace the value of a key by a list."""
     return redis_command("DEL", key), redis_command("LPUSH", key, "x")
 
 

@@ -1,4 +1,4 @@
-"""The epoch of a store: set by `initialise`, and checked with every write of a process."""
+"""The epoch: a store has one from `initialise` on, and a process writes only under the one it follows."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ each_mutation = pytest.mark.parametrize("mutate", MUTATIONS.values(), ids=MUTATI
 
 
 def replace_log(backend: Backend) -> Store:
-    """Delete the data and set a new epoch, as an operator does who puts an empty store in place."""
+    """Wipe the data and set a new epoch, as an operator does who initialises an empty store again."""
     backend.wipe()
     second = backend.open()
     second.initialise(new_epoch())
@@ -104,7 +104,7 @@ def test_a_replaced_store_refuses_the_writes_of_processes_of_the_old_log(
 
 
 def test_a_reader_sees_by_the_head_that_the_log_was_replaced(store: Store, backend: Backend) -> None:
-    """Reads and heartbeats still work, and show the new epoch."""
+    """Reads and heartbeats still succeed, so that a follower finds the new epoch in the head."""
     deny(store, 3)
     old = store.log.head()
     second = replace_log(backend)

@@ -1,4 +1,4 @@
-"""Revocations are facts: they are only added to or extended, and repeating one changes nothing."""
+"""Revocations as facts: a fact is only ever extended, and repeating a revocation changes nothing."""
 
 from datetime import datetime, timedelta
 
@@ -70,7 +70,7 @@ def test_ending_again_appends_nothing_and_returns_the_place_that_holds_it(store:
 
 
 def test_ending_a_session_is_extended_and_never_shortened(store: Store) -> None:
-    """A fact has two times, and each is only ever extended."""
+    """The times `deny_until` and `end_until` are extended independently of each other."""
     store.facts.end_session(SESSION, deny_until=SOON, end_until=MUCH_LATER)
     second = store.facts.end_session(SESSION, deny_until=LATER, end_until=LATER)
     assert [c for c, _ in second.changes] == [
@@ -102,7 +102,7 @@ def test_a_generation_rises_by_one_and_carries_the_link_of_its_entry(
 
 
 def test_a_generation_is_raised_above_the_number_of_the_caller(store: Store) -> None:
-    """After a failover, a process may know a higher number than the store."""
+    """After a failover a process may know a higher number than the store."""
     store.facts.raise_generation(ALICE, above=41, request_id=None)
     assert store.log.generations()[ALICE].number == 42
     store.facts.raise_generation(ALICE, above=7, request_id=None)
@@ -126,7 +126,7 @@ def test_a_request_id_raises_once(store: Store) -> None:
 
 
 def test_a_request_id_for_one_principal_does_not_count_for_another(store: Store) -> None:
-    """Otherwise a client that reuses a request id would get OK without a revocation."""
+    """If it counted, a client that reuses request ids would get OK for a revocation that never happened."""
     store.facts.raise_generation(ALICE, above=0, request_id="request-1")
     store.facts.raise_generation(PrincipalId("billing"), above=0, request_id="request-1")
     assert {p: g.number for p, g in store.log.generations().items()} == {ALICE: 1, "billing": 1}
@@ -159,7 +159,7 @@ def test_facts_are_the_same_for_another_instance(store: Store, backend: Backend)
 
 
 def test_a_clock_that_was_ahead_for_hours_has_deleted_nothing(store: Store, clock: FakeClock) -> None:
-    """Expired keys are kept for a day, so that they still count when the clock is corrected."""
+    """The store deletes keys a day after they expire, so a corrected clock still finds them."""
     end = clock.now() + timedelta(minutes=15)
     store.sessions.create(a_session("s1", expire_time=end))
     store.facts.deny_token(TokenId("t1"), end)
@@ -185,7 +185,7 @@ def test_a_clock_that_was_ahead_for_hours_has_deleted_nothing(store: Store, cloc
 
 
 def test_a_consumed_key_may_be_used_again_when_its_time_is_over(store: Store, clock: FakeClock) -> None:
-    """The expired key is still in the store, where it is kept for a day."""
+    """The store still has the key for a day after it expired, but ignores it."""
     assert store.single_use.consume("jti", clock.now() + timedelta(minutes=1))
     clock.advance(timedelta(minutes=1))
     assert store.single_use.consume("jti", clock.now() + timedelta(minutes=1))

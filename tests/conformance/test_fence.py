@@ -1,4 +1,4 @@
-"""The fence of a store that was moved: it refuses all writes and allows reads, until it is lifted."""
+"""A fence blocks all writes to a store that was moved to another one, until it is lifted; reads go on."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -16,7 +16,8 @@ from tests.conformance.copies import FENCE, HERE_ALONE, READS, WRITES, Held, exp
 
 Call = Callable[[Store], object]
 NOT_FENCED = {"attempts", "copying"}
-"""Parts of a store that work behind a fence: counts of failures, and the part that sets the fence."""
+"""The parts of a store that a fence does not block: attempt counts, and the port that sets and lifts
+fences."""
 MOVED = r"this store was moved to redis://other\.example:6379/0 .*set the service's `store` to that URL"
 
 
@@ -28,7 +29,7 @@ def fenced(store: Store) -> Store:
 
 
 def calls_of(port: type) -> Iterator[str]:
-    """Return every method of a port, and those of its parts as `<part>.<method>`."""
+    """Yield the names of all methods of a port, and those of its parts as `<part>.<method>`."""
     for name in dir(port):
         member = getattr(port, name)
         if isinstance(member, property) and name not in NOT_FENCED:
@@ -99,7 +100,7 @@ def test_a_store_without_a_head_cannot_be_fenced(backend: Backend) -> None:
 
 
 def test_writes_after_the_fence_are_refused_at_once(store: Store, backend: Backend) -> None:
-    """A copy that begins once the fence is set thus lacks no acknowledged write."""
+    """A copy begun after the fence is set therefore contains all writes that the store has acknowledged."""
     other = backend.open()
     acknowledged = []
 

@@ -1,4 +1,4 @@
-"""The change log: positions without gaps, an unbroken chain of links, and reads from any position."""
+"""The change log: positions without gaps, an unbroken chain of links, and reads from any position on."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -18,7 +18,7 @@ THREADS = 8
 
 
 def assert_chain(entries: tuple[LogEntry, ...]) -> None:
-    """Check that positions are 1, 2, 3, ..., links are unique, and each entry names the one before."""
+    """Check that positions rise from 1 without gaps, and that each entry names the link before its own."""
     assert [e.position for e in entries] == list(range(1, len(entries) + 1))
     assert [e.previous_link for e in entries] == [NO_LINK, *(e.link for e in entries)][: len(entries)]
     assert len({e.link for e in entries} | {NO_LINK}) == len(entries) + 1
@@ -91,7 +91,7 @@ def test_a_page_holds_no_more_than_asked_and_pages_join_without_a_gap(store: Sto
 
 
 def test_a_long_log_is_read_whole(store: Store) -> None:
-    """Positions of two digits must not be sorted as text, and pages of the store must not show."""
+    """Positions must not sort as text ("10" before "2"), and no page size of a store may cut the result."""
     ids = deny(store, 250)
     entries = entries_of(store)
     assert_chain(entries)
@@ -127,7 +127,7 @@ def test_two_instances_append_to_one_log(store: Store, backend: Backend) -> None
 
 
 def test_concurrent_appends_leave_no_gap_and_an_intact_chain(store: Store, backend: Backend) -> None:
-    """Half of the threads use another instance, and every kind of write takes part."""
+    """Half of the threads write through a second store instance; each makes several kinds of writes."""
     other = backend.open()
 
     def write(number: int) -> None:
@@ -173,7 +173,7 @@ def test_concurrent_creations_of_one_username_have_one_winner(store: Store) -> N
 
 
 def test_a_reader_sees_only_whole_steps_while_others_write(store: Store, backend: Backend) -> None:
-    """A page and its head are from the same moment, and the two entries of one write appear together."""
+    """A page and its head show the same point in time, and the two entries of one write appear together."""
     writer = backend.open()
     revision = writer.records.create(a_client()).revision
 

@@ -1,4 +1,4 @@
-"""Values beside the log: the longest settings so far, the latest time confirmed by heartbeats."""
+"""Values that a store keeps beside the log: the longest lifetimes ever set, its latest time, heartbeats."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Properties that hold for any values and any order of calls, compared with a small model."""
+"""Properties of a store that hold for any values and any order of calls, checked against a small model."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -85,7 +85,7 @@ raise_calls = st.tuples(st.just("raise"), st.sampled_from("abc*"), st.integers(0
 def test_the_log_holds_every_fact_once_and_folds_to_the_state(
     store: Store, calls: list[tuple[str, str, Any, Any]]
 ) -> None:
-    """The model knows which calls add facts; exactly these facts must be appended."""
+    """The model predicts the new facts of each call: the log must have exactly one entry for each of them."""
     begin = store.log.head().position
     example = new_session_id()
     denied: dict[str, datetime] = {}

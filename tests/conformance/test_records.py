@@ -1,4 +1,4 @@
-"""Records: every store keeps all their fields, protects them by etags and unique names, and pages them."""
+"""Records of clients, users, keys and issuers: stored whole, guarded by etag and unique name, paged."""
 
 from dataclasses import replace
 
@@ -71,7 +71,7 @@ def test_a_taken_id_is_refused_and_changes_nothing(store: Store, record: Record)
 
 
 def test_clients_and_users_share_one_namespace_of_ids(store: Store) -> None:
-    """A raised generation applies to an id, so an id must not name two principals."""
+    """A generation belongs to an id, so one id must not name both a client and a user."""
     store.records.create(a_client("shared"))
     store.records.create(a_user("u_1"))
     with pytest.raises(AlreadyExistsError):
@@ -114,7 +114,7 @@ def test_an_update_replaces_the_record_and_its_revision(store: Store) -> None:
 
 
 def test_the_revision_of_one_write_is_the_etag_of_the_next(store: Store) -> None:
-    """Therefore a caller need not read in between, whether the change revokes tokens or not."""
+    """A caller can update a record again without reading it in between, whether an update revokes or not."""
     revision = store.records.create(a_client()).revision
     revision = store.records.update(a_client(display_name="a"), expected=revision, revoke=True).revision
     revision = store.records.update(a_client(display_name="b"), expected=revision).revision
@@ -190,7 +190,7 @@ def test_renaming_to_a_taken_username_is_refused_and_changes_nothing(store: Stor
 
 
 def test_an_update_that_revokes_appends_record_and_generation_side_by_side(store: Store) -> None:
-    """The record's entry is first: no token may be issued under the new generation by the old record."""
+    """The entry of the record comes first: no token may have the new generation but the old record."""
     created = store.records.create(a_client())
     updated = store.records.update(a_client(disabled=True), expected=created.revision, revoke=True, above=4)
     record, raised = entries_of(store)[1:]
@@ -347,7 +347,7 @@ def test_a_record_is_deleted_only_if_it_is_still_the_one_that_was_read(store: St
 
 
 def test_the_raise_of_an_update_and_of_a_delete_is_known_by_the_link_that_was_asked_for(store: Store) -> None:
-    """A caller that got no response can thus resend the same raise, which may have taken place."""
+    """A caller that got no answer can therefore resend exactly the raise that the store may have made."""
     etag = store.records.create(a_user("u_1")).revision
     store.records.update(a_user("u_1"), expected=etag, revoke=True, link=Link("first"))
     assert store.log.generations()[PrincipalId("u_1")].link == "first"

@@ -1,4 +1,4 @@
-"""The Redis user of `docs/redis.md` may run every command that the store needs, and no others."""
+"""The Redis user of `docs/redis.md`: its permissions suffice for every call, and none is superfluous."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "redis.md"
 
 
 def documented() -> str:
-    """Return the user's rights from the page."""
+    """Return the ACL rules of the user in docs/redis.md, without the leading word `user`."""
     found = re.search(r"```acl\nuser (.+)\n```", PAGE.read_text())
     assert found is not None
     return found[1]
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 def connect(
     server: RedisServer, user: str, durability: str = "local", *, unchecked: bool = False
 ) -> RedisStore:
-    """Return an initialised store that connects as a user with these rights."""
+    """Return an initialised store whose connection is authenticated as a user with the given ACL rules."""
     server.flush()
     say(server.port, "SCRIPT FLUSH")
     say(server.port, f"ACL SETUSER identity reset {user.removeprefix('identity ')}")
@@ -64,7 +64,7 @@ def connect(
 
 
 def use_everything(store: RedisStore) -> None:
-    """Make each call of the port, so that each of its scripts runs to the end."""
+    """Make each call of the port once, so that each of its scripts runs to its end."""
     for call in samples.READS.values():
         call(store)
     session = samples.a_session("s1")
@@ -110,7 +110,7 @@ def use_everything(store: RedisStore) -> None:
 
 
 def copy_everything(store: RedisStore) -> None:
-    """Copy the store into itself, as a migration does and as an interrupted one does."""
+    """Copy the store into itself, and make every other call of copying, such as setting a fence."""
     store.copying.fence(FENCE)
     assert store.copying.fenced() == FENCE
     assert not store.copying.is_empty()
@@ -132,7 +132,7 @@ def has_waitaof(server: RedisServer) -> bool:
 
 
 def for_this(server: RedisServer, user: str) -> str:
-    """Add the right that the page requires if the server has the command for it."""
+    """Add the permission for WAITAOF to the ACL rules if the server has that command, as the page says."""
     return f"{user} +waitaof" if has_waitaof(server) else user
 
 
@@ -145,9 +145,11 @@ def test_the_documented_user_may_do_everything_that_the_service_does(server: Red
 
 RIGHTS: Final = re.findall(r"\+\S+", documented())
 LOOKS: Final = ("+info", "+config|get")
-"""Rights without which an operator must confirm the settings that the service cannot read."""
+"""Permissions to read the server's settings. A service without them runs only if the operator vouches for
+those."""
 IDLE: Final = "+ping"
-"""The right without which a connection that was idle for long is used without a check."""
+"""The permission to check a connection that has been idle. Without it, each idle connection is believed to
+work."""
 
 
 @pytest.mark.parametrize("right", [r for r in RIGHTS if r not in (*LOOKS, IDLE)])
@@ -227,7 +229,7 @@ def test_it_may_touch_no_key_of_another_application(server: RedisServer) -> None
 
 @pytest.fixture
 def newer(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that has WAITAOF and syncs its file every second."""
+    """Yield a server that has the command WAITAOF, and syncs its append-only file each second."""
     server = TunedServer(tmp_path, binary=packaged_server(), appendfsync="everysec")
     server.start()
     yield server
@@ -241,7 +243,7 @@ def test_with_waitaof_the_same_user_writes_to_a_disk_that_is_synced_each_second(
 
 
 def test_a_server_that_denies_waitaof_is_refused_with_a_fix(newer: RedisServer) -> None:
-    """Without WAITAOF, nothing tells the service that the append-only file was turned off."""
+    """Without WAITAOF the service would not notice that the append-only file was turned off."""
     say(newer.port, "CONFIG SET appendfsync always")
 
     with pytest.raises(UnsafeStoreError, match=r"\+waitaof"):

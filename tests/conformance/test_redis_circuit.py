@@ -1,6 +1,6 @@
-"""While Redis is unreachable, calls fail at once; when it is back, they work again.
+"""The circuit breaker of the Redis store: calls fail at once while Redis is away, and work again later.
 
-The unit tests of the circuit breaker test how soon that is.
+Unit tests check how soon the circuit breaker closes.
 """
 
 import statistics
@@ -46,7 +46,7 @@ def answers(store: RedisStore) -> bool:
 
 
 def fail(store: RedisStore, seconds: float) -> None:
-    """Call for `seconds`: every call fails, and the pauses between trial calls become long."""
+    """Make calls for `seconds`; all must fail, so that the circuit breaker waits long between trials."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         assert not answers(store)
@@ -62,7 +62,7 @@ def seconds_of_a_failure(store: RedisStore) -> float:
 def test_calls_fail_at_once_while_redis_is_unreachable(
     server: TunedServer, store: RedisStore, loss: str
 ) -> None:
-    """Only trial calls, which are rare, wait for a response."""
+    """Apart from rare trials, calls do not wait for an answer of the server."""
     (server.kill if loss == "killed" else server.pause)()
     fail(store, 1.3)
 
@@ -86,7 +86,7 @@ def test_calls_work_again_when_redis_is_back(server: TunedServer, store: RedisSt
 def test_a_server_that_comes_back_unsafe_gets_no_calls_until_it_is_corrected(
     server: TunedServer, store: RedisStore, event_log: RecordingEventLog
 ) -> None:
-    """Settings that were made at run time were lost in the restart; the log reports this once."""
+    """The restart loses settings made at run time; the event log reports that once, not at each call."""
     server.kill()
     assert not answers(store)
     server.reconfigure(maxmemory_policy="allkeys-lru", appendfsync="no")

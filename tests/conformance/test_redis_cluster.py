@@ -1,6 +1,6 @@
-"""Redis Cluster with real servers: spread sessions, redirections, and a failover of the main server.
+"""Redis Cluster with real processes: sessions on all nodes, redirections, a failover of the node of `{idn}`.
 
-That is the server with the hash slot of `{idn}`, which has everything but the sessions.
+All keys except those of sessions have the hash tag `{idn}`, and therefore lie on one node.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from tests.redis_topology import ClusterGroup, node_id, paused, running, say, un
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterGroup]:
-    """Three primaries that no test changes."""
+    """A cluster of three primaries without replicas, which all tests of this module share."""
     with running(ClusterGroup(tmp_path_factory.mktemp("cluster"))) as group:
         yield group
 
@@ -46,7 +46,7 @@ def store(group: ClusterGroup) -> Iterator[RedisStore]:
 
 @pytest.fixture
 def replicated(tmp_path: Path) -> Iterator[ClusterGroup]:
-    """A cluster of this test, in which the server with the hash slot of `{idn}` has a replica."""
+    """A cluster for one test, in which the node that holds the keys of `{idn}` has a replica."""
     with running(ClusterGroup(tmp_path, replica=True)) as group:
         for server in (group.home, group.replica):
             server.configure("min-replicas-to-write", "1")
@@ -59,7 +59,7 @@ def soon() -> datetime:
 
 
 def session_elsewhere() -> SessionId:
-    """Return a session id whose hash slot is not on the server of `{idn}`."""
+    """Return the id of a session whose key lies on another node than the keys of `{idn}`."""
     return next(sid for n in range(100) if slot_of(keyspace.session(sid := SessionId(f"s{n}"))) > 5460)
 
 
@@ -120,7 +120,7 @@ def test_a_session_elsewhere_is_not_written_under_another_epoch(store: RedisStor
 def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
     group: ClusterGroup, store: RedisStore
 ) -> None:
-    """A server that redirects a command has not executed it, so even an unrepeatable write is sent again."""
+    """A node that redirects a command has not executed it, so any write may be sent to the other node."""
     sid = session_elsewhere()
     store.sessions.create(samples.a_session(sid))
     store.sessions.replace(samples.a_session(sid), expected_version=1)
@@ -141,7 +141,7 @@ def test_a_slot_that_has_moved_is_followed_at_once_by_writes_too(
 def test_of_servers_that_name_each_other_the_one_that_knows_last_is_waited_for(
     group: ClusterGroup, store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new owner of a slot may be the last server to know that it owns the slot."""
+    """The new owner of a slot may learn of the move last, and redirects to the old owner until then."""
     monkeypatch.setattr(connection, "_REDIRECTIONS", (0.01,) * 1000)
     sid = session_elsewhere()
     owner = 1 if slot_of(keyspace.session(sid)) <= 10922 else 2

@@ -1,4 +1,4 @@
-"""A write is acknowledged only after real disks or replicas have confirmed it, as configured."""
+"""Durability: a write is acknowledged only after real servers have confirmed it on disk or on replicas."""
 
 import time
 from collections.abc import Iterator
@@ -44,14 +44,14 @@ def primary(pair: tuple[RedisServer, RedisServer]) -> RedisServer:
 
 @pytest.fixture
 def replica(primary: RedisServer, pair: tuple[RedisServer, RedisServer]) -> RedisServer:
-    """Return the replica once it has everything written so far."""
+    """The replica of `primary`, once it has received all earlier writes."""
     until(lambda: say(primary.port, "WAIT 1 100") == ":1\r\n")
     return pair[1]
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[RedisServer]:
-    """A server that syncs its file every second and has WAITAOF to confirm it."""
+    """A server that syncs its append-only file each second, and has WAITAOF to confirm it."""
     server = TunedServer(tmp_path / "disk", binary=packaged_server(), appendfsync="everysec")
     server.start()
     yield server
@@ -153,7 +153,7 @@ def test_scripts_that_the_server_has_forgotten_are_taught_and_confirmed(
 
 
 def test_a_server_that_syncs_each_second_acknowledges_when_it_has_synced(disk: RedisServer) -> None:
-    """The server is killed as soon as the write has returned, and still has it after a restart."""
+    """When the call returns, the write is on disk: a server that is killed at that moment still has it."""
     store = opened(disk, "local", timeout=20)
     waited = 0.0
     for number in range(3):
@@ -169,7 +169,7 @@ def test_a_server_that_syncs_each_second_acknowledges_when_it_has_synced(disk: R
 
 
 def test_a_server_that_syncs_every_write_is_still_asked_for_confirmation(disk: RedisServer) -> None:
-    """Without a confirmation, the same response would come after the file was turned off."""
+    """Without WAITAOF, the server would acknowledge writes even after its append-only file was turned off."""
     disk.configure("appendfsync", "always")
     store = opened(disk, "local")
     store.log.heartbeat("p1", RETENTION)  # the connection has looked at the server a moment ago

@@ -1,4 +1,4 @@
-"""A write whose reply is lost was made once, and repeating it does not make it again."""
+"""A write whose reply is lost: the store has made it once, and the retry does not make it a second time."""
 
 import selectors
 import socket
@@ -18,7 +18,7 @@ from tests.redis_server import RedisServer
 
 
 class ReplyLosingProxy:
-    """A proxy between a store and its server, which can drop the reply to the next script."""
+    """A TCP proxy between a store and its server. On demand it drops the reply to the next script."""
 
     def __init__(self, port: int) -> None:
         self._server = port
@@ -52,7 +52,7 @@ class ReplyLosingProxy:
             self._start(self._pipe, client)
 
     def _pipe(self, client: socket.socket) -> None:
-        """Forward both directions until one side ends or a reply is to be dropped."""
+        """Forward data in both directions until one side closes or a reply is dropped, then disconnect."""
         script = False
         with (
             client,

@@ -1,4 +1,4 @@
-"""Redis data that the store corrects when it meets it: lists of sessions, consumed keys, old names."""
+"""The Redis store removes stale data: sessions in lists, consumed keys, names of an older version."""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ def soon() -> datetime:
 def test_a_session_that_was_lost_leaves_the_lists_when_they_are_read(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """In a failover one server may lose the session while another one has the lists."""
+    """A failover of one server can lose the session, while the lists are on another server."""
     for name in ("s1", "s2", "s3"):
         store.sessions.create(samples.a_session(name, expire_time=soon(), generations={}))
     ask(server.port, b"DEL idn:s:{s2}\r\n")
@@ -78,7 +78,7 @@ def test_something_used_up_is_forgotten_a_day_after_its_time(server: RedisServer
 def test_users_of_an_older_store_are_found_renamed_and_deleted_by_their_names(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """Older versions stored one username per field, where there is a list of names now."""
+    """The older version stored the username as a field of the user, and had no list of names."""
     users = [samples.a_user("u_1", "Alice"), samples.a_user("u_2", "Bob")]
     old: Any  # its stubs take no mapping of text to text
     with closing(redis.Redis(port=server.port)) as old:
@@ -105,7 +105,7 @@ def test_users_of_an_older_store_are_found_renamed_and_deleted_by_their_names(
 def test_a_client_is_not_found_by_a_certificate_that_it_no_longer_has(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """The name is read before the client, which may lose the certificate in between."""
+    """The index of names is read first, so the client may lose the certificate between the two reads."""
     store.records.create(samples.a_client("a", certificates=frozenset({"dns:new.example"})))
     ask(server.port, b"HSET {idn}:names:client dns:old.example a\r\n")
 

@@ -1,4 +1,4 @@
-"""Promises of the Redis store alone: its keys, its scripts, and its findings about a server."""
+"""Promises of the Redis store alone: its keys, its scripts, and the problems that it finds in a server."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -73,7 +73,7 @@ FACTS: dict[str, Callable[[Store], Appended]] = {
 def test_state_of_another_epoch_is_no_proof_and_is_put_into_the_log_again(
     server: RedisServer, store: RedisStore, state: Callable[[Store], Appended]
 ) -> None:
-    """Otherwise a revocation would be acknowledged that no process reads from the new log."""
+    """A store that trusted old state would acknowledge a revocation that the new log does not contain."""
     state(store)
     ask(server.port, b"DEL {idn}:log\r\n")
     ask(server.port, b"HSET {idn}:log:head epoch second position 0\r\n")
@@ -103,7 +103,7 @@ def test_a_fact_whose_entry_was_deleted_from_the_log_is_appended_again(
 def test_a_longer_state_that_lost_its_entry_is_appended_in_full(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """The repair of the log shortens no denial either."""
+    """A denial is never shortened: the entry appended again has the later time, which the state holds."""
     store.facts.deny_token(TokenId("t1"), samples.MUCH_LATER)
     ask(server.port, b"XDEL {idn}:log 1-0\r\n")
 
@@ -115,7 +115,7 @@ def test_a_longer_state_that_lost_its_entry_is_appended_in_full(
 
 
 def test_request_id_and_principal_are_distinct_parts_of_a_key(store: RedisStore) -> None:
-    """Both may contain a colon, and two different pairs must not give the same key."""
+    """Both may contain a colon, so a key of the two joined by a colon would be ambiguous."""
     store.facts.raise_generation(PrincipalId("a:b"), above=0, request_id="c")
     store.facts.raise_generation(PrincipalId("a"), above=0, request_id="b:c")
 
@@ -142,7 +142,10 @@ WRITES: dict[str, Callable[[Store], object]] = {
 def test_a_script_that_cannot_append_has_changed_nothing(
     server: RedisServer, store: RedisStore, write: Callable[[Store], object]
 ) -> None:
-    """Redis does not roll back scripts; a head behind its log makes XADD fail in the middle of one."""
+    """Redis does not roll back a script.
+
+    Here XADD fails within the script, since the head is behind its log.
+    """
     store.records.create(samples.a_user("u_1", "alice"))
     ask(server.port, b"HSET {idn}:log:head position 0\r\n")
 
@@ -168,7 +171,7 @@ def test_a_log_that_lost_its_epoch_is_not_taken_for_an_uninitialised_store(
 
 
 def test_every_key_with_an_end_is_deleted_a_day_after_it(server: RedisServer, store: RedisStore) -> None:
-    """A server whose clock was ahead by hours has thus deleted nothing that still counts."""
+    """The day protects valid keys from a server clock that is ahead; scripts compare times anyway."""
     end = soon()
     store.sessions.create(samples.a_session("s1", expire_time=end))
     assert store.sessions.replace(samples.a_session("s1", expire_time=end), expected_version=1)
@@ -293,7 +296,7 @@ def test_a_raise_that_the_table_of_generations_holds_is_not_made_again_under_a_n
 def test_a_foreign_entry_that_was_added_and_removed_stops_no_write(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """A stream accepts no smaller id any more, so a new epoch begins after the foreign entry."""
+    """The stream refuses ids below the foreign one, so the log gets a new epoch that begins after it."""
     store.facts.deny_token(TokenId("t1"), samples.LATER)
     answer = ask(server.port, b"XADD {idn}:log * x y\r\n")
     id_ = answer.split(b"\r\n")[1]

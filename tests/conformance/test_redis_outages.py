@@ -1,4 +1,4 @@
-"""Calls while Redis is unreachable, silent, full or read-only end soon with an error without secrets."""
+"""While Redis is unreachable, silent, full or read-only, calls fail soon, and no error contains a secret."""
 
 import threading
 import time
@@ -50,7 +50,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(server: RedisServer, 
 def test_many_callers_of_a_server_that_does_not_answer_all_give_up_in_time(
     server: RedisServer, store: RedisStore
 ) -> None:
-    """This includes calls that wait for a connection; in sequence, they would take minutes."""
+    """Callers that wait for a connection give up as well; one after the other they would take minutes."""
     calls = 150
 
     def call(_: int) -> float:
@@ -83,7 +83,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_one(
 
 
 def test_connections_that_the_server_has_closed_cost_no_write(server: RedisServer, store: RedisStore) -> None:
-    """The creation of a record is never repeated, so it must not be sent over a dead connection."""
+    """The store never repeats a creation, so it must notice a closed connection before it sends one."""
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: samples.deny(store, 5), range(8)))
     ask(server.port, b"CLIENT KILL TYPE normal\r\n")
@@ -148,7 +148,7 @@ def test_a_full_server_is_unavailable_and_not_a_bug(server: RedisServer, store: 
     ],
 )
 def test_the_password_of_the_url_is_never_shown(url: str) -> None:
-    """It is in neither the message nor the logged causes."""
+    """Neither the message of the error nor its causes, which are logged with it, contain the password."""
     with pytest.raises((StoreUnavailableError, ConfigurationError)) as error:
         RedisStore.connect(url, timeout=0.3)
 
@@ -157,7 +157,7 @@ def test_the_password_of_the_url_is_never_shown(url: str) -> None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Return the traceback of an error as text."""
+    """Yield the error and its causes, as a traceback prints them."""
     shown: BaseException | None = error
     while shown is not None:
         yield shown

@@ -1,6 +1,7 @@
-"""Rotations that Redis itself makes when it reads a session, in one round trip.
+"""A plain rotation of a refresh token: a Redis script reads and rotates the session in one round trip.
 
-They are the plain ones only, with the result of `decide_refresh`.
+The script rotates as `decide_refresh` would. All sessions that are not plain, such as bound ones, are left to
+the caller.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ def store(backend: RedisBackend) -> RedisStore:
 
 
 def plain_session(session_id: str = SID, **changes: Any) -> Session:
-    """Return a session without bindings whose latest token has the number 7."""
+    """Return a session that is bound to no key or certificate, and whose latest refresh token is number 7."""
     free: dict[str, Any] = {"generations": {}, "certificate_sha256": None, "key_sha256": None}
     return a_session(session_id, **(free | changes))
 
@@ -193,7 +194,7 @@ def test_a_session_that_has_ended_by_its_mark_alone_is_left(store: RedisStore, b
 
 
 def test_a_session_that_ended_before_it_was_stored_is_left(store: RedisStore) -> None:
-    """A failover may lose the session but not its end, and then the record has no mark."""
+    """The script leaves it to the caller: after a failover, the record may lack the mark of its end."""
     ended(store)
     store.sessions.create(plain_session())
 
@@ -212,7 +213,7 @@ def test_a_session_that_has_expired_is_not_there(store: RedisStore, backend: Red
 
 
 def test_a_session_that_is_rotated_very_often_is_left(store: RedisStore, backend: RedisBackend) -> None:
-    """The caller, not Redis, knows how many times of rotations a record may have."""
+    """The script leaves it to the caller to shorten the list of rotation times in the record."""
     times = dict.fromkeys(range(200), backend.clock.now())
     store.sessions.create(plain_session(latest=200, parent=199, rotate_times=times))
 
@@ -265,7 +266,7 @@ tails = st.builds(
 def test_a_rotation_changes_nothing_else_whatever_the_session_holds(
     store: RedisStore, claims: Mapping[str, object], device: str
 ) -> None:
-    """Claims in the session may look like the JSON members that a rotation changes."""
+    """Claims of the session may have the same names as the fields of the record that a rotation changes."""
     sid = new_session_id()
     store.sessions.create(plain_session(sid, claims=claims, device=device))
 

@@ -1,4 +1,4 @@
-"""A server that is reconfigured while connections are in use: the next writes detect and report it."""
+"""A Redis server is reconfigured while the store uses it: the next writes detect and report the change."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -24,7 +24,7 @@ RETENTION = timedelta(days=1)
 
 @pytest.fixture(autouse=True)
 def looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have each durable write check the server, so that no test waits for the next check."""
+    """Have each durable write check the server's configuration, so that no test waits for the next check."""
     monkeypatch.setattr(node, "_LOOK_INTERVAL", 0.0)
 
 
@@ -90,7 +90,7 @@ def test_a_setting_that_becomes_unsafe_at_run_time_is_named_until_it_is_correcte
 def test_with_waitaof_no_write_is_acknowledged_after_the_file_was_turned_off(
     tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
-    """This includes the first write, however recently the configuration was checked."""
+    """WAITAOF makes even the first write fail, however recently the store checked the configuration."""
     server = TunedServer(tmp_path, binary=packaged_server())
     server.start()
     try:
@@ -122,7 +122,10 @@ def test_a_primary_that_becomes_a_replica_gets_no_more_calls_until_it_is_one_aga
 def test_a_file_that_was_turned_on_again_counts_once_it_holds_everything(
     tmp_path: Path, event_log: RecordingEventLog
 ) -> None:
-    """Before Redis 7.2 nothing else shows that the file, until it is rewritten, lacks what is in memory."""
+    """A new append-only file lacks the older data until its first rewrite, so a crash would lose them.
+
+    Redis before version 7.2 has no WAITAOF, which would reveal that.
+    """
     server = TunedServer(tmp_path, binary=binary(), rdb_key_save_delay="3000")
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""The number of round trips to Redis that a Refresh takes, each of which costs latency and CPU time."""
+"""The number of round trips to Redis that a Refresh takes, since each costs latency and CPU time."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +22,7 @@ PORTAL = PrincipalId("portal")
 
 
 class RoundTrips:
-    """Counts the round trips of this process to Redis: commands that are sent together are one."""
+    """Counts the round trips of this process to Redis: commands that are sent together count as one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._sent = 0
@@ -35,7 +35,7 @@ class RoundTrips:
         monkeypatch.setattr(redis.Connection, "send_packed_command", count)
 
     def of(self, call: Callable[[], object]) -> int:
-        """Return the number of round trips of a call."""
+        """Return the number of round trips that a call takes."""
         before = self._sent
         call()
         return self._sent - before
@@ -43,7 +43,7 @@ class RoundTrips:
 
 @pytest.fixture
 def site(redis_server: RedisServer) -> Iterator[ServiceSite]:
-    """The use cases on Redis, without a service's threads, which would make round trips of their own."""
+    """The use cases on Redis, without the threads of a service, whose round trips would be counted."""
     backend = RedisBackend(redis_server)
 
     def open_store(clock: FakeClock) -> Store:
@@ -93,7 +93,7 @@ def test_a_refresh_and_its_repetition_take_one_round_trip_each(
 
 
 def test_a_refresh_with_fewer_scopes_takes_two(site: ServiceSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The session is read first, to check that it has these scopes, and then rotated."""
+    """A first round trip reads the session to check its scopes, and a second one rotates the session."""
     site.new_app("portal")
     tokens = refresh(site, sign_in(site), scopes=("read",))
     trips = RoundTrips(monkeypatch)

@@ -1,4 +1,4 @@
-"""Redis Sentinel with real servers: the store finds the primary, and follows a failover to a new one."""
+"""Redis Sentinel with real processes: the store finds the primary, and follows a failover to the new one."""
 
 import time
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def test_the_primary_is_found_and_another_one_followed_after_it_has_died(
 def test_a_primary_that_was_only_silent_gets_no_more_writes_when_it_is_back(
     group: SentinelGroup, store: RedisStore
 ) -> None:
-    """Its connections are still in the pool, and for a while it takes itself for the primary."""
+    """The old primary still has open connections in the pool, and for a while it acts as the primary."""
     store.log.heartbeat("before", timedelta(days=1))
     with paused(group.primary):
         until(lambda: denied(store, "meanwhile"))

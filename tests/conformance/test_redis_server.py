@@ -1,4 +1,4 @@
-"""The Redis server of the test run has the features that tests of crashes and outages need."""
+"""The Redis server of the suite has the features that the tests of crashes and outages need."""
 
 import socket
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def test_a_paused_server_can_be_stopped(server: RedisServer) -> None:
 
 
 def test_the_server_of_a_run_is_looked_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another server that is installed during the run, or a test's own PATH, changes nothing."""
+    """The test run keeps its server program if another one is installed, or if a test changes PATH."""
     (tmp_path / "redis-server").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "redis-server").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")

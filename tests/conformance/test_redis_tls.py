@@ -1,4 +1,4 @@
-"""Redis over TLS with an authority of the test: both sides refuse a peer without a trusted certificate."""
+"""Redis over TLS with a CA of the test: a peer without a trusted certificate is refused on both sides."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.redis_topology import TunedServer
 
 
 class Secure:
-    """A server with TLS, and a client certificate that it accepts."""
+    """A Redis server that speaks TLS, with a client certificate that it accepts."""
 
     def __init__(self, folder: Path, *names: str) -> None:
         self.tls = RedisTls(folder / "tls", *names)

@@ -1,6 +1,7 @@
-"""A Redis cluster over TLS, with a certificate for each server: discovery, redirections and failover.
+"""A Redis Cluster over TLS: discovery, redirection and failover use TLS ports, and verify certificates.
 
-The servers name their TLS ports to clients that ask over TLS. Only the tests use the plain ports.
+The servers announce their TLS ports to clients that connect over TLS. Their plain ports are used by the tests
+alone.
 """
 
 from collections.abc import Iterator
@@ -40,21 +41,21 @@ def running(group: ClusterGroup) -> Iterator[ClusterGroup]:
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory, tls: RedisTls) -> Iterator[ClusterGroup]:
-    """Three primaries that no test changes."""
+    """A cluster of three primaries without replicas, which all tests of this module share."""
     with running(ClusterGroup(tmp_path_factory.mktemp("cluster"), tls=[tls] * 3)) as group:
         yield group
 
 
 @pytest.fixture
 def replicated(tmp_path: Path, tls: RedisTls) -> Iterator[ClusterGroup]:
-    """A cluster of this test, in which the server with the hash slot of `{idn}` has a replica."""
+    """A cluster for one test, in which the node that holds the keys of `{idn}` has a replica."""
     with running(ClusterGroup(tmp_path, replica=True, tls=[tls] * 4)) as group:
         yield group
 
 
 @pytest.fixture
 def mixed(tmp_path: Path, tls: RedisTls, stranger: RedisTls) -> Iterator[ClusterGroup]:
-    """A cluster whose third server has a certificate of another authority, which the servers trust."""
+    """A cluster whose third server has a certificate of another CA, which the other two servers trust."""
     ours = tls.believing(tmp_path / "ours", stranger)
     with running(ClusterGroup(tmp_path, tls=[ours, ours, stranger])) as group:
         yield group
@@ -71,7 +72,7 @@ def store(group: ClusterGroup, tls: RedisTls) -> Iterator[RedisStore]:
 
 
 def session_on(number: int) -> SessionId:
-    """Return a session id whose hash slot is on this server."""
+    """Return the id of a session whose key lies on the server with this number (0 to 2)."""
     first = (0, 5461, 10923, 16384)
     return next(
         sid
@@ -113,7 +114,7 @@ def test_one_server_is_enough_to_find_the_others(
 
 
 def test_a_slot_that_has_moved_is_followed_at_once(group: ClusterGroup, store: RedisStore) -> None:
-    """The redirection names a TLS port too."""
+    """The redirection that the old owner of the slot answers contains the TLS port of the new one."""
     sid = session_on(1)
     store.sessions.read(sid)
     slot = slot_of(keyspace.session(sid))

@@ -1,6 +1,6 @@
-"""Sentinels and their primary over TLS: each has a trusted certificate and requires one of its clients.
+"""Redis Sentinel over TLS: clients verify the certificates of Sentinels and primary, which verify theirs.
 
-Servers and Sentinels name their TLS ports to one another. Only the tests use the plain ports.
+Servers and Sentinels announce their TLS ports to each other. Their plain ports are used by the tests alone.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> RedisTls:
 
 @pytest.fixture(scope="module")
 def group(tmp_path_factory: pytest.TempPathFactory, tls: RedisTls) -> Iterator[SentinelGroup]:
-    """Sentinels and servers; after the test of the failover another server is the primary."""
+    """A Sentinel group for all tests of this module. The test of the failover changes its primary."""
     with skipped_without_tls():
         group = SentinelGroup(tmp_path_factory.mktemp("sentinels"), tls=tls)
     try:
@@ -92,7 +92,7 @@ def test_sentinels_that_speak_tls_do_not_understand_plain_text(group: SentinelGr
 def test_a_primary_needs_a_trusted_certificate_whatever_the_sentinels_answer(
     tls: RedisTls, tmp_path: Path, fault: str
 ) -> None:
-    """A trusted Sentinel only names the address; the certificate there must be trusted as well."""
+    """A trusted Sentinel tells the address of the primary, whose own certificate is verified as well."""
     other = RedisTls(tmp_path / "other", trusts=tls)
     elsewhere = tls.of_host(tmp_path / "elsewhere", "192.0.2.1")
     primary = TunedServer(

@@ -1,6 +1,6 @@
-"""Two real Redis servers that both act as primary, as after a pause of the former primary.
+"""Two real Redis servers both act as the primary, as happens if one of them was paused during a failover.
 
-One process writes to the former primary, over connections that are still open, and reads from the elected
+One process writes to the deposed primary over connections that it still holds, and reads from the elected
 one.
 """
 
@@ -27,7 +27,7 @@ _WRITES: Final = ("repair", "renew", "rebuild", "trim")
 
 
 class Split:
-    """A log that writes to one server (`writing`) and reads from another (`reading`)."""
+    """A log that sends its writes to the store `writing`, and its reads to the store `reading`."""
 
     def __init__(self, reading: RedisStore, writing: RedisStore) -> None:
         self.reading, self.writing = reading, writing
@@ -41,7 +41,7 @@ class Split:
 
 
 class Site:
-    """A primary, its replica, and a process that follows the log."""
+    """A primary, its replica, and the replica of the log in one process that follows them."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._stack = stack
@@ -61,20 +61,20 @@ class Site:
         self.process = self._follow(self.store)
 
     def elect(self) -> None:
-        """Promote the replica: the process now reads from it, and still writes to the former primary."""
+        """Promote the replica. The process reads from it now, but still writes to the deposed primary."""
         until(self._has_all)
         say(self._elected.port, "REPLICAOF NO ONE")
         self.elected.open_log()
         self.store.reading = self.elected
 
     def notice(self) -> None:
-        """Have the process write to the elected primary too, and resend its unconfirmed facts."""
+        """Have the process write to the elected primary, and resend its unconfirmed facts."""
         self.store.writing = self.elected
         self.process.heartbeat("p")
         self.process.maintenance.do()
 
     def newcomer(self) -> Replica:
-        """Return a process that has just started on the elected primary."""
+        """Return the log replica of a process that has just started on the elected primary."""
         return self._follow(self._connect(self._elected).log)
 
     def _has_all(self) -> bool:
@@ -100,7 +100,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def known(replica: Replica) -> set[object]:
-    """Return the denied ids and the raised principals that a replica knows."""
+    """Return the denied ids and the raised principals that a replica of the log knows."""
     return {id_ for id_, _ in replica.revocations.denylist.items()} | {*replica.revocations.generations}
 
 
@@ -108,7 +108,7 @@ def known(replica: Replica) -> set[object]:
 def test_a_fact_that_the_deposed_primary_confirms_again_is_sent_until_the_elected_one_has_it(
     site: Site, name: str
 ) -> None:
-    """The elected primary has the fact, so sending it there again confirms it and changes nothing."""
+    """The deposed primary has the fact already, and therefore confirms it; the elected one lacks it."""
     site.elect()
     written = OWN_WRITES[name](site.deposed)
     site.elected.facts.deny_token(TokenId("meanwhile"), LATER)
@@ -128,7 +128,7 @@ def test_a_fact_that_the_deposed_primary_confirms_again_is_sent_until_the_electe
 def test_a_fact_that_the_deposed_primary_confirms_beyond_the_elected_ones_end_is_sent_again(
     site: Site, name: str
 ) -> None:
-    """The elected primary's log ends before that position, and later gets another entry there."""
+    """The elected primary's log ends before the position of the fact, then gets another entry there."""
     site.process.learn(OWN_WRITES["a denial"](site.deposed))
     site.process.heartbeat("p")
     site.elect()
@@ -158,7 +158,7 @@ def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last
 
 
 def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Site) -> None:
-    """Both primaries have the new epoch, but only the former one has the repaired facts."""
+    """Both primaries have the new epoch, but only the deposed primary has the repaired facts."""
     for number in range(600):
         site.process.learn(site.deposed.facts.deny_token(TokenId(f"t{number}"), LATER))
     site.process.heartbeat("p")

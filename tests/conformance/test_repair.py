@@ -1,4 +1,4 @@
-"""Repair: a replaced log gets a new epoch, and the facts that the processes following it still know."""
+"""Repair: a replaced log gets a new epoch, and the facts that processes know from the old log."""
 
 import threading
 from collections.abc import Callable
@@ -102,7 +102,7 @@ def test_facts_that_are_absent_are_appended_once(store: Store, backend: Backend)
 def test_a_generation_of_another_history_is_raised_above_the_numbers_of_both(
     store: Store, known: int
 ) -> None:
-    """Each generation may have revoked tokens of the other history, so the next must be above both."""
+    """Each of the two raises may have revoked tokens of the other history, so both numbers are used."""
     for _ in range(known):
         store.facts.raise_generation(ALICE, above=0, request_id=None)
     other = GenerationRaised(principal=ALICE, number=3, origin=Link("other"))
@@ -117,7 +117,10 @@ def test_a_generation_of_another_history_is_raised_above_the_numbers_of_both(
 
 
 def test_facts_whose_entries_are_lost_are_appended_again(store: Store, backend: Backend) -> None:
-    """The state alone proves nothing about the log; only the table of generations is read by itself."""
+    """A fact in the state does not prove that the log has its entry.
+
+    Raised generations need no entry, since processes read the table of generations separately.
+    """
     store.log.repair(FACTS)
     backend.lose_entries(0, rewind=True)
     assert store.log.repair(FACTS).absent == 2
@@ -164,7 +167,7 @@ def test_a_higher_generation_in_the_store_stands(store: Store) -> None:
 
 
 def test_two_raises_to_one_number_make_the_next(store: Store) -> None:
-    """Each of the two raises has revoked tokens that were issued under the other."""
+    """Each of the two raises revoked tokens that were issued under the other one."""
     store.facts.raise_generation(ALICE, above=2, request_id=None)
     assert store.log.repair(FACTS[2:]).absent == 1
     raised = store.log.generations()[ALICE]
@@ -290,7 +293,7 @@ def test_lost_facts_are_repaired_after_one_heartbeat_of_each_process(
 def test_a_process_that_was_cut_off_repairs_the_facts_that_only_it_knew(
     store: Store, backend: Backend
 ) -> None:
-    """The process comes back when the others have followed the new log for a while."""
+    """The process resumes late, when the other processes have already followed the new log for a while."""
     store.log.repair(FACTS)
     late = follow(backend)
     store.facts.deny_token(TokenId("only-late"), LATER)
@@ -312,7 +315,7 @@ def test_a_process_that_was_cut_off_repairs_the_facts_that_only_it_knew(
 def test_own_writes_that_a_process_had_not_read_yet_are_repaired(
     store: Store, backend: Backend, name: str, overtaken: bool
 ) -> None:
-    """The log has all entries that any process has read, so that only the writer can see the loss."""
+    """The log matches all entries that any process has read, so only the writer can notice the loss."""
     deny(store, 2)
     (own, writer, event_log), (_, other, _) = follow(backend), follow(backend)
     writer.learn(OWN_WRITES[name](own))
@@ -351,7 +354,7 @@ def test_own_writes_that_were_read_are_not_sent_again(store: Store, backend: Bac
 def test_a_write_that_is_read_before_its_writer_remembers_it_is_not_lost(
     store: Store, backend: Backend, name: str
 ) -> None:
-    """The thread that follows the log is often faster than the one that wrote."""
+    """The thread that follows the log often reads the entry before the thread that wrote it has the reply."""
     own, writer, event_log = follow(backend)
     appended = OWN_WRITES[name](own)
     writer.catch_up()
@@ -365,7 +368,7 @@ def test_a_write_that_is_read_before_its_writer_remembers_it_is_not_lost(
 
 
 def test_a_raise_that_is_repeated_after_a_loss_is_not_lost(store: Store, backend: Backend) -> None:
-    """The repeated raise returns the end of the log as its place, and another entry is there."""
+    """The repeated raise returns the end of the log as its position, where a different entry lies."""
     own, writer, event_log = follow(backend)
     writer.learn(own.facts.raise_generation(ALICE, above=0, request_id="r"))
     deny(store)
@@ -385,7 +388,7 @@ def test_a_raise_that_is_repeated_after_a_loss_is_not_lost(store: Store, backend
 def test_a_write_that_a_replaced_log_acknowledged_is_sent_to_the_new_one(
     store: Store, backend: Backend, name: str
 ) -> None:
-    """The writer remembers its write only after everything known was sent to the new log."""
+    """The process learns of its own write only after it has sent all other known facts to the new log."""
     deny(store)
     own, writer, event_log = follow(backend)
     appended = OWN_WRITES[name](own)
@@ -430,7 +433,7 @@ def test_an_unconfirmed_fact_is_sent_until_the_store_confirms_it(
 
 
 def test_a_replaced_log_that_cannot_be_read_yet_is_reported_once(store: Store, backend: Backend) -> None:
-    """FLUSHALL deletes the keys too, and reading starts again until there are keys."""
+    """FLUSHALL deletes the signing keys too, and reading the new log fails until it has a key."""
     deny(store, 3)
     _, replica, event_log = follow(backend)
     keyless = [True]
@@ -457,7 +460,7 @@ def test_a_replaced_log_that_cannot_be_read_yet_is_reported_once(store: Store, b
 def test_a_log_is_trimmed_only_by_a_process_that_has_held_it_for_the_retention(
     store: Store, backend: Backend, clock: FakeClock
 ) -> None:
-    """The process measures that time with its monotonic clock, not with the store's, which may be ahead."""
+    """The process measures the retention by its monotonic clock, whatever the clock of the store shows."""
     _, replica, _ = follow(backend)
     for number in range(5):  # of tokens that expired long ago by any clock
         store.facts.deny_token(TokenId(f"t{number}"), clock.now() - timedelta(hours=4))

@@ -41,7 +41,7 @@ def etag(store: Store) -> Revision:
 
 
 def place(store: Store, position: int) -> Revision:
-    """Return the revision of a position from the log itself."""
+    """Return the revision of the entry that the log has at a position."""
     (link,) = (entry.link for entry in entries_of(store) if entry.position == position)
     return Revision(epoch=store.log.head().epoch, position=position, link=link)
 
@@ -66,7 +66,7 @@ def test_a_repetition_returns_the_place_that_holds_the_fact_with_its_link(store:
 
 @pytest.mark.parametrize("name", REPEATED)
 def test_a_repetition_under_a_new_epoch_returns_a_place_that_the_log_has(store: Store, name: str) -> None:
-    """Followers compare its link with the entry that they read at its position."""
+    """A follower compares the link of the revision with the link of the entry at the same position."""
     first = WRITES[name](store)
     deny(store, 2)
     epoch = new_epoch()
@@ -94,7 +94,7 @@ def test_a_write_returns_the_etag_of_its_record(store: Store, revoke: bool) -> N
 
 
 def test_an_etag_of_another_history_is_stale(store: Store) -> None:
-    """A log that was restored by hand has other entries at the same positions."""
+    """A log restored by hand gives the same positions to other entries, so links are compared too."""
     created = store.records.create(a_client()).revision
     lost = Revision(epoch=created.epoch, position=created.position, link=deny_link(store))
 
@@ -112,7 +112,10 @@ def deny_link(store: Store) -> Link:
 def test_a_record_of_the_first_release_keeps_the_etag_that_clients_hold(
     store: Store, backend: Backend
 ) -> None:
-    """Such an etag has no link; it is valid until the record is written again."""
+    """The first release wrote etags without a link.
+
+    Such an etag is compared as it is until the record is written again.
+    """
     created = store.records.create(a_client()).revision
     backend.forget_links_of_etags()
     held = Revision.parse(f"{created.epoch}.{created.position}")

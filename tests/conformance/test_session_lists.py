@@ -1,4 +1,4 @@
-"""Lists of sessions: by owner, in order and in pages, without sessions that have ended."""
+"""Lists of sessions: their owners, their order and pages, and that they contain no ended session."""
 
 import threading
 from datetime import timedelta
@@ -90,7 +90,7 @@ def test_a_page_is_full_though_sessions_in_between_have_ended(store: Store) -> N
 
 
 def test_a_page_goes_on_after_a_session_that_has_ended_and_left_the_list(store: Store) -> None:
-    """Another caller that lists the sessions may remove it from the list between two pages."""
+    """The session may leave the list between two pages, when another caller lists the sessions."""
     for day in range(6):
         sign_in(store, f"s{day}", day)
     first = store.sessions.list_of(ANA, limit=2)
@@ -116,7 +116,7 @@ def test_a_page_is_full_though_the_client_of_those_in_between_was_revoked(store:
 
 @pytest.mark.parametrize("limit", [1, 100])
 def test_no_page_is_empty_while_a_session_is_left_however_many_have_ended(store: Store, limit: int) -> None:
-    """An empty page means the end: a caller that ends all sessions of a user stops there."""
+    """An empty page marks the end of the list: a caller that ends all sessions of a user stops there."""
     sign_in(store, "first", 0)
     for number in range(150):
         sign_in(store, f"s{number}", 1)
@@ -128,7 +128,7 @@ def test_no_page_is_empty_while_a_session_is_left_however_many_have_ended(store:
 
 
 def test_a_session_is_not_listed_once_any_principal_it_began_under_was_raised(store: Store) -> None:
-    """The principal may be neither the subject nor the client of the session."""
+    """A session may depend on the generation of a principal that is neither its subject nor its client."""
     other = PrincipalId("other")
     held = {other: Generation(number=1, link=Link("before"))}
     store.sessions.create(a_session("s1", subject=ANA, generations=held))

@@ -1,4 +1,4 @@
-"""Sessions and sign-ins: kept whole, replaced by compare-and-set, and read with all that may end them."""
+"""Sessions and sign-ins: stored whole, replaced by compare-and-set, read with all their revocations."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -36,7 +36,10 @@ def read(store: Store, session_id: SessionId = SID) -> SessionState:
 
 
 def refresh(store: Store, shown: int, rotation: PlainRotation | None = None) -> int:
-    """Refresh as the use case does: decide and replace, and start again if another caller was first."""
+    """Refresh as the use case does: decide, replace, and repeat if another caller was faster.
+
+    Returns the new number.
+    """
     while True:
         state = store.sessions.read(SID, rotation=rotation)
         assert state is not None
@@ -146,7 +149,7 @@ def test_a_session_has_not_ended_until_it_is_ended(store: Store, clock: FakeCloc
 
 
 def test_an_ended_session_is_remembered_until_its_last_day(store: Store, clock: FakeClock) -> None:
-    """The denial expires and is trimmed from the log long before, but Refresh must still refuse."""
+    """The denial of the session leaves the log much earlier, but Refresh must still be refused."""
     session = a_session(SID, expire_time=clock.now() + timedelta(days=30))
     store.sessions.create(session)
     store.facts.end_session(
@@ -158,7 +161,7 @@ def test_an_ended_session_is_remembered_until_its_last_day(store: Store, clock: 
 
 
 def test_a_session_may_be_ended_before_it_is_created(store: Store, clock: FakeClock) -> None:
-    """A store that lost sessions in a failover gets their end from processes that know it."""
+    """A failover may lose the session; then a process may repair its end before the session is stored."""
     until = clock.now() + timedelta(days=30)
     store.facts.end_session(SID, deny_until=until, end_until=until)
     store.sessions.create(a_session(SID))
@@ -262,7 +265,7 @@ def test_concurrent_replacements_of_one_version_have_one_winner(store: Store) ->
 
 
 def test_a_chain_of_refreshes_goes_on_while_others_repeat_old_tokens(store: Store) -> None:
-    """Four threads make ten rotations: every number is given out exactly once, in order."""
+    """In each of ten rounds, four threads show the same token, and all must get the same successor."""
     store.sessions.create(fresh_session())
     with ThreadPoolExecutor(4) as pool:
         for shown in range(10):
@@ -271,7 +274,7 @@ def test_a_chain_of_refreshes_goes_on_while_others_repeat_old_tokens(store: Stor
 
 
 def test_a_session_stays_ended_if_the_fact_is_deleted(store: Store, backend: Backend) -> None:
-    """One lost key makes no session valid again, since the session's record is marked too."""
+    """The record of the session has a mark as well, so that losing one key does not revive it."""
     for session_id in (SID, OTHER):
         store.sessions.create(a_session(session_id))
     store.facts.end_session(SID, deny_until=LATER, end_until=LATER)
@@ -286,7 +289,7 @@ def test_a_session_stays_ended_if_the_fact_is_deleted(store: Store, backend: Bac
 
 
 def test_a_session_is_ended_at_least_until_its_own_end(store: Store, clock: FakeClock) -> None:
-    """The caller that ends it may be configured with shorter sessions than this one."""
+    """The process that ends a session may be configured with shorter sessions than the one that made it."""
     end = clock.now() + timedelta(days=30)
     store.sessions.create(a_session(SID, expire_time=end))
     appended = store.facts.end_session(SID, deny_until=LATER, end_until=clock.now() + timedelta(days=1))

@@ -1,4 +1,4 @@
-"""A process that waits for entries in an SQLite file uses no CPU until another process appends one."""
+"""A process that waits for entries in an SQLite file stays idle until another process appends an entry."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from tests.patience import PATIENCE, until
 
 
 class Look:
-    """A condition that counts how often it is checked; it is true once `holds` is set."""
+    """A condition to wait for, which counts its evaluations. It is true once `holds` is set."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -29,7 +29,7 @@ class Look:
 
 
 def waiting(store: SqliteStore, look: Look, timeout: float = 2 * PATIENCE) -> threading.Thread:
-    """Return a thread that waits for entries and has checked the condition."""
+    """Start a thread that waits for the condition; return once the thread has evaluated it."""
     thread = threading.Thread(target=store._database.wait, args=(look, timeout), daemon=True)
     before = look.count
     thread.start()
@@ -39,7 +39,7 @@ def waiting(store: SqliteStore, look: Look, timeout: float = 2 * PATIENCE) -> th
 
 @pytest.fixture
 def other(path: Path, file_store: SqliteStore) -> SqliteStore:
-    """Another instance on the same file, as in another process."""
+    """A second store instance on the same file, as another process would have."""
     assert file_store.log.head().position == 0
     other = SqliteStore.open(str(path), clock=FakeClock())
     appended = file_store._database._appends
@@ -50,7 +50,7 @@ def other(path: Path, file_store: SqliteStore) -> SqliteStore:
 def test_a_waiting_process_looks_once_while_others_append_nothing(
     file_store: SqliteStore, other: SqliteStore
 ) -> None:
-    """Commits without log entries, such as heartbeats and sessions, do not wake it."""
+    """Commits that append no entry, such as heartbeats and sessions, do not wake the process."""
     look = Look()
     thread = waiting(file_store, look, timeout=1.0)
     other.log.adopt(other.log.heartbeat("other").epoch)
@@ -155,7 +155,7 @@ def test_a_process_that_is_notified_by_the_kernel_logs_nothing(path: Path, file_
 def test_a_notice_leaves_a_file_alone_that_was_put_in_the_place_of_the_open_one(
     path: Path, file_store: SqliteStore
 ) -> None:
-    """Above all the target of a symbolic link there, which may be open to this process alone."""
+    """The file in that place may be a symbolic link to a file which only this process may open."""
     assert file_store.log.head().position == 0
     secret = path.with_name("secret")
     secret.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""A copy of the embedded store is read over a connection of its own, while the store is in use."""
+"""A copy of the embedded store is read over a connection of its own, and blocks no other use of the store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from tests.fakes.clocks import FakeClock
 
 @contextmanager
 def begun(store: SqliteStore) -> Iterator[Iterator[CopiedItem]]:
-    """A copy whose reading has begun."""
+    """Begin a copy, and yield the items that are left after the first one."""
     with store.copying.export(whole=True) as (_, items):
         next(items)
         yield items
@@ -69,7 +69,7 @@ def test_a_store_that_is_closed_meanwhile_ends_the_copy(file_store: SqliteStore)
 
 
 def test_a_copy_leaves_no_connection_behind(file_store: SqliteStore, path: Path) -> None:
-    """When the last connection is closed, SQLite writes the WAL into the file and removes it."""
+    """When its last connection closes, SQLite removes the write-ahead log: the test looks for that file."""
     fill(file_store)
     for _ in range(3):
         exported(file_store)
@@ -105,7 +105,7 @@ def test_a_store_in_memory_is_copied_too() -> None:
 
 
 def test_nothing_is_called_discarded_while_a_copy_is_about_to_be_finished(tmp_path: Path) -> None:
-    """Otherwise the copy could get its head after the operator was told that it never will."""
+    """A copy that was reported as discarded must not be finished, and served, after that report."""
     path = str(tmp_path / "target.db")
     target, other = (SqliteStore.open(path, clock=FakeClock(), timeout=0.2) for _ in range(2))
 

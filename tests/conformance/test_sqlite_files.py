@@ -46,11 +46,12 @@ for line in sys.stdin:
     else:
         print("ok", flush=True)
 """
-"""The program of another process: it executes commands line by line, and returns their results."""
+"""The program of another process: it executes commands that it reads line by line, and prints their
+results."""
 
 
 class Process:
-    """Another process that has the store open."""
+    """Another process that has the store open, and executes the commands of the test."""
 
     def __init__(self, path: Path) -> None:
         self._process = subprocess.Popen(
@@ -69,7 +70,7 @@ class Process:
         return self._answer()
 
     def end(self) -> None:
-        """Kill the process with SIGKILL, so that it closes nothing."""
+        """End the process at once, as SIGKILL does, without closing anything."""
         if self._process.poll() is None:
             with suppress(OSError):
                 self.say("exit")
@@ -90,7 +91,7 @@ def file_store(path: Path, event_log: RecordingEventLog) -> Iterator[SqliteStore
 
 @pytest.fixture
 def process(file_store: SqliteStore, path: Path) -> Iterator[Callable[[], Process]]:
-    """Return a function that starts another process with the store open."""
+    """A function that starts another process which has the store open."""
     started: list[Process] = []
 
     def start() -> Process:
@@ -117,7 +118,7 @@ def write_log_into_file(path: Path) -> None:
 
 
 def denied_in(path: Path) -> set[str]:
-    """Return the denials that a process finds if it starts now."""
+    """Return the denied ids that a newly started process finds in the file."""
     with closing(SqliteStore.open(str(path), clock=FakeClock())) as store:
         return {e.change.token_id for e in entries_of(store) if isinstance(e.change, TokenDenied)}
 
@@ -233,7 +234,7 @@ def test_files_that_cannot_be_opened_again_are_unavailable_until_they_can(
 
 
 def test_a_removal_after_another_is_met_as_well(file_store: SqliteStore, path: Path) -> None:
-    """New files may get the inode numbers of removed ones."""
+    """The file system reuses inode numbers, so a new file may have the number of a removed one."""
     names = {f"t{number}" for number in range(20)}
     for name in sorted(names):
         remove_log(path)
@@ -245,7 +246,7 @@ def test_a_removal_after_another_is_met_as_well(file_store: SqliteStore, path: P
 def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
     file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: RecordingEventLog
 ) -> None:
-    """The first process that notices saves the removed WAL for all; the others open the new files."""
+    """The first process to notice the removal saves the log; the others switch to the saved one."""
     others = [process(), process()]
     assert [other.say(f"deny before-{n}") for n, other in enumerate(others)] == ["ok", "ok"]
     remove_log(path)
@@ -265,7 +266,7 @@ def test_processes_that_had_the_same_log_lose_nothing_that_they_acknowledged(
 def test_a_commit_to_a_log_that_another_process_has_saved_is_not_acknowledged(
     file_store: SqliteStore, path: Path, process: Callable[[], Process]
 ) -> None:
-    """The removed WAL is no longer read by any process, so the caller gets an error and repeats the write."""
+    """No file contains this commit any more, so the caller gets an error, and sends the write again."""
     other = process()
     revoke(file_store, "before")
 
@@ -289,7 +290,7 @@ def test_a_commit_to_a_log_that_another_process_has_saved_is_not_acknowledged(
 def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged_beside_it(
     file_store: SqliteStore, path: Path, process: Callable[[], Process], event_log: RecordingEventLog
 ) -> None:
-    """Two processes would write to two different WALs, and neither would read the other's writes."""
+    """With two logs, each process would acknowledge writes that the other process never reads."""
     write_log_into_file(path)  # so that the other one finds a store
     revoke(file_store, "mine")
     remove_log(path)
@@ -312,7 +313,7 @@ def test_a_process_that_began_another_log_is_noticed_and_nothing_is_acknowledged
 def test_closing_leaves_the_new_log_of_another_process_alone(
     file_store: SqliteStore, path: Path, process: Callable[[], Process]
 ) -> None:
-    """SQLite would write the removed WAL into the file, and then delete the other process's WAL."""
+    """SQLite would write the removed log into the file, and delete the new log, which has its name."""
     deny(file_store)
     write_log_into_file(path)
     remove_log(path)
@@ -377,7 +378,7 @@ def test_files_that_other_users_may_read_or_write_are_restricted_to_their_owner(
 def test_files_that_only_another_owner_can_restrict_are_refused_unless_only_the_group_may_use_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool
 ) -> None:
-    """On some platforms a pod runs as another user each time, and only the volume's group stays the same."""
+    """On some platforms a pod gets a new user id at each start; the group of its volume stays the same."""
 
     def chmod(*_: object, **__: object) -> None:
         raise PermissionError

@@ -1,4 +1,4 @@
-"""Files from older versions are opened by this version, with everything in them."""
+"""Opening a file that an older version made: the current version migrates it, and loses no content."""
 
 import sqlite3
 from contextlib import closing
@@ -47,7 +47,7 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
 
 
 def test_a_file_of_the_first_release_is_brought_up_to_date(path: Path) -> None:
-    """Its records keep etags without a link, such as `e.7`, until they are written again."""
+    """Records of that release have etags without a link, and keep them until they are written again."""
     client = samples.a_client("billing")
     with closing(sqlite3.connect(path)) as connection:
         for statement in (*schema._TABLES, *schema._SECOND):
@@ -73,7 +73,7 @@ def test_a_file_of_the_first_release_is_brought_up_to_date(path: Path) -> None:
 def test_a_file_with_one_ring_of_audit_events_gets_the_second_beside_processes_that_write_to_it(
     path: Path,
 ) -> None:
-    """A process of the older version goes on writing to its table, and its traffic events are read there."""
+    """The older process goes on writing traffic events to the first ring, where they are still read."""
     clock = FakeClock()
     traffic = samples.an_event("issued", type=AuditType.TOKEN_ISSUED)
     with closing(sqlite3.connect(path)) as older:
@@ -100,6 +100,6 @@ def test_a_file_with_one_ring_of_audit_events_gets_the_second_beside_processes_t
 
 
 def test_version_0_1_0_refuses_a_new_file_by_its_version(file_store: SqliteStore, path: Path) -> None:
-    """Version 0.1.0 knows the schema version 2 and refuses newer ones."""
+    """Version 0.1.0 knows schema version 2, and refuses to open a file with a newer one."""
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() > (2,)

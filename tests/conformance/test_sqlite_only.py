@@ -1,4 +1,4 @@
-"""Promises of the embedded store alone: its file, its schema, what it deletes, and `:memory:`."""
+"""Promises of the embedded store alone: its file, its schema, what it deletes, and the path `:memory:`."""
 
 import os
 import sqlite3
@@ -123,7 +123,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> Non
 def test_a_path_that_is_no_file_is_refused_and_left_alone(
     tmp_path: Path, path: Path, make: Callable[[Path], None], kind: str, beside: str
 ) -> None:
-    """A symbolic link may lead to it; a former version changed permissions before the check."""
+    """A symbolic link may point to the directory or pipe, whose permissions must not change."""
     target = tmp_path / "target"
     make(target)
     target.chmod(0o755)
@@ -139,7 +139,7 @@ def test_a_path_that_is_no_file_is_refused_and_left_alone(
 
 @pytest.mark.parametrize("of", ["the file", "the log", "the folder"])
 def test_files_of_another_user_are_refused_with_both_users(of: str, reachable: Path) -> None:
-    """A platform may run the pod as another user than before."""
+    """The error names both user ids, since a platform may start a pod with a new user id."""
     path = reachable / "store" / "identity.db"
     path.parent.mkdir()
     SqliteStore.open(str(path), clock=FakeClock()).close()
@@ -191,7 +191,7 @@ def test_a_missing_directory_is_not_made(tmp_path: Path) -> None:
 def test_a_file_that_was_replaced_is_found_by_the_next_call(
     file_store: SqliteStore, path: Path, how: str
 ) -> None:
-    """Writes to the old file would be acknowledged and never read again."""
+    """If no call noticed it, the store would acknowledge writes to a file that no process reads again."""
     deny(file_store)
     match how:
         case "replaced by another store":
@@ -340,7 +340,10 @@ def test_a_wait_on_a_store_in_memory_wakes_for_its_writes(memory_store: SqliteSt
 
 
 def test_a_wait_ends_in_time_while_others_commit_without_an_entry(memory_store: SqliteStore) -> None:
-    """Heartbeats and sessions are commits too; they must not delay the end of a wait."""
+    """Heartbeats and new sessions are commits without an entry.
+
+    They must not extend a wait beyond its timeout.
+    """
 
     def look_while_somebody_heartbeats() -> bool:
         memory_store.log.heartbeat("process-1")

@@ -1,4 +1,4 @@
-"""Several processes on the embedded store: they share a file, notify one another, and may be killed."""
+"""The embedded store in several processes: they share a file, wake each other, and may be killed."""
 
 import os
 import signal
@@ -31,7 +31,8 @@ for _ in range(int(sys.argv[2])):
     print(token_id, flush=True)
 store.close()
 """
-"""The program of a process that denies ids one by one, and prints each after the acknowledgement."""
+"""The program of another process: it denies ids one by one, and prints each after the store acknowledged
+it."""
 
 OPENER = """
 import sys
@@ -94,7 +95,7 @@ def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
 
 
 def test_acknowledged_writes_survive_a_kill_of_the_writer(file_store: SqliteStore, path: Path) -> None:
-    """In three rounds, no acknowledged denial is missing, and the chain of links goes on."""
+    """After each of three kills, the log has every acknowledged denial, and its chain of links is intact."""
     acknowledged: set[str] = set()
     for _ in range(3):
         writer = start(WRITER, str(path), "1000000")

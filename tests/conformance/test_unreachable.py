@@ -1,4 +1,4 @@
-"""Every call of a store that cannot be reached raises an error of the domain."""
+"""An unreachable store: every call raises an error of the domain instead of returning a guess."""
 
 import contextlib
 import time
@@ -30,7 +30,7 @@ def test_every_call_to_an_unreachable_store_is_unavailable(store: Store, backend
 
 
 def test_waiting_for_an_unreachable_store_ends(store: Store, backend: Backend) -> None:
-    """The wait may return or raise: the next read raises in either case."""
+    """The wait may return or raise an error, since the read that follows it raises one in any case."""
     backend.cut_off()
     begun = time.monotonic()
     with contextlib.suppress(StoreUnavailableError):

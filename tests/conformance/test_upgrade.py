@@ -1,6 +1,6 @@
-"""A store of version 0.1.0 is upgraded when it is opened, and is then refused by that version.
+"""A store of version 0.1.0 is upgraded when it is opened; from then on that version is refused.
 
-Version 0.1.0 itself has written the data: see `data/make.py`.
+Version 0.1.0 itself wrote the data: see `data/make.py`.
 """
 
 import json
@@ -29,15 +29,15 @@ DATA = Path(__file__).parent / "data"
 
 
 class Old(Protocol):
-    """The data of a store of version 0.1.0."""
+    """A store that contains the data of version 0.1.0."""
 
     backend: Backend
 
     def heartbeat(self, time: float) -> None:
-        """Write a heartbeat as version 0.1.0 does."""
+        """Write a heartbeat in the format of version 0.1.0."""
 
     def lose_entries(self) -> None:
-        """Delete three denials from the log, as could happen to that version."""
+        """Delete three denials from the log, a loss from which version 0.1.0 did not protect."""
 
 
 class OldFile:
@@ -141,7 +141,7 @@ def test_several_processes_may_open_it_at_once(old: Old) -> None:
 
 
 def test_version_0_1_0_is_refused_from_then_on(old: Old) -> None:
-    """This includes a process of 0.1.0 that was suspended during the upgrade."""
+    """A process of 0.1.0 that was paused during the upgrade, after its check of the version, fails too."""
     assert old.backend.read_head_as_version_0_1_0()
     store = old.backend.open()
     with pytest.raises(REFUSED, match=r"no such table: head|WRONGTYPE"):

@@ -1,7 +1,4 @@
-"""Waiting for entries: any instance that appends one wakes the waiting thread.
-
-The wait ends in time otherwise.
-"""
+"""Waiting for entries: a wait ends when any store instance appends an entry, at its timeout, and on close."""
 
 import contextlib
 import threading
@@ -17,12 +14,12 @@ from tests.conformance.backends import Backend
 from tests.conformance.samples import deny
 
 LONG = 120.0
-"""A timeout in seconds that a wait only reaches if nothing wakes it, which fails the test."""
+"""The timeout of the waits in seconds. A wait that is not woken makes the test fail."""
 
 
 @pytest.fixture
 def in_background() -> Iterator[Callable[[Callable[[], object]], "Future[float]"]]:
-    """Return a function that runs a call in a thread and returns a future of its duration."""
+    """A function that runs a call in a thread, and returns a future of the seconds that the call took."""
     pool = ThreadPoolExecutor(4)
 
     def submit(call: Callable[[], object]) -> "Future[float]":
@@ -86,7 +83,7 @@ def test_every_waiter_wakes(store: Store, backend: Backend, in_background: InBac
 def test_a_follower_that_waits_and_reads_misses_nothing(
     store: Store, backend: Backend, in_background: InBackground
 ) -> None:
-    """An entry that comes between a read and the next wait ends that wait."""
+    """An entry that is appended between a read and the next wait ends that wait at once."""
     other = backend.open()
     total = 60
     seen: list[int] = []
@@ -113,7 +110,7 @@ def test_a_waiting_call_blocks_no_write(store: Store, in_background: InBackgroun
 
 
 def until_closed(store: Store, *, after: int) -> Callable[[], None]:
-    """Wait for entries, of which none comes, until the store is closed."""
+    """Return a call that waits until the store is closed, since no entry lies after the position `after`."""
 
     def wait() -> None:
         with contextlib.suppress(StoreUnavailableError):  # the answer is no longer needed

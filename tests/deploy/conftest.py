@@ -1,4 +1,4 @@
-"""All metrics that services show: with HTTP and TLS, with one process and with workers."""
+"""All metrics of the service: from services with HTTP and with TLS, alone and as a worker."""
 
 import multiprocessing
 import threading
@@ -24,7 +24,7 @@ from tests.tls import Certifier
 
 @pytest.fixture(scope="session")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scrape]:
-    """Return the metrics of all kinds of services as one scrape."""
+    """Yield the metrics of a plain service, one with TLS, and a worker, as a single scrape."""
     folder = tmp_path_factory.mktemp("deploy")
     plain, with_tls = reserve_address(), reserve_address()
     with ExitStack() as stack:
@@ -60,7 +60,7 @@ def _load(world: World) -> None:
 
 
 def _as_worker(world: World) -> Scrape:
-    """Return the metrics of this service as a supervisor shows them if the service is a worker."""
+    """Return the metrics that a supervisor shows if this service is its worker."""
     metrics, stopping = WorkerMetrics(), threading.Event()
     receiver, sender = multiprocessing.Pipe(duplex=False)
     metrics.follow(receiver)

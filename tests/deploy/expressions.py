@@ -11,12 +11,12 @@ import yaml
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 _VARIABLES: Final = {"$__rate_interval": "5m", "$job": ".*", "$instance": ".*"}
-"""The variables that Grafana replaces in expressions, each with a possible value."""
+"""The variables that Grafana replaces in an expression, each with a possible value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An expression, and the panel or alert that uses it."""
+    """A PromQL expression, with the name of the panel or alert that contains it."""
 
     owner: str
     text: str
@@ -37,7 +37,7 @@ class Expression:
 
     @property
     def groups(self) -> list[tuple[list[str], list[str | None]]]:
-        """Return for each aggregation the labels that it keeps, and the metrics that it aggregates."""
+        """Return for each aggregation the labels that it keeps, and the names of its metrics."""
         found: list[tuple[list[str], list[str | None]]] = []
 
         def visit(node: Any) -> None:
@@ -61,7 +61,7 @@ def of_dashboard() -> Iterator[Expression]:
 
 
 def alerts() -> list[dict[str, Any]]:
-    """Return the alerts of the rules file."""
+    """Return the alerts of the Prometheus rules file as they are written."""
     document = yaml.safe_load((DEPLOY / "prometheus/alerts.yml").read_text())
     return [rule for group in document["groups"] for rule in group["rules"]]
 

@@ -1,6 +1,6 @@
-"""The dashboard fits Grafana's schema of dashboards, and its panels do not overlap.
+"""The Grafana dashboard: it has what Grafana's schema requires, and its panels do not overlap.
 
-`test_expressions.py` tests the expressions.
+The expressions of the panels are tested in `test_expressions.py`.
 """
 
 import json
@@ -17,7 +17,7 @@ PANELS: Final[list[dict[str, Any]]] = DASHBOARD["panels"]
 DRAWN: Final = [panel for panel in PANELS if panel["type"] != "row"]
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH: Final = 24
-"""The number of columns that a Grafana dashboard has."""
+"""The width of a Grafana dashboard in columns."""
 
 each = pytest.mark.parametrize("panel", DRAWN, ids=lambda panel: panel["title"])
 
@@ -28,7 +28,7 @@ def test_it_has_the_members_that_grafana_requires() -> None:
 
 
 def test_the_queries_of_its_variables_are_texts() -> None:
-    """A query that is an object depends on the version of the data source."""
+    """The meaning of a query that is an object depends on the version of the data source."""
     variables = DASHBOARD["templating"]["list"]
 
     assert [variable["name"] for variable in variables] == ["datasource", "job", "instance"]

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts use only metrics and labels that the service shows."""
+"""The expressions of the dashboard and the alerts use only metrics and labels that the service has."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,11 +10,11 @@ from tests.deploy.expressions import Expression, alerts, of_alerts, of_dashboard
 from tests.scrape import Scrape
 
 OF_PROMETHEUS: Final = frozenset(("job", "instance"))
-"""Labels that Prometheus itself adds to every sample."""
+"""Labels that Prometheus adds to every sample."""
 COMPLETE: Final = frozenset(
     ("event", "kind", "purpose", "state", "cache", "pool", "grpc_service", "grpc_method")
 )
-"""Labels that have all of their possible values from the start."""
+"""Labels that have samples for all their values as soon as the service has started."""
 EVERY: Final = [*of_dashboard(), *of_alerts()]
 
 each = pytest.mark.parametrize("expression", EVERY, ids=lambda expression: expression.owner)
@@ -27,7 +27,7 @@ def labels_of(everything: Scrape) -> Mapping[str, frozenset[str]]:
 
 
 def unknown(expression: Expression, everything: Scrape) -> set[str]:
-    """Return the metrics, labels and label values of an expression that the service does not have."""
+    """Return the metrics, labels and label values in an expression that no sample has."""
     known, wrong = labels_of(everything), set[str]()
     for selector in expression.selectors:
         name = selector.name or ""
@@ -74,7 +74,7 @@ def test_an_alert_has_a_severity_a_summary_and_an_action() -> None:
 
 
 def test_every_metric_of_the_service_is_on_the_dashboard(everything: Scrape) -> None:
-    """Operators do not find a metric that no panel shows."""
+    """An operator who uses the dashboard would never see a metric that no panel shows."""
     shown = {selector.name for expression in of_dashboard() for selector in expression.selectors}
     ours = ("identity_", "grpc_", "http_")
     missing = {

@@ -1,4 +1,4 @@
-"""The Prometheus configuration scrapes the services of docs/integrations.md and loads the alerts."""
+"""The configuration of Prometheus: it scrapes what docs/integrations.md starts, and loads the alerts."""
 
 from typing import Any, Final
 

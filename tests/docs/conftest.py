@@ -1,4 +1,4 @@
-"""The program `identity` that the recipes of the documentation run."""
+"""The program `identity` for the tests that follow the recipes of the documentation."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.e2e.fork_server import is_possible
 
 @pytest.fixture(scope="session")
 def identity() -> Iterator[Path]:
-    """Yield the path of a program `identity`: the installed one where no fork server is possible."""
+    """The path of the program `identity`. The fork server runs its commands if this system supports that."""
     if not is_possible():
         yield INSTALLED
         return

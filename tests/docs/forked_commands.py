@@ -1,9 +1,8 @@
-"""A program `identity` for the recipes of the documentation, whose commands a fork server runs.
+"""A program `identity` for the recipes of the documentation, whose commands the fork server runs.
 
-Starting Python and importing the service takes most of the time of a command (see tests/e2e/fork_server.py).
-The program is a small script. It sends its arguments, environment, folder and streams to the test process,
-which has the fork server run the command in a copy of itself. The script passes signals on to that copy, and
-ends with its exit code.
+Starting Python and importing the service takes most of the time of a command (tests/e2e/fork_server.py). The
+program itself is a small script: it sends its arguments, environment, folder and streams to this process,
+passes signals on to the copy that does its work, and exits with the copy's exit code.
 """
 
 import os
@@ -44,7 +43,7 @@ sys.exit(code)
 
 
 class _Commands(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Has the fork server run the commands of scripts that connect, each in a thread."""
+    """A server to which the program connects. It has the fork server run each command, in its own thread."""
 
     socket_type = socket.SOCK_SEQPACKET
 
@@ -54,7 +53,7 @@ class _Commands(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 class _Command(socketserver.BaseRequestHandler):
-    """Starts one command, and sends the script the process id and the exit code of the copy."""
+    """Starts the command of one connection, and sends the process id and the exit code of the copy."""
 
     server: _Commands
 
@@ -77,7 +76,7 @@ class _Command(socketserver.BaseRequestHandler):
 
 @contextmanager
 def forked_commands() -> Iterator[Path]:
-    """Yield the path of the program; commands that still run when the block ends are killed."""
+    """Yield the path of the program. Commands that still run at the end of the block are killed."""
     fork_server()  # one for all threads
     with tempfile.TemporaryDirectory(prefix="s") as folder:  # short: a socket's path has 108 characters
         path = Path(folder) / "socket"

@@ -1,4 +1,4 @@
-"""Follows the recipes of a page with a real service. The module asserts nothing."""
+"""Follows the recipes of a page against a service. The module asserts nothing."""
 
 import base64
 import json
@@ -10,12 +10,12 @@ from tests.docs.recipes import Block
 from tests.rpc.world import World
 
 TARGET = "127.0.0.1:50051"
-"""The address of the service in the recipes."""
+"""The address of the service that the pages use."""
 
 
 @dataclass(kw_only=True)
 class Reader:
-    """A reader of the documentation, with a shell in an empty folder and the administrator's secret."""
+    """A reader of a page, who has a shell in an empty folder, an administrator's secret and a service."""
 
     page: Mapping[str, list[Block]]
     world: World
@@ -24,13 +24,13 @@ class Reader:
     places: dict[str, str] = field(default_factory=dict)
 
     def follow(self, section: str) -> list[str]:
-        """Run the recipes of a section; return the tokens that they print."""
+        """Run the recipe of a section, and return the tokens that it prints."""
         places = self.places | {TARGET: self.world.target}
         printed = [block.run(self.folder, self._environment(block), places) for block in self.page[section]]
         return [text.splitlines()[-1] for text in printed if text.startswith("eyJ")]
 
     def _environment(self, block: Block) -> dict[str, str]:
-        """Return the environment of a block; blocks that create a record run as the administrator."""
+        """Return the environment of a block, with administrator credentials if it creates a record."""
         secret = self.world.admin.credential.client_secret
         admin = {"IDENTITY_CLIENT_ID": secret.client_id, "IDENTITY_CLIENT_SECRET": secret.client_secret}
         return {

@@ -1,6 +1,6 @@
 """Runs the recipes of a page as a reader would: the blocks of each section in order, in one folder.
 
-The module parses Markdown and starts shells. It does not know the correct output of a recipe.
+The module parses Markdown and starts a shell. It does not know the right output of a recipe.
 """
 
 import os
@@ -28,7 +28,7 @@ class Block:
     code: str
 
     def run(self, folder: Path, environment: Mapping[str, str], places: Mapping[str, str]) -> str:
-        """Run the block; return its output. `places` maps texts of the page to their replacements."""
+        """Run the block; return its output. `places` maps texts of the page to their replacements here."""
         code = self.code
         for place, here in places.items():
             code = code.replace(place, here)
@@ -48,7 +48,7 @@ class Block:
 
 
 def sections(page: str, languages: Collection[str] = ("sh", "python")) -> dict[str, list[Block]]:
-    """Return, for each heading, the blocks of its section in these languages."""
+    """Return the blocks in these languages of a page, by the heading of their section."""
     _, *parts = _HEADING.split((DOCS / page).read_text(encoding="utf-8"))
     return {
         heading: [
@@ -61,7 +61,7 @@ def sections(page: str, languages: Collection[str] = ("sh", "python")) -> dict[s
 
 
 def compile_reports(folder: Path) -> None:
-    """Generate the modules of the service `Reports`, which the pages about Python use."""
+    """Generate the Python modules of the gRPC service `reports`, which the pages about Python use."""
     (proto,) = sections("python-protecting.md", ["proto"])["gRPC with threads"]
     (folder / "reports.proto").write_text(proto.code)
     words = ["grpc_tools.protoc", "-I", ".", "--python_out=.", "--grpc_python_out=.", "reports.proto"]
@@ -69,13 +69,13 @@ def compile_reports(folder: Path) -> None:
 
 
 def link_program(folder: Path, program: Path) -> None:
-    """Put a link to this program first on the PATH."""
+    """Make a program the first one in the PATH of the blocks."""
     (folder / "bin").mkdir(exist_ok=True)
     (folder / "bin" / program.name).symlink_to(program)
 
 
 def put_program(folder: Path, name: str, prints: str) -> None:
-    """Put a stand-in for another program, which prints this text, first on the PATH."""
+    """Make a stand-in for an external program the first one in the PATH; it prints a fixed text."""
     (folder / "bin").mkdir(exist_ok=True)
     (folder / f"{name}.out").write_text(prints)
     program = folder / "bin" / name

@@ -1,4 +1,4 @@
-"""docs/credentials.md: each recipe works with a real service and stand-ins for the platforms."""
+"""docs/credentials.md: each of its recipes works against a real service, with stand-ins for the platforms."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ SUBJECTS = {
     "Kubernetes": "reports",
     "SPIFFE": "reports",
 }
-"""The subject of the tokens of each section; None = a user, whose id is generated."""
+"""The subject of the tokens of each section with recipes. None stands for a user, whose id is generated."""
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def reader_over_tls(start_world: StartWorld, certifier: Certifier, tmp_path: Pat
 
 
 def check(tokens: list[str], section: str) -> None:
-    """Check the tokens of the command and of the Python block: both are for the subject of the recipe."""
+    """Check that there is a token from the command line and one from Python, for the recipe's subject."""
     assert len(tokens) == 2
     for said in map(claims, tokens):
         assert said["aud"] == ["api"]
@@ -75,7 +75,7 @@ def check(tokens: list[str], section: str) -> None:
 
 
 def put_platform_token(reader: Reader, place: str, *, issuer: str, subject: str, key: PartyKey) -> None:
-    """Write a platform's token to a file of the reader, which stands for the path `place` on the page."""
+    """Write a token of the platform to a file, and replace the path on the page by that of the file."""
     values = assertion_claims(
         "", datetime.now(UTC), exp=3600, iss=issuer, sub=subject, aud=["identity-service"]
     )

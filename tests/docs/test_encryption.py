@@ -1,4 +1,4 @@
-"""docs/encryption.md: each recipe works with a real service."""
+"""docs/encryption.md: each of its recipes works against a real service."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,9 +30,9 @@ def as_client(world: World, client_id: str, secret: str) -> Mapping[str, str]:
 
 
 def follow(world: World, folder: Path, section: str) -> list[str]:
-    """Return the output of a section's recipes.
+    """Run the blocks of a section and return their outputs.
 
-    Blocks that create a record run as an administrator, the others as the client `reports`.
+    Blocks that create a record run as an administrator, the others as a client.
     """
     reports = world.new_client().credential.client_secret
     admin = world.admin.credential.client_secret

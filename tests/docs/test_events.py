@@ -1,4 +1,4 @@
-"""docs/events.md lists every event that the service logs, with its level."""
+"""docs/events.md lists every event that the service logs, and the level of each."""
 
 import re
 from typing import Final
@@ -13,14 +13,14 @@ _ROW: Final = re.compile(r"^\| (`.+?`) \| (error|warning|info) \|", re.MULTILINE
 
 
 def _recorded() -> dict[str, str]:
-    """Return the events that the code records through the port EventLog, with their levels."""
+    """Return the events that are logged through the port EventLog, and the level of each."""
     text = "".join(path.read_text(encoding="utf-8") for path in sorted(_SOURCES.rglob("*.py")))
     names = {first or second for first, second in _RECORDED.findall(text)} | logs.ERRORS | logs.WARNINGS
     return {name: logs.level_of(name) for name in names}
 
 
 def _logged() -> dict[str, str]:
-    """Return the events that the code logs without that port, with their levels."""
+    """Return the events that are logged without the port EventLog, and the level of each."""
     found = {"log_lines_dropped": "warning"}
     for path in sorted(_SOURCES.rglob("*.py")):
         for level, name, forced, forced_name in _LOGGED.findall(path.read_text(encoding="utf-8")):

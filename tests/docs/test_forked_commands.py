@@ -1,4 +1,4 @@
-"""The program `identity` whose commands a fork server runs behaves like the installed program."""
+"""The program `identity` whose commands the fork server runs: it behaves like the installed program."""
 
 import signal
 import subprocess

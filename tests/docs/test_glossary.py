@@ -1,4 +1,4 @@
-"""The words in the column `not` of docs/glossary.md occur neither in the code nor in the documentation."""
+"""Words that the glossary rules out, in the column `not` of its tables: no code and no page contains one."""
 
 import re
 from pathlib import Path
@@ -46,11 +46,11 @@ EXEMPT: Final = {
     r'(?:table|from|into) "?beats|["`]beats["`]': "a table of SQLite, with heartbeats of version 0.1.0, too",
     r':beat:|"beat": "string"': "a key in Redis, with heartbeats of version 0.1.0, too",
 }
-"""Phrases that may contain a replaced word, each with the reason."""
+"""Patterns of phrases in which such a word is allowed, each with the reason."""
 
 
 def replaced_words(glossary: str) -> list[str]:
-    """Return the words in the column `not` of the tables, which other words replace."""
+    """Return the words in the column `not` of all tables."""
     found = []
     for table in re.findall(r"(?:^\|.*\n)+", glossary, re.MULTILINE):
         header, _, *rows = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
@@ -60,7 +60,7 @@ def replaced_words(glossary: str) -> list[str]:
 
 
 def occurrences(text: str, words: list[str]) -> list[str]:
-    """Return the places of a text that have one of these words, singular or plural, also in identifiers."""
+    """Return the occurrences of these words and their plurals in a text, also within identifiers."""
     separated = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)
     for phrase in EXEMPT:
         separated = re.sub(phrase, " ", separated, flags=re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""The Kubernetes probes of docs/http.md use paths that the service serves."""
+"""docs/http.md: the probes in its examples call paths and ports that the service serves."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-
 
 
 def block(language: str) -> str:
-    """Return the first block of this language on the page."""
+    """Return the first block in this language on the page."""
     found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None
     return found[1]

@@ -1,4 +1,4 @@
-"""docs/keys.md: its commands work when an administrator pastes them."""
+"""docs/keys.md: its commands work when an administrator pastes them into a shell."""
 
 import re
 from pathlib import Path
@@ -16,14 +16,14 @@ _STEP = re.compile(r"^ *```sh\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def commands(heading: str) -> list[str]:
-    """Return the commands of a section, including those inside of numbered steps."""
+    """Return the commands of a section, including those in numbered steps."""
     text = (DOCS / "keys.md").read_text(encoding="utf-8")
     section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return _STEP.findall(section)
 
 
 class Reader:
-    """A reader with a shell and the administrator's secret."""
+    """A reader of the page, who has a shell and an administrator's secret."""
 
     def __init__(self, world: World, folder: Path) -> None:
         self.world = world
@@ -46,7 +46,7 @@ def reader(start_world: StartWorld, tmp_path: Path, identity: Path) -> Reader:
 
 
 def key_ids(listed: str, state: str) -> list[str]:
-    """Return the ids of the keys in this state, from the output of `identity key list`."""
+    """Return the ids of the signing keys in a state, from the output of `identity key list`."""
     rows = [line.split() for line in listed.splitlines()]
     return [row[0] for row in rows if row[1:2] == ["sign"] and state in row]
 

@@ -1,4 +1,4 @@
-"""docs/limits.md names every limit, with its default and its metrics."""
+"""docs/limits.md lists every limit, with its default and its metrics."""
 
 import re
 from datetime import timedelta
@@ -13,11 +13,11 @@ from tests.fakes.event_logs import RecordingEventLog
 
 _ROW: Final = re.compile(r"^\| `([a-z_]+)` \| ([^|]+) \|.*\| ([^|(]*)(?:\(.*\) )?\|$", re.MULTILINE)
 _WORK: Final = "### Work\n"
-"""The heading of the limits that are no members of `LimitSettings`."""
+"""The heading of the section about limits that are not fields of `LimitSettings`."""
 
 
 def rows(page: str) -> dict[str, tuple[str, str]]:
-    """Return, for each setting, its default and the names of its metrics, without remarks in brackets."""
+    """Return for each setting its default and the names of its metrics, without remarks in brackets."""
     return {name: (default, shown.strip()) for name, default, shown in _ROW.findall(page)}
 
 

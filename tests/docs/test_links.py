@@ -1,4 +1,4 @@
-"""Every link of a page to a file of the repository, or to a heading in it, has a target."""
+"""Links in the pages: each link to a file of the repository, or to a heading in one, has a target."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ OUTSIDE = ("http://", "https://", "mailto:")
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the names that links use for the headings of a page."""
+    """Return the anchors of the headings of a page, in the form that GitHub gives them."""
     found = set()
     for heading in HEADING.findall(FENCE.sub("", page.read_text())):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
@@ -30,7 +30,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken(page: Path) -> list[str]:
-    """Return the links of a page that have no target."""
+    """Return the links of a page whose target does not exist."""
     found = []
     for link in LINK.findall(FENCE.sub("", page.read_text())):
         if link.startswith(OUTSIDE):

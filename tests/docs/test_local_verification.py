@@ -1,4 +1,4 @@
-"""docs/local-verification.md: its recipe works with a real service."""
+"""docs/local-verification.md: its recipe works against a real service."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""docs/platforms.md: each recipe works with a real service and stand-ins for the platforms."""
+"""docs/platforms.md: each of its recipes works against a real service and stand-ins for the platforms."""
 
 import json
 import re
@@ -37,7 +37,7 @@ TOKEN_FILES = {
     "Google": "google.jwt",
     "SPIFFE": "/run/spire/identity.jwt",
 }
-"""The file with the workload's token in the recipe of each section."""
+"""The path on the page of the file with the workload's token, for each section."""
 
 FIRST_RULE = TrustRule(
     claims={"sub": "system:serviceaccount:billing:reports"}, client_id=PrincipalId("reports")
@@ -70,14 +70,14 @@ def running() -> Iterator[ExitStack]:
 
 
 def put_token(reader: Reader, place: str, token: str) -> None:
-    """Write a workload's token to a file of the reader, which stands for the path `place` on the page."""
+    """Write the workload's token to a file, and replace the path on the page by that of the file."""
     here = reader.folder / Path(place).name
     here.write_text(f"{token}\n")
     reader.places[place] = str(here)
 
 
 def kept(reader: Reader) -> str:
-    """Return the token that a job writes to a file, since everything that it prints is in its log."""
+    """Return the token from the file of a CI job, which must not print it, since its output is logged."""
     return (reader.folder / "api.token").read_text().strip()
 
 
@@ -86,7 +86,7 @@ def platform_of(section: str) -> Platform:
 
 
 def place_of_keys(section: str) -> str:
-    """Return the URL of the platform's keys on the page."""
+    """Return the URL of the platform's keys that the page gives."""
     found: str
     (found,) = {url for block in PAGE[section] for url in re.findall(r"--jwks-uri (\S+)", block.code)}
     return found
@@ -130,7 +130,7 @@ def test_a_cluster_with_an_authority_of_its_own(
 
 
 def test_a_second_workload_of_a_cluster(make_reader: MakeReader, running: ExitStack) -> None:
-    """The recipe adds the second rule and keeps the first."""
+    """The recipe adds a second trust rule to the issuer and keeps the first one."""
     server = running.enter_context(KubeApiserver())
     reader = make_reader()
     keys = key_set(*(key.public() for key in server.keys))
@@ -150,7 +150,7 @@ def test_a_second_workload_of_a_cluster(make_reader: MakeReader, running: ExitSt
 
 
 def test_every_recipe_ends_with_a_look_at_the_keys() -> None:
-    """Run on the service's machine, the check finds out whether that machine can reach the URL."""
+    """The last step runs `identity doctor` where the service runs, which may reach fewer hosts."""
     creating = {
         section: any(block.code == "identity doctor\n" for block in blocks)
         for section, blocks in PAGE.items()
@@ -160,10 +160,7 @@ def test_every_recipe_ends_with_a_look_at_the_keys() -> None:
 
 
 def settings_of_the_page(places: dict[str, str]) -> dict[str, Any]:
-    """Return the settings of the recipe for a cluster, from identity.toml and from the pod's variable.
-
-    The page has them twice, and both must be equal.
-    """
+    """Return the settings for a cluster, after checking that TOML and environment variable agree."""
     text = (DOCS / "platforms.md").read_text(encoding="utf-8")
     (toml,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     (variable,) = re.findall(r"value: >-\n(.*?)```", text, re.DOTALL)
@@ -175,7 +172,7 @@ def settings_of_the_page(places: dict[str, str]) -> dict[str, Any]:
 
 
 def _folded(text: str) -> Any:
-    """Return the JSON in a folded scalar of YAML."""
+    """Parse the JSON in a folded scalar of YAML."""
     return json.loads(" ".join(text.split()))
 
 

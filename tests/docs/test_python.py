@@ -1,4 +1,4 @@
-"""docs/python.md: its two programs work together, with a service over TLS."""
+"""docs/python.md: its two programs work together, against a service with TLS."""
 
 import os
 import re

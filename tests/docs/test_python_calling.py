@@ -1,4 +1,4 @@
-"""docs/python-calling.md: its blocks work with a service over TLS that authenticates its callers."""
+"""docs/python-calling.md: its blocks work against a service with TLS that authenticates its callers."""
 
 import re
 import threading
@@ -43,7 +43,7 @@ def world(tmp_path: Path, certifier: Certifier) -> Iterator[World]:
 
 @pytest.fixture
 def checker(world: World, certifier: Certifier) -> Iterator[IdentityClient]:
-    """Return the credentials of a client that may verify tokens."""
+    """A client of the service that has the scope to verify tokens."""
     named = world.admin.credential.client_secret
     options = ClientOptions(tls=certifier.options())
     with (
@@ -61,7 +61,7 @@ def checker(world: World, certifier: Certifier) -> Iterator[IdentityClient]:
 
 @pytest.fixture
 def variables(world: World, tmp_path: Path, certifier: Certifier) -> dict[str, str]:
-    """Return the environment of a client that may call `reports`."""
+    """The environment variables of a client that may call the service `reports`."""
     named = world.new_client("caller", audiences=("reports",)).credential.client_secret
     return of_client(world, certifier, named.client_id, named.client_secret, tmp_path)
 

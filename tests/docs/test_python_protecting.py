@@ -1,4 +1,4 @@
-"""docs/python-protecting.md: its services run, refuse calls without a token, and need few lines for it."""
+"""docs/python-protecting.md: its example services run, are protected, and need at most 6 lines for that."""
 
 import os
 import subprocess
@@ -41,7 +41,8 @@ def get_asgi_application():
         await django(scope, receive, send)
     return app
 """
-"""A stand-in for a Django application: it also hides its routes from the guard. Django is not installed."""
+"""The code of a stand-in for Django, which is not installed: an application whose routes the guard cannot
+see."""
 
 
 def code_of(section: str) -> str:
@@ -55,7 +56,7 @@ def world(start_world: StartWorld) -> World:
 
 @pytest.fixture
 def run(world: World, tmp_path: Path) -> Callable[[str], Any]:
-    """Return a function that runs the service of a section in a process."""
+    """A function that runs the example service of a section in a process, for the length of a block."""
     compile_reports(tmp_path)
     (tmp_path / "django" / "core").mkdir(parents=True)
     (tmp_path / "django" / "core" / "asgi.py").write_text(DJANGO)

@@ -1,4 +1,4 @@
-"""docs/python-testing.md: its tests pass with its service, and fail if the service has no guard."""
+"""docs/python-testing.md: its tests pass with its service, and fail if the service is not protected."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ SERVICE, TESTS = (
 
 
 def run(folder: Path, service: str) -> str:
-    """Run the tests of the page; return the output of pytest."""
+    """Run the tests of the page on a service, and return the output of pytest."""
     (folder / "reports.py").write_text(service)
     (folder / "test_reports.py").write_text(TESTS)
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]

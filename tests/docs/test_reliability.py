@@ -1,4 +1,4 @@
-"""docs/reliability.md: an operator makes a backup, migrates to Redis, and restores into another store."""
+"""docs/reliability.md: an operator who follows it backs up, moves to Redis, and restores elsewhere."""
 
 import re
 from pathlib import Path
@@ -18,14 +18,14 @@ REDIS: Final = "redis://127.0.0.1:6379/0"
 
 
 def commands(heading: str) -> list[str]:
-    """Return the commands of a section, in their order."""
+    """Return the commands of a section in their order."""
     text = (DOCS / "reliability.md").read_text(encoding="utf-8")
     section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     return _STEP.findall(section)
 
 
 class Operator:
-    """An operator with a shell, the settings of one store, and an administrator's secret."""
+    """An operator with a shell in a folder, the settings of one store, and an administrator's secret."""
 
     def __init__(self, folder: Path, redis: RedisServer) -> None:
         self.folder = folder
@@ -41,7 +41,10 @@ class Operator:
         return Installation(self.folder, store, dict(self.installation.environment), forked=True)
 
     def verified(self, installation: Installation, token: str = "") -> str:
-        """Return the result of Verify by a service on that store; "" as token = a new token."""
+        """Start a service of an installation, have it verify a token, and return the answer's type.
+
+        If `token` is empty, the service issues a new one.
+        """
         with installation.serve() as service:
             token = token or service.json("token", "issue", "--client-id", "admin")["access_token"]
             with service.client() as client:

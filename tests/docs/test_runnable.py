@@ -1,8 +1,8 @@
 """Every block of README and docs that is marked as runnable is run as a reader would paste it.
 
-The second word after the fence is the mark. `runnable`: the block ends by itself. `serves`: it runs until it
-is stopped, and the following blocks run in another terminal. `follows`: its commands print events until they
-are stopped. A word with a dot is the name of a file with this content.
+The second word after the fence is the mark: a block with `runnable` ends by itself; one with `serves` runs
+until it is stopped, and the blocks after it run in another terminal; one with `follows` has commands that
+print events until they are stopped. A word with a dot is the name of a file with this content.
 """
 
 import os
@@ -41,7 +41,7 @@ PAGES: Final = [page for page in (DOCS.parent / "README.md", *sorted(DOCS.rglob(
 
 
 def test_every_mark_is_read() -> None:
-    """A mark that `blocks` overlooked, such as one after two spaces, would silently not be run."""
+    """If `blocks` missed a mark, such as one after two spaces, no test would run that block."""
     marks = re.compile(rf"^[ \t>]*(?:```|~~~)[^\n`]*\b(?:run+able|{'|'.join(_KINDS)})\b", re.MULTILINE)
     pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md")]
 
@@ -51,10 +51,10 @@ def test_every_mark_is_read() -> None:
 
 
 class Terminal:
-    """A shell in a folder of its own, with the store and the port of this test."""
+    """A shell in its own folder, with the store and the port of this test."""
 
     def __init__(self, folder: Path, redis: RedisServer, identity: Path) -> None:
-        """Open a terminal; `identity` is the path of the program."""
+        """Prepare the folder and the environment. `identity` is the path of the program `identity`."""
         self.folder = folder
         self.target = f"127.0.0.1:{reserve_port()}"
         (folder / "typed").write_text(f"{_PASSWORD}\n" * 2)
@@ -70,7 +70,7 @@ class Terminal:
         }
 
     def start(self, code: str, output: IO[bytes]) -> "subprocess.Popen[bytes]":
-        """Start a block, with the variables that the blocks before it have exported."""
+        """Start a block in a shell that has the variables exported by earlier blocks."""
         for place, here in self.places.items():
             code = code.replace(place, here)
         script = "\n".join([*self.exports, code])
@@ -100,7 +100,7 @@ class Terminal:
 
     @contextmanager
     def serving(self, code: str) -> Iterator[None]:
-        """Run a block that serves, until the `with` statement ends."""
+        """Run a block that serves, until the `with` statement of the test ends."""
         path = self.folder / "service.log"
         with path.open("wb") as output:
             process = self.start(f"exec {code}", output)
@@ -117,7 +117,7 @@ class Terminal:
             process.wait(PATIENCE)
 
     def follow(self, code: str) -> None:
-        """Run the commands of a block in parallel, until each has printed an event."""
+        """Run the commands of a block in parallel, until each of them has printed an event."""
         commands = code.strip().splitlines()
         paths = [self.folder / f"events-{number}" for number in range(len(commands))]
         processes = []
@@ -143,7 +143,7 @@ class Terminal:
 def test_the_runnable_blocks_of_a_page_work_as_they_are_written(
     page: Path, tmp_path: Path, redis_server: RedisServer, identity: Path
 ) -> None:
-    """The README's commands run as installed; a fork server runs those of other pages, which is faster."""
+    """The README uses the installed program; other pages use one that forks commands, which is faster."""
     redis_server.flush()
     terminal = Terminal(tmp_path, redis_server, INSTALLED if page.name == "README.md" else identity)
     marked = blocks(page)

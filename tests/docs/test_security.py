@@ -1,4 +1,4 @@
-"""docs/security.md names tests for each measure against an attack, and these tests exist."""
+"""docs/security.md names tests for each measure against an attacker, and all of these tests exist."""
 
 import ast
 import re
@@ -17,16 +17,16 @@ _NAMES: Final = re.compile(r"`[\w/]+\.py::test_\w+`(, `[\w/]+\.py::test_\w+`)*")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table in the threat model."""
+    """One row of a table of the threat model."""
 
     attack: str
     stops: str | None
-    """The measure against the attack; None in tables of measurements, in which every attack is stopped."""
+    """The measure against the attack; None in a table of measurements, which has no such column."""
     tests: str
 
 
 def rows(page: str) -> Iterator[Row]:
-    """Yield the rows of every table of the section; the last column of each table is `test`."""
+    """Yield the rows of all tables of the section; the last column of each table is `test`."""
     section = page.partition(_SECTION)[2].partition("\n## ")[0]
     for table in re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE):
         header, _, *lines = ([cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines())
@@ -38,7 +38,7 @@ def rows(page: str) -> Iterator[Row]:
 
 
 def unnamed(page: str) -> list[str]:
-    """Return the attacks whose row names no test in the required form."""
+    """Return the attacks whose row names no test though it names a measure, or names tests wrongly."""
     return [
         row.attack
         for row in rows(page)
@@ -51,7 +51,7 @@ def named(page: str) -> list[str]:
 
 
 def is_there(name: str) -> bool:
-    """Return whether the file has a test of this name, as a function or a method."""
+    """Return whether a test exists, as a function of the file or as a method of one of its classes."""
     path, _, function = name.partition("::")
     file = TESTS / path
     if not file.is_file():
@@ -74,7 +74,7 @@ def test_every_test_that_is_named_is_there() -> None:
 
 
 def test_all_tables_are_read() -> None:
-    """The numbers are those of the page at the time of writing, or slightly less."""
+    """The minimum numbers are about those of the page when this test was written."""
     found = list(rows(security()))
 
     assert len(found) >= 40
@@ -84,7 +84,7 @@ def test_all_tables_are_read() -> None:
 
 
 def test_a_missing_test_is_found() -> None:
-    """Without this check, the tests above could pass because they find nothing."""
+    """The functions that check the page must find the mistakes of this example page."""
     page = f"""
 {_SECTION}
 | they | what stops them | test |

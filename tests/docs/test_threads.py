@@ -1,4 +1,4 @@
-"""docs/architecture.md lists the named threads of the service, which the event `stop_forced` refers to.
+"""docs/architecture.md lists the named threads of the service, which the event `stop_forced` mentions.
 
 The test ignores timers and the threads of libraries.
 """
@@ -12,23 +12,23 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 STARTS = {"Thread", "BackgroundThread", "Threads", "ThreadPoolExecutor", "_start_thread"}
-"""The calls that create and name a thread or a pool of threads."""
+"""The names of the classes and functions that create a thread or a pool of threads, and name it."""
 NAME = re.compile(r"identity-[a-z-]*[a-z]")
 
 
 def called(call: ast.Call) -> str:
-    """Return the last part of the name of the called function."""
+    """Return the last part of the name of the function that is called."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
 def names_in(node: ast.AST) -> set[str]:
-    """Return the thread names in the texts of an expression, without a number at their end."""
+    """Return the thread names in the string constants of an expression, without a number at their end."""
     texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     return {found[0] for text in texts if (found := NAME.match(text))}
 
 
 def assigned(function: ast.AST, variable: str) -> set[str]:
-    """Return the thread names in what a function assigns to this variable."""
+    """Return the thread names in the values that a function assigns to a variable."""
     return {
         name
         for node in ast.walk(function)
@@ -38,7 +38,7 @@ def assigned(function: ast.AST, variable: str) -> set[str]:
 
 
 def starts(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
-    """Yield the calls that create a thread, each with the function or module that contains it."""
+    """Yield the calls that create a thread, each with the innermost function or module around it."""
     around: dict[ast.AST, ast.AST] = {}
     for outer in ast.walk(tree):
         if isinstance(outer, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -49,7 +49,7 @@ def starts(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
 
 
 def names_of(call: ast.Call, outer: ast.AST) -> set[str]:
-    """Return the thread names in a call: texts, or the value of a variable of the function around it."""
+    """Return the names that a call gives its threads, as constants or by a variable of its function."""
     given = [*call.args, *(keyword.value for keyword in call.keywords)]
     found = {name for value in given for name in names_in(value)}
     for value in given:
@@ -60,7 +60,7 @@ def names_of(call: ast.Call, outer: ast.AST) -> set[str]:
 
 @pytest.fixture(scope="module")
 def trees() -> dict[str, ast.Module]:
-    """Return the syntax trees of the service's modules, by path."""
+    """The syntax trees of all modules of the service, by path."""
     return {
         str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8"))
         for path in (ROOT / "identity_service").rglob("*.py")
@@ -76,7 +76,7 @@ def test_the_page_lists_every_named_thread_and_no_other(trees: dict[str, ast.Mod
 
 
 def unnamed(tree: ast.Module) -> list[int]:
-    """Return the lines that create a thread without a name, or one that is no daemon."""
+    """Return the line numbers of calls that create a thread without a name, or without `daemon`."""
     return [
         call.lineno
         for call, _ in starts(tree)

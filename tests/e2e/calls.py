@@ -1,4 +1,4 @@
-"""Makes calls continuously while processes of a service start and end. The module asserts nothing."""
+"""Calls that continue while processes of a service are started and stopped. The module asserts nothing."""
 
 import contextlib
 import threading
@@ -13,8 +13,8 @@ from tests.e2e.process import Installation, Running
 from tests.patience import PATIENCE, until
 
 _PACE: Final = 0.01
-"""Seconds between two calls of a thread. Without pauses, the calls would occupy all cores, and processes that
-start meanwhile would get none."""
+"""Seconds between two calls of a thread. Without pauses, the calls would take all CPU time from the processes
+that start meanwhile."""
 _CALLS: Final = 10
 """The number of calls on one connection."""
 
@@ -30,7 +30,7 @@ def token_of(installation: Installation, service: Running) -> str:
 
 @contextlib.contextmanager
 def calling(target: str, token: str) -> Iterator[list[str]]:
-    """Call Verify continuously over new connections until the block ends; yield the list of failures."""
+    """Call Verify on many connections until the block ends; yield the list of errors and wrong answers."""
     stop, wrong, calls = threading.Event(), list[str](), [0]
     options = ClientOptions(timeout=timedelta(seconds=PATIENCE))  # a busy machine is not a failure
     arguments = [*options.channel_arguments(), ("grpc.use_local_subchannel_pool", 1)]

@@ -1,4 +1,4 @@
-"""A service installation on each kind of store: a test that takes `installation` runs on both."""
+"""An installation of the service on each kind of store: a test that takes `installation` runs on both."""
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from tests.redis_server import RedisServer
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the log of the service to the report of a failed test."""
+    """Add the log of the service to the report of a failed test, since an exit code alone says little."""
     report = yield
     installation = getattr(item, "funcargs", {}).get("installation")
     if report.failed and isinstance(installation, Installation) and installation.has_log:
@@ -30,7 +30,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
 
 @contextmanager
 def installed(store: str, folder: Path) -> Iterator[Installation]:
-    """Yield an installation with an empty store; a Redis store syncs its file at every write."""
+    """Yield an installation with an empty store in `folder`; a Redis store syncs its file at every write."""
     if store == "sqlite":
         yield Installation(folder, f"sqlite:///{folder}/identity.db")
         return

@@ -1,4 +1,4 @@
-"""Finds all processes that a service has started, even if their parent has ended (Linux only)."""
+"""Finds all processes that a service has started on Linux, including those whose parent has ended."""
 
 from pathlib import Path
 from typing import Final
@@ -10,20 +10,20 @@ _NAME: Final = "MARK_OF_A_TEST"
 
 
 class Descendants:
-    """The processes of one installation, recognised by an environment variable that they inherit."""
+    """The processes of one installation, which all inherit an environment variable that marks them."""
 
     def __init__(self, installation: Installation) -> None:
-        """Mark the processes that the installation starts from now on."""
+        """Mark all processes that the installation starts after this call."""
         mark = uuid4().hex
         installation.environment[_NAME] = mark
         self._mark = f"{_NAME}={mark}".encode()
 
     def alive(self) -> set[int]:
-        """Return the ids of the processes that have not ended, including the service's own."""
+        """Return the ids of the marked processes that have not ended, the service's own included."""
         return {int(path.name) for path in Path("/proc").iterdir() if self._is_alive(path)}
 
     def running(self, command: bytes) -> set[int]:
-        """Return the ids of the processes whose command line contains `command`."""
+        """Return the ids of the marked processes whose command line contains `command`."""
         return {pid for pid in self.alive() if command in command_line(pid)}
 
     def _is_alive(self, path: Path) -> bool:
@@ -34,7 +34,7 @@ class Descendants:
 
 
 def children(pid: int, command: bytes) -> set[int]:
-    """Return the ids of the child processes of `pid` whose command line contains `command`."""
+    """Return the ids of the direct children of a process whose command line contains `command`."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return {int(child) for child in text.split() if command in command_line(int(child))}
 

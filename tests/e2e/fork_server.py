@@ -1,10 +1,10 @@
-"""A fork server: runs commands of `identity` as copies of a process that has imported the service.
+"""A fork server: runs commands of `identity` as forks of a process that has imported the service already.
 
-Starting Python and importing the service takes 0.3 s of CPU time, and tests of faults start hundreds of
-processes. The fork server imports the service once per run. Each command is then a copy of that process
-(fork(2)), which continues like `python -m identity_service` with its own arguments, environment, folder and
-streams. A test can kill, suspend and await it like any other process. Tests of the start itself use
-`subprocess`.
+Starting Python and importing the service takes 0.3 s of CPU time, and the tests of faults start hundreds of
+processes. The fork server imports the service once in a test run. Each command is then a fork of it
+(fork(2)), which continues as `python -m identity_service` does, with its own arguments, environment, folder
+and streams. The fork is a real process, which tests can kill, pause and wait for. Tests of the start itself
+use `subprocess`.
 """
 
 import atexit
@@ -38,20 +38,21 @@ _MODULES: Final = (
     "identity_service.storage.redis",
     "identity_service.storage.sqlite",
 )
-"""Modules whose import also imports nearly everything that the commands of the tests use."""
+"""Modules to import before the first fork. They import nearly everything that the commands of the tests
+need."""
 LARGEST: Final = 2**17
-"""The maximum size of a request in bytes; most of a request is the environment."""
+"""The maximum size of a request, in bytes; most of it is the environment."""
 STREAMS: Final = 3
 """The number of file descriptors in a request: standard input, output and error."""
 SERVICE: Final = ("-m", "identity_service")
-"""The arguments with which Python runs `identity`."""
+"""The arguments of Python that run the command `identity`."""
 
 
 class Copy:
-    """A process that the fork server has started; it has the methods of `subprocess.Popen` that tests use."""
+    """A process that the fork server has started, with the methods of `subprocess.Popen` that tests use."""
 
     def __init__(self, server: "ForkServer", pid: int) -> None:
-        """Represent this process, a child of the fork server whose exit code was not read yet."""
+        """Represent the process `pid`, a child of the fork server that has not been waited for."""
         self.pid = pid
         self.returncode: int | None = None
         self._server = server
@@ -59,7 +60,7 @@ class Copy:
         self._ended = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
-        """Return the exit code; None = the process has not ended."""
+        """Return the exit code, or None if the process has not ended."""
         return self._await(0)
 
     def wait(self, timeout: float | None = None) -> int:
@@ -96,10 +97,10 @@ Process = subprocess.Popen[bytes] | Copy
 
 
 class ForkServer:
-    """The client of the fork server, which starts it and requests copies. Any thread may call any method."""
+    """The client of the fork server, which it starts and asks for copies. All methods are thread-safe."""
 
     def __init__(self) -> None:
-        """Start the fork server; it ends with this process, even if this process is killed."""
+        """Start the fork server, which ends with this process, even if this process is killed."""
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         with theirs:
@@ -121,16 +122,14 @@ class ForkServer:
         program: Sequence[str] = SERVICE,
         terminal: bool = True,
     ) -> Copy:
-        """Start a program with these arguments.
+        """Start a program with the arguments `words`.
 
         Args:
-            words: the arguments.
-            folder: the working directory.
-            environment: all environment variables.
-            streams: the descriptors of standard input, output and error; the caller closes its own.
-            program: the program as arguments of Python: -m and a module, or -c and the code.
-            terminal: whether the program keeps the terminal of the tests, if they have one; otherwise it
-                leads a session of its own.
+            folder: The working directory.
+            environment: All environment variables.
+            streams: The descriptors of standard input, output and error; the caller closes its own.
+            program: The program as arguments of Python: -m and a module, or -c and the code.
+            terminal: Keep the controlling terminal of the tests. If false, the program leads its own session.
         """
         request = {
             "words": words,
@@ -142,11 +141,11 @@ class ForkServer:
         return Copy(self, self._ask(request, streams))
 
     def reap(self, pid: int) -> int:
-        """Return the exit code of a process that has ended; afterwards its id may be reused."""
+        """Return the exit code of a process that has ended; the system may reuse its id after that."""
         return self._ask({"reap": pid})
 
     def _close(self) -> None:
-        """End the fork server; the copies continue."""
+        """End the fork server, but not the processes that it has started."""
         self._channel.close()
         self._process.wait()
 
@@ -160,18 +159,18 @@ class ForkServer:
 
 
 def is_possible() -> bool:
-    """Return whether this operating system has what the fork server needs."""
+    """Return whether this system supports the fork server, which needs pidfd_open(2)."""
     return hasattr(os, "pidfd_open")
 
 
 @cache
 def fork_server() -> ForkServer:
-    """Return the fork server of this process, which the first call starts."""
+    """Return the fork server of this process; the first call starts it."""
     return ForkServer()
 
 
 def _import_all() -> None:
-    """Import the modules. Raises RuntimeError if one starts a thread, since copies would lack that thread."""
+    """Import the modules. Raises RuntimeError if an import starts a thread, which a fork would not have."""
     for module in _MODULES:
         import_module(module)
     if len(list(Path("/proc/self/task").iterdir())) > 1:
@@ -180,7 +179,10 @@ def _import_all() -> None:
 
 
 def _become_copies(channel: socket.socket) -> Sequence[str]:
-    """Answer requests until the tests end, and then return None; in a copy, return the program to run."""
+    """Fork for each request until the tests end.
+
+    Returns the program to run in each fork, and nothing in the fork server itself.
+    """
     while True:
         message, descriptors, _, _ = socket.recv_fds(channel, LARGEST, STREAMS)
         if not message:
@@ -201,7 +203,7 @@ def _become_copies(channel: socket.socket) -> Sequence[str]:
 
 
 def _become(request: Mapping[str, Any], descriptors: Sequence[int]) -> None:
-    """Give this copy the arguments, environment, folder and streams of its command."""
+    """Set the arguments, environment, folder and streams of this fork to those of its command."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)

@@ -1,4 +1,4 @@
-"""Makes a method of the service hang, in every process that an installation starts."""
+"""Makes the services that an installation starts hang in one of their methods."""
 
 import os
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Final
 from tests.e2e.process import Installation
 
 HANGS: Final = "a service hangs"
-"""The text that each service logs when it begins to hang."""
+"""The text that each service prints when it begins to hang."""
 _SITECUSTOMIZE: Final = '''
 """Python imports this by itself at the start of each interpreter that finds it."""
 import importlib.util
@@ -55,23 +55,24 @@ class Changing:
 sys.meta_path.insert(0, Changing("identity_service.process.last_resort", "identity_service.bootstrap"))
 '''
 _FAR: Final = 60.0
-"""Seconds between the times at which two processes are ended by force, which allows for a busy machine."""
+"""Seconds between the forced ends of different processes: far apart, so that their order is certain even on a
+busy machine."""
 HANGS_INSIDE: Final = {"INSIDE": 1.0, "SERVING": 2 * _FAR, "SUPERVISING": 3 * _FAR, "BETWEEN": _FAR}
-"""The seconds until a hanging process is ended by force, for a service that hangs inside Envoy."""
+"""Seconds until processes are ended by force, for a service that hangs inside Envoy: its process is first."""
 HANGS_SERVING: Final = {"SERVING": 1.0, "SUPERVISING": 2 * _FAR, "BETWEEN": _FAR}
-"""The same times for a service that hangs in a serving process, which may be a worker."""
+"""Seconds until processes are ended by force, for a process that hangs while it serves, whether it is a
+worker or not."""
 NEVER_FORCED: Final = {"INSIDE": _FAR, "SERVING": 2 * _FAR, "SUPERVISING": 3 * _FAR, "BETWEEN": _FAR}
-"""The same times for a service that must end by itself: being ended by force is a fault."""
+"""Seconds until processes are ended by force, for a service that must end by itself: so long that a forced
+end is a fault of the service, however busy the machine is."""
 
 
 def hang_at(installation: Installation, method: str, times: Mapping[str, float]) -> None:
-    """Have this method never return, in each service that the installation starts from now on.
+    """Make one method of each service that the installation starts after this call never return.
 
     Args:
-        installation: where the services are started.
-        method: of `bootstrap.Service`; empty for none.
-        times: those of `identity_service.process.last_resort`, chosen so that the expected process is
-            ended by force long before the others.
+        method: The name of a method of `bootstrap.Service`; empty for none.
+        times: Replacements for the seconds in `identity_service.process.last_resort`.
     """
     folder = installation.folder / "hanging"
     folder.mkdir()

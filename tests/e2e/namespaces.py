@@ -1,4 +1,4 @@
-"""Linux namespaces for processes of tests, made with unshare(1), which not every machine allows."""
+"""Linux namespaces for the processes of tests. `unshare` creates them, which not every machine permits."""
 
 import subprocess
 
@@ -6,7 +6,7 @@ from tests.patience import PATIENCE
 
 
 def can_unshare(*options: str) -> bool:
-    """Return whether unshare(1) with these options works on this machine."""
+    """Return whether this machine lets a process start with these options of unshare(1)."""
     try:
         done = subprocess.run(["unshare", *options, "true"], check=False, timeout=PATIENCE)
     except OSError:

@@ -1,6 +1,6 @@
-"""The real service as a process on a store of its own, which tests start, kill and start again.
+"""The real service as a process, on a store of its own: tests start it, kill it, and start it again.
 
-They use the command line, as an operator does, and end each process by its process id.
+The service is run by its command line, as an operator does. Each process is ended by its own process id.
 """
 
 import json
@@ -41,35 +41,36 @@ _SOON = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 100),
 ]
-"""Short pauses between attempts to connect; by default gRPC waits for seconds after the service is up."""
+"""Channel options that retry a connection every 100 ms. By default, gRPC may wait for seconds although the
+service already serves."""
 _LOOK: Final = 1.0
-"""Seconds after which a test that waits for a service checks whether its process has ended."""
+"""Seconds between two checks whether a process that has not begun to serve has ended."""
 
 
 @dataclass
 class Installation:
-    """A folder and a store, with the environment in which commands run."""
+    """A folder, a store, and the environment in which the commands of `identity` run."""
 
     folder: Path
     store: str
     environment: dict[str, str] = field(default_factory=dict)
     program: tuple[str, ...] = SERVICE
-    """The arguments with which Python runs the service."""
+    """The arguments of Python that run the service."""
     launcher: tuple[str, ...] = ()
-    """A program, with its arguments, that starts Python for the service; empty = Python is started
-    directly."""
+    """A command that runs Python with the service, such as `unshare`; empty = Python is run directly."""
     forked: bool = False
-    """True if the fork server starts the service and the commands; tests of their start leave it False."""
+    """True if commands are started by the fork server, for tests that are not about the start of a
+    process."""
 
     @property
     def environ(self) -> dict[str, str]:
-        """Return the environment without the settings of the user who runs the tests."""
+        """Return all environment variables of a command, without IDENTITY_* settings of the user."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_")}
         own = {"IDENTITY_STORE": self.store, "IDENTITY_MASTER_KEY": MASTER_KEY}
         return outside | own | CHEAP_PASSWORDS | self.environment
 
     def run(self, *words: str, stdin: str = "", **changes: str) -> subprocess.CompletedProcess[str]:
-        """Run one command of `identity` until it ends."""
+        """Run a command of `identity`, and wait for its end."""
         if self._is_forked:
             return self._run_forked(words, stdin, self.environ | changes)
         return subprocess.run(
@@ -85,9 +86,9 @@ class Installation:
 
     @property
     def _is_forked(self) -> bool:
-        """Return whether the fork server is used.
+        """Return whether commands are started by the fork server.
 
-        It cannot preload a library that the environment names, nor be started by another program.
+        The fork server can neither apply LD_PRELOAD nor be run by a launcher.
         """
         is_plain = not self.launcher and "LD_PRELOAD" not in self.environment
         return self.forked and is_plain and is_possible()
@@ -111,7 +112,7 @@ class Installation:
             return subprocess.CompletedProcess(words, code, output.read(), errors.read())
 
     def start_command(self, *words: str) -> "subprocess.Popen[str]":
-        """Start one command of `identity`, without waiting for its end."""
+        """Start a command of `identity`; the caller waits for its end."""
         return subprocess.Popen(
             [sys.executable, "-m", "identity_service", *words],
             cwd=self.folder,
@@ -129,10 +130,10 @@ class Installation:
         return json.loads(done.stdout)
 
     def init(self) -> dict[str, str]:
-        """Initialise the store; later commands call as its first administrator.
+        """Initialise the store, and call commands as its first administrator from then on.
 
-        It does what `identity init` does, but in this process, since starting Python would take most of the
-        time.
+        The test process does this itself, in the way of `identity init`, since starting Python would take
+        longer.
         """
         scheme, _, path = self.store.partition(":///")
         store = f"sqlite:///{self.folder / path}" if scheme == "sqlite" else self.store
@@ -143,11 +144,11 @@ class Installation:
         return made
 
     def serve(self, *words: str, port: int | None = None) -> "Running":
-        """Start the service; return once it logs that it serves."""
+        """Start the service; return once its health check answers SERVING."""
         return Running(self, words, port or reserve_port())
 
     def start(self, words: tuple[str, ...], port: int) -> Process:
-        """Start the service, without waiting until it serves."""
+        """Start the service, and return before it serves."""
         serve = ["serve", "--listen", f"127.0.0.1:{port}", *words]
         with (self.folder / "service.log").open("ab") as log:
             if self._is_forked:
@@ -170,17 +171,20 @@ class Installation:
             )
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        """Return the events of this name in the service's log."""
+        """Return the events of this name in the log of the service."""
         lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     def await_event(self, name: str, count: int = 1) -> None:
-        """Wait until the log has `count` events of this name, since lines are written with a delay."""
+        """Wait until the log has `count` events of this name.
+
+        A killed process may never write its last lines.
+        """
         until(lambda: len(self.events(name)) >= count)
 
     @property
     def has_log(self) -> bool:
-        """Return whether a service was started."""
+        """Return whether a service was started, so that there is a log."""
         return (self.folder / "service.log").exists()
 
     @property
@@ -189,7 +193,7 @@ class Installation:
 
 
 class Running:
-    """A running process of the service."""
+    """A service process that serves. The end of the block kills it."""
 
     def __init__(self, installation: Installation, words: tuple[str, ...], port: int) -> None:
         self._installation = installation
@@ -213,17 +217,17 @@ class Running:
 
     @property
     def store(self) -> str:
-        """Return the URL of its store."""
+        """Return the URL of the service's store."""
         return self._installation.store
 
     def client(self, **options: Any) -> IdentityClient:
-        """Return a client whose timeout is long enough for a very busy machine."""
+        """Return a client of the service, with a timeout that suffices on a very busy machine."""
         patient = {"timeout": timedelta(seconds=PATIENCE)}
         return IdentityClient(self.target, options=ClientOptions(**(patient | options)))
 
     @contextmanager
     def administrator(self) -> Iterator[AdminClient]:
-        """Return an administrator's client in this process, since a command takes long to start."""
+        """Yield a client of the admin API, which is faster than a command: no process has to start."""
         environment = self._installation.environment
         with self.client() as client:
             token = client.issue_with_secret(
@@ -238,22 +242,22 @@ class Running:
     def create_user(
         self, name: str, password: str, *, audience: str = "api", scopes: Sequence[str] = ()
     ) -> None:
-        """Create a user with this password."""
+        """Create a user who can sign in with this password."""
         with self.administrator() as administrator:
             user = principal_pb2.User(username=name, audiences=[audience], scopes=scopes)
             administrator.create_user(user, password=password)
 
     def json(self, *words: str, stdin: str = "") -> Any:
-        """Run a command that calls this process as the first administrator; return its output."""
+        """Run a command with --json on this service, as the first administrator; return its output."""
         return self._installation.json(*words, stdin=stdin, IDENTITY_TARGET=self.target)
 
     def kill(self) -> None:
-        """Send SIGKILL: the process flushes nothing and says nothing."""
+        """Send SIGKILL, after which the process writes nothing, and wait for its end."""
         os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
 
     def terminate(self) -> int:
-        """Send SIGTERM; return the exit code."""
+        """Send SIGTERM, wait for the end of the process, and return its exit code."""
         os.kill(self.process.pid, signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
@@ -280,7 +284,7 @@ class Running:
 
 
 def open_calls(metrics: str) -> float:
-    """Return how many calls are in progress in the service that shows its metrics at this address."""
+    """Return the number of calls in progress, by the metrics that a service shows at this address."""
     with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=PATIENCE) as answer:
         lines = answer.read().decode().splitlines()
     return next(

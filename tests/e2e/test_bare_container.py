@@ -1,6 +1,6 @@
-"""The service in a minimal container: no home, a read-only root file system, and a read-only `/dev/shm`.
+"""The service in a container without a home, where the root file system and `/dev/shm` are read-only.
 
-Each test runs in a mount namespace of its own.
+Each test runs in its own mount namespace, in which both are mounted read-only.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ pytestmark = [
 
 
 def bare(folder: Path, **environment: str) -> Installation:
-    """Return an initialised store whose service can write to this folder only."""
+    """Return an installation with an initialised store, whose service can write to `folder` alone."""
     installation = Installation(folder, f"sqlite:///{folder}/identity.db", environment)
     installation.init()
     installation.launcher = (*_ENTER, str(folder))

@@ -1,4 +1,4 @@
-"""Acknowledged writes are durable: the effects of Revoke and Refresh survive `kill -9` of the service."""
+"""Acknowledged writes are durable: the effects of Revoke and Refresh survive a `kill -9` of the service."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +15,14 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture(autouse=True)
 def forked(installation: Installation) -> None:
-    """Start the service by the fork server, since every round starts it and a new Python takes long."""
+    """Have the fork server start the service, since these tests start it many times."""
     installation.forked = True
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600 + 10 * ROUNDS)
 def test_a_revocation_that_was_acknowledged_survives_a_crash(installation: Installation) -> None:
-    """Each round revokes, kills the service, starts it again, and checks all tokens revoked so far."""
+    """In each round a token is revoked and the service killed. At the end Verify must reject them all."""
     admin = installation.init()
     port = reserve_port()
     revoked: list[str] = []
@@ -52,7 +52,7 @@ def test_a_revocation_that_was_acknowledged_survives_a_crash(installation: Insta
 @pytest.mark.slow
 @pytest.mark.timeout(600 + 10 * ROUNDS)
 def test_a_session_survives_crashes_in_the_middle_of_refreshes(installation: Installation) -> None:
-    """The owner stays signed in, although each crash loses a response."""
+    """The replies of the refreshes are lost at every crash, and the user must still stay signed in."""
     installation.init()
     installation.environment["IDENTITY_REFRESH_GRACE"] = "1h"  # a round is one refresh, however long it takes
     port = reserve_port()

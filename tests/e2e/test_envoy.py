@@ -1,4 +1,4 @@
-"""The Envoy engine as an operator runs it: start, stop, worker renewal, and unexpected ends."""
+"""The Envoy engine as an operator runs it: start, stop, renewal of workers, and unexpected ends."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    """An installation with a directory for temporary files, in which a test sees what is left."""
+    """An installation with its own directory for temporary files, which must be empty at the end."""
     temporary = Path(tempfile.mkdtemp(prefix="e"))  # short: a socket's path has 108 characters
     yield Installation(
         folder=tmp_path,
@@ -61,7 +61,7 @@ def test_it_serves_and_sigterm_ends_it_with_0(installation: Installation, servic
 
 
 def test_calls_in_progress_end_before_it_does(installation: Installation) -> None:
-    """A call with a password takes a while, since the process that hashes must be started first."""
+    """The calls sign in with a password, which takes a while: a process must be started to hash it."""
     metrics = reserve_address()
     installation.environment |= {"IDENTITY_METRICS_LISTEN": metrics, "IDENTITY_DRAIN_GRACE": f"{PATIENCE}s"}
     installation.init()
@@ -86,7 +86,7 @@ def test_calls_in_progress_end_before_it_does(installation: Installation) -> Non
 
 
 def test_only_its_own_user_may_read_the_files_for_envoy(installation: Installation, tmp_path: Path) -> None:
-    """No file has the master key. The TLS key is in a directory of the service's user until the end."""
+    """No file contains the master key. The TLS key is in a directory that only this user can read."""
     holder = Certifier(tmp_path / "tls").server()
     names = {f"IDENTITY_{name.upper()}": str(path) for name, path in holder.settings().items()}
     installation.init()
@@ -118,7 +118,7 @@ def test_an_envoy_that_dies_ends_the_service(installation: Installation, service
 
 
 def test_no_envoy_outlives_a_service_that_is_killed(installation: Installation, service: Running) -> None:
-    """Its files are removed too, as for each test of this module."""
+    """The service's files for Envoy must be removed too, which the fixture checks after each test."""
     (envoy,) = envoys(service)
 
     service.kill()
@@ -155,7 +155,7 @@ def test_workers_are_renewed_without_a_failed_call(installation: Installation) -
 
 
 def test_without_the_extra_the_error_names_it(installation: Installation) -> None:
-    """The Python here cannot import pyvoy."""
+    """The test hides the module pyvoy, as if the extra `envoy` were not installed."""
     hidden = installation.folder / "pyvoy.py"
     hidden.write_text("raise ModuleNotFoundError('hidden', name='pyvoy')\n")
 
@@ -168,7 +168,7 @@ def test_without_the_extra_the_error_names_it(installation: Installation) -> Non
 def test_a_connected_client_gets_every_answer_while_the_service_stops(
     installation: Installation, service: Running
 ) -> None:
-    """A client makes calls while the service stops: each is answered, or was never begun."""
+    """Every call that the service has begun is answered; the last call of the client may be UNAVAILABLE."""
     token = token_of(installation, service)
     answered: list[object] = []
     stopped = threading.Event()

@@ -1,7 +1,4 @@
-"""The first minutes with the service: its version and greeting, and errors that a newcomer meets.
-
-Among them are a store that cannot be reached and a certificate that has expired.
-"""
+"""A user's first minutes with the service: version, greeting, a missing store, an expired certificate."""
 
 import json
 import os
@@ -49,7 +46,7 @@ def test_a_trial_greets_before_any_line_of_the_log(relative: Installation) -> No
 
 
 def test_a_trial_accepts_the_tokens_of_one_without_http(relative: Installation) -> None:
-    """Both trials use the same `var/`; the second one's issuer is the URL of its HTTP port."""
+    """The second trial uses the same `var/`, but its issuer is the URL of its HTTP port."""
 
     def token(running: Running) -> str:
         demo = json.loads((relative.folder / "var/demo.json").read_text())
@@ -210,7 +207,7 @@ def test_a_certificate_that_has_expired_is_named_when_the_service_starts(relativ
 def test_no_color_turns_every_style_off(
     relative: Installation, words: tuple[str, ...], no_color: str
 ) -> None:
-    """The output is a terminal; bold and dim count as styles too."""
+    """The output goes to a terminal. Bold and dim text are styles as well as colours."""
     shown = on_a_terminal(relative, "-m", "identity_service", *words, NO_COLOR=no_color)
 
     assert words[0] in shown or "Usage" in shown or "setting" in shown
@@ -232,7 +229,7 @@ def test_no_color_turns_every_style_of_the_log_off(relative: Installation, no_co
 
 
 def on_a_terminal(installation: Installation, *words: str, **changes: str) -> str:
-    """Run a Python program on a terminal of its own until it ends; return its output."""
+    """Run a Python program on a pseudoterminal to its end, and return its output."""
     terminal, inside = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, *words],

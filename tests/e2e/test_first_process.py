@@ -1,6 +1,6 @@
-"""The service as the first process of a container, for which Linux ignores signals by default.
+"""The service as process 1 of a container, for which Linux ignores signals that it does not handle.
 
-SIGTERM must end it nevertheless. In the tests it is the first process of a PID namespace.
+SIGTERM must end the service in spite of that. Each service runs as process 1 of its own PID namespace.
 """
 
 import os
@@ -22,7 +22,8 @@ from tests.patience import PATIENCE, until
 from tests.ports import reserve_address
 
 _STEPS: Final = [step * 0.05 for step in range(30)]
-"""Seconds after the first code of the process: during its start, and later while it serves."""
+"""Seconds between the moment when the service handles SIGTERM and the signal: during the start, and while it
+serves."""
 _AT_ONCE: Final = 3
 _SERVE: Final = ("-m", "identity_service", "serve")
 _ENDED: Final = 128 + signal.SIGTERM
@@ -36,7 +37,7 @@ pytestmark = [
 
 @contextmanager
 def first_process(*words: str, installation: Installation, **changes: str) -> Iterator["First"]:
-    """Run a Python program as the first process of a new namespace."""
+    """Run a Python program as process 1 of a new PID namespace."""
     log = installation.folder / "first.log"
     with log.open("wb") as written:
         outside = subprocess.Popen(
@@ -56,7 +57,7 @@ def first_process(*words: str, installation: Installation, **changes: str) -> It
 
 
 class First:
-    """The process outside the namespace, which ends like the one inside."""
+    """The process 1 of a namespace, and `unshare` outside of it, which ends with the same exit code."""
 
     def __init__(self, outside: "subprocess.Popen[bytes]", log: Path) -> None:
         self._outside = outside
@@ -70,13 +71,13 @@ class First:
 
     @property
     def handles_sigterm(self) -> bool:
-        """Return whether the process has a handler for SIGTERM, according to the operating system."""
+        """Return whether the process has a handler for SIGTERM, by its status in /proc."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
         return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
     def terminate(self) -> int:
-        """Send SIGTERM; return the exit code."""
+        """Send SIGTERM, wait for the end, and return the exit code."""
         os.kill(self.pid, signal.SIGTERM)
         return self._outside.wait(PATIENCE)
 
@@ -109,7 +110,7 @@ def test_sigterm_ends_the_first_process_whenever_it_comes(tmp_path: Path, engine
 
 
 def test_sigterm_ends_the_first_process_while_it_imports(tmp_path: Path) -> None:
-    """A module whose import never ends stands for a slow disk."""
+    """The slow import is simulated by a module `typer` that takes 1,000 s to load."""
     (tmp_path / "typer.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(1000)\n")
     installation = Installation(tmp_path, f"sqlite:///{tmp_path}/identity.db")
     path = os.pathsep.join([str(tmp_path), *sys.path])

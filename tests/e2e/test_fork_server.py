@@ -1,4 +1,4 @@
-"""A command that the fork server runs behaves like one that runs in a new Python."""
+"""The fork server: a command that it runs behaves like one for which Python was started."""
 
 import signal
 import subprocess

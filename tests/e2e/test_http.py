@@ -1,4 +1,4 @@
-"""HTTP besides gRPC in real processes: several workers on one port, and Envoy with one port for both."""
+"""HTTP beside gRPC in real processes: several workers on one port, and Envoy with a single port for both."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ from tests.patience import PATIENCE, until
 from tests.ports import reserve_address, reserve_port
 
 _LISTENS = "0A"
-"""The code of a listening socket in /proc/net/tcp."""
+"""The state of a listening socket in /proc/net/tcp."""
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def get(address: str, path: str) -> bytes:
 
 
 def listeners(address: str) -> int:
-    """Return the number of sockets that listen on this address."""
+    """Return the number of sockets that listen at an address."""
     port = f":{int(address.rpartition(':')[2]):04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return sum(line[1].endswith(port) and line[3] == _LISTENS for line in lines)

@@ -1,4 +1,4 @@
-"""The service with a user id that is not in /etc/passwd and has no home, as OpenShift assigns it."""
+"""The service under a user id that is not in /etc/passwd, as OpenShift assigns it, and without a home."""
 
 import json
 from datetime import UTC, datetime

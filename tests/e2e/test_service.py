@@ -1,4 +1,4 @@
-"""The service as its users first meet it: first run, example, two processes on one store, and stop."""
+"""The service as new users see it: the first run, the example, two processes on one store, and stopping."""
 
 import base64
 import json
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def forked(installation: Installation) -> None:
-    """Have the fork server start the processes, for tests that begin once these serve."""
+    """Have the fork server start the processes, in tests that are not about their start."""
     installation.forked = True
 
 
@@ -156,7 +156,7 @@ def test_a_token_that_one_process_revokes_is_refused_by_the_other(installation: 
 
 @pytest.mark.usefixtures("forked")
 def test_a_revocation_reaches_the_other_process_by_itself(installation: Installation) -> None:
-    """The store wakes the follower of the other process, without any call to that process."""
+    """The store notifies the other process of the revocation; no client has to ask that process for it."""
     admin = installation.init()
     with (
         installation.serve() as one,
@@ -186,7 +186,7 @@ def test_a_change_of_the_command_line_reaches_the_running_service(installation: 
 
 @pytest.mark.usefixtures("forked")
 def test_500_refreshes_through_two_processes_give_one_successor(installation: Installation) -> None:
-    """They all fall into the grace window, which is a minute by default."""
+    """The test sets a grace of one hour, within which all calls with one token count as the same refresh."""
     installation.init()
     installation.environment["IDENTITY_REFRESH_GRACE"] = "1h"
     with installation.serve() as one, installation.serve() as two:

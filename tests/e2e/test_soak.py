@@ -1,4 +1,4 @@
-"""A small soak test: every answer is checked while tokens are revoked and keys rotated."""
+"""A short run of the soak test: every answer is checked while tokens are revoked and keys rotate."""
 
 import pytest
 
@@ -23,10 +23,9 @@ def test_a_few_thousand_calls_of_every_kind_are_answered_as_they_have_to_be() ->
 
 
 def samples(growth: float, *, jumps: int = 0, leaks: int = 0) -> list[Sample]:
-    """Return samples of the memory and the open files of a process under load.
+    """Return samples of a run. Memory grows by `growth` MB per million calls.
 
-    `growth` is in MB per million calls, `jumps` are outliers of the memory, and `leaks` are descriptors that
-    are closed at the end.
+    `jumps` of nine samples have 50 MB more, and the last samples have `leaks` more open descriptors.
     """
     return [
         Sample(

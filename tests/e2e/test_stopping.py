@@ -47,7 +47,7 @@ on_envoy = pytest.mark.parametrize("installation", ["envoy"], indirect=True)
 
 @pytest.fixture
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """An installation with a TLS key and temporary files of its own, none of which is left afterwards."""
+    """Yield an installation with its own directory for temporary files, which must be empty at the end."""
     temporary = Path(tempfile.mkdtemp(prefix="s"))  # short: a socket's path has 108 characters
     installation = Installation(
         folder=tmp_path,
@@ -66,7 +66,7 @@ def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ins
 
 @pytest.fixture
 def descendants(installation: Installation) -> Iterator[Descendants]:
-    """The processes that the installation starts; those still running after a failed test are killed."""
+    """The processes that the installation starts. After a failed test, those that still run are killed."""
     found = Descendants(installation)
     yield found
     for pid in found.alive():
@@ -80,12 +80,12 @@ def with_tls(installation: Installation, folder: Path) -> None:
 
 
 def where(installation: Installation) -> Mapping[str, float]:
-    """The times for a service that hangs inside Envoy, or else in a process of its own."""
+    """Return the seconds until a service that hangs is ended by force, depending on its engine."""
     return HANGS_INSIDE if installation.environment["IDENTITY_ENGINE"] == "envoy" else HANGS_SERVING
 
 
 def launch(installation: Installation, words: tuple[str, ...]) -> Process:
-    """Start the service, and return before it serves."""
+    """Start the service on a free port, and return before it serves."""
     return installation.start(words, reserve_port())
 
 
@@ -100,9 +100,10 @@ def killed(process: Process) -> None:
 
 @contextlib.contextmanager
 def raw_call(target: str, path: str, data: bytes, *, end: bool) -> Iterator[None]:
-    """Open a connection on which the server may send no data (RFC 9113, section 6.9.2), and make a call.
+    """Open an HTTP/2 connection with a flow-control window of 0 bytes, so that the server can send no data.
 
-    Without a path, no call is made.
+    See RFC 9113 section 6.9.2. The connection carries a call of `path` with `data`; if `path` is empty, it
+    carries no call.
     """
     host, _, port = target.rpartition(":")
     connection = H2Connection(H2Configuration())
@@ -121,22 +122,22 @@ def raw_call(target: str, path: str, data: bytes, *, end: bool) -> Iterator[None
 
 
 def connected(target: str) -> contextlib.AbstractContextManager[None]:
-    """A connection whose client makes no call and reads nothing."""
+    """Open a connection whose client makes no call and reads nothing."""
     return raw_call(target, "", b"", end=False)
 
 
 def unread_health_watch(target: str) -> contextlib.AbstractContextManager[None]:
-    """A stream of Health.Watch that is not read."""
+    """Open a stream of Health.Watch whose client reads nothing."""
     return raw_call(target, "/grpc.health.v1.Health/Watch", b"\0\0\0\0\0", end=True)
 
 
 def unfinished_call(target: str) -> contextlib.AbstractContextManager[None]:
-    """A call of Verify of whose message only the first byte comes."""
+    """Begin a call of Verify, but send only the first byte of its message."""
     return raw_call(target, "/identityapi.v1.IdentityService/Verify", b"\0", end=False)
 
 
 def hashing(descendants: Descendants) -> set[int]:
-    """The processes that hash passwords."""
+    """Return the ids of the processes that hash passwords."""
     return descendants.running(b"password_child")
 
 
@@ -145,7 +146,7 @@ def hashing(descendants: Descendants) -> set[int]:
 def test_a_service_that_has_checked_passwords_ends_by_itself(
     installation: Installation, descendants: Descendants, words: tuple[str, ...], how: str
 ) -> None:
-    """It is not ended by force: a worker once waited for the hashing process, which waited for the worker."""
+    """A worker and its process for password hashing once waited for each other until both were killed."""
     installation.environment["IDENTITY_DRAIN_GRACE"] = "60s"
     with installation.serve(*words) as service, service.client() as client:
         for _ in range(4):
@@ -167,7 +168,7 @@ def test_a_service_that_has_checked_passwords_ends_by_itself(
 def test_a_process_for_passwords_that_stands_still_does_not_keep_it_from_ending(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """The hashing process has the lowest priority, so on a busy machine it may need many seconds to end."""
+    """The process for passwords has the lowest priority, and may take long to end on a busy machine."""
     hang_at(installation, "", NEVER_FORCED)
     # Without a grace period, a call whose answer the client has just read can still count as cut off.
     installation.environment["IDENTITY_DRAIN_GRACE"] = "60s"
@@ -246,7 +247,7 @@ def test_clients_that_read_nothing_do_not_keep_it_from_ending(
 def test_a_service_that_hangs_while_it_stops_is_ended_by_force(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """The process that hangs logs it, and its parent sees its exit code."""
+    """Each process that hangs logs `stop_forced`; a parent that sees its end exits with `FAILED`."""
     hang_at(installation, "stop", where(installation))
     with installation.serve(*words) as service:
         until(lambda: serving(installation))
@@ -295,7 +296,7 @@ def test_an_envoy_that_does_not_answer_is_killed(
 def test_nothing_outlives_a_service_that_is_killed_while_it_starts(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """The kill comes when the first child exists and does not run Python yet; grpcio alone has no child."""
+    """The kill comes when the first child exists but runs no Python yet; without children, when it serves."""
     started = ENVOY if installation.environment["IDENTITY_ENGINE"] == "envoy" else WORKER
     process = launch(installation, words)
     until(lambda: bool(descendants.running(started)) or serving(installation))
@@ -322,7 +323,7 @@ def test_no_process_outlives_a_service_that_is_killed_while_its_children_hang(
 def test_nothing_outlives_a_service_that_is_killed_while_it_serves(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """Its clients do not read, and a process that hashes passwords has just been started."""
+    """The service has clients that read nothing, and has just started a process that hashes passwords."""
     with installation.serve(*words) as service, contextlib.ExitStack() as stack:
         until(lambda: serving(installation))
         for _ in range(8):
@@ -339,7 +340,7 @@ def test_nothing_outlives_a_service_that_is_killed_while_it_serves(
 def test_nothing_outlives_a_service_that_is_killed_while_calls_are_in_progress(
     installation: Installation, descendants: Descendants, words: tuple[str, ...]
 ) -> None:
-    """An orderly stop would give these calls ten minutes."""
+    """The drain grace is ten minutes, for which the children would go on if they drained these calls."""
     installation.environment |= {"IDENTITY_DRAIN_GRACE": "10m", "IDENTITY_REQUEST_TIMEOUT": "10m"}
     with installation.serve(*words) as service, contextlib.ExitStack() as stack:
         until(lambda: serving(installation))
@@ -388,7 +389,7 @@ def test_nothing_outlives_a_service_that_is_killed_while_it_stops(
 def test_no_envoy_outlives_a_service_that_is_killed_when_it_has_stopped(
     installation: Installation, descendants: Descendants
 ) -> None:
-    """The service inside Envoy has reported that it has stopped; Envoy was not told to end yet."""
+    """The service is killed after its own stop, before it has ordered Envoy to end."""
     with installation.serve() as service:
         until(lambda: serving(installation))
         (envoy,) = descendants.running(ENVOY)
@@ -421,7 +422,7 @@ def test_no_envoy_outlives_a_supervisor_that_is_killed_with_its_workers(
 def test_an_envoy_of_the_tests_ends_with_a_run_that_is_killed(
     installation: Installation, descendants: Descendants
 ) -> None:
-    """The Envoy that tests share has no service at that moment which would notice the end of the run."""
+    """The tests keep one Envoy for many services, and at times, as here, it serves none."""
     run = subprocess.Popen(
         [sys.executable, "-c", _A_RUN, str(installation.folder)],
         cwd=ROOT,
@@ -451,7 +452,7 @@ time.sleep(1_000_000)
 
 @contextlib.contextmanager
 def signing_in(service: Running) -> Iterator[None]:
-    """Sign in, for which the service starts a process that hashes the password."""
+    """Sign in during the block, for which the service starts a process that checks the password."""
 
     def sign_in() -> None:
         with service.client(max_attempts=1) as client, contextlib.suppress(IdentityError):

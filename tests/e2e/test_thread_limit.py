@@ -1,7 +1,4 @@
-"""A service that the operating system gives too few threads ends at its start with a one-line error.
-
-The error says which limit to raise.
-"""
+"""A service to which the system refuses a thread at start ends with one line that says what to raise."""
 
 import subprocess
 import sys
@@ -28,7 +25,7 @@ main()
 
 
 def serve(installation: Installation, refused: str) -> subprocess.CompletedProcess[str]:
-    """Start a service that gets no thread whose name begins with `refused`."""
+    """Start the service in a system that refuses each thread whose name begins with `refused`."""
     return subprocess.run(
         [sys.executable, "-c", _WITHOUT, refused, "serve", "--listen", "127.0.0.1:0"],
         env=installation.environ,

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces as an operator uses them: workers, environment variables, log, and a missing extra."""
+"""Traces of a service as an operator runs it: with workers, environment and log, and without the extra."""
 
 import json
 import subprocess
@@ -48,19 +48,19 @@ def traced(installation: Installation, collector: Collector, **more: str) -> Ins
 
 
 def refuse(target: str, metadata: Any = ()) -> None:
-    """Make a call of Refresh that is refused, and therefore logs a line and an audit event."""
+    """Call Refresh with an invalid token; the service logs the refusal, and stores an audit event."""
     with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError):
         IdentityServiceStub(channel).Refresh(pb.RefreshRequest(refresh_token="none"), metadata=metadata)
 
 
 def refuse_caller(target: str, metadata: Any = ()) -> None:
-    """Call Verify without a token of the caller."""
+    """Call Verify without a token that authenticates the caller, which the service refuses."""
     with grpc.insecure_channel(target) as channel, pytest.raises(grpc.RpcError):
         IdentityServiceStub(channel).Verify(pb.VerifyRequest(token="none"), metadata=metadata)
 
 
 def traces_in_log(installation: Installation) -> list[str | None]:
-    """Return the trace ids in the log lines of the refused calls."""
+    """Return the trace id in each log line about a refused call."""
     lines = [json.loads(line) for line in installation.log.splitlines() if line.startswith("{")]
     return [
         line.get("trace_id")

@@ -1,4 +1,4 @@
-"""The metrics of a service with workers: sums over all workers, including those that have ended."""
+"""The metrics of a service with workers: sums over all workers, even after one has died or was renewed."""
 
 import http.client
 import os
@@ -25,7 +25,7 @@ PER_LOAD = CLIENTS * (CALLS + 1)
 
 
 class Site:
-    """A service with workers, and its metrics."""
+    """A service with workers, its metrics, and calls that reach both workers."""
 
     def __init__(self, installation: Installation, service: Running, address: str, web: str) -> None:
         self.installation = installation
@@ -47,7 +47,7 @@ class Site:
         return self.metrics.value("grpc_server_handled_total", grpc_method="Verify", grpc_code="OK")
 
     def load(self) -> None:
-        """Verify a token over several new connections, so that both workers get calls of either kind."""
+        """Call Verify by gRPC and gRPC-Web, each time on new connections, so that both workers get calls."""
         for _ in range(CLIENTS):
             with self.service.client() as client:
                 for _ in range(CALLS):
@@ -63,7 +63,7 @@ class Site:
             connection.getresponse().read()
 
     def await_workers(self, *, ended: int) -> None:
-        """Wait until all workers report again after this number of workers has ended."""
+        """Wait until all workers report metrics, after `ended` workers have ended."""
         until(
             lambda: (
                 (found := self.metrics).value("identity_workers") == WORKERS

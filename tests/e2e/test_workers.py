@@ -26,7 +26,7 @@ on_both_stores = pytest.mark.parametrize("installation", ["sqlite", "redis"], in
 
 @pytest.fixture
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """An installation on the embedded store, or on both stores if the test asks for that."""
+    """Yield an installation on the embedded store, or on both stores if the test asks for that."""
     with installed(getattr(request, "param", "sqlite"), tmp_path) as installation:
         yield installation
 
@@ -40,12 +40,12 @@ def service(installation: Installation) -> Iterator[Running]:
 
 
 def workers(service: Running) -> set[int]:
-    """Return the ids of the service's worker processes."""
+    """Return the ids of the worker processes of the service."""
     return spawned(service.process)
 
 
 def spawned(process: Process) -> set[int]:
-    """Return the ids of the supervisor's workers that have begun to run Python."""
+    """Return the ids of the workers of a supervisor, including those that do not serve yet."""
     return children(process.pid, b"spawn_main")
 
 
@@ -66,7 +66,7 @@ def test_all_workers_serve_and_know_a_revocation_of_one(installation: Installati
 
 @pytest.fixture
 def two_cores() -> Iterator[set[int]]:
-    """Limit this thread and the processes that it starts to two CPU cores."""
+    """Limit this thread, and the processes that it starts, to two cores."""
     all_cores = os.sched_getaffinity(0)
     cores = set(sorted(all_cores)[:2])
     os.sched_setaffinity(0, cores)
@@ -77,7 +77,7 @@ def two_cores() -> Iterator[set[int]]:
 
 
 def cores_of(pids: set[int]) -> list[list[int]]:
-    """Return the cores on which the threads of each process may run, sorted."""
+    """Return for each process the cores that its threads may use, sorted."""
     return sorted(
         sorted(
             {
@@ -238,7 +238,7 @@ def test_renewing_again_and_again_keeps_no_file_open_and_no_process(
     installation: Installation, service: Running
 ) -> None:
     def renew(times: int) -> None:
-        """Renew the workers this number of times."""
+        """Order a renewal, and wait until `times` renewals are complete."""
         os.kill(service.process.pid, signal.SIGHUP)
         until(lambda: installation.log.count("workers_renewed") == times)
         # With what multiprocessing keeps beside them.
@@ -254,7 +254,7 @@ def test_renewing_again_and_again_keeps_no_file_open_and_no_process(
 
 
 def test_two_orders_to_renew_renew_the_workers_twice(installation: Installation, service: Running) -> None:
-    """The settings may have changed after the first renewal had begun."""
+    """The settings may have changed after the first renewal began, so the second order needs its own."""
     os.kill(service.process.pid, signal.SIGHUP)
     until(lambda: len(workers(service)) == 3)
     os.kill(service.process.pid, signal.SIGHUP)
@@ -300,7 +300,7 @@ def test_an_order_to_renew_while_stopping_is_ignored(installation: Installation)
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Return the user and system CPU time of a process in seconds (proc_pid_stat(5))."""
+    """Return the CPU time of a process in user and system mode, in seconds (proc_pid_stat(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,4 +1,4 @@
-"""The calls that clients and administrators make: they issue and revoke tokens."""
+"""The calls of clients and administrators to the processes: they issue and revoke tokens."""
 
 import base64
 import json
@@ -17,16 +17,16 @@ from tests.patience import PATIENCE
 from tests.rpc.world import API
 
 LONG_OVER: Final = 36 * 3600.0
-"""Revoke has no effect on a token that expired longer ago than this (seconds, by the process's clock)."""
+"""Seconds. Revoke has no effect on a token that expired longer ago than this by the clock of the process."""
 
 
 class Calls(Parties):
-    """Makes calls; each method returns None if the process refuses the call."""
+    """The parties, with the calls of clients to the processes. A refused call returns None."""
 
     def issue(self, process: Process, who: str, lifetime: int) -> Token | None:
-        """Issue a token of this principal; return None if the process refuses.
+        """Issue a token of the principal `who`; return None if the process refuses.
 
-        No call is made while records are missing: a client that is refused too often has to wait.
+        No call is made while records are missing: a client that is refused too often is locked out.
         """
         if self.records_missing:
             return None
@@ -57,7 +57,7 @@ class Calls(Parties):
         return token
 
     def revoke(self, process: Process, kind: Kind, token: Token) -> Fact | None:
-        """Revoke with the help of a token; return the fact, if it was acknowledged and has an effect."""
+        """Revoke by means of a token; return the fact if the call is acknowledged and has an effect."""
         covered, id_, target = self._target(kind, token)
         has_effect = kind not in (Kind.TOKEN, Kind.REFRESH_TOKEN) or self._is_opened(process, kind, token)
         bearer = self.issue(process, "admin", 300)
@@ -89,7 +89,7 @@ class Calls(Parties):
         return fact
 
     def _target(self, kind: Kind, token: Token) -> tuple[list[Token], str, dict[str, Any]]:
-        """Return the tokens that it revokes, the id of the fact, and the fields of the request."""
+        """Return the tokens that the revocation covers, the id of its fact, and the request's fields."""
         same_session = [t for t in self.tokens if t.session_id == token.session_id]
         subject = next(p for p in reversed(self.principals.principals["user"]) if p != FIRST_PARTY_CLIENT)
         match kind:
@@ -115,7 +115,10 @@ class Calls(Parties):
         return [token for token in self.tokens if principal in token.generations]
 
     def _is_opened(self, process: Process, kind: Kind, token: Token) -> bool:
-        """Return whether a revocation by this token has an effect, which an invalid token's has not."""
+        """Return whether the process can read the token, so that a revocation by it has an effect.
+
+        The signature of the token must verify, and it must not have expired more than `LONG_OVER` ago.
+        """
         if self.records_missing:
             return False
         if kind is Kind.REFRESH_TOKEN:
@@ -133,13 +136,13 @@ class Calls(Parties):
 
 
 def key_id_of(text: str) -> str:
-    """Return the `kid` of a token."""
+    """Return the `kid` in the header of a token."""
     found: str = _json_in(text.split(".")[0])["kid"]
     return found
 
 
 def claims_of(text: str) -> dict[str, Any]:
-    """Return the claims of a token that the service has just issued."""
+    """Return the claims of a token without verifying it."""
     return _json_in(text.split(".")[1])
 
 

@@ -1,4 +1,4 @@
-"""The steps of clients, and the steps that undo faults; `faults.py` has the faults."""
+"""The steps of clients: the state machine makes them between the faults, which are in `faults.py`."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -18,14 +18,15 @@ from tests.machine.stores import Target
 OpenTarget = Callable[[PartyClock], Target]
 HOUR: Final = 3600
 WHICH: Final = st.integers(0, 1)
-"""A strategy for one of the two processes."""
+"""A strategy that picks one of the two processes."""
 BACK: Final = st.integers(0, 12)
-"""A strategy for a token: its index, counted back from the newest."""
+"""A strategy that picks a token: its distance from the newest one."""
 LIFETIME: Final = st.sampled_from([300, 900])
 KINDS: Final = st.sampled_from(list(Kind))
 Work = tuple[Kind, int, int]
 WORKS: Final = st.lists(st.tuples(KINDS, WHICH, WHICH), min_size=1, max_size=3)
-"""A strategy for revocations: the target, the process that issues the token, and the one that revokes it."""
+"""A strategy for revocations: the kind, the process that issues the token, and the process that revokes
+it."""
 SETTINGS: Final[list[dict[str, object]]] = [
     {
         "access_token_lifetime": timedelta(seconds=lifetime),
@@ -40,7 +41,7 @@ SETTINGS: Final[list[dict[str, object]]] = [
         (300, 24 * HOUR, 10),
     )
 ]
-"""The settings that a process may have; A begins with the first, B with the second."""
+"""Settings of processes. Process A starts with the first of them, process B with the second."""
 
 
 _TAKEN: Final[dict[str, st.SearchStrategy[dict[str, Any]]]] = {}
@@ -48,10 +49,9 @@ Method = TypeVar("Method", bound=Callable[..., None])
 
 
 def step(**words: st.SearchStrategy[Any]) -> Callable[[Method], Method]:
-    """Define a step; `words` are the strategies of its arguments.
+    """Register a method as a step of the machine; `words` are the strategies of its arguments.
 
-    Hypothesis leaves out some rules of a machine in each run. All steps are one rule, so that no step is left
-    out.
+    All steps are a single rule of Hypothesis: of several rules, Hypothesis leaves some out in each run.
     """
 
     def register(method: Method) -> Method:
@@ -66,7 +66,7 @@ def _steps() -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
 
 
 class Clients(RuleBasedStateMachine):
-    """Takes the steps of clients; the test sets `open_target` and `took`."""
+    """The part of the state machine that acts as clients do. The test sets `open_target` and `took`."""
 
     open_target: ClassVar[OpenTarget]
     took: ClassVar[Counter[str]]
@@ -139,7 +139,7 @@ class Clients(RuleBasedStateMachine):
             self.heal()
 
     def _work(self, works: list[Work]) -> None:
-        """Issue a token for each revocation, and revoke it."""
+        """Issue a token for each of `works`, and revoke it in the given way."""
         for kind, issuer, revoker in works:
             process, other = self.site.processes[issuer], self.site.processes[revoker]
             if not (process.works and other.works):

@@ -1,23 +1,24 @@
-"""Clocks that the machine moves: one true time, and an error for each party's clock.
+"""Clocks for the state machine: they stand still until it moves them, and each may be wrong on its own.
 
-They implement the port `Clock`. The module knows nothing of services.
+The class `PartyClock` implements the port `Clock`. The module knows nothing of services.
 """
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 START: Final = datetime(2100, 1, 1, tzinfo=UTC)
-"""A start in the far future: Redis expires keys by the real clock, and must expire none here."""
+"""A start far in the future: Redis expires keys by the real clock of its machine, and must expire none
+here."""
 
 
 class TrueTime:
-    """The true time, which passes equally for every party."""
+    """The true time, which passes for all parties alike."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
 
     def pass_(self, seconds: float) -> None:
-        """Let time pass, by which the wall clocks and boot clocks of all parties advance."""
+        """Let seconds pass: the wall clocks and the boot clocks of all parties advance by them."""
         self.elapsed += seconds
 
 
@@ -27,12 +28,12 @@ class PartyClock:
     def __init__(self, time: TrueTime) -> None:
         self._time = time
         self.error = 0.0
-        """The seconds by which the wall clock is ahead."""
+        """Seconds by which the wall clock is ahead."""
         self.highest = self.unix()
-        """The latest time that the wall clock has ever shown."""
+        """The latest Unix time that the wall clock has ever shown."""
 
     def step(self, seconds: float) -> None:
-        """Set the wall clock."""
+        """Move the wall clock by `seconds`, which may be negative."""
         self.error += seconds
         self.highest = max(self.highest, self.unix())
 

@@ -1,6 +1,6 @@
-"""Every fault for which the service makes a promise, in any order. A new fault needs one more rule here.
+"""Every fault that the service promises to survive, in any order. A new fault is one more step here.
 
-`site.py` has the invariants, and counts the faults that took effect.
+The invariants are in `site.py`, which also counts the faults that took effect.
 """
 
 from collections.abc import Iterator
@@ -18,9 +18,10 @@ from tests.machine.stores import GROUPS, RECORDS
 STEPS: Final = st.one_of(
     st.integers(-30 * HOUR, 30 * HOUR), st.sampled_from([-90, -11, 11, 90, -HOUR, HOUR, 20 * HOUR, -4 * HOUR])
 )
-"""A strategy for the seconds by which a clock is wrong from then on."""
+"""A strategy for the error of a clock, in seconds."""
 HEALS: Final = st.booleans()
-"""A strategy that decides whether every fault is undone after this one, or lasts until the next."""
+"""A strategy: true = all faults are undone after the step; false = they are still present in the next
+step."""
 WHEN: Final = st.sampled_from(["under load", "while stopped", "unnoticed"])
 CLOCKS: Final = {
     "A": ("A",),
@@ -30,11 +31,11 @@ CLOCKS: Final = {
     "machine": ("A", "B", "store"),
     "everything": ("A", "B", "store", "local"),
 }
-"""The groups of clocks that are set together."""
+"""The groups of clocks that one step sets together, by name."""
 
 
 class Machine(Clients):
-    """A state machine with the steps of clients and the faults."""
+    """The state machine: the steps of clients, and the faults of clocks, processes and the store."""
 
     # Clocks
 
@@ -55,7 +56,7 @@ class Machine(Clients):
         after: list[Work],
         heals: bool,
     ) -> None:
-        """Set clocks until another step corrects them, or only until the next confirmed heartbeats."""
+        """Set clocks wrong for two heartbeats, or until a later step corrects them."""
         site, errors = self.site, {name: self.site.clocks[name].error for name in CLOCKS[which]}
         self._work(before)
         site.settle(2)
@@ -74,7 +75,7 @@ class Machine(Clients):
 
     @step(seconds=st.sampled_from([0, 1, 30, 300, 900, 1200, 2 * HOUR]), works=WORKS, heals=HEALS)
     def time_passes(self, seconds: int, works: list[Work], heals: bool) -> None:
-        """Let time pass without heartbeats; 0 = with heartbeats, until the whole log may be trimmed."""
+        """Let time pass without heartbeats; with 0, until the whole log may be trimmed, with heartbeats."""
         self._work(works)
         if not seconds:
             self._trim()
@@ -154,9 +155,9 @@ class Machine(Clients):
         back: int,
         heals: bool,
     ) -> None:
-        """Restore an older copy and let the log grow again.
+        """Restore an older copy of the store, then let the log grow again.
 
-        The processes are stopped; on Redis they may also be running.
+        Processes are stopped meanwhile; on Redis they may also go on running.
         """
         site = self.site
         if copies or not self.has_copy:
@@ -198,7 +199,7 @@ class Machine(Clients):
     def delete(
         self, what: str, begin: float, size: float, which: int, when: str, works: list[Work], heals: bool
     ) -> None:
-        """Delete a range of log entries, or any single key or row."""
+        """Delete a range of log entries, or a single key or row of the store."""
         self._work(works)
         if what == "generations":
             # A process that raises one anew before it has read of the first raise counts it twice: a start is
@@ -228,7 +229,7 @@ class Machine(Clients):
 
     @step(way=st.integers(0, 2), crashes=st.booleans(), which=WHICH, works=WORKS, heals=HEALS)
     def spoil_the_set_up(self, way: int, crashes: bool, which: int, works: list[Work], heals: bool) -> None:
-        """Configure Redis to lose or evict data, or remove the write-ahead log of SQLite."""
+        """Configure Redis so that it may lose data; on SQLite, remove the write-ahead log or its index."""
         self._work(works)
         self.site.took.update(self.site.target.spoil(self.site, way, which, crashes))
         self._heal_if(heals)
@@ -236,7 +237,7 @@ class Machine(Clients):
     # The values of the steps
 
     def _trim(self) -> None:
-        """Let time pass, with heartbeats, until the whole log may be trimmed."""
+        """Let time pass until the whole log may be trimmed, with heartbeats in between."""
         site, (_, _, _, floor) = self.site, self.site.target.head()
         for seconds in (11 * 60, 7 * HOUR, 11 * 60):
             site.time.pass_(seconds)
@@ -247,9 +248,9 @@ class Machine(Clients):
 
     @contextmanager
     def _damage(self, when: str) -> Iterator[list[str]]:
-        """Let the block damage the store, while processes run or while they are stopped.
+        """Run a block that damages the store, while processes run or are stopped; check afterwards.
 
-        The block reports which effect the damage had.
+        The block adds a name for each effect that it had to the list.
         """
         site, done = self.site, list[str]()
         stopped = site.working if when == "while stopped" else []
@@ -267,12 +268,15 @@ class Machine(Clients):
             site.check_refresh()
 
     def _restart(self, process: Process) -> bool:
-        """Restart a process; return whether it started, which it may not if records are missing."""
+        """Restart a process; return whether it started, which it may refuse while records are missing."""
         self.site.stop(process)
         return self._start(process)
 
     def _set_clocks(self, which: str, seconds: int) -> bool:
-        """Set clocks; check that a party whose clock was set refuses at once. Returns whether one was set."""
+        """Set clocks, and check that each party whose clock has moved refuses calls at once.
+
+        Returns False if there is no such clock, since the store uses the clocks of the processes.
+        """
         site, names = self.site, CLOCKS[which]
         if not site.target.has_clock and which == "store":
             return False

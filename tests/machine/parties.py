@@ -1,7 +1,7 @@
-"""The parties on one store, and which of them must know which revocation.
+"""The parties around one store, and which of them must know which revocation.
 
-They are two processes, a LocalVerifier that follows the first, and a client of Watch that resumes. The module
-derives from each start, heartbeat and loss which party must reject which token. It makes no calls.
+The parties are two processes, a LocalVerifier that follows the first one, and a client that resumes Watch.
+The module derives from each start, heartbeat and loss which party must refuse which token; it makes no calls.
 """
 
 from collections import Counter
@@ -29,20 +29,21 @@ from tests.rpc.conftest import settings_for_tests
 from tests.rpc.world import API, PASSWORD, client_secret, password
 
 SETTLING: Final = 4
-"""Heartbeats until every process has noticed a loss, sent its own facts, and read those of the others."""
+"""Heartbeats after which every process has noticed a loss, sent the facts it knows, and read those of
+others."""
 PASSWORDS: Final = open_hasher(settings_for_tests())
 
 
 @dataclass(kw_only=True)
 class Principals:
-    """The principals with their credentials."""
+    """The principals of the tests, by name, and the credentials with which tokens are issued to them."""
 
     credentials: dict[str, token_pb2.Credential]
     principals: dict[str, tuple[PrincipalId, ...]]
 
 
 class Parties:
-    """The parties, and the tokens that each of them must reject."""
+    """All parties around one store, and the revocations that each of them must know."""
 
     def __init__(self, time: TrueTime, target: Target, clocks: Mapping[str, PartyClock]) -> None:
         self.time = time
@@ -58,14 +59,14 @@ class Parties:
         self.facts: list[Fact] = []
         self.took = Counter[str]()
         self.records_missing = False
-        """True if a record was deleted from the store and not restored yet."""
+        """True while a record is missing that a step has deleted from the store."""
         self.step = 0
         self._read: dict[Party, int] = {}
-        """The step in which each process has last read the log to its end."""
+        """For each party, the last step in which it has read the log to the end."""
         self._cleanup = ExitStack()
 
     def begin(self, *settings: Mapping[str, object]) -> None:
-        """Initialise the store, create the principals, and start all parties."""
+        """Initialise the store, create the principals, and start the processes and the LocalVerifier."""
         self.principals = self._make_principals()
         for process, own in zip(self.processes, settings, strict=True):
             process.settings = dict(own)
@@ -119,11 +120,11 @@ class Parties:
 
     @property
     def memories(self) -> dict[Party, Revocations]:
-        """Return the revocations that each running or paused process has in memory."""
+        """Return the revocations that each process has in memory, whether it is paused or not."""
         return {identity(p): p.replica.revocations for p in self.processes if p.runs}
 
     def start(self, process: Process) -> None:
-        """Start a process, which must know the facts in the store at once. Raises UnavailableError."""
+        """Start a process, which must know all facts in the store at once. Raises UnavailableError."""
         process.start()
         self._read[identity(process)] = self.step
         held = self.target.held()
@@ -132,14 +133,17 @@ class Parties:
                 fact.known.add(identity(process))
 
     def stop(self, process: Process) -> None:
-        """End a process; facts that only it knew are lost."""
+        """End a process; facts that no other party and no store has are lost."""
         if not process.runs:
             return
         process.stop()
         self.note_losses()
 
     def heartbeat(self, process: Process) -> bool:
-        """Have a process send one heartbeat, after which it knows every entry of the log."""
+        """Send one heartbeat, after which the process knows every entry of the log.
+
+        Returns whether the heartbeat was confirmed.
+        """
         if not process.heartbeat():
             return False
         self._read[identity(process)] = self.step
@@ -149,13 +153,13 @@ class Parties:
         return True
 
     def heartbeat_all(self) -> None:
-        """Have each working process send one heartbeat."""
+        """Send one heartbeat of each process that runs and is not paused."""
         self.time.pass_(HEARTBEAT)
         for process in self.working:
             self.heartbeat(process)
 
     def settle(self, heartbeats: int = SETTLING) -> None:
-        """Have all working processes send heartbeats until each knows what any of them or the store had."""
+        """Send heartbeats, after which each working process knows the facts of all, and of the store."""
         held, memories = self.target.held(), [p.replica.revocations for p in self.working]
         confirmed = [
             fact
@@ -173,7 +177,7 @@ class Parties:
         self.tell_local()
 
     def tell_local(self) -> None:
-        """Note that the LocalVerifier knows everything that its process has read."""
+        """Note that the LocalVerifier learns all facts that the process it follows has read in the log."""
         if self.records_missing or self.processes[0].trouble or not self.local.is_confirmed:
             return
         self.local.catch_up()
@@ -189,10 +193,10 @@ class Parties:
         return (fact for fact in self.facts if not fact.lost)
 
     def note_losses(self, *, only_log: bool = False) -> None:
-        """Note the losses after a damage: facts that neither the store nor a process has any more.
+        """Mark facts as lost which, after some damage, neither the store nor a process has any more.
 
         Args:
-            only_log: the state does not count: no process reads it, since the log seems complete.
+            only_log: Ignore denials in the state: no process reads them while the log looks complete.
         """
         held, memories = self.target.held(), self.memories
         for fact in self.living_facts():
@@ -206,12 +210,12 @@ class Parties:
                 fact.known = {self.local.identity} if self.local.remembers(fact) else set()
 
     def note_lost_keys(self) -> None:
-        """Note that tokens are rejected whose signing key is missing in the restored copy."""
+        """Mark tokens as doubtful whose signing key is missing in the copy that was restored."""
         held = self.target.key_ids()
         for token in self.tokens:
             token.doubtful |= token.key_id not in held
 
 
 def identity(process: Process) -> Party:
-    """Return the identity of the process that runs at a place now."""
+    """Return the party that is the process running there now."""
     return process.name, process.life

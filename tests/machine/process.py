@@ -1,7 +1,7 @@
-"""A process of the service that sends heartbeats and maintains log and keys when the machine says so.
+"""A service process that sends heartbeats, and maintains log and keys, only when the machine orders it.
 
-Everything else is real: the store, the gRPC server on loopback, the replica, Watch. It can be paused, stopped
-and restarted. The module does not know which tokens are revoked.
+Everything else is real: the store, the gRPC server on loopback, the replica, Watch. The process can be
+paused, stopped and restarted. The module does not know which tokens are revoked.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,17 +33,17 @@ from tests.rpc.world import failure
 OpenStore = Callable[[PartyClock, EventLog], Store]
 
 HEARTBEAT: Final = 0.5
-"""Seconds between two heartbeats, as by default."""
+"""Seconds between two heartbeats, as in the default settings."""
 MAX_STALENESS: Final = 5.0
 REFUSALS: Final = frozenset(
     {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND}
 )
-"""The status codes with which a call may be refused; INTERNAL always is a bug."""
+"""The status codes with which a call of the machine may fail. Any other, such as INTERNAL, is a bug."""
 _BY_THE_MACHINE: Final = tuple(f"identity-{name}" for name in ("follow", "heartbeat", "maintenance", "keys"))
 
 
 class _Thread(BackgroundThread):
-    """A thread of a service; threads whose work the machine does are never started."""
+    """A background thread of the service. It never starts if the state machine does its work."""
 
     def start(self) -> None:
         if self.name not in _BY_THE_MACHINE:
@@ -51,7 +51,7 @@ class _Thread(BackgroundThread):
 
 
 class Process:
-    """A place at which processes run one after the other on the same port."""
+    """A name, a clock and a port under which service processes run, one after the other."""
 
     def __init__(
         self,
@@ -67,9 +67,9 @@ class Process:
         self.settings: dict[str, object] = {}
         self.paused = False
         self.trouble = ""
-        """The reason why the last heartbeat failed; empty = it was confirmed."""
+        """The reason why the last heartbeat failed; empty if the heartbeat was confirmed."""
         self.life = 0
-        """The number of processes that ran here so far."""
+        """The number of processes that have been started here."""
         self._open_store = open_store
         self._hasher = hasher
         self._port = reserve_port()
@@ -86,7 +86,7 @@ class Process:
 
     @property
     def works(self) -> bool:
-        """Return whether the process runs and is not paused, so that it can be called."""
+        """Return whether the process runs and is not paused, so that calls may be made."""
         return self.runs and not self.paused
 
     @property
@@ -109,7 +109,7 @@ class Process:
         return found.total_seconds()
 
     def start(self) -> None:
-        """Start a process. Raises UnavailableError."""
+        """Start a service process on the store. Raises UnavailableError."""
         with ExitStack() as cleanup:
             store = self._open_store(self.clock, self.event_log)
             cleanup.callback(store.close)
@@ -140,13 +140,13 @@ class Process:
         self.life += 1
 
     def stop(self) -> None:
-        """End the process; its memory is lost."""
+        """End the process, and with it everything that it has only in memory."""
         self._service = None
         self.paused = False
         self._running.close()
 
     def heartbeat(self) -> bool:
-        """Send a heartbeat, and maintain log and keys; return whether the heartbeat was confirmed."""
+        """Send one heartbeat, then maintain log and keys; return whether the heartbeat was confirmed."""
         try:
             self.replica.heartbeat(self.service._follower._process)
         except UnavailableError as error:
@@ -162,7 +162,7 @@ class Process:
         return True
 
     def _stop_with(self, service: Service) -> None:
-        """Have Watch send nothing and accept no watcher while the process is paused."""
+        """Keep Watch from sending events and from accepting streams while the process is paused."""
         replica: Any = service._replica
 
         def gated(require: Callable[[], None]) -> Callable[[], None]:
@@ -181,7 +181,7 @@ class Process:
     # Calls; each gives the answer, or the reason of the refusal.
 
     def verify(self, texts: Sequence[str]) -> list[str]:
-        """Return for each token why it is rejected or not answered; "" if it is valid."""
+        """Return for each token "" if it is good, else why the process rejects it or gives no answer."""
         requests = [pb.VerifyRequest(token=text, any_audience=True) for text in texts]
         answer = attempt(
             lambda: self.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests), timeout=PATIENCE)
@@ -191,7 +191,7 @@ class Process:
         return [_outcome(one) for one in answer.responses]
 
     def revoke(self, bearer: str, **target: Any) -> str:
-        """Revoke; return the reason of the refusal, or "" if it was acknowledged."""
+        """Call Revoke; return "" if the call is acknowledged, else the reason of the refusal."""
         metadata = (("authorization", f"Bearer {bearer}"),)
         answer = attempt(
             lambda: (self.stub.Revoke(pb.RevokeRequest(**target), metadata=metadata, timeout=PATIENCE),)
@@ -199,7 +199,7 @@ class Process:
         return answer if isinstance(answer, str) else ""
 
     def refresh(self, request: pb.RefreshRequest) -> str:
-        """Refresh; return the reason of the refusal, or "" if it succeeds."""
+        """Call Refresh; return "" if the call succeeds, else the reason of the refusal."""
         answer = attempt(lambda: self.stub.Refresh(request, timeout=PATIENCE))
         return answer if isinstance(answer, str) else ""
 
@@ -214,7 +214,7 @@ def _outcome(answer: pb.VerifyResponse) -> str:
 
 
 def attempt(call: Callable[[], Any]) -> Any | str:
-    """Make a call; return its response, or the reason in its error."""
+    """Make a call; return its answer, or a text with the reason of its refusal."""
     try:
         return call()
     except grpc.RpcError as error:

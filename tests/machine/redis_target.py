@@ -1,4 +1,4 @@
-"""Redis as the target of faults: deleted keys, a restored older copy, a changed configuration."""
+"""Redis as the target of faults: keys are deleted, an older copy is restored, the server is reconfigured."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -45,7 +45,7 @@ WRONG: Final = {"appendonly": "no", "appendfsync": "no", "maxmemory-policy": "al
 
 
 class RedisTarget:
-    """A real Redis server, emptied for each example."""
+    """A real Redis server, emptied for each example of Hypothesis."""
 
     name = "redis"
     kinds = (*_PATTERNS, "generation")
@@ -136,7 +136,7 @@ class RedisTarget:
         }
 
     def restore_copy(self) -> None:
-        """Restore the copy in one step, while processes run."""
+        """Restore the copy in one transaction, while processes may be running."""
         with self._client.pipeline(transaction=True) as pipeline:
             pipeline.flushall()
             for key, (value, expire) in self._copy.items():
@@ -144,7 +144,7 @@ class RedisTarget:
             pipeline.execute()
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
-        """Change the configuration so that no write may be acknowledged; older revocations are safe."""
+        """Misconfigure the server, and check that no revocation is acknowledged; then it may crash."""
         name, process = list(WRONG)[how], site.processes[which]
         self.server.configure(name, WRONG[name])
         done = []

@@ -1,8 +1,8 @@
-"""Runs the state machine on a store; a run in which some fault never took effect fails.
+"""Runs the state machine on one store, and fails if a fault never took effect: such a run proves nothing.
 
-Whatever happens to clocks, processes and the store, a token whose revocation was acknowledged is never
-accepted again. `faults.py` has the faults. Each store has its own test module, so that pytest-xdist can run
-them in parallel.
+The property under test: no acknowledged revocation is ever accepted again, however clocks, processes and the
+store are damaged. The faults are in `faults.py`. Each store has its own test module, so that pytest-xdist can
+run them in parallel.
 """
 
 import os
@@ -42,11 +42,11 @@ ON_EACH_STORE: Final = {
 }
 
 MARKS: Final = [pytest.mark.slow, pytest.mark.timeout(600 + 60 * EXAMPLES)]
-"""The pytest markers of a module that runs the machine."""
+"""The pytest marks of a module that runs the state machine."""
 
 
 def run(open_target: OpenTarget, to_be_seen: set[str]) -> None:
-    """Run the machine; fail if a fault never took effect, with the counts of all faults."""
+    """Run the machine, print how often each fault took effect, and fail if one never did."""
     took: Counter[str] = Counter()
     machine = type("OnStore", (Machine,), {"open_target": staticmethod(open_target), "took": took})
     try:
@@ -64,5 +64,5 @@ def run(open_target: OpenTarget, to_be_seen: set[str]) -> None:
 
 
 def table(took: Counter[str]) -> str:
-    """Return how often each fault took effect."""
+    """Return a table that says how often each fault took effect."""
     return "\n".join(f"{count:7,} {name}" for name, count in sorted(took.items()))

@@ -1,4 +1,4 @@
-"""The invariants that hold after each step, and the steps that undo each fault."""
+"""The invariants that must hold after each step, and the steps that undo the faults."""
 
 from typing import Final
 
@@ -13,18 +13,18 @@ from tests.machine.process import HEARTBEAT, MAX_STALENESS, Process
 from tests.machine.stores import RECORDS
 
 HEARTBEATS: Final = int(5.0 / HEARTBEAT)
-"""The heartbeats that each process sends in the five seconds that a recovery may take."""
+"""The number of heartbeats of a process within five seconds, the time that a recovery may take."""
 CACHED: Final = 48
-"""The number of the newest tokens that are verified after each step."""
+"""The number of tokens, the newest ones, that are verified after each step."""
 NO_TOKEN: Final = frozenset(reason.name for reason in RejectionReason)
-"""The reasons with which Verify rejects a token; any other reason means that it did not answer."""
+"""The reasons with which Verify rejects a token. Any other reason means that there is no answer."""
 
 
 class Site(Calls):
-    """The parties, with the checks that the machine makes on them."""
+    """The parties and their calls, with the invariants of the state machine and the undoing of faults."""
 
     def check(self) -> None:
-        """Check that each party rejects what it must, and that each fresh process accepts all else."""
+        """Check that parties refuse the tokens they must refuse, and that processes accept good ones."""
         tokens = self.tokens[-CACHED:]
         texts = [token.text for token in tokens]
         if not texts:
@@ -51,12 +51,15 @@ class Site(Calls):
         self.took["verified"] += 1
 
     def _may_have_forgotten(self, party: Party, fact: Fact, token: Token) -> bool:
-        """Return whether only the LocalVerifier knew the fact, and its clock has passed the fact's end."""
+        """Return whether the LocalVerifier was the last to know the fact, and may have forgotten it.
+
+        It forgets a denial once its clock has passed the expiry of the token.
+        """
         is_over = self.local.clock.highest > token.expire_time
         return fact.lost and party == self.local.identity and is_over and not self.local.remembers(fact)
 
     def _is_good(self, process: Process, token: Token) -> bool:
-        """Return whether the token is not revoked, not expired by the process's clock, and known to it."""
+        """Return whether the process must accept the token: it is valid, and no revocation affects it."""
         now, generations = process.clock.unix(), process.replica.revocations.generations
         return (
             not token.facts
@@ -69,7 +72,7 @@ class Site(Calls):
         )
 
     def check_refresh(self) -> None:
-        """Check that no process that knows of a session's end refreshes the session."""
+        """Check that no process which must know that a session has ended refreshes the session."""
         for token in self.tokens[-CACHED:]:
             for fact in token.facts:
                 if not (fact.kind in OF_SESSIONS and fact.ends_refresh and token.refresh_token):
@@ -80,7 +83,10 @@ class Site(Calls):
                         assert process.refresh(request), f"{process.name} refreshes an ended session"
 
     def require_recovered(self) -> None:
-        """Check that after five seconds of heartbeats nothing is UNAVAILABLE and no watcher is stale."""
+        """Check that everything works again after five seconds of heartbeats.
+
+        No call may be refused as UNAVAILABLE, and no watcher may be stale.
+        """
         for _ in range(HEARTBEATS):
             self.heartbeat_all()
             if all(process.is_fresh and not process.trouble for process in self.processes):
@@ -109,9 +115,9 @@ class Site(Calls):
     # Recovery
 
     def start_with_help(self, process: Process) -> None:
-        """Start a process; if the store lacks data that it needs for that, have other processes repair it.
+        """Start a process; if the store lacks data for that, the other processes repair it first.
 
-        If no process has the data, restore them as an operator would.
+        If none of the processes knows the lost data, the test restores them, as an operator would.
         """
         try:
             self.start(process)
@@ -150,7 +156,7 @@ class Site(Calls):
             self.accept_clock()
 
     def resume(self, process: Process) -> None:
-        """Resume a paused process, which still has its memory."""
+        """Resume a paused process, which keeps its memory."""
         position = self.target.head()[1]
         if process.replica.revision.position < position or process.replica.staleness > MAX_STALENESS:
             self.took["pause"] += 1
@@ -158,7 +164,7 @@ class Site(Calls):
         self.check()
 
     def restore_deleted_records(self) -> None:
-        """Restore the deleted records, and restart the processes, which read them at their start."""
+        """Restore the deleted records, and restart each process, since it reads records at its start."""
         if not self.records_missing:
             return
         self.target.restore_deleted(RECORDS)
@@ -169,7 +175,7 @@ class Site(Calls):
             self.start_with_help(process)
 
     def accept_clock(self) -> None:
-        """Accept the clock as an operator does, giving up entries that were trimmed while it was wrong."""
+        """Accept the clock as an operator does, which gives up entries trimmed while it was wrong."""
         store = self.target.open(self.clocks["A"], self.event_log)
         try:
             store.accept_clock(self.clocks["A"].now())

@@ -1,4 +1,4 @@
-"""SQLite as the target of faults: deleted rows, removed files, files replaced by an older copy."""
+"""SQLite as the target of faults: rows are deleted, files are removed or replaced by an older copy."""
 
 import shutil
 import sqlite3
@@ -36,7 +36,7 @@ _TABLES: Final = {
     "names": "names",
 }
 WHOLE: Final = ("log", "generations")
-"""Kinds of which all rows are deleted at once, like a Redis key; of other kinds, one row is deleted."""
+"""Kinds whose rows are all deleted at once, as Redis has a single key for them; other kinds lose one row."""
 
 
 class SqliteTarget:
@@ -111,7 +111,7 @@ class SqliteTarget:
                 )
 
     def copy(self) -> None:
-        """Copy the file with SQLite: reading it in another way would release this process's locks."""
+        """Copy the file by SQLite's backup, since opening it otherwise would drop the locks on it."""
         target = self._folder / "copy.db"
         target.unlink(missing_ok=True)
         with (
@@ -121,16 +121,17 @@ class SqliteTarget:
             source.backup(destination)
 
     def restore_copy(self) -> None:
-        """Replace the current files while no process works."""
+        """Move the current files away, and put the copy in their place. No process may be running."""
         self._moved += 1
         self.path.parent.rename(self._folder / f"moved-{self._moved}")
         self.path.parent.mkdir()
         shutil.copy(self._folder / "copy.db", self.path)
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
-        """Remove the WAL, its index or both while a process works, which then revokes and may be killed.
+        """Remove the write-ahead log, its index or both under a process, which then makes a revocation.
 
-        The other process is stopped: both are in one operating system process, and would share an index.
+        The other process is stopped meanwhile: both belong to one process of the operating system, so that
+        SQLite would share the index between them. At the end the first process may be restarted.
         """
         process, other = site.processes[which], site.processes[1 - which]
         if not process.works or other.paused:
@@ -152,7 +153,7 @@ class SqliteTarget:
         )
 
     def mend(self) -> None:
-        """Do nothing, since a process repairs the files itself."""
+        """Do nothing: a process repairs its files by itself."""
 
     def close(self) -> None:
         """Do nothing, since nothing is open."""

@@ -1,6 +1,6 @@
-"""The operations of the machine on a kind of store: open it, read its content, and damage it.
+"""The operations of the machine on a kind of store: opening it, reading its content, and damaging it.
 
-Reading and damaging do not use code of the service, so that its bugs cannot hide here.
+Reading and damaging bypass the service, so that nothing here relies on the code of the service.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Held:
-    """The facts in the store."""
+    """The revocations that a store contains."""
 
     logged: set[str] = field(default_factory=set)
-    """The ids of tokens and sessions that log entries deny."""
+    """Ids of tokens and sessions that an entry of the log denies."""
     kept: set[str] = field(default_factory=set)
-    """The ids of tokens and sessions that the state denies."""
+    """Ids of tokens and sessions that the state denies."""
     ended: set[str] = field(default_factory=set)
-    """The sessions that Refresh refuses, by the stored fact or by the mark in the record."""
+    """Ids of sessions that Refresh refuses, because of the fact or of the mark on the record of the
+    session."""
     generations: dict[str, int] = field(default_factory=dict)
-    """The highest generation of each principal in the state."""
+    """For each principal, the number of its generation in the state."""
     logged_generations: dict[str, int] = field(default_factory=dict)
-    """The highest generation of each principal in the log."""
+    """For each principal, the highest number to which an entry of the log has raised it."""
 
     def fold(self, change: Change) -> None:
-        """Add one entry of the log."""
+        """Add the fact that an entry of the log contains."""
         match change:
             case TokenDenied(token_id=id_):
                 self.logged.add(id_)
@@ -45,7 +46,7 @@ class Held:
 
 
 RECORDS: Final = ("client", "user", "key", "index", "names")
-"""Kinds of keys that only an operator can restore after a loss, before processes are restarted."""
+"""Kinds of keys that, once lost, only an operator can restore, who restarts the processes after that."""
 GROUPS: Final = {
     "what denies": ("denial", "end", "request", "used"),
     "head or log": ("head", "log", "fence"),
@@ -53,18 +54,18 @@ GROUPS: Final = {
     "record": RECORDS,
     "other": ("session", "sessions", "heartbeat", "heartbeats", "audit"),
 }
-"""Everything that a store contains, in groups, so that losses of each kind are about equally frequent."""
+"""All kinds of keys in groups. A step picks a group first, so that each kind of loss is about as frequent."""
 
 
 class Target(Protocol):
-    """A store, with the operations of an operator on it."""
+    """A store, with the operations that an operator or an accident can perform on it."""
 
     has_clock: bool
-    """True if the store has its own clock, which is not that of a process."""
+    """True if the store has its own clock; false if it uses the clock of each process."""
 
     @property
     def kinds(self) -> Sequence[str]:
-        """Return the kinds of keys or rows of which one may be deleted."""
+        """The kinds of keys or rows that a step may delete."""
 
     def open(self, clock: PartyClock, event_log: EventLog) -> Store:
         """Open the store as a process does."""
@@ -72,37 +73,37 @@ class Target(Protocol):
     def held(self) -> Held: ...
 
     def positions(self) -> Sequence[int]:
-        """Return the positions of the entries in the log."""
+        """Return the positions of the entries that the log holds."""
 
     def head(self) -> tuple[str, int, str, int]:
-        """Return epoch, position, link and floor; zeros if there is no head."""
+        """Return epoch, position, link and floor of the log; zeros if there is no head."""
 
     def key_ids(self) -> set[str]:
         """Return the ids of the signing keys in the store."""
 
     def remove_entries(self, first: int, last: int) -> int:
-        """Delete these entries; return their number."""
+        """Delete the log entries from `first` to `last`; return how many there were."""
 
     def delete(self, kind: str, which: int) -> str:
         """Delete one key or row of a kind; return its name, or "" if there is none."""
 
     def restore_deleted(self, kinds: Sequence[str]) -> None:
-        """Restore the deleted keys of these kinds that are still missing."""
+        """Restore the deleted keys of these kinds that are still absent."""
 
     def copy(self) -> None:
-        """Keep a copy of the whole store."""
+        """Keep a copy of the whole store, for `restore_copy`."""
 
     def restore_copy(self) -> None: ...
 
     def spoil(self, site: "Site", how: int, which: int, crashes: bool) -> Sequence[str]:
-        """Break what makes acknowledged writes durable, while process `which` works; return the effects."""
+        """Break the durability of the store while process `which` works; return what took effect."""
 
     def mend(self) -> None:
-        """Restore the correct configuration, and wait until it is in effect."""
+        """Undo what `spoil` has done, and wait until the store is durable again."""
 
     def close(self) -> None: ...
 
 
 def spot(which: int, names: Sequence[str]) -> str:
-    """Return one of the names, or "" if there are none."""
+    """Return the name that the number `which` picks, or "" if there are no names."""
     return names[which % len(names)] if names else ""

@@ -1,4 +1,4 @@
-"""The state machine on Redis."""
+"""The state machine of clients and faults, run on Redis."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The state machine on SQLite."""
+"""The state machine of clients and faults, run on SQLite."""
 
 from pathlib import Path
 from tempfile import mkdtemp

@@ -1,7 +1,7 @@
-"""Faults after which acknowledged revocations were once accepted again, as fixed steps of the machine.
+"""The faults by which acknowledged revocations were once accepted again, as steps of the state machine.
 
-A run of the machine (`running.py`) reaches each of them at some time; these tests reach each of them every
-time.
+A random run of the machine (`running.py`) meets each of them at some time; these tests meet each of them
+every time.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from tests.redis_server import RedisServer
 
 EACH: list[Work] = [(kind, 0, 1) for kind in Kind if kind is not Kind.EVERYTHING]
 OF_ITS_OWN: list[Work] = [(kind, 0, 1) for kind in (Kind.TOKEN, Kind.TOKEN_ID, *OF_SESSIONS)]
-"""Revocations that deny an id until a time."""
+"""Revocations that deny the id of one token or session until it expires."""
 Play = Callable[[Machine], None]
 
 
@@ -32,7 +32,7 @@ def open_target(request: pytest.FixtureRequest, tmp_path: Path) -> OpenTarget:
 
 
 def take(open_target: OpenTarget, play: Play) -> Counter[str]:
-    """Play some steps, with a check after each; return the effects."""
+    """Play some steps, heal all faults, and check before and after that; return what took effect."""
     took: Counter[str] = Counter()
     kind = type("Scripted", (Machine,), {"open_target": staticmethod(open_target), "took": took})
     machine = kind()
@@ -71,7 +71,7 @@ def test_a_clock_that_is_corrected_after_the_start(open_target: OpenTarget) -> N
 def test_an_older_copy_that_is_restored_while_everything_is_stopped(
     open_target: OpenTarget, which: int
 ) -> None:
-    """The log grows beyond the position of a watcher, which then resumes from each revision that it had."""
+    """The log grows past the position of a watcher, which then resumes at each revision that it ever had."""
 
     def play(machine: Machine) -> None:
         lost: list[Work] = [(Kind.TOKEN, 0, 1)] * 3
@@ -115,7 +115,7 @@ def test_a_log_that_is_lost_while_nothing_runs(open_target: OpenTarget) -> None:
 @pytest.mark.parametrize("way", range(len(WRONG)))
 @pytest.mark.parametrize("crashes", [False, True])
 def test_a_set_up_that_is_spoilt_at_run_time(open_target: OpenTarget, way: int, crashes: bool) -> None:
-    """Redis gets another configuration; of SQLite, the write-ahead log or its index is removed."""
+    """Redis is reconfigured; on SQLite, the write-ahead log, its index or both are removed."""
 
     def play(machine: Machine) -> None:
         machine.spoil_the_set_up(way, crashes, 0, EACH, heals=False)
@@ -153,9 +153,10 @@ def test_time_in_which_the_log_is_trimmed(open_target: OpenTarget) -> None:
 def test_a_generation_of_a_lost_history_that_a_paused_process_remembers(
     open_target: OpenTarget, kind: Kind, before: int, lost: int
 ) -> None:
-    """A token names a generation that the restored store reaches again, or does not reach.
+    """The token has a generation of the lost history, which the paused process brings back.
 
-    The paused process repairs its number. `before` = the raises in the copy, `lost` = those after it.
+    `before` and `lost` are the numbers of raises before and after the copy was made. They decide whether the
+    restored store has reached the number in the token again by then.
     """
 
     def play(machine: Machine) -> None:
@@ -184,10 +185,11 @@ def test_a_generation_of_a_lost_history_that_a_paused_process_remembers(
 def test_the_first_store_is_restored_after_an_older_copy_in_which_everything_was_revoked(
     redis_server: RedisServer,
 ) -> None:
-    """A process that ran in between knows that raise, and the first store has another one to the same number.
+    """While the older copy serves, a process raises a generation to a number that the first store has used.
 
-    This cannot happen on SQLite, where a process whose file was replaced must be restarted and remembers
-    nothing.
+    When the first store is back, with another raise to that number, the raise of the process must still
+    count. The test does not apply to SQLite, where a process is restarted after its file was replaced, and
+    then remembers nothing.
     """
 
     def play(machine: Machine) -> None:

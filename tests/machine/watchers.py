@@ -1,4 +1,4 @@
-"""The watchers of the machine: a LocalVerifier with its own clock, and a client that resumes anywhere."""
+"""The watchers of the state machine: a LocalVerifier with its own clock, and a client that resumes Watch."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ from tests.rpc.conftest import settings_for_tests
 
 
 class QuickBackoff:
-    """Replaces `Backoff` without pauses, so that no watcher waits for a process that does not run."""
+    """A replacement of `Backoff` whose pauses are 20 ms, so that watchers reconnect soon."""
 
     def reset(self) -> None:
-        """Do nothing: there are no pauses to reset."""
+        """Do nothing, since all pauses are equally long."""
 
     def next_pause(self, error: Exception | None = None) -> float:
         return 0.02
@@ -41,7 +41,7 @@ class LocalParty:
 
     @contextmanager
     def patched(self) -> Iterator[None]:
-        """Have the LocalVerifier use this clock for as long as it exists."""
+        """Run the LocalVerifier during the block, with this clock instead of the real one."""
         clock = self.clock
         with (
             patch.object(local, "Backoff", QuickBackoff),
@@ -62,12 +62,12 @@ class LocalParty:
 
     @property
     def is_confirmed(self) -> bool:
-        """Return whether the process confirms its events, and its clock agrees with the verifier's."""
+        """Return whether the process confirms its events, by a clock close to the LocalVerifier's."""
         feed = self._feed
         return feed.is_fresh and abs(feed.clock.unix() - self.clock.unix()) <= min(10.0, feed.leeway or 1.0)
 
     def catch_up(self) -> None:
-        """Wait until the verifier has all facts of the process, and answers."""
+        """Wait until the LocalVerifier has all facts of the process, and answers calls."""
         feed = self._feed
 
         def knows() -> bool:
@@ -94,10 +94,10 @@ class LocalParty:
         return "" if isinstance(said, Verified) else said.reason
 
     def is_ahead_of(self, token: Token) -> bool:
-        """Return whether the verifier has another generation than the issuer, from a lost history.
+        """Return whether the LocalVerifier knows another generation than the token has.
 
-        It tells no other party, and rejects tokens issued under the lower one; see
-        docs/local-verification.md.
+        This happens if the generation is from a lost history. The LocalVerifier reports it to no other party,
+        and refuses tokens that are issued under the lower generation; see docs/local-verification.md.
         """
         known = self.verifier._state.generations
         principals = {*token.generations, key_principal(KeyId(token.key_id))}
@@ -115,23 +115,23 @@ class LocalParty:
 
 
 class Resumer:
-    """A client of Watch that keeps its state at each revision that it received."""
+    """A client of Watch that remembers its state at each revision that it has received."""
 
     def __init__(self) -> None:
         self._known: dict[str, TrustState] = {"": TrustState()}
         self._told_at: dict[str, float] = {"": 0.0}
-        """The time at which each revision was received, by the clock of the process: it omits denials that
-        have ended by then."""
+        """The time at which each revision was received, by the clock of the process. The process sends no
+        denials that have expired by then."""
 
     @property
     def revisions(self) -> list[str]:
-        """Return the revisions in the order of their arrival; the first is the empty one."""
+        """Return the revisions in the order in which they were received, after the empty one."""
         return list(self._known)
 
     def resume(self, process: Process, revision: str) -> tuple[bool, list[str]]:
-        """Watch from a revision up to the first heartbeat.
+        """Resume Watch at a revision, and read events up to the first heartbeat.
 
-        Returns whether a snapshot came, and the facts of the process that this client did not receive.
+        Returns whether the process sent a snapshot, and the facts of the process that the client did not get.
         """
         state, restarted, told_at = _copied(self._known[revision]), False, self._told_at[revision]
         with TrustClient(process.target) as client:

@@ -1,6 +1,6 @@
 """A model in memory of the results that Verify and Refresh must have.
 
-It follows docs/concepts.md and the comments of the protos. The module has no service, store or token text;
+It follows docs/security.md and the comments of the protos. The module has no service, store or token text;
 `sides.py` compares the service with it.
 """
 

@@ -29,7 +29,7 @@ from tests.redis_server import RedisServer
 
 
 def fill(store: Store, clock: FakeClock) -> None:
-    """Store everything that a store of this version can hold."""
+    """Write an item of every kind that a store of version 0.1.0 can hold."""
     store.initialise(Epoch("e0"))
     store.log.heartbeat("p-old", timedelta(hours=24, minutes=10, seconds=20))
     store.records.create(a_client("billing"))
@@ -70,7 +70,7 @@ def main(output: Path) -> None:
 
 
 def commands_of(client: Any) -> list[list[str]]:
-    """Yield the commands that write the keys of a Redis server again, without their expiry times."""
+    """Yield Redis commands that write all keys of a server again, without their expiry."""
     commands: list[list[str]] = []
     for key in sorted(client.scan_iter("*")):
         match client.type(key):
