@@ -1,4 +1,7 @@
-"""A service that serves HTTP besides gRPC: on a port of its own with grpcio, on the same port with Envoy."""
+"""Services that serve HTTP as well as gRPC.
+
+The grpcio engine has a separate listener for HTTP. The Envoy engine serves both on the same port.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -19,7 +22,7 @@ ANY_PORT = "127.0.0.1:0"
 
 @pytest.fixture(scope="session")
 def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyHost]:
-    """A service on Envoy, with HTTP and gRPC on one port."""
+    """An Envoy that serves HTTP on the port of gRPC, for all tests of this folder."""
     settings = settings_for_tests(engine=ENVOY, http_listen=ANY_PORT)
     with closing(EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))) as host:
         yield host
@@ -54,6 +57,6 @@ def certifier(tmp_path: Path) -> Certifier:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[StartSite]:
-    """Return a function that starts a service on grpcio with the given settings."""
+    """A function that starts a service with given settings, on the grpcio engine and SQLite."""
     with ExitStack() as cleanup:
         yield lambda **changes: cleanup.enter_context(_started(tmp_path, **changes))

@@ -1,4 +1,7 @@
-"""A real Envoy with a configuration of `deploy/envoy`, in front of an echo service. Asserts nothing."""
+"""A real Envoy with a configuration of `deploy/envoy`, as a gateway in front of an echo service.
+
+The module asserts nothing.
+"""
 
 import http.client
 import json
@@ -23,16 +26,16 @@ from tests.rpc.world import API
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy" / "envoy"
 _LISTEN, _ORDERS, _ORDERS_GRPC, _GRPC, _HTTP = (10000, 10001), 9001, 9002, 50051, 8080
-"""The ports in the files of `deploy/envoy`."""
+"""The ports in the files of `deploy/envoy`, which a test replaces by free ones."""
 
 
 def read(name: str) -> Any:
-    """Return a file of `deploy/envoy`."""
+    """Return the configuration in a file of `deploy/envoy`."""
     return yaml.safe_load((DEPLOY / name).read_text())
 
 
 def replaced(value: Any, new: Mapping[Any, Any]) -> Any:
-    """Return a copy of the configuration in which values are replaced wherever they occur."""
+    """Return a copy of a configuration in which each value that is a key of `new` is replaced."""
     if isinstance(value, dict):
         return {key: replaced(each, new) for key, each in value.items()}
     if isinstance(value, list):
@@ -54,7 +57,7 @@ class _Echo(BaseHTTPRequestHandler):
 
 
 class _GrpcEcho(grpc.GenericRpcHandler):
-    """A gRPC service that answers every method with the metadata of the call, as JSON."""
+    """An echo service that answers every gRPC method with the metadata of the call, as JSON."""
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
         def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
@@ -65,7 +68,7 @@ class _GrpcEcho(grpc.GenericRpcHandler):
 
 @contextmanager
 def upstreams() -> Iterator[tuple[int, int]]:
-    """Yield the ports of two echo services, one over HTTP and one over gRPC."""
+    """Run an echo service over HTTP and one over gRPC until the block ends; yield their ports."""
     web = ThreadingHTTPServer(("127.0.0.1", 0), _Echo)
     thread = threading.Thread(target=web.serve_forever, daemon=True)
     thread.start()
@@ -117,10 +120,10 @@ def _is_ready(admin: str) -> bool:
 
 
 class Front(Site):
-    """The gateway as its clients see it: an Envoy with an echo service behind it."""
+    """The gateway as its clients see it: one Envoy with an echo service behind it."""
 
     def told(self, path: str, **headers: str) -> dict[str, str]:
-        """Return the headers of the request that the echo service received."""
+        """Send a request; return the headers that the gateway passed on to the echo service."""
         answer = self.get(path, **headers)
         assert answer.status == 200, answer.body
         return dict(answer.json["headers"])
@@ -130,9 +133,10 @@ class Front(Site):
 def gateway(
     site: Site, folder: Path, configuration: Any, new: Mapping[Any, Any] = MappingProxyType({})
 ) -> Iterator[Front]:
-    """Run Envoy in front of an echo service; the configuration uses the identity service of the test.
+    """Run Envoy in front of an echo service; the configuration asks the service of `site` about tokens.
 
-    The test's timeouts replace those of the configuration. `new` has further values to replace.
+    Ports are free ones, and timeouts are long, since the machine of a test may be slow. `new` maps further
+    values of the configuration to their replacements.
     """
     listen = reserve_port()
     with upstreams() as (orders, orders_grpc):

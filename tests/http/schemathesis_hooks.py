@@ -1,4 +1,4 @@
-"""Authenticates the requests of schemathesis, which loads this module by its setting `hooks`."""
+"""Authentication for the requests of schemathesis, which loads this module because of its setting `hooks`."""
 
 import os
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ IN_FORM = {"client_id", "client_secret", "client_assertion", "client_assertion_t
 
 @schemathesis.auth()
 class ClientSecretBasic:
-    """Adds a client's secret in a header, unless the form already has a credential.
+    """Adds HTTP Basic authentication of a client to each request whose form has no other client credential.
 
-    A request may have only one.
+    A request with two credentials would be refused.
     """
 
     def get(self, case: Any, context: Any) -> str:

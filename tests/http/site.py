@@ -1,4 +1,4 @@
-"""A service that serves HTTP, with a plain HTTP client for it. The module asserts nothing."""
+"""A service that serves HTTP, and a plain HTTP client of it. The module asserts nothing."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ FORM = "application/x-www-form-urlencoded"
 
 @dataclass(frozen=True)
 class Answer:
-    """A response; the names of its headers are in lower case."""
+    """An HTTP response, with the names of its headers in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -32,13 +32,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Site:
-    """A service with an HTTP listener, and a client of the listener."""
+    """A service with an HTTP listener, and an HTTP client of it."""
 
     world: World
     target: str
-    """The host:port of the HTTP listener."""
+    """The address (host:port) of the HTTP listener."""
     authority: ssl.SSLContext | None = None
-    """A TLS context that trusts the service's certificate; None = the service uses no TLS."""
+    """The TLS context of a client that trusts the certificate of the service; None = the listener has no
+    TLS."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -52,7 +53,7 @@ class Site:
         return http.client.HTTPSConnection("localhost", port, timeout=PATIENCE, context=self.authority)
 
     def request(self, method: str, path: str, body: str | bytes | None = None, **headers: str) -> Answer:
-        """Send one request on a new connection; keyword arguments are headers, with `_` for `-`."""
+        """Send one request on a connection of its own. Underscores in names of headers become hyphens."""
         connection = self.connect()
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -69,7 +70,7 @@ class Site:
 
 
 def status_of(target: str, path: str) -> int | None:
-    """Return the status of a GET at host:port, or None if it accepts no connection."""
+    """Return the HTTP status of a GET at host:port, or None if the connection fails."""
     host, _, port = target.rpartition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
     try:

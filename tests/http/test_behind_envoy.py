@@ -1,4 +1,4 @@
-"""A service behind a real Envoy that terminates TLS and forwards the clients' certificates."""
+"""A real Envoy as a proxy in front of the service, which forwards the certificates of its TLS clients."""
 
 import json
 import socket
@@ -83,7 +83,7 @@ def configuration(port: int, service: Site, certifier: Certifier, details: dict[
 
 @contextmanager
 def proxied(service: Site, certifier: Certifier, folder: Path, **details: bool) -> Iterator[int]:
-    """Run an Envoy in front of the service; yield its port."""
+    """Run Envoy as a proxy in front of the service until the block ends; yield its port."""
     port = reserve_port()
     file = folder / "proxy.json"
     file.write_text(json.dumps(configuration(port, service, certifier, {"cert": True} | details)))
@@ -135,7 +135,10 @@ def test_the_certificate_of_a_client_is_forwarded_and_the_header_that_it_sends_i
 def test_a_name_that_looks_like_the_certificate_of_another_client_is_not_believed(
     service: Site, certifier: Certifier, tmp_path: Path
 ) -> None:
-    """Envoy does not quote the name, so the header ends with what looks like the victim's certificate."""
+    """Envoy does not quote the URI of a certificate in the header in which it forwards certificates.
+
+    The attacker's URI can therefore add an element to this header that has the certificate of the victim.
+    """
     victim = certifier.client("reports", "reports.example")
     pem = quote(victim.certificate_file.read_text(), safe="")
     thief = certifier.client("thief", f'https://thief.example/,Hash=00;Cert="{pem}"')

@@ -1,4 +1,4 @@
-"""The OpenAPI description that the service publishes is valid and complete, and agrees with the service."""
+"""The served OpenAPI description: it is valid and complete, and the service behaves as it says."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The configurations in `deploy/envoy`: a real Envoy in front of an echo service, with both engines."""
+"""The configurations in `deploy/envoy`, run by a real Envoy in front of an echo service, on both engines."""
 
 import json
 import ssl
@@ -36,7 +36,7 @@ FORGED = {
     "x.identity.subject": "root",
     "x!identity_subject": "root",
 }
-"""Headers that a client forges; `_` stands for `-`."""
+"""Headers with which a client claims an identity that it does not have. Underscores become hyphens."""
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -48,7 +48,7 @@ def token_of(site: Site, client_id: str = "reports", **wanted: Any) -> str:
 
 
 def rotate(world: World) -> None:
-    """Make the next signing key the one that signs."""
+    """Rotate the signing key: the key that is already published begins to sign."""
     admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
     admin.call("RotateKeys")
 
@@ -125,7 +125,7 @@ def test_a_revocation_counts_at_once_and_through_a_rotation_no_token_is_refused(
 
 
 def sent_raw(front: Front, *lines: str) -> Answer:
-    """Send a request with these header lines, in which a name may occur more than once."""
+    """Send a request with exactly these header lines. A name may occur more than once."""
     connection = front.connect()
     try:
         connection.putrequest("GET", ORDERS)
@@ -162,7 +162,7 @@ def test_ext_authz_refuses_a_request_with_several_tokens_or_names_that_servers_c
 
 
 def use_text_headers(configuration: Any) -> None:
-    """Have Envoy send the headers to ext_authz as text, which is its default."""
+    """Make Envoy send headers to ext_authz as text, which is its default, and not as raw bytes."""
     (chain,) = configuration["static_resources"]["listeners"][0]["filter_chains"]
     del chain["filters"][0]["typed_config"]["http_filters"][0]["typed_config"]["encode_raw_headers"]
 
@@ -250,7 +250,7 @@ def test_ext_authz_follows_the_option_of_each_grpc_method(start: StartSite, tmp_
 
 
 def put_token(path: Path, token: str) -> None:
-    """Write a token to the file from which Envoy reads it."""
+    """Write a token to the secret file from which Envoy reads it."""
     secret = {
         "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
         "name": "caller-token",
@@ -314,7 +314,7 @@ def test_a_gateway_proves_itself_by_its_certificate_and_forwards_that_of_its_cli
 
 
 def tls_files(holder: Holder, certifier: Certifier) -> dict[str, str]:
-    """Return the files that replace those in `ext-authz-mtls.yaml`."""
+    """Return the replacements for the paths of the TLS files in `ext-authz-mtls.yaml`."""
     return {
         "/etc/envoy/tls/tls.crt": str(holder.certificate_file),
         "/etc/envoy/tls/tls.key": str(holder.key_file),
@@ -323,7 +323,7 @@ def tls_files(holder: Holder, certifier: Certifier) -> dict[str, str]:
 
 
 def _tls_of_gateway(certifier: Certifier) -> Any:
-    """Return the TLS configuration of a gateway whose clients may present a certificate."""
+    """Return the TLS configuration of a gateway that accepts client certificates but requires none."""
     holder = certifier.server("front")
     pair = {
         "certificate_chain": {"filename": str(holder.certificate_file)},
@@ -346,7 +346,7 @@ def _tls_of_gateway(certifier: Certifier) -> Any:
 
 @pytest.fixture
 def verifying(site: Site, tmp_path: Path) -> Iterator[Front]:
-    """A gateway that fetches the keys again every second."""
+    """A gateway with Envoy's jwt_authn filter, which fetches the key set again every second."""
     with gateway(site, tmp_path, read("jwt-authn.yaml"), {"300s": "1s"}) as front:
         yield front
 
@@ -411,7 +411,10 @@ def test_jwt_authn_alone_accepts_a_revoked_token_until_it_expires(site: Site, ve
 def test_jwt_authn_reads_the_keys_over_tls_and_refuses_bound_tokens(
     start: StartSite, certifier: Certifier, tmp_path: Path
 ) -> None:
-    """Envoy's filter does not check that the client has the key to which the token is bound."""
+    """The filter jwt_authn cannot check whether a client has the key to which a token is bound.
+
+    The configuration therefore refuses all bound tokens.
+    """
     site = start(**certifier.server().settings(tls_client_ca=certifier.file))
     client = certifier.client("client", "client.example")
     with certifier.channel(site.world.target, client) as channel:

@@ -1,4 +1,4 @@
-"""Clients' certificates that a trusted proxy forwards in a header of the request."""
+"""Clients that present their certificate to a trusted proxy, which forwards it in a header of the request."""
 
 import base64
 from urllib.parse import urlencode

@@ -1,4 +1,4 @@
-"""docs/integrations.md: the commands for Envoy, and the configuration that Istio's EnvoyFilter adds."""
+"""The commands for Envoy in docs/integrations.md, and the effect of Istio's EnvoyFilter there."""
 
 import json
 import re
@@ -28,7 +28,7 @@ _ANSWERED: Final = re.compile(r"HTTP/1\.1 (\d{3}) ")
 
 @pytest.fixture
 def protected(tmp_path: Path) -> Iterator[int]:
-    """The port of the service that the gateway protects: Python's own server, with an empty folder."""
+    """The port of a service that the gateway protects: an HTTP file server for an empty folder."""
     (tmp_path / "empty").mkdir()
     handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "empty"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -66,12 +66,12 @@ def test_the_commands_for_envoy_show_a_revocation_and_a_rotation(tmp_path: Path,
 
     assert len(gateways) == start.code.count("envoy --")
     assert _ANSWERED.findall(printed) == _EXPECTED.findall(ask.code)
-    assert re.search(r"^state +signing$", printed, re.MULTILINE)  # of the key that the rotation has chosen
+    assert re.search(r"^state +signing$", printed, re.MULTILINE)  # the state of the new key
     assert {"401", "404"} == set(_EXPECTED.findall(ask.code))
 
 
 def test_the_command_for_a_callers_token_writes_what_envoy_reads(tmp_path: Path) -> None:
-    """Here the command runs without a service; `tests/docs/test_runnable.py` runs it with one."""
+    """The command is run here with a fake `identity` program; test_runnable.py runs it with a service."""
     page = (DOCS / "envoy-gateway.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^```sh runnable\n(TOKEN=.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "gateway.secret").write_text("a secret\n")

@@ -1,4 +1,7 @@
-"""ID-JAGs of an identity provider that publishes its keys, sent to two processes of the service."""
+"""ID-JAGs of an identity provider that publishes its keys, presented to two processes of the service.
+
+An ID-JAG (Identity Assertion JWT Authorization Grant) is a JWT that a client exchanges for an access token.
+"""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +34,10 @@ StartSites = Callable[[str], tuple[Site, Site]]
 
 @pytest.fixture
 def start_sites(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartSites]:
-    """Return a function that starts two processes on one store; both trust an identity provider."""
+    """A function that starts two processes of the service on one store of the given kind.
+
+    Both trust the same identity provider.
+    """
     with ExitStack() as cleanup:
 
         def start(kind: str) -> tuple[Site, Site]:
@@ -60,7 +66,7 @@ def trust(world: World, provider: IssuerServer) -> None:
 
 
 def id_jag(site: Site, **changes: object) -> str:
-    """Return an ID-JAG as an identity provider issues it, with custom claims."""
+    """Return an ID-JAG with the claims that an identity provider writes, and with these changes."""
     claims = {
         "iss": IDP,
         "sub": "U019488227",
@@ -77,7 +83,7 @@ def id_jag(site: Site, **changes: object) -> str:
 
 
 def present(site: Site, jwt: str, secret: str) -> Answer:
-    """Present an ID-JAG as the client `portal`, with its secret in the body."""
+    """Request a token for an ID-JAG as the client `portal`, which sends its secret in the body."""
     form = {
         "grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer",
         "assertion": jwt,

@@ -1,4 +1,4 @@
-"""The key set and the metadata are served from memory, even while the store is unavailable."""
+"""The key set and the metadata documents, which the service answers from memory even without its store."""
 
 import pytest
 

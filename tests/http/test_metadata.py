@@ -1,4 +1,4 @@
-"""The metadata documents list what is enabled, and change when that changes while the service runs."""
+"""The metadata documents change when features are enabled or disabled while the service runs."""
 
 import pytest
 

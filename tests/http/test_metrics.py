@@ -1,4 +1,4 @@
-"""`/metrics` on `http_listen`."""
+"""The path `/metrics` on the listener of `http_listen`."""
 
 import pytest
 

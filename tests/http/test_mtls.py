@@ -1,4 +1,4 @@
-"""Clients that authenticate over HTTP with a certificate, in real TLS handshakes, on both engines."""
+"""Clients that authenticate themselves by a certificate over HTTP with real TLS, on both engines."""
 
 import base64
 import http.client
@@ -38,24 +38,27 @@ REFUSED = (OSError, ConnectionError)
 
 @dataclass(frozen=True)
 class Doors:
-    """A service's two listeners: one that requests no client certificate, and one that requires it."""
+    """A service with two HTTP listeners: one with and one without client certificates."""
 
     world: World
     certifier: Certifier
     plain: Site
-    """The listener that requests no certificate."""
+    """The service at the listener that does not ask for a client certificate."""
     mutual: str
-    """The host:port of the listener that requires a certificate."""
+    """The address (host:port) of the listener that requires a client certificate."""
 
     def shown(self, holder: Holder | None) -> Site:
-        """Return a client of the listener that requires a certificate; it presents this holder's."""
+        """Return the service at the listener that requires a certificate.
+
+        The client presents the certificate of `holder`, or none if `holder` is None.
+        """
         context = ssl.create_default_context(cafile=self.certifier.file)
         if holder is not None:
             context.load_cert_chain(holder.certificate_file, holder.key_file)
         return Site(self.world, self.mutual, context)
 
     def client(self, client_id: str, *names: str, **changes: object) -> Holder:
-        """Create a client, and a certificate with the client's names."""
+        """Create a client that these certificate names authenticate; return a certificate with the names."""
         certificates = tuple(name if "://" in name else f"dns:{name}" for name in names)
         self.world.new_client(client_id, public=True, certificates=certificates, **changes)
         return self.certifier.client(client_id, *names)
@@ -109,7 +112,7 @@ def ask(site: Site, params: dict[str, str], path: str = "/oauth2/token", **heade
 
 
 def claims(answer: Answer) -> dict[str, Any]:
-    """Return the claims of the access token in a response, without verifying its signature."""
+    """Return the claims of the access token in an answer, without checking the signature."""
     payload = answer.json["access_token"].split(".")[1]
     found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return found
@@ -137,7 +140,7 @@ def test_a_certificate_gives_a_token_that_is_bound_to_it(doors: Doors, name: str
 
 
 def test_a_certificate_and_a_proof_give_a_token_that_is_bound_to_both(doors: Doors) -> None:
-    """The proof names the URL that the metadata has for clients with certificates."""
+    """The DPoP proof names the URL that the metadata has for clients with certificates."""
     holder, key = doors.client("reports", "reports.example"), PartyKey.make()
     uri = "https://mtls.id.example/oauth2/token"
     proof = dpop_proof(key, doors.world.clock.now(), htu=uri)
@@ -353,7 +356,7 @@ def test_envoy_resumes_no_session_since_it_would_not_notice_that_a_certificate_h
             while connection.recv(1024):
                 pass
             found = connection.session, connection.session_reused
-            connection.unwrap()  # after an end without a notice, a server forgets the session
+            connection.unwrap()  # without close_notify, a server drops the TLS session
             return found
 
     session, _ = connect()
@@ -364,7 +367,10 @@ def test_envoy_resumes_no_session_since_it_would_not_notice_that_a_certificate_h
 def test_a_connection_ends_in_time_so_that_its_certificate_is_verified_again(
     certifier: Certifier, tmp_path: Path
 ) -> None:
-    """Otherwise a client could use a busy connection for ever, after its certificate was withdrawn."""
+    """The service closes a busy connection at its maximum age.
+
+    Otherwise a client could go on using a certificate that would not be accepted in a new handshake.
+    """
     settings = settings_for_tests(**listening(GRPCIO, certifier), max_connection_age=timedelta(seconds=1))
     context = ssl.create_default_context(cafile=certifier.file)
     holder = certifier.client("c", "c.example")
@@ -377,7 +383,7 @@ def test_a_connection_ends_in_time_so_that_its_certificate_is_verified_again(
         running(settings, open_store) as world,
         closing(Site(world, settings.http_mtls_listen, context).connect()) as connection,
     ):
-        connection.auto_open = 0  # not a new connection in place of the old one
+        connection.auto_open = 0  # http.client must not reconnect by itself
         connection.connect()
         until(lambda: not _is_answered(connection))
 

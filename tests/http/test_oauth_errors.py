@@ -1,4 +1,4 @@
-"""Every error code of the OAuth endpoints, provoked over HTTP."""
+"""The error codes of the OAuth endpoints: a request over HTTP causes each of them."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ BASIC, BEARER, DPOP = "Basic ", "Bearer ", "DPoP "
 
 
 class Wrong(NamedTuple):
-    """A request that is refused, and the error that it gets."""
+    """A request to an OAuth endpoint, and the status and the error code that it must get."""
 
     path: str
     status: int
@@ -36,7 +36,7 @@ class Wrong(NamedTuple):
 
 
 class Clients:
-    """The credentials of clients that are allowed little."""
+    """Clients that lack some permissions, with the credentials and tokens for requests that are refused."""
 
     def __init__(self, site: Site) -> None:
         may_use = (Grant.CLIENT_CREDENTIALS, Grant.REFRESH_TOKEN)
@@ -59,7 +59,7 @@ class Clients:
         )
 
     def proof(self, path: str, **changes: Any) -> str:
-        """Return a DPoP proof that lacks the required nonce."""
+        """Return a DPoP proof for this path, by default without the nonce that the service demands."""
         uri = f"{self._site.world.settings.issuer}{path}"
         return dpop_proof(self._key, self._site.world.clock.now(), htu=uri, **changes)
 
@@ -101,7 +101,7 @@ def wrongs(clients: Clients) -> Iterator[Wrong]:
 
 
 def described(site: Site) -> set[tuple[str, int, str]]:
-    """Return the endpoint, status and code of each error that the request itself causes."""
+    """Return the path, status and code of each client error in the OpenAPI description."""
     document = site.get("/openapi.json").json
     found = set()
     for path in (TOKEN, INTROSPECT, REVOKE):

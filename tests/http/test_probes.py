@@ -1,4 +1,4 @@
-"""The HTTP probes and the gRPC health service report the same in every state of a process."""
+"""The HTTP probes and gRPC health report the same in every state of a process."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -27,7 +27,7 @@ HTTP = {"http_listen": ANY_PORT, "issuer": "https://id.example"}
 
 
 def probed(http: str, target: str) -> tuple[int | None, int | None, str]:
-    """Return what a process reports at /livez, at /readyz and by grpc.health.v1; None = no connection."""
+    """Return the statuses at /livez and /readyz and the gRPC health status; None = no HTTP connection."""
     with grpc.insecure_channel(target) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest())

@@ -1,4 +1,4 @@
-"""The rules that hold for the requests and responses of every endpoint."""
+"""The rules that hold for every HTTP request and response, whichever the endpoint."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_a_path_with_one_more_character_is_not_found(site: Site, path: str) -> N
 
 @pytest.mark.parametrize("path", ["/%6civez", "/oauth2/toke%6E", "/oauth2%2ftoken", "/%6detrics"])
 def test_a_path_in_disguise_is_not_found(site: Site, path: str) -> None:
-    """A proxy may decide by the path as it was sent, without decoding it."""
+    """Proxies may apply their rules to the path as it was sent, so the service must not decode it."""
     assert site.get(path).status == 404
     assert site.get("/livez?a=%6c").status == 200
 

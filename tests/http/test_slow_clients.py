@@ -1,4 +1,4 @@
-"""HTTP clients that send or read slowly, or hold more connections open than they may."""
+"""HTTP clients that send or read slowly, or that hold too many connections or requests open."""
 
 import socket
 import ssl
@@ -20,7 +20,7 @@ def connected(site: Site, stack: ExitStack) -> socket.socket:
 
 
 def received(connection: socket.socket) -> bytes:
-    """Return everything that is received until the service closes the connection."""
+    """Return all bytes that arrive until the service closes the connection."""
     parts = []
     try:
         while part := connection.recv(65536):
@@ -110,7 +110,11 @@ def test_a_body_that_arrives_in_parts_and_in_time_is_served(start: StartSite) ->
 
 
 def test_a_header_of_several_lines_reaches_no_answer(start: StartSite) -> None:
-    """RFC 9112, section 5.2, lets a server join such lines with a space, which no request id may have."""
+    """A header that is folded over several lines must not add a header to the response.
+
+    RFC 9112 section 5.2 lets a server join the lines. The joined request id contains a blank, so the service
+    ignores it.
+    """
     with ExitStack() as stack:
         connection = connected(start(), stack)
         head = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"

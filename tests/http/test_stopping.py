@@ -1,4 +1,4 @@
-"""A service that is told to stop while HTTP requests are in progress."""
+"""A service that is stopped while HTTP requests are in progress."""
 
 import threading
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ LONG = timedelta(seconds=PATIENCE)
 
 
 class SlowIssuer:
-    """A use case Issue that waits until the test lets it continue."""
+    """Makes the service wait in the middle of issuing a token until the test sets `may_end`."""
 
     def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         self.entered, self.may_end = threading.Event(), threading.Event()
@@ -38,7 +38,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def asked(site: Site, threads: ThreadPoolExecutor) -> "Future[Answer]":
-    """Request a token in another thread; return the future of the response."""
+    """Request a token in another thread; return the future of the answer."""
     secret = site.world.new_client().credential.client_secret
     body = f"grant_type=client_credentials&client_id={secret.client_id}&client_secret={secret.client_secret}"
     return threads.submit(site.post, "/oauth2/token", body)

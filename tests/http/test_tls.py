@@ -1,4 +1,7 @@
-"""TLS for HTTP: the service uses the certificate of gRPC, and a new one when the files are replaced."""
+"""TLS of HTTP: it uses the certificate of gRPC, which can be replaced while the service runs.
+
+On the Envoy engine, HTTP and gRPC can share a port.
+"""
 
 import http.client
 import ssl
@@ -19,7 +22,7 @@ from tests.tls import Certifier, handshake, replace
 
 
 def certificate(site: Site) -> bytes:
-    """Return the certificate that the server presents to a new connection."""
+    """Return the server certificate that a new connection gets, in DER."""
     host, port = site.address
     return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((host, port), timeout=PATIENCE))
 
@@ -73,7 +76,7 @@ def test_it_does_not_speak_tls_1_1(start: StartSite, certifier: Certifier) -> No
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_envoy_serves_grpc_and_http_with_tls(certifier: Certifier, tmp_path: Path, *, shared: bool) -> None:
-    """Both may share a port, or each may have its own."""
+    """Envoy can serve gRPC and HTTP on one port, or each on a port of its own."""
     settings = settings_for_tests(
         engine=ENVOY,
         issuer="https://id.example",

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of HTTP requests, on both engines."""
+"""The traces of HTTP requests, on both engines."""
 
 from collections.abc import Iterator
 from urllib.parse import urlencode
@@ -17,7 +17,7 @@ PARENT = f"00-{TRACE}-{SPAN}-01"
 
 @pytest.fixture(autouse=True)
 def collector(request: pytest.FixtureRequest) -> Iterator[Collector]:
-    """A collector to which the service of the test exports its spans."""
+    """An OpenTelemetry collector to which the service of the test exports its traces."""
     with collecting() as collector:
         request.applymarker(pytest.mark.settings(traces_endpoint=collector.endpoint))
         yield collector

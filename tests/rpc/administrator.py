@@ -1,4 +1,7 @@
-"""Calls AdminService with keyword arguments, and returns refusals as values. The module asserts little."""
+"""A client of AdminService for tests, which returns refusals as values.
+
+It asserts that calls that must be refused are refused, and leaves all else to the tests.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,11 +16,11 @@ from tests.patience import PATIENCE
 from tests.rpc.world import Failure, World, bearer, failure
 
 SERVICE = "identity-service"
-"""The audience of a caller's own token."""
+"""The audience of a token that authenticates the caller of a method of the service itself."""
 
 
 class Administrator:
-    """A caller of AdminService, used as `call("GetUser", username="ana")`."""
+    """A caller of AdminService. `administrator.call("GetUser", username="ana")` sends one request."""
 
     def __init__(self, world: World, token: str) -> None:
         self.token = token
@@ -31,13 +34,13 @@ class Administrator:
         return fails(lambda: self.call(method, **fields))
 
     def invalid(self, method: str, **fields: Any) -> list[str]:
-        """Return the fields that the error of an invalid call names."""
+        """Make a call that must be refused with INVALID_FIELD; return the names of its invalid fields."""
         found = self.refused(method, **fields)
         assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
         return sorted(found.fields)
 
     def pages(self, method: str, entries: str, **fields: Any) -> list[list[Any]]:
-        """Return all pages of a list."""
+        """Return all pages of a list method; `entries` names the field of the answer that holds the list."""
         found, token = [], ""
         while True:
             answer = self.call(method, page_token=token, **fields)

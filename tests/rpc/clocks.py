@@ -1,7 +1,6 @@
-"""Clocks that tests move; all services on a clock notice a move before the test goes on.
+"""Clocks that tests move. A test moves the wall clock of the services that use such a clock.
 
-Tests move the wall clock. The steady clock is the real one, so that heartbeats continue, unless a test ages
-it.
+The monotonic clock runs on, so that heartbeats continue, unless a test moves it with `age`.
 """
 
 import mmap
@@ -17,11 +16,10 @@ from identity_service.adapters.clock import SystemClock
 from tests.patience import PATIENCE
 
 Meeting = Callable[[], AbstractContextManager[None]]
-"""A function that a service provides: within its block a test moves the clock.
-
-The block ends after a heartbeat of the service that has read the moved clock."""
+"""Returns a context manager for one service. The block inside moves the clock; the context manager exits once
+the service has sent a heartbeat with the new time."""
 Staleness = Callable[[], float | None]
-"""Returns the age in seconds of a service's last confirmed heartbeat; None = the service has stopped."""
+"""Returns the seconds since the service sent its last confirmed heartbeat; None = the service has stopped."""
 _POLL: Final = 0.002
 _SHARED = struct.Struct("qqdd")
 _PASSED = struct.Struct("d")
@@ -31,17 +29,18 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class ShiftedClock:
-    """A clock that stands still until a test moves it, or the real clock with an offset that a test sets.
+    """A clock that either stands still until a test moves it, or runs with an offset from the real clock.
 
-    The first kind is for tests about durations: however long their calls take, no grace window closes and no
-    token ages. The second kind is for tests with a program that uses the real clock.
+    The clock that stands still is for tests of time spans: however long the calls of the test take, no window
+    closes and no token grows older meanwhile. The running clock is for tests with a program that uses the
+    real clock.
     """
 
     def __init__(self, *, still_at: datetime | None = None) -> None:
-        """Create the clock.
+        """Set the clock.
 
         Args:
-            still_at: the time at which it stands still; None = it runs.
+            still_at: the time at which the clock stands still; None = the clock runs.
         """
         self._clock = SystemClock()
         self._still_at = still_at
@@ -57,22 +56,23 @@ class ShiftedClock:
         return self.now().timestamp()
 
     def monotonic(self) -> float:
-        """Return the real steady time plus what `age` has added; threads need a running clock."""
+        """Return the real monotonic time plus the seconds given to `age`, so that waiting threads go on."""
         return self._clock.monotonic() + self._read()[1]
 
     def boot(self) -> float:
-        """Return the boot time.
+        """Return the boot clock, which stands still if the wall clock does.
 
-        It stands still if the wall clock does; otherwise the wall clock would seem to be set back
-        continuously.
+        If the boot clock ran while the wall clock stands still, the service would conclude that its wall
+        clock is set back all the time.
         """
         return self._passed() + (self._clock.boot() if self._still_at is None else 0.0)
 
     def advance(self, **by: float) -> None:
-        """Let time pass, or set the clock back; return after each service's next heartbeat.
+        """Let time pass, or set the clock back; return once each service uses the new time.
 
-        A heartbeat during the move would read two different times, and conclude that the clocks of service
-        and store differ. Every call would then be UNAVAILABLE until the next heartbeat.
+        A service uses the new time once it has sent a heartbeat after the move. A heartbeat that runs during
+        the move would read the old and the new time, and the service would report a difference between its
+        clock and that of the store: until its next heartbeat, every call would be UNAVAILABLE.
         """
         by_how_much = timedelta(**by)
         with self._met_by_services():
@@ -82,24 +82,27 @@ class ShiftedClock:
                 self._pass(by_how_much.total_seconds())
 
     def step(self, **by: float) -> None:
-        """Set the wall clock without letting time pass; return after each service's next heartbeat."""
+        """Set the wall clock without letting time pass.
+
+        Returns once each service has sent a heartbeat with the new time.
+        """
         with self._met_by_services():
             offset, aged = self._read()
             self._write(offset + timedelta(**by), aged)
 
     def tick(self) -> None:
-        """Let a second pass on a clock that stands still, so that later records have a later time."""
+        """Let a second pass if the clock stands still, so that later records are newer."""
         if self._still_at is not None:
             self.advance(seconds=1)
 
     def age(self, seconds: float) -> None:
-        """Advance the steady clock, as if the services had done nothing for so many seconds."""
+        """Move the monotonic clock forward by some seconds, as if no heartbeat had succeeded in that time."""
         offset, aged = self._read()
         self._write(offset, aged + seconds)
 
     @contextmanager
     def followed_by(self, meeting: Meeting) -> Iterator[None]:
-        """Have every later move of the clock wait for a heartbeat of this service, until the block ends."""
+        """Make each move of the clock wait for one more service until the block ends."""
         self._services.append(meeting)
         try:
             yield
@@ -108,7 +111,7 @@ class ShiftedClock:
 
     @contextmanager
     def awaiting(self, staleness: Staleness) -> Iterator[None]:
-        """Let the block move the clock, and wait for a heartbeat of a service in another process."""
+        """Let the block move the clock; then wait until a service in another process has sent a heartbeat."""
         yield
         moved, deadline = self.monotonic(), time.monotonic() + PATIENCE
         while True:
@@ -132,7 +135,7 @@ class ShiftedClock:
         self._offset, self._aged = offset, aged
 
     def _passed(self) -> float:
-        """Return the total of the time that tests have let pass; the boot clock advances by it too."""
+        """Return the total of seconds that tests let pass, by which the boot clock is moved as well."""
         return self._passed_seconds
 
     def _pass(self, seconds: float) -> None:
@@ -140,10 +143,13 @@ class ShiftedClock:
 
 
 class SharedClock(ShiftedClock):
-    """A clock in a file: all processes that open the file see its moves."""
+    """A clock that processes share through a file: a move in one process moves the clock in all of them."""
 
     def __init__(self, path: Path, *, still_at: datetime | None = None) -> None:
-        """Open the clock, or create it; only the process that creates it chooses where it stands."""
+        """Open the file of the clock, or create it.
+
+        `still_at` has an effect only in the process that creates it.
+        """
         if not path.exists():
             stands = 0 if still_at is None else (still_at - _EPOCH) // _MICROSECOND
             path.write_bytes(_SHARED.pack(stands, 0, 0, 0))

@@ -1,4 +1,8 @@
-"""A service for each test: `world` is one on SQLite with grpcio, and then one on Redis with Envoy."""
+"""Fixtures that start a service for each test.
+
+A test that takes `world` runs with the grpcio engine on SQLite, and with the Envoy engine on Redis. A test
+with the marker `in_process` runs with the grpcio engine on both stores.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -35,7 +39,8 @@ STORES = ("sqlite", "redis")
 GRPCIO, ENVOY = "grpcio", "envoy"
 
 MAX_STALENESS = timedelta(seconds=2 * PATIENCE)
-"""Services of tests become stale only if a test ages their clock, however busy the machine is."""
+"""The staleness at which a service stops answering. It is longer than any test takes on a slow machine, so
+that a service is stale only if its test ages its clock."""
 
 StartWorld = Callable[..., World]
 
@@ -44,9 +49,9 @@ vars(grpcio_engine)["why_not"] = cache(why_not)
 
 
 def settings_for_tests(**changes: object) -> Settings:
-    """Return settings with cheap password hashes, frequent heartbeats and long timeouts.
+    """Return settings with cheap password hashes, frequent heartbeats and a long `max_staleness`.
 
-    Everything else is as in production.
+    All other settings are those of production unless `changes` names them.
     """
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",
@@ -67,7 +72,10 @@ def running(
     *,
     still_at: datetime | None = None,
 ) -> Iterator[World]:
-    """Run a service on a new store until the block ends; its clock stands still at `still_at`, or runs."""
+    """Run a service in this process on a fresh store until the block ends.
+
+    Its clock stands still at `still_at`; if that is None, the clock runs.
+    """
     clock = ShiftedClock(still_at=still_at)
     with ExitStack() as cleanup:
         with unsynced():
@@ -94,7 +102,7 @@ def running(
 
 
 def new_store_admin(settings: Settings, store: Store, clock: ShiftedClock) -> tuple[StoreAdmin, Principal]:
-    """Initialise an empty store; return its administration and its first administrator."""
+    """Initialise an empty store; return the object that administers it, and its first administrator."""
     administrator = store_administration(store.records, open_hasher(settings), clock, settings.issuer_names)
     store_admin = StoreAdmin(settings=settings, store=store, administrator=administrator, clock=clock)
     made = store_admin.initialise()
@@ -103,7 +111,7 @@ def new_store_admin(settings: Settings, store: Store, clock: ShiftedClock) -> tu
 
 
 def marked_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Return the settings of the marker `settings` of a test."""
+    """Return the settings in the marker `settings` of the test, or none without the marker."""
     marker = request.node.get_closest_marker("settings")
     return dict(marker.kwargs) if marker is not None else {}
 
@@ -128,7 +136,10 @@ def running_in_envoy(
     *,
     still_at: datetime | None = None,
 ) -> Iterator[World]:
-    """Run a service in an Envoy on a new store; this process shares its store and its clock."""
+    """Run a service in Envoy until the block ends.
+
+    The service shares its store and its clock with this process, so that the test can read and move them.
+    """
     path = directory / "clock"
     clock = SharedClock(path, still_at=still_at)
     with ExitStack() as cleanup:
@@ -157,9 +168,9 @@ EnvoyFor = Callable[[Settings], AbstractContextManager[EnvoyHost]]
 
 @pytest.fixture(scope="session")
 def envoy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFor]:
-    """Return a function that returns an Envoy for settings.
+    """Yield a function that returns an Envoy for given settings.
 
-    It starts a new one if the settings name the port of `mtls_listen`, and otherwise returns a shared one.
+    The Envoy is a new one if the settings name the port of `mtls_listen`, and otherwise one that tests share.
     """
     shared: dict[tuple[bool, bool, bool], EnvoyHost] = {}
 
@@ -185,10 +196,10 @@ def envoy_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyFor]:
 
 @pytest.fixture
 def still_at() -> datetime:
-    """The time at which the wall clock of every service stands still until a test moves it.
+    """Return the time at which the wall clock of every service stands still until a test moves it.
 
-    It is one minute ago, so that code that reads tokens by the real clock does not take them for tokens of
-    the future.
+    This time is one minute ago, so that code that checks tokens against the real clock does not reject them
+    as not yet valid.
     """
     return datetime.now(UTC) - timedelta(minutes=1)
 
@@ -213,7 +224,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime | N
 
 @pytest.fixture
 def admin(world: World) -> Administrator:
-    """The first administrator as a caller of AdminService."""
+    """The first administrator of the service, as a caller of AdminService."""
     return Administrator(world, world.admin_token(scopes=["identity.admin"]))
 
 
@@ -221,9 +232,10 @@ def admin(world: World) -> Administrator:
 def start_world(
     request: pytest.FixtureRequest, tmp_path: Path, still_at: datetime | None
 ) -> Iterator[StartWorld]:
-    """Return a function that starts a service on SQLite with other settings.
+    """Yield a function that starts a service on SQLite with given settings.
 
-    The tests of this folder run with each engine.
+    The engine is the parameter of the fixture: `pytest_generate_tests` runs each test of this folder with
+    both engines. Without the parameter it is grpcio.
     """
     engine = getattr(request, "param", GRPCIO)
     with ExitStack() as cleanup:
@@ -243,17 +255,18 @@ def start_world(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that starts its own services with each engine."""
+    """Run each test that uses `start_world` on both engines, or on grpcio alone if it is `in_process`."""
     if "start_world" in metafunc.fixturenames:
         in_process = metafunc.definition.get_closest_marker("in_process")
         metafunc.parametrize("start_world", [GRPCIO] if in_process else [GRPCIO, ENVOY], indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run a test on each store and with each engine, but not with each pair of a store and an engine.
+    """Remove tests so that each of them runs on both stores and both engines, but not on every combination.
 
-    Engines do not use the store, and `tests/conformance` shows that the stores are alike. A test that uses
-    parts of the service needs them in its own process, so it runs on both stores with grpcio.
+    An engine does not depend on the store, and `tests/conformance` shows that the stores behave alike. A test
+    with the marker `in_process` uses internal parts of the service and therefore needs it in this process, so
+    that test runs on both stores with grpcio.
     """
     items[:] = [item for item in items if _params(item).get("world") != _left_out(item)]
 
@@ -275,5 +288,5 @@ def certifier(tmp_path: Path) -> Certifier:
 
 @pytest.fixture
 def mutual(start_world: StartWorld, certifier: Certifier) -> World:
-    """A service that requires a client certificate; the channel of the test itself presents none."""
+    """A service that requires a client certificate. The channel of this `World` has none."""
     return start_world(**certifier.server().settings(tls_client_ca=certifier.file))

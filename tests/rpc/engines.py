@@ -1,6 +1,7 @@
-"""Services in a real Envoy, for tests that also run with a grpcio service in their own process.
+"""Services in a real Envoy, for tests that also run against a grpcio service in this process.
 
-An Envoy takes two seconds to start, so services with the same listeners share one, one after the other.
+An Envoy takes two seconds to start. Services with the same kinds of listeners therefore share one Envoy, one
+after the other.
 """
 
 import ssl
@@ -27,9 +28,9 @@ _APP = "tests.rpc.envoy_inside:app"
 
 
 class RemoteService:
-    """A service in an Envoy, whose methods can be called by name, such as `_use.rotation.maintain()`.
+    """A service in Envoy. A call such as `service._use.rotation.maintain()` runs inside the Envoy process.
 
-    A test that needs more of the service than calls runs with grpcio alone (marker `in_process`).
+    A test that needs the objects of the service themselves runs on grpcio alone (marker `in_process`).
     """
 
     def __init__(self, host: "EnvoyHost") -> None:
@@ -38,7 +39,7 @@ class RemoteService:
 
     @property
     def places(self) -> Mapping[str, str]:
-        """Return the host:port of each gRPC listener, by the setting that names it."""
+        """The addresses (host:port) of the gRPC listeners, by the names of their settings."""
         return {"listen": self._host.target, "mtls_listen": self._host.mtls_listen}
 
     def stop(self) -> bool:
@@ -48,15 +49,15 @@ class RemoteService:
         return bool(self._host.order(None))
 
     def update(self, path: str, values: Mapping[str, object]) -> None:
-        """Set attributes of the part of the service at this path."""
+        """Set attributes of the object at this attribute path of the service, such as `_apis.limits`."""
         self._host.order(CallOrder(path=f"{path}.__dict__.update", args=(), named=values))
 
     def drain(self) -> None:
-        """Have Envoy accept no more connections, and ask its clients to disconnect."""
+        """Have Envoy accept no new connections, and ask the clients of the open ones to leave."""
         self._host.drain()
 
     def staleness(self) -> float | None:
-        """Return the staleness of the service; its clock needs it."""
+        """Return the staleness of the service in seconds, or None if the service has stopped."""
         found = None if self._stopped else self._host.order(StalenessOrder())
         assert found is None or isinstance(found, float)
         return found
@@ -66,12 +67,12 @@ class RemoteService:
 
 
 def change(service: object, path: str, **values: object) -> None:
-    """Set attributes of a part of a service, which is in this process or in an Envoy.
+    """Set attributes of an object inside a service, which runs in this process or in an Envoy.
 
     Args:
         service: the `Service` or `RemoteService`.
-        path: the names of attributes that lead to the part, such as `_apis.limits`.
-        values: the attributes.
+        path: the names of attributes that lead to the object, such as `_apis.limits`.
+        values: the attributes and their new values.
     """
     if isinstance(service, RemoteService):
         service.update(path, values)
@@ -92,10 +93,10 @@ class _Remote:
 
 
 class EnvoyHost:
-    """An Envoy with the TLS of its settings, which runs one service at a time."""
+    """One Envoy that listens with the settings' TLS, and runs one service at a time."""
 
     def __init__(self, settings: Settings, directory: Path, config: EnvoyConfig | None = None) -> None:
-        """Start an Envoy with the configuration for these settings, or with `config`."""
+        """Start Envoy with `config`, or with the configuration that the settings imply if it is None."""
         self._envoy = EnvoyProcess()
         self._files: TlsFiles | None = None
         self.target = self.mtls_listen = ""
@@ -134,7 +135,7 @@ class EnvoyHost:
         return RemoteService(self)
 
     def _certificate_updater(self, settings: Settings) -> None:
-        """Use the certificates of these settings from now on."""
+        """Give Envoy the certificates of these settings; return once its listeners serve them."""
         files = tls_files(settings)
         if files is None or files == self._files:
             return
@@ -147,7 +148,7 @@ class EnvoyHost:
                 time.sleep(0.01)
 
     def drain(self) -> None:
-        """Have Envoy stop accepting connections."""
+        """Have Envoy accept no new connections, and ask the clients of the open ones to leave."""
         self._envoy.drain()
 
     def close(self) -> None:
@@ -156,7 +157,7 @@ class EnvoyHost:
         self._log.close()
 
     def order(self, order: StartOrder | CallOrder | StalenessOrder | None) -> object:
-        """Return the result of an order, or raise its exception."""
+        """Send an order to the process in Envoy; return its result, or raise its exception."""
         self._envoy.pipe.send(order)
         answer: object = self._envoy.pipe.recv()
         if isinstance(answer, BaseException):

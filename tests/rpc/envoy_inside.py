@@ -1,4 +1,4 @@
-"""The program that Envoy runs in tests: it runs services one after the other, as a pipe orders."""
+"""The Python program that Envoy runs in tests. It runs one service at a time, as orders from a pipe say."""
 
 import multiprocessing.connection
 import threading
@@ -25,12 +25,12 @@ from tests.unsynced import unsynced
 
 @dataclass(frozen=True, kw_only=True)
 class StoreAddress:
-    """The kind and the address of a store."""
+    """A store and its address, from which another process can open it."""
 
     kind: str
     place: str
     audit_entries: int = AUDIT_ENTRIES
-    """The number of audit events of each kind that the store keeps."""
+    """The number of events that the store keeps: this many of changes, and this many of traffic."""
 
     def open(self, clock: Clock) -> Store:
         keep = self.audit_entries
@@ -50,7 +50,7 @@ class StartOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class CallOrder:
-    """An order to call a method of the service, or to set attributes of it."""
+    """An order to call the function at an attribute path of the service."""
 
     path: str
     args: tuple[object, ...]
@@ -59,11 +59,11 @@ class CallOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class StalenessOrder:
-    """An order to return the staleness of the service."""
+    """An order to return the staleness of the service in seconds."""
 
 
 class Host(Inside):
-    """Answers each order with its result or its exception; the order None stops the service."""
+    """Answers each order with its result or its exception. The order None stops the service."""
 
     def begin(self, pipe: multiprocessing.connection.Connection) -> None:
         logs.configure("info", "json")

@@ -1,4 +1,7 @@
-"""Tokens that a service did not issue, signed with its own key. The module asserts nothing."""
+"""Forged tokens: signed with the real key of a service that did not issue them.
+
+The module asserts nothing.
+"""
 
 import json
 from dataclasses import dataclass
@@ -17,14 +20,17 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenForger:
-    """Signs tokens with the service's own key; each is a changed copy of one that the service issued."""
+    """Signs tokens with the key of the service.
+
+    Header and claims are those of an issued token, with changes.
+    """
 
     key: SigningKey
     header: Json
     claims: Json
 
     def forge(self, header: Json | None = None, claims: Json | None = None) -> str:
-        """Sign a token with these changes; a member whose value is None is left out."""
+        """Return a signed token with these changes to header and claims. The value None removes a member."""
         return self.sign(changed(self.header, header or {}), changed(self.claims, claims or {}))
 
     def sign(self, header: bytes, claims: bytes) -> str:
@@ -33,7 +39,7 @@ class TokenForger:
 
 
 def forger_of(world: World, token: str) -> TokenForger:
-    """Return a forger that makes changed copies of this token."""
+    """Return a forger that starts from the header and the claims of this token."""
     header, claims = (parse_object(decode_base64url(part)) for part in token.split(".")[:2])
     key = open_vault(world.settings).open_signing(key_of(world, KeyPurpose.SIGN))
     return TokenForger(key=key, header=header, claims=claims)

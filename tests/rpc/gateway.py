@@ -1,4 +1,7 @@
-"""A gateway that asks ext_authz whether to pass a request on. The module asserts nothing."""
+"""A gateway that asks the service through Envoy's ext_authz protocol whether a request may pass.
+
+The module asserts nothing.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +17,19 @@ ROUTE = {"audience": API}
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision of ext_authz about one request."""
+    """The answer of ext_authz about one request."""
 
     response: CheckResponse
 
     @property
     def status(self) -> int:
-        """Return the HTTP status of a refusal; 200 if the request is to be passed on."""
+        """The HTTP status with which the request is refused; 200 if it may pass."""
         allowed = self.response.WhichOneof("http_response") == "ok_response"
         return 200 if allowed else int(self.response.denied_response.status.code)
 
     @property
     def told(self) -> dict[str, str]:
-        """Return the headers that the gateway adds to the request for the upstream."""
+        """The headers that the gateway adds to the request before it passes the request on."""
         return {each.header.key: each.header.value for each in self.response.ok_response.headers}
 
     @property
@@ -41,7 +44,7 @@ class Decision:
 
 
 class Gateway:
-    """Asks as Envoy does, with the names of headers in lower case."""
+    """A client of ext_authz that sends requests as Envoy does. The names of the headers are in lower case."""
 
     def __init__(self, world: World, metadata: Sequence[tuple[str, str]] = ()) -> None:
         self._call: Any = world.channel.unary_unary(
@@ -61,7 +64,7 @@ class Gateway:
         certificate: str = "",
         **http: Any,
     ) -> Decision:
-        """Return the decision about a request with this token, or with these fields of `HttpRequest`."""
+        """Return the answer about an HTTP request with this bearer token and these properties."""
         sent = dict(headers or {}) | ({"authorization": f"Bearer {token}"} if token is not None else {})
         request = CheckRequest()
         request.attributes.context_extensions.update(route)

@@ -1,7 +1,7 @@
-"""The heartbeats of a service in this process, which a test can hold back or send immediately.
+"""The heartbeats of a service in this process: a test can hold them back, or send one at once.
 
-The service itself pauses for 50 ms between two. A test that moves a clock a thousand times would otherwise
-wait for most of a minute.
+The service itself sends one every 50 ms. A test that moves a clock a thousand times and waits for a heartbeat
+each time would take most of a minute.
 """
 
 import threading
@@ -14,10 +14,13 @@ from tests.patience import until
 
 
 class Heartbeats:
-    """Sends the heartbeats of one service, one at a time."""
+    """Controls the heartbeats of one service, which are sent one at a time."""
 
     def __init__(self, service: Service) -> None:
-        """Take over the heartbeats of a service that has not started yet."""
+        """Replace the function by which the service sends heartbeats.
+
+        Must happen before the service starts.
+        """
         self._service = service
         self._one_at_a_time = threading.Lock()
         self._send = service._replica.heartbeat
@@ -25,13 +28,13 @@ class Heartbeats:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait for the present heartbeat to end, and let no other one begin until the block ends."""
+        """Wait for a heartbeat that is in progress, and let no other begin until the block ends."""
         with self._one_at_a_time:
             yield
 
     @contextmanager
     def met(self) -> Iterator[None]:
-        """Let the block move the service's clock between two heartbeats, and then send one."""
+        """Let the block move the clock of the service while no heartbeat is in progress; then send one."""
         with self._one_at_a_time:
             yield
             until(self._is_confirmed)
@@ -41,7 +44,7 @@ class Heartbeats:
             self._send(process)
 
     def _is_confirmed(self) -> bool:
-        """Send a heartbeat; return whether it was confirmed or the service has stopped."""
+        """Send a heartbeat; return True if the store confirmed it, or if the service has stopped."""
         (thread,) = (each for each in self._service._threads if each.name == "identity-heartbeat")
         if thread.stopping.is_set():
             return True

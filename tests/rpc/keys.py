@@ -1,4 +1,4 @@
-"""The keys of a service, as administrators and clients see them. The module asserts nothing."""
+"""The keys of a service, as ListKeys and GetKeys return them. The module asserts nothing."""
 
 import jwt
 
@@ -13,9 +13,9 @@ def signed_with(token: str) -> str:
 
 
 def keys(world: World, purpose: trust_pb.KeyPurpose = trust_pb.KEY_PURPOSE_SIGN) -> dict[str, str]:
-    """Return the keys for a purpose with their states, the oldest first.
+    """Return the states of the keys of a purpose by key id, the oldest key first.
 
-    An administrator who has just signed in lists them.
+    A new token of the administrator authenticates the call.
     """
     caller = Administrator(world, world.admin_token(scopes=["identity.admin"]))
     found = [key for key in caller.call("ListKeys").keys if key.purpose == purpose]
@@ -28,5 +28,5 @@ def published(world: World, etag: str = "") -> trust_pb.KeySet:
 
 
 def look_after(world: World) -> None:
-    """Run the maintenance of keys, which a background thread does every few seconds."""
+    """Run the maintenance of the keys once, which a thread of the service runs every few seconds."""
     world.service._use.rotation.maintain()

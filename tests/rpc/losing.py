@@ -1,4 +1,4 @@
-"""Writes to the store that fail in a way that does not tell whether they took effect."""
+"""Writes to the store that fail in a way that leaves the caller uncertain whether they took effect."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -11,7 +11,7 @@ WAYS: Final = ("never arrived", "reply lost", "not confirmed")
 
 
 def lose(monkeypatch: pytest.MonkeyPatch, part: object, names: Iterable[str], way: str) -> None:
-    """Have these methods of a part of the store fail in this way."""
+    """Make the named methods of a part of the store fail in one of the `WAYS`."""
     for name in names:
         real = getattr(part, name)
 

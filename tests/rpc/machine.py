@@ -1,6 +1,6 @@
-"""The steps that a service and its model take in parallel: issue, refresh, revoke, restart, cut off, wait.
+"""Steps that a service and its model take in parallel: issue, refresh, revoke, restart, lose the store, wait.
 
-`sides.py` checks the result of each step.
+`sides.py` compares the results of each step.
 """
 
 from typing import Final
@@ -16,15 +16,15 @@ from tests.rpc.sides import CUT_OFF, MAX_STALENESS, STALE, TwoSides
 DAY: Final = 86_400
 
 WHICH: Final = st.sampled_from([0, 0, 0, 1, 2, 5])
-"""A strategy for a token or session: its index, counted back from the newest."""
+"""A strategy for the choice of a token or a session, counted back from the newest one (0)."""
 BACK: Final = st.sampled_from([0, 0, 0, 1, 1, 2, 3])
-"""A strategy for the refresh token that a client presents: its index, counted back from the newest."""
+"""A strategy for the refresh token that a client presents, counted back from its newest one (0)."""
 LOST: Final = st.sampled_from([False, False, False, True])
-"""A strategy that decides whether the store's response to a write is lost."""
+"""A strategy for whether the reply of the store to a write is lost."""
 
 
 class Machine(TwoSides):
-    """A state machine that takes the steps in any order."""
+    """A Hypothesis state machine that takes these steps in any order."""
 
     # Steps of clients
 
@@ -59,7 +59,10 @@ class Machine(TwoSides):
         wait=st.sampled_from([0, 30, 60, 61, 61]),
     )
     def refresh_what_lives(self, by_portal: bool, backs: list[int], lost: bool, wait: int) -> None:
-        """Refresh a live session several times; without this step, most sessions would have ended."""
+        """Refresh a session that is not over.
+
+        Without this rule most runs would only refresh sessions that are over.
+        """
         held = self._living(by_portal)
         self.place.wait(wait)
         for back in backs:
@@ -68,10 +71,7 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(by_portal=st.booleans(), waits=st.lists(st.sampled_from([0, 40, 60]), min_size=2, max_size=3))
     def repeat_a_refresh_whose_reply_was_lost(self, by_portal: bool, waits: list[int]) -> None:
-        """Present one token repeatedly: its grace window counts from the first rotation alone.
-
-        Time passes in between, so that some repetitions come after the window.
-        """
+        """Present one refresh token several times: the grace window counts from the first rotation only."""
         held = self._living(by_portal)
         shown = held.number(0)
         for wait in (0, *waits):
@@ -81,9 +81,10 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(by_portal=st.booleans(), wait=st.sampled_from([60, 61]))
     def show_what_is_older_than_the_parent(self, by_portal: bool, wait: int) -> None:
-        """Present a token older than the parent of the latest, as a slow thread or a thief does.
+        """Present a refresh token older than the parent of the latest one, when the grace window closes.
 
-        The grace window decides which of the two it is, and whether the client can refresh afterwards.
+        A client that is slow does so inside the window, a thief after it. Then the client refreshes with its
+        newest token, which fails if the session was ended.
         """
         held = self._living(by_portal)
         shown = held.number(0)
@@ -112,7 +113,10 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(by_portal=st.booleans(), before=st.sampled_from([300, 1]))
     def a_session_comes_to_its_end(self, by_portal: bool, before: int) -> None:
-        """Let a session expire, which recent refreshes do not delay; its access tokens expire with it."""
+        """Let a session reach its end although it was refreshed shortly before.
+
+        Its access tokens end with it.
+        """
         self._sign_in(by_portal)
         held = self.signed_in[-1]
         for wait in (model.SESSION.total_seconds() - before, before):
@@ -163,9 +167,9 @@ class Machine(TwoSides):
     @precondition(lambda self: not self.trouble)
     @rule(for_long=st.booleans(), steps=st.integers(min_value=1, max_value=5))
     def the_store_is_cut_off(self, for_long: bool, steps: int) -> None:
-        """Cut the store off, for a moment or for so long that the process becomes stale."""
-        # An entry about another client that is read while the process looks for the administrator makes it
-        # forget what it has found. So all entries are read before it looks, and then it is cut off.
+        """Cut the store off for a moment, or for so long that the process is stale and must not answer."""
+        # The process drops the administrator's record that it is reading if it reads an entry about another
+        # client meanwhile. So it reads all entries first, then the record, and then the store is cut off.
         self.world.service._replica.catch_up()
         self.parties.renew_admin_token(self.world)
         self.place.store.is_cut = True
@@ -177,9 +181,9 @@ class Machine(TwoSides):
     @precondition(lambda self: self.trouble)
     @invariant()
     def the_store_comes_back_after_some_steps(self) -> None:
-        """Reconnect the store after some steps.
+        """Reconnect the store after the chosen number of steps.
 
-        A rule for this would be chosen so rarely that the store would be cut off most of the time.
+        A Hypothesis rule for this would be chosen so rarely that the store would be cut off most of the time.
         """
         self.trouble_steps -= 1
         if self.trouble_steps:

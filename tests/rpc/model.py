@@ -1,7 +1,6 @@
-"""A model in memory of the results that Verify and Refresh must have.
+"""A model of the service in memory: it says which answers Verify and Refresh must give.
 
-It follows docs/security.md and the comments of the protos. The module has no service, store or token text;
-`sides.py` compares the service with it.
+The model does not use the service, the store or real tokens; `sides.py` compares the service with it.
 """
 
 from collections.abc import Mapping
@@ -19,29 +18,30 @@ GRACE: Final = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """The rotation state of a session's refresh tokens, which are numbered."""
+    """The state of the refresh tokens of a session; each token is identified by its number."""
 
     latest: int = 0
     parent: int | None = None
     rotated: Mapping[int, datetime] = field(default_factory=dict)
-    """The time at which each number was first rotated, skipped or made void."""
+    """The time at which the token of each number was first rotated, skipped or made void."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Session:
-    """One sign-in."""
+    """One session: the result of a sign-in."""
 
     generations: Mapping[str, int]
     expire_time: datetime
     survives_reuse: bool = False
-    """True if reuse does not end the session: its client authenticates itself and is configured so."""
+    """True if reuse of a refresh token does not end the session. In production that requires a client that
+    authenticates itself, and its setting `on_reuse`."""
     chain: Chain = field(default_factory=Chain)
     ended: bool = False
 
 
 @dataclass(kw_only=True, eq=False)
 class Token:
-    """An access token."""
+    """One access token."""
 
     session: Session | None
     generations: Mapping[str, int]
@@ -55,19 +55,19 @@ class Event(StrEnum):
     ROTATED = "rotated"
     REPLAYED = "replayed"
     REPLACED = "replaced"
-    """After the grace window, an unused successor became void, and the caller got another one."""
+    """The token is the parent, its grace window is over, and its unused successor is made void."""
     MOVED_FORWARD = "moved forward"
     SUPERSEDED = "superseded"
     REUSED = "reused"
     SPARED = "refused on reuse"
-    """The token was reused, but the session goes on."""
+    """The token was reused and is refused, but the session goes on."""
     EXPIRED = "session expired"
     ENDED = "session ended"
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Refresh succeeds, and returns the refresh token with this number."""
+    """Refresh succeeds and returns the refresh token with this number."""
 
     event: Event
     number: int
@@ -79,7 +79,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Refresh fails; without an event, the service could not read the session."""
+    """Refresh fails. The event is None if the service could not reach the store to look up the session."""
 
     reason: str
     event: Event | None = None
@@ -90,7 +90,7 @@ class Refused:
 
 
 class Model:
-    """The raised generations, and the rules for tokens and sessions."""
+    """The raised generations. Its methods change and read tokens and sessions as the contract demands."""
 
     def __init__(self) -> None:
         self.generations: dict[str, int] = {}
@@ -101,7 +101,7 @@ class Model:
         )
 
     def issue(self, now: datetime, *principals: str) -> Token:
-        """Return a new token of a client, which belongs to no session."""
+        """Return a new access token of a client, which belongs to no session."""
         return Token(session=None, generations=self._current(*principals), expire_time=now + LIFETIME)
 
     def issue_in(self, session: Session, now: datetime) -> Token:
@@ -115,21 +115,21 @@ class Model:
         self.generations[principal] = self.generations.get(principal, 0) + 1
 
     def verify(self, token: Token, now: datetime) -> str:
-        """Return the reason why a token is rejected, or "" if it is valid."""
+        """Return the reason why Verify must reject the token, or "" if it is valid."""
         if now >= token.expire_time + LEEWAY:
             return "EXPIRED"
         ended = token.session is not None and token.session.ended
         return "REVOKED" if token.denied or ended or self._is_raised(token.generations) else ""
 
     def refresh(self, session: Session, number: int, now: datetime) -> Given | Refused:
-        """Present the refresh token of this number; return the result of Refresh."""
+        """Return the outcome of presenting the refresh token with this number, and update the session."""
         if self.is_over(session, now):
             alive = not session.ended and not self._is_raised(session.generations)
             return Refused("SESSION_ENDED", Event.EXPIRED if alive else Event.ENDED)
         chain = session.chain
         within = number in chain.rotated and now - chain.rotated[number] <= GRACE
         if number >= chain.latest:
-            # Ahead of the latest if the store lost rotations; the skipped numbers count as rotated now.
+            # The number is too high if the store lost rotations. Skipped numbers count as rotated now.
             moved = range(chain.latest, number + 1)
             session.chain = Chain(
                 latest=number + 1, parent=number, rotated={**chain.rotated, **dict.fromkeys(moved, now)}

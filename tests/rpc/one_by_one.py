@@ -1,7 +1,8 @@
-"""Makes gRPC calls and HTTP requests one after the other, and returns their outcomes. Asserts nothing.
+"""Clients that send gRPC calls and HTTP requests one at a time and return the answers.
 
-A client in the process of the service would leave reference cycles of its own there, so `OtherProcess` makes
-the calls from another process. `AsgiClient` calls an application as Envoy does.
+A client in the process of the service would leave reference cycles of its own there, which the tests would
+count. `OtherProcess` therefore calls from another process. `AsgiClient` calls an ASGI application as Envoy
+does, in this process but without a gRPC client. The module asserts nothing.
 """
 
 import asyncio
@@ -25,28 +26,31 @@ _PREFIX: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A gRPC call, or an HTTP request if `method` is set."""
+    """A gRPC call if `method` is empty, and otherwise an HTTP request."""
 
     path: str
     body: bytes = b""
     method: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
     leaves: bool = False
-    """True if the client disconnects: after the first message of a stream, or otherwise at once."""
+    """True if the client cancels the call: a stream after its first message, any other call at once."""
     cut: bool = False
-    """True if the client disconnects before it has sent the whole request."""
+    """True if the client disconnects before the request is complete."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """The gRPC or HTTP status (empty if the client has disconnected), and the message or body."""
+    """The status and the message of a call, or the status and the body of an HTTP response.
+
+    The status is empty if the client left before the end.
+    """
 
     status: str
     body: bytes = b""
 
 
 class OtherProcess:
-    """A client in another process, for a service that listens on a port."""
+    """A client in a process of its own, for a service that listens on a port."""
 
     def __init__(self, target: str, http_target: str) -> None:
         self._targets = target, http_target
@@ -66,7 +70,7 @@ def _ask_all(target: str, http_target: str, requests: Sequence[Request]) -> Sequ
 
 def _call(channel: grpc.Channel, request: Request) -> Answer:
     requests: Any = _without_end() if request.cut else iter([request.body])
-    # As a stream in both directions: the server decides what it is.
+    # All calls are made as bidirectional streams, which a server accepts for a method of any kind.
     call: Any = channel.stream_stream(request.path)(requests, timeout=PATIENCE, metadata=request.metadata)
     messages: list[bytes] = []
     try:
@@ -108,7 +112,7 @@ def _ask_http(target: str, request: Request) -> Answer:
 
 
 class AsgiClient:
-    """An ASGI server with an event loop, which passes requests to an application."""
+    """Calls an ASGI application as a server with one event loop would."""
 
     def __init__(self, app: Callable[[Any, Any, Any], Awaitable[None]], http_target: str) -> None:
         self._app = app

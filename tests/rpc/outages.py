@@ -1,4 +1,4 @@
-"""A service on a Redis server that the test stops. The module asserts nothing about the service."""
+"""A service on a Redis server that tests stop. The module asserts nothing but the status UNAVAILABLE."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from tests.rpc.world import World, failure
 
 
 def reason_of(call: Callable[[], object]) -> str:
-    """Return the reason in the error of a call that is UNAVAILABLE, or "" if the call succeeds."""
+    """Return the reason with which a call fails as UNAVAILABLE, or "" if it succeeds."""
     try:
         call()
     except grpc.RpcError as error:
@@ -25,13 +25,16 @@ def reason_of(call: Callable[[], object]) -> str:
 
 @contextmanager
 def on(server: RedisServer, **changes: object) -> Iterator[World]:
-    """Run a service that is stale after the test has aged its clock, unless it can reach its store again."""
+    """Run a service on this Redis server until the block ends.
+
+    The service is stale if the server is away and its clock was aged by more than `MAX_STALENESS`.
+    """
     settings = settings_for_tests(**changes)
     with running(settings, lambda clock: RedisStore.connect(server.url, clock=clock, timeout=2.0)) as world:
         yield world
 
 
 def lose(server: RedisServer, world: World, fault: str = "kill") -> None:
-    """Let the store be unavailable for so long that a process must stop answering."""
+    """Stop or pause the store for so long that the process is stale and must not answer any more."""
     getattr(server, fault)()
     world.clock.age(MAX_STALENESS.total_seconds() + 1)

@@ -1,7 +1,7 @@
-"""The callers of a service: a user, two clients and an administrator, with their tokens.
+"""The principals around a service in a test against the model: a user, two clients and an administrator.
 
-The module makes their calls, and returns the response or the reason of the refusal. It only asserts that the
-service may refuse with this reason; the correct response is for the model to say.
+The module makes their calls, and returns each answer or the reason of the refusal. It does not know which
+answer is right, and asserts only that a refusal has one of the status codes of the contract.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -25,7 +25,7 @@ REFUSALS: Final = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UN
 
 @dataclass(eq=False)
 class Issued:
-    """An access token, with the model's token for it."""
+    """An access token as its client has it, and the same token in the model."""
 
     text: str
     token_id: str
@@ -34,21 +34,24 @@ class Issued:
 
 @dataclass(eq=False)
 class SignedIn:
-    """A session with the text of every refresh token that its client received, by number."""
+    """A session as its client has it, with the text of every refresh token by number."""
 
     session: model.Session
     session_id: SessionId
     by_portal: bool
     texts: dict[int, str]
     before: list[tuple[SessionRecord, model.Chain]] = field(default_factory=list)
-    """The stored record and the model's state before each rotation."""
+    """The session in the store and in the model, as they were before each rotation of the refresh token."""
 
     def number(self, back: int) -> int:
         """Return the number of the token issued `back` tokens before the newest, or of the oldest one."""
         return pick(sorted(self.texts), back)
 
     def forget_rotations(self, world: World, rotations: int) -> None:
-        """Have the store and the model forget up to this number of rotations, as a failover may."""
+        """Undo the last rotations in the store and in the model, as a failover of the store can lose them.
+
+        If the session had fewer rotations, all of them are undone.
+        """
         state = world.store.sessions.read(self.session_id)
         if state is not None and self.before and rotations:
             del self.before[max(1, len(self.before) - rotations + 1) :]
@@ -57,9 +60,9 @@ class SignedIn:
 
 
 class Parties:
-    """The callers, created once per store.
+    """The principals of a test. They are created once on a new store, and outlive restarts of the service.
 
-    They outlive the processes on the store, so each call names the process that it goes to.
+    Each method therefore takes the `World` of the process that it calls.
     """
 
     def __init__(self, world: World) -> None:
@@ -73,7 +76,7 @@ class Parties:
         self._admin_token = ""
 
     def principals(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Return each principal by name, with the target of Revoke for everything of the principal."""
+        """Return the id of each principal, and the target with which Revoke revokes everything of it."""
         return {
             "user": (self.user.id, {"subject": self.user.id}),
             "client": (self.client.id, {"client_id": self.client.id}),
@@ -101,28 +104,34 @@ class Parties:
         return attempt(lambda: world.refresh(held.texts[number], **fields))
 
     def renew_admin_token(self, world: World) -> None:
-        """Sign the administrator in again, which needs no store while the process is fresh."""
+        """Get a new token of the administrator.
+
+        The service can issue it without the store unless it is stale.
+        """
         self._admin_token = world.admin_token()
 
     def revoke(self, world: World, *, as_admin: bool = True, **target: Any) -> str:
-        """Revoke; return the reason of the refusal, or "" if the call was acknowledged."""
+        """Revoke a target; return the reason of the refusal, or "" if the revocation was confirmed."""
         caller = self._admin_token if as_admin else None
         revision_or_reason = attempt(lambda: (world.revoke(caller, **target),))
         return revision_or_reason if isinstance(revision_or_reason, str) else ""
 
 
 def pick(those: Sequence[Thing], which: int) -> Thing:
-    """Return the element `which` places before the newest; the first if there are fewer."""
+    """Return the element `which` places before the last one, or the first one if there are fewer."""
     return those[max(0, len(those) - 1 - which)]
 
 
 def verify(world: World, text: str) -> str:
-    """Return the reason why a token is rejected, or why the call failed; "" if the token is valid."""
+    """Return the reason why Verify rejects the token, or why the call failed; "" if the token is valid."""
     return attempt(lambda: world.reason(text))
 
 
 def verify_batch(world: World, texts: Iterable[str]) -> list[str]:
-    """Verify several tokens with one call; return the reason for each, as `verify` does."""
+    """Return for each token why VerifyBatch rejects it, or why the call failed; "" if it is valid.
+
+    There must be at least one token.
+    """
     requests = [pb.VerifyRequest(token=text, audiences=[API]) for text in texts]
     answer = attempt(lambda: world.stub.VerifyBatch(pb.VerifyBatchRequest(requests=requests)))
     if isinstance(answer, str):
@@ -135,7 +144,7 @@ def verify_batch(world: World, texts: Iterable[str]) -> list[str]:
 
 
 def attempt(call: Callable[[], Answer]) -> Answer | str:
-    """Make a call; return its response, or the reason in its error."""
+    """Return the answer of a call, or the reason with which it was refused."""
     try:
         return call()
     except grpc.RpcError as error:

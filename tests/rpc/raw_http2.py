@@ -1,4 +1,4 @@
-"""An HTTP/2 client (RFC 9113) for any headers and frames, including some that no gRPC client sends."""
+"""An HTTP/2 client (RFC 9113) that sends any headers and frames, also those that no gRPC client sends."""
 
 import socket
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ Headers = Sequence[tuple[str, str]]
 
 @dataclass(kw_only=True)
 class Answer:
-    """The response on a stream."""
+    """The response on one stream."""
 
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     reset: int | None = None
-    """The error code with which the stream was reset; None = it was not reset."""
+    """The HTTP/2 error code with which the server reset the stream; None if it did not."""
 
     @property
     def http_status(self) -> str:
@@ -43,24 +43,24 @@ def call(
     end: bool = True,
     window: int | None = None,
 ) -> Answer:
-    """Send one request on a new connection, in one piece or several.
+    """Send one request, whole or in pieces, on a connection of its own; return the answer.
 
     Args:
         target: host:port of the server.
         path: the path of the method.
-        body: the pieces of the body.
-        headers: replace gRPC's headers of the same name, or are added.
-        without: the names of gRPC's headers to leave out.
-        method: of HTTP.
-        end: whether the request ends after the body.
-        window: how many bytes of the response the server may send; None = the default.
+        body: the bytes of the request, or the pieces in which they are sent.
+        headers: headers that replace those of a gRPC call with the same names, or are added to them.
+        without: the names of headers of a gRPC call to leave out.
+        method: the HTTP method.
+        end: True if the stream is ended after the body.
+        window: the bytes of the answer that the server may send; None = the default of HTTP/2.
     """
     usual = {":method": method, ":path": path, ":scheme": "http", ":authority": target}
     usual |= {"content-type": "application/grpc", "te": "trailers"} | dict(headers)
     sent = [(name, value) for name, value in usual.items() if name not in without]
     host, _, port = target.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
-        # Unchanged: the test is about frames that must not be sent.
+        # The library must not validate or change the headers: tests send some that are forbidden.
         config = H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
         connection = H2Connection(config)
         if window is not None:
@@ -80,7 +80,7 @@ def call(
 
 
 def _send(sock: socket.socket, connection: H2Connection, answer: Answer, piece: bytes, *, last: bool) -> bool:
-    """Send a piece within the server's flow-control windows; return whether the server has answered."""
+    """Send a piece of the body as flow control allows; return True if the server ended the stream before."""
     while True:
         room = min(connection.local_flow_control_window(1), connection.max_outbound_frame_size)
         if room or not piece:
@@ -94,7 +94,7 @@ def _send(sock: socket.socket, connection: H2Connection, answer: Answer, piece: 
 
 
 def _receive(sock: socket.socket, connection: H2Connection, answer: Answer) -> bool:
-    """Receive once; return whether the stream has ended."""
+    """Receive some bytes and process them; return True if the stream or the connection has ended."""
     data = sock.recv(65536)
     if not data:
         return True

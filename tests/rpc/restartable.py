@@ -1,6 +1,6 @@
-"""A service in this process that a test restarts, and cuts off from its store, with a clock the test moves.
+"""A service in this process that tests restart and cut off from its store. Only tests move its clocks.
 
-It can interrupt calls of the store. It knows neither the data in the store nor the calls of the service.
+The module breaks the connection to the store. It knows neither the content of the store nor the calls.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,9 +22,9 @@ from tests.rpc.world import Principal, ShiftedClock, World, client_secret
 
 PARTS: Final = ("log", "facts", "records", "sessions", "single_use", "audit", "attempts", "copying")
 LOCAL: Final = ("close", "log.adopt", "log.wait")
-"""Methods of a store that work without reaching it."""
+"""Methods of a store that work without a connection to it."""
 READ: Final = "sessions.read"
-"""The method that reads a session, and writes only if it also rotates the session."""
+"""A method that reads a session, and writes only if it also rotates the refresh token."""
 WRITES: Final = (
     "facts.deny_token",
     "facts.end_session",
@@ -33,11 +33,11 @@ WRITES: Final = (
     "sessions.replace",
     READ,
 )
-"""Methods that write on behalf of a client's call."""
+"""Methods that write to the store for a call of a client."""
 
 
 class CuttableStore:
-    """A store whose calls can be cut off as by a network: before they arrive, or before the response does."""
+    """A store with a connection that tests break: no call arrives, or the replies to writes are lost."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class CuttableStore:
         return CuttablePart(self, name, found) if name in PARTS else self.through(name, found)
 
     def through(self, name: str, found: Any) -> Any:
-        """Return a method of the store or of one of its parts, cut off if the test says so."""
+        """Return a method of the store with the present fault of the connection applied."""
         if self.is_cut and name not in LOCAL:
             raise StoreUnavailableError("the store is cut off")
         if not (self._loses_replies and name in WRITES):
@@ -65,7 +65,7 @@ class CuttableStore:
 
     @contextmanager
     def losing_replies(self, lost: bool = True) -> Iterator[None]:
-        """Let the writes of clients' calls take effect and lose their responses, until the block ends."""
+        """Lose the replies to the writes of clients' calls until the block ends. The writes take effect."""
         self._loses_replies = lost
         try:
             yield
@@ -74,7 +74,7 @@ class CuttableStore:
 
 
 class CuttablePart:
-    """A part of a `CuttableStore`, such as `sessions`."""
+    """A part of a `CuttableStore`, such as its log; the connection that tests break is that of the store."""
 
     def __init__(self, store: CuttableStore, name: str, part: Any) -> None:
         self._store, self._name, self._part = store, name, part
@@ -101,8 +101,11 @@ class Restartable:
         *,
         like: "Restartable | None" = None,
     ) -> None:
-        """Prepare the processes; `like` = another object whose clock and administrator they share."""
-        # Denials last until a whole minute: from the start of one, every run rounds alike.
+        """Prepare the first process.
+
+        If `like` is given, share the clock and the administrator of that one.
+        """
+        # The end of a denial is rounded up to a whole minute. If each run starts at one, all round alike.
         start = datetime.now(UTC).replace(second=0, microsecond=0)
         self.clock = ShiftedClock(still_at=start) if like is None else like.clock
         self._settings = settings
@@ -111,7 +114,10 @@ class Restartable:
         self._running = ExitStack()
 
     def start(self) -> None:
-        """Start a process; the first one initialises the store."""
+        """Start a process.
+
+        The first one initialises the store, unless it shares the administrator of another.
+        """
         settings = self._settings
         with ExitStack() as cleanup:
             self.store = CuttableStore(self._open_store(self.clock))
@@ -142,12 +148,12 @@ class Restartable:
             self._running = cleanup.pop_all()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass, and have the process forget expired denials, as each heartbeat does."""
+        """Let time pass, and send a heartbeat, at which the process drops denials past their end."""
         self.clock.advance(seconds=seconds)
         self.world.service._replica.heartbeat("a test")
 
     def stop(self) -> None:
-        """End the process; the store keeps its data."""
+        """Stop the process; the store keeps its content."""
         self._running.close()
 
 

@@ -1,6 +1,6 @@
-"""Services for token exchange: a user calls `orders` through `portal`, and `orders` calls `stock`.
+"""An example of token exchange: a user calls `orders` via `portal`, and `orders` calls `stock` for the user.
 
-In the second call, `orders` acts for the user. The module asserts nothing.
+The module asserts nothing.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ EXCHANGES = frozenset({Grant.CLIENT_CREDENTIALS, Grant.TOKEN_EXCHANGE})
 
 
 class Shop:
-    """A service with a user, the clients `portal`, `orders` and `stock`, and shorthands for their calls."""
+    """The user ana, the clients `portal`, `orders` and `stock`, and the calls that they make."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -40,7 +40,7 @@ class Shop:
         return self.world.new_user(username, audiences=(ORDERS_API, STOCK_API), scopes=("read", "write"))
 
     def new_app(self, client_id: str) -> Principal:
-        """Create a client through which users sign in."""
+        """Return a new client through which users sign in."""
         return self.world.new_confidential_app(
             client_id, audiences=(ORDERS_API, STOCK_API), scopes=("read", "write")
         )
@@ -64,11 +64,11 @@ class Shop:
         return self.world.issue(by or self.orders, subject_token=subject, **wanted)
 
     def why(self, token: str) -> str:
-        """Return the reason why Verify rejects a token for any audience, or "" if it is valid."""
+        """Return the reason why Verify rejects the token for any audience, or "" if the token is valid."""
         return self.world.reason(token, audiences=[], any_audience=True)
 
     def whys(self, *tokens: str) -> list[str]:
-        """Return the reason for each token, from one call of VerifyBatch."""
+        """Return why VerifyBatch rejects each token for any audience, or "" if the token is valid."""
         asked = [pb.VerifyRequest(token=token, any_audience=True) for token in tokens]
         answers = self.world.stub.VerifyBatch(pb.VerifyBatchRequest(requests=asked)).responses
         name = pb.RejectionReason.Name

@@ -1,7 +1,8 @@
-"""Compares the service with its model: both take the same steps, and must have the same results.
+"""The service next to its model: both take the same step, and must give the same answer.
 
-After each step, Verify must say of every token issued so far what the model says, and every refusal must have
-the model's reason; so no error is INTERNAL. A subclass opens the store, and `machine.py` chooses the steps.
+After each step, the service must accept or reject every token ever issued as the model does, and every
+refusal must carry the model's reason, so no answer can be INTERNAL. A subclass names the store; `machine.py`
+chooses the steps.
 """
 
 import tempfile
@@ -27,17 +28,18 @@ from tests.rpc.world import ShiftedClock, World
 OpenStore = Callable[[ShiftedClock, Path], Store]
 
 MAX_STALENESS: Final = timedelta(seconds=60)
-"""So long that processes become stale only if a test ages the clock."""
+"""The bound of staleness: longer than any example runs, so that a process is stale only after `age`."""
 CUT_OFF: Final = "STORE_UNAVAILABLE"
 STALE: Final = "REPLICA_STALE"
 
 
 class TwoSides(RuleBasedStateMachine):
-    """A service and its model, and the methods that take one step with both."""
+    """Steps that are taken on the service and on the model, and compared."""
 
     open_store: OpenStore
     seen: Counter[str]
-    """The number of times that each result of Verify and each event of Refresh occurred, in both."""
+    """The number of times that each answer of Verify and each event of Refresh was seen, with the service and
+    the model in agreement."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,11 +47,12 @@ class TwoSides(RuleBasedStateMachine):
         self.issued: list[Issued] = []
         self.signed_in: list[SignedIn] = []
         self.trouble = ""
-        """The reason why calls that need the store fail; for a stale process, why all calls fail."""
+        """The reason with which calls that need the store fail now, "" if they succeed. If it is
+        REPLICA_STALE, all calls fail."""
         self.trouble_steps = 0
         self.folder = tempfile.TemporaryDirectory()
         self.place = Restartable(
-            # An expired token is known as such only while its key is: here no key is forgotten.
+            # Verify answers EXPIRED only while it has the token's key, so no key must be deleted here.
             settings_for_tests(max_staleness=MAX_STALENESS, rotate_every=timedelta(days=400)),
             lambda clock: type(self).open_store(clock, Path(self.folder.name)),
         )
@@ -95,7 +98,7 @@ class TwoSides(RuleBasedStateMachine):
         self.signed_in.append(SignedIn(session, session_id, by_portal, texts))
 
     def _living(self, by_portal: bool) -> SignedIn:
-        """Return the latest live session of the client; sign in if there is none."""
+        """Return the latest session of this app that is not over, or a new one."""
         for held in reversed(self.signed_in):
             if held.by_portal == by_portal and not self.model.is_over(held.session, self.now):
                 return held
@@ -103,7 +106,7 @@ class TwoSides(RuleBasedStateMachine):
         return self.signed_in[-1]
 
     def _go_on(self, held: SignedIn, times: int = 1) -> None:
-        """Refresh with the newest token of the session, as a correct client does."""
+        """Refresh with the newest refresh token, as a client does that works correctly."""
         for _ in range(times):
             self._refresh(held, held.number(0))
 
@@ -134,9 +137,9 @@ class TwoSides(RuleBasedStateMachine):
         return expected
 
     def _revoke(self, lost: bool, *, may_be_moot: bool = False, as_admin: bool = True, **target: Any) -> bool:
-        """Revoke; return whether it took effect, even if the response was lost.
+        """Revoke a target; return True if the revocation took effect, confirmed by the store or not.
 
-        A stale process revokes nothing.
+        A stale process refuses the call, and the revocation has no effect.
         """
         if as_admin and self.trouble != STALE:
             self.parties.renew_admin_token(self.world)
@@ -144,7 +147,7 @@ class TwoSides(RuleBasedStateMachine):
             reason = self.parties.revoke(self.world, as_admin=as_admin, **target)
         expected = {self._refusal(lost)}
         if may_be_moot and self.trouble != STALE:
-            expected.add("")  # what no Verify would take any more need not be written
+            expected.add("")  # an expired token need not be denied
         assert reason in expected
         return self.trouble != STALE
 

@@ -1,4 +1,4 @@
-"""An HTTP/2 client that leaves requests unfinished and responses unread, and resets streams."""
+"""An HTTP/2 client that can leave requests unfinished and answers unread, and that can reset streams."""
 
 import socket
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ CANCEL = 8
 
 
 class SlowClient:
-    """A connection on which the test decides which bytes are sent and read."""
+    """One HTTP/2 connection. Bytes are sent and read only when the test says so."""
 
     def __init__(self, target: str, *, reads: bool = True, source: str = "127.0.0.1") -> None:
         """Connect.
 
         Args:
             target: host:port of the server.
-            source: the address to connect from.
-            reads: whether the server may send bodies; otherwise every stream has a window of 0 bytes.
+            source: the address from which the client connects.
+            reads: False if the client grants no flow-control window, so that the server can send no body.
         """
         host, _, port = target.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), PATIENCE, (source, 0))
@@ -46,7 +46,7 @@ class SlowClient:
         self._answers: dict[int, Answer] = {}
         self._ended: set[int] = set()
         self.closed = False
-        """True if the server has closed the connection, or asked the client to close it."""
+        """True if the server has closed the connection, or has asked the client to close it (GOAWAY)."""
         self._flush()
 
     def __enter__(self) -> Self:
@@ -56,7 +56,7 @@ class SlowClient:
         self._socket.close()
 
     def call(self, path: str, body: bytes = b"", *, metadata: Headers = (), end: bool = False) -> int:
-        """Open a stream and send a body, as far as the server's window allows; return the stream."""
+        """Open a stream, send a body as flow control allows, and return the id of the stream."""
         stream = self._h2.get_next_available_stream_id()
         headers = [(":method", "POST"), (":path", path), (":scheme", "http"), (":authority", "test")]
         headers += [("content-type", "application/grpc"), ("te", "trailers"), *metadata]
@@ -66,7 +66,7 @@ class SlowClient:
         return stream
 
     def send(self, stream: int, body: bytes, *, end: bool = False) -> None:
-        """Send more of a body, as far as the server's window allows."""
+        """Send more of a body, as flow control allows. Waits for the server if the window is full."""
         while body and not self.closed and stream not in self._ended:
             room = min(self._h2.local_flow_control_window(stream), self._h2.max_outbound_frame_size)
             if room:
@@ -87,45 +87,45 @@ class SlowClient:
         self._flush()
 
     def catch_up(self) -> None:
-        """Read everything that the server sends before its answer to a ping."""
+        """Send a ping, and read everything that the server sends up to its answer."""
         self.ping()
         while not self.closed and not any(isinstance(event, PingAckReceived) for event in self.read()):
             pass
 
     def acknowledge_settings(self) -> None:
-        """Wait for the server's settings; reading them acknowledges them."""
+        """Wait for the server's settings, which the client acknowledges when it reads them."""
         while SettingCodes.MAX_CONCURRENT_STREAMS not in self._h2.remote_settings:
             self.read()
 
     @property
     def window(self) -> int:
-        """Return how many bytes of a new stream the server accepts before it reads any."""
+        """The initial flow-control window of a new stream in bytes, as the server has set it."""
         return self._h2.remote_settings.initial_window_size
 
     def ignore_limit(self) -> None:
-        """Wait for the server's settings, and from then on open more streams than they allow."""
+        """Wait for the server's settings, and ignore its limit on concurrent streams from now on."""
         self.acknowledge_settings()
         self._h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2**31 - 1
         self._h2.remote_settings.acknowledge()
 
     def answer(self, stream: int) -> Answer:
-        """Wait until the stream or the connection has ended; return the frames of the stream."""
+        """Wait until the stream or the connection has ended; return the answer as far as it has arrived."""
         while stream not in self._ended and not self.closed:
             self.read()
         return self._answers.get(stream, Answer())
 
     def first_ended(self, streams: Sequence[int], count: int = 1) -> list[int]:
-        """Return the streams that have ended, once `count` of them have; calls may overtake one another."""
+        """Wait until `count` of these streams have ended, in whatever order; return the ended ones."""
         while sum(map(self.has_ended, streams)) < count and not self.closed:
             self.read()
         return list(filter(self.has_ended, streams))
 
     def has_ended(self, stream: int) -> bool:
-        """Return whether the stream has ended, according to the frames read so far."""
+        """Return whether the frames read so far end the stream."""
         return stream in self._ended
 
     def read(self) -> list[Event]:
-        """Wait until the server sends something, and process it."""
+        """Wait for bytes from the server, process them, and return the HTTP/2 events."""
         try:
             data = self._socket.recv(65536)
         except ConnectionError:

@@ -1,4 +1,4 @@
-"""A service whose start waits for its log until the test lets it continue."""
+"""A service whose start is held up: it is not ready until the test lets it read the log of the store."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from tests.patience import PATIENCE
 
 
 class _SlowLog:
-    """A store with a log of which one method waits until the test lets it continue."""
+    """A store in whose log one method blocks until the test releases it."""
 
     def __init__(self, store: Store, method: str) -> None:
         self._store = store
@@ -41,9 +41,9 @@ class _SlowLog:
 
 @contextmanager
 def starting(settings: Settings, method: str = "read") -> Iterator[Callable[[], None]]:
-    """Begin to start a service on a new store, up to this method of its log; stop it after the block.
+    """Start a service on a new store, and block it in this method of the log; stop it after the block.
 
-    Yields a function that lets the service continue and returns once it has started.
+    Yields a function that releases the service, and returns once the service has started.
     """
     with open_store_admin(settings) as store_admin:
         store_admin.initialise()

@@ -1,4 +1,4 @@
-"""Former names of the issuer (`accepted_issuers`), over a real channel: tokens with them stay valid."""
+"""Tokens with a former name of the issuer (setting `accepted_issuers`), against a service over gRPC."""
 
 import pytest
 
@@ -18,12 +18,12 @@ KEY = PartyKey.make()
 
 @pytest.fixture
 def moved(start_world: StartWorld) -> World:
-    """A service whose `issuer` was changed."""
+    """A service whose issuer name has changed, and which still accepts its former name."""
     return start_world(issuer=NAME, accepted_issuers=(FORMER,))
 
 
 def aged(world: World, token: str, issuer: str = FORMER) -> str:
-    """Return the token as the service issued it when it had this name."""
+    """Return the token as the service would have issued it under this issuer name."""
     return forger_of(world, token).forge(claims={"iss": issuer})
 
 

@@ -1,4 +1,4 @@
-"""Clients through AdminService, on both stores: valid and refused changes, and their immediate effects."""
+"""Clients through AdminService, on both stores: valid and refused changes, and their effect on tokens."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -292,7 +292,7 @@ def test_an_etag_that_never_was_one_is_refused(world: World, admin: Administrato
 def test_without_an_etag_a_change_is_made_again_on_top_of_concurrent_changes(
     world: World, admin: Administrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two concurrent changes come first, and none of the three is lost."""
+    """Two concurrent writes come first. The update is applied on top of them, so that none is lost."""
     create(admin)
     real, overtaking = world.store.records.update, iter(["first", "second"])
 

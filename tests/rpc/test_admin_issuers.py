@@ -164,7 +164,10 @@ OWN = "https://identity.example.org"
     ids=ascii,
 )
 def test_no_issuer_has_a_spelling_of_our_own_name(start_world: StartWorld, name: str) -> None:
-    """A record from an older version can be read and deleted, but not changed."""
+    """No trusted issuer may be created or changed with a spelling of the service's own issuer name.
+
+    A record that an older version stored under such a name can still be read and deleted.
+    """
     world = start_world(issuer=OWN)
     admin = Administrator(world, world.admin_token(scopes=["identity.admin"]))
     rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports"))
@@ -183,7 +186,10 @@ def test_no_issuer_has_a_spelling_of_our_own_name(start_world: StartWorld, name:
 
 @pytest.mark.parametrize("unseen", ["\u3164", "\u2800", "\ufe0f", "\u034f", "\ufffe"], ids=ascii)
 def test_an_issuer_name_has_no_invisible_character(world: World, admin: Administrator, unseen: str) -> None:
-    """A record from an older version that has one can be changed and deleted."""
+    """No trusted issuer may be created with an invisible character in its name.
+
+    A record that an older version stored under such a name can still be changed and deleted.
+    """
     name = f"{CLUSTER}/{unseen}"
     rule = TrustRule(claims={"sub": "x"}, client_id=PrincipalId("reports"))
     refused = admin.refused("CreateTrustedIssuer", trusted_issuer=issuer(issuer=name))

@@ -1,4 +1,4 @@
-"""Lists of AdminService on both stores: every entry once and in order, for any page size."""
+"""List methods of AdminService, on both stores: every entry comes once and in order, for any page size."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ OTHERS: list[tuple[str, dict[str, str]]] = [
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A list method, and the ids of its entries."""
+    """A list method, the fields of its request, and the ids of the entries that it must return."""
 
     method: str
     entries: str

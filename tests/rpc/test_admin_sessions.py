@@ -1,4 +1,4 @@
-"""Sessions through AdminService, on both stores: which callers list and end which sessions."""
+"""ListSessions and RevokeSessions, on both stores: which callers may list and end which sessions."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def bo(world: World) -> Principal:
 
 
 def signed_in(world: World, user: Principal) -> tuple[Administrator, str]:
-    """Sign a user in; return the caller and the id of the session."""
+    """Sign the user in; return the user as a caller of AdminService, and the id of the new session."""
     tokens = sign_in(world, user, "desktop", SERVICE)
     return Administrator(world, tokens.access_token), tokens.session_id
 
@@ -223,7 +223,7 @@ def test_users_end_no_sessions_of_other_users(world: World, ana: Principal, bo: 
 def test_all_sessions_but_one_end_even_if_there_are_more_than_a_page(
     world: World, admin: Administrator, ana: Principal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page has three sessions here, and all began at the same time."""
+    """The service ends sessions in batches, of three here. All ten sessions began at the same time."""
     monkeypatch.setattr("identity_service.services.admin.sessions._BATCH", 3)
     tokens = [sign_in(world, ana) for _ in range(10)]
     kept = tokens[4]

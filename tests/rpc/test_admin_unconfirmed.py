@@ -1,4 +1,4 @@
-"""Administration while the store fails or other callers are faster: no change is made only in part."""
+"""AdminService while the store fails or other callers write concurrently: no change is applied in part."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ NEW_PASSWORD = "another horse battery staple"
 
 @pytest.fixture(params=WAYS)
 def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let every change of a record fail, in each possible way; unconfirmed revocations arrive later."""
+    """Make every change of a record fail, in each way in which writes can fail. Revocations still succeed."""
     lose(monkeypatch, world.store.records, ("create", "update", "delete"), request.param)
     way: str = request.param
     return way
@@ -58,7 +58,7 @@ def settle(world: World) -> None:
 
 @pytest.fixture
 def tokens(world: World) -> token_pb2.TokenSet:
-    """Tokens that were issued before the failure."""
+    """Tokens of ana that were issued before the store failed."""
     return world.issue(world.new_user("ana"))
 
 
@@ -87,7 +87,7 @@ def test_an_unconfirmed_change_of_a_user_revokes_tokens_here_at_once_and_everywh
 def test_a_user_that_signs_in_with_the_new_password_stays_signed_in(
     world: World, admin: Administrator, tokens: token_pb2.TokenSet, losing: str
 ) -> None:
-    """The service sends the same raise again, and not another one."""
+    """The service resends the same raised generation. A further raise would revoke the new session, too."""
     set_password(admin, world.user().id)
     principal = world.user()
     if losing != "never arrived":

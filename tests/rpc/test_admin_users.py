@@ -1,4 +1,4 @@
-"""Users through AdminService, on both stores: valid and refused changes, and their immediate effects."""
+"""Users through AdminService, on both stores: valid and refused changes, and their effect on tokens."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.rpc.world import API, PASSWORD, Principal, World, password
 
 NEW_PASSWORD = "another horse battery staple"
 WIDE = "".join(chr(ord(letter) + 0xFEE0) for letter in "password1")
-"""The password "password1" in full-width letters."""
+"""The text `password1` in full-width letters."""
 
 
 def create(admin: Administrator, username: str = "ana", **fields: Any) -> principal_pb2.User:
@@ -106,7 +106,10 @@ def test_a_password_that_is_easily_found_is_refused(world: World, admin: Adminis
 
 @pytest.mark.parametrize("text", ["ana-maria-lopez", "Ana-Maria-LOPEZ", "  ana-maria-lopez "])
 def test_a_username_is_no_password(world: World, admin: Administrator, text: str) -> None:
-    """Attackers try the username first. Its other spellings count, since they name the same user."""
+    """A password that equals the username is refused, because attackers guess it first.
+
+    The comparison ignores case and surrounding spaces, as the comparison of usernames does.
+    """
     named = {"username": "Ana-Maria-Lopez"}
     assert admin.invalid("CreateUser", user=named, password=text) == ["password"]
     user_id = create(admin, "Ana-Maria-Lopez").user_id

@@ -1,4 +1,7 @@
-"""Concurrent sign-ins: no more wrong passwords are checked than are free, and right ones all succeed."""
+"""Concurrent sign-ins: the service checks no more wrong passwords than the free attempts allow.
+
+Concurrent sign-ins with the right password all succeed.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,9 +30,9 @@ def at_once(
     credentials: Sequence[token_pb2.Credential],
     stubs: Sequence[rpc.IdentityServiceStub] = (),
 ) -> Counter[str]:
-    """Make all calls at the same time; return how often each reason occurred, "" for tokens.
+    """Make all calls concurrently; return how often each outcome came: a reason, or "" if tokens were issued.
 
-    The calls go to the world's own process, or in turn to those of `stubs`.
+    The calls are spread over `stubs`; without them, all go to the process of `world`.
     """
     requests = [pb.IssueRequest(credential=credential) for credential in credentials]
     turns = zip(requests, cycle(stubs or [world.stub]), strict=False)
@@ -64,7 +67,10 @@ def test_of_sixty_concurrent_wrong_passwords_only_the_free_attempts_are_checked(
 
 
 def test_after_the_free_attempts_the_right_password_has_to_wait_for_the_pause(world: World) -> None:
-    """This shows that the refused attempts of the test above counted, and that the pause ends by itself."""
+    """The control of the test of many concurrent attempts: the attempts that were refused did count.
+
+    The pause ends by itself.
+    """
     world.new_user()
     at_once(world, [wrong(number) for number in range(60)])
 
@@ -90,7 +96,10 @@ def test_the_right_password_twenty_times_at_once_gets_in_each_time(world: World)
 
 
 def test_wrong_passwords_beside_a_right_one_get_no_more_checks_than_are_free(world: World) -> None:
-    """A success resets the failures before it, so only the free number of failures fits between two."""
+    """A success resets the count of failures, but only of those from before the sign-in began.
+
+    Between two successes there are therefore at most as many checks as free attempts.
+    """
     world.new_user()
     free = world.settings.attempts_per_username
     for _ in range(free - 1):
@@ -98,7 +107,7 @@ def test_wrong_passwords_beside_a_right_one_get_no_more_checks_than_are_free(wor
 
     found = at_once(world, [password("ana"), *(wrong(number) for number in range(60))])
 
-    # Either the right one came first and gave the free ones back, or it found none of them left.
+    # Either the right password was checked first and reset the count, or no free attempt was left for it.
     assert found[CHECKED] == free if found[""] else found[CHECKED] == 1
 
 
@@ -110,7 +119,7 @@ def test_of_many_usernames_tried_at_once_from_one_address_as_many_are_checked_as
     found = at_once(world, [wrong(0, f"user{number}") for number in range(60)])
 
     assert found[CHECKED] == 7
-    # Attempts that the address refused left no claim at the usernames.
+    # An attempt that the limit of the address refused does not count toward the limit of the username.
     assert at_once(world, [wrong(0, "another")]) == {"TOO_MANY_ATTEMPTS": 1}
 
 

@@ -1,4 +1,4 @@
-"""Audit events over a real channel, on both stores: their causes, the list, and TailAuditEvents."""
+"""Audit events over gRPC, on both stores: the calls that cause them, ListAuditEvents and TailAuditEvents."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ STORING_TRAFFIC = pytest.mark.settings(audit_traffic="store")
 
 
 class AuditReader:
-    """The audit methods as an administrator calls them."""
+    """A caller of the audit methods, with a token of the administrator."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -57,7 +57,10 @@ class AuditReader:
         return [event for page in self.pages(**fields) for event in page]
 
     def last(self, type_: str, principal: str = "") -> audit_pb2.AuditEvent:
-        """Return the newest event of a type; wait for it, since some are stored after the response."""
+        """Wait for an event of this type, and return the newest one.
+
+        The service stores some events shortly after it has answered the call.
+        """
         wanted: dict[str, Any] = {"types": [type_], "principal": principal}
         until(lambda: bool(self.all(**wanted)))
         return self.all(**wanted)[0]
@@ -143,7 +146,7 @@ def test_every_revocation_is_stored_with_its_change_and_names_actor_and_reason(
     world.revoke(audit.token, session_id=tokens.session_id, reason="lost phone")
     world.revoke(audit.token, subject="u_somebody", reason="left")
 
-    # No waiting: they are there when Revoke has answered.
+    # The test does not wait: the events are stored before Revoke answers.
     events = audit.all(principal="admin", types=["token_revoked", "session_revoked", "principal_revoked"])
 
     assert [(event.type, event.target, event.reason) for event in events] == [
@@ -208,7 +211,7 @@ def test_events_are_found_by_principal_and_by_time(world: World, audit: AuditRea
     world.clock.advance(minutes=5)
     moment = Timestamp()
     moment.FromDatetime(world.store.log.head().time)
-    # A caller's token outlives five minutes.
+    # The caller's token is still valid after five minutes.
     world.revoke(audit.token, subject="u_late")
     of_type = {"types": ["principal_revoked"]}
 
@@ -262,7 +265,7 @@ def test_a_tail_resumes_after_the_event_that_was_seen_last(world: World, audit: 
 
 
 def revoked(tail: Any, count: int) -> list[str]:
-    """Return the principals of the next revocations in a stream of audit events."""
+    """Return the principals of the next events of the type `principal_revoked` in a tail."""
     found: list[str] = []
     while len(found) < count:
         found += [event.target for event in next(tail).events if event.type == "principal_revoked"]
@@ -293,7 +296,7 @@ def test_more_tails_than_there_may_be_are_refused_until_one_ends(world: World, a
 
 
 def has_place(tail: Any) -> bool:
-    """Return whether a stream of audit events has begun; a refused one has ended with an error."""
+    """Return whether the service admitted a tail. A tail over the limit ends with an error instead."""
     tail.initial_metadata()
     began = tail.is_active()
     tail.cancel()
@@ -339,7 +342,10 @@ def test_a_place_that_no_store_has_is_refused_by_the_name_of_its_field(
 
 @pytest.mark.settings(audit_traffic="store", audit_entries=1000, audit_traffic_entries=1000)
 def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, audit: AuditReader) -> None:
-    """A stranger can cause more refusals than the store keeps events; most of them are only counted."""
+    """The store keeps 1,000 events and a stranger causes 1,500 refusals.
+
+    The service stores one event for many refusals, with their number.
+    """
     count = 1500
     world.revoke(audit.token, subject="u_leaver", reason="left")
     before = [event.event_id for event in audit.all()]
@@ -358,14 +364,18 @@ def test_a_flood_of_refused_calls_pushes_out_no_event_of_a_change(world: World, 
 
 
 def refused_calls(audit: AuditReader) -> int:
-    """Return the number of refused calls that the events represent."""
+    """Return the number of refused calls that the events represent. One event can represent several."""
     return sum(int(event.details.get("folded", 1)) for event in audit.all(types=["call_refused"]))
 
 
 def test_events_of_traffic_are_not_stored_unless_the_settings_say_so(
     world: World, audit: AuditReader
 ) -> None:
-    """If traffic events were stored, they would be there before the reuse event that the test awaits."""
+    """Events of traffic are refused calls and issued tokens, for example.
+
+    An event of reuse that ends no session is stored, after all events before it in the same queue. Once it is
+    there, events of traffic would be there as well.
+    """
     portal = world.new_confidential_app(on_reuse=OnReuse.REFUSE)
     stranger = admin_rpc.AdminServiceStub(world.channel)
     fails(lambda: stranger.ListClients(admin_pb.ListClientsRequest()))
@@ -401,7 +411,7 @@ def test_a_sign_in_is_refused_if_its_event_cannot_be_stored(
 
 
 def lose_audit(world: World, request: pytest.FixtureRequest, directory: Path) -> None:
-    """Damage the part of the store that holds the events of changes."""
+    """Damage the table or the Redis stream in which the store keeps the audit events of changes."""
     if isinstance(world.store, SqliteStore):
         with closing(sqlite3.connect(directory / "identity.db", timeout=PATIENCE)) as connection:
             connection.execute("ALTER TABLE audit RENAME TO audit_away")

@@ -1,4 +1,4 @@
-"""Failing closed: the responses of a service that is stale, starting or stopping."""
+"""Fail closed: the answers of a service that is stale, that is starting, or that is stopping."""
 
 import threading
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def health(world: World) -> int:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis server of this test, which it kills and pauses."""
+    """A Redis server of this test alone, which the test kills or pauses."""
     server = RedisServer(tmp_path)
     server.start()
     yield server
@@ -50,7 +50,7 @@ def test_without_its_store_it_answers_unavailable_and_recovers_by_itself(
 
         world.clock.age(MAX_STALENESS.total_seconds() + 1)
 
-        # Now it is not: never is the token called bad. A heartbeat may still have come through just now.
+        # The process is stale now. A heartbeat that was just in progress may delay that.
         until(lambda: reason_of(lambda: world.verify(token)) == "REPLICA_STALE")
         assert reason_of(lambda: world.issue(client)) == "REPLICA_STALE"
         assert reason_of(lambda: world.refresh(tokens.refresh_token)) == "REPLICA_STALE"
@@ -84,7 +84,10 @@ def test_a_strong_answer_needs_the_store(server: RedisServer) -> None:
 
 
 def test_an_emptied_store_is_not_served_from(server: RedisServer) -> None:
-    """FLUSHALL deletes the keys too, but no token is called invalid and no caller unknown."""
+    """FLUSHALL deletes the keys, too.
+
+    The answer must be UNAVAILABLE, not that a token or a caller is invalid.
+    """
     with on(server) as world:
         client = world.new_client()
         tokens = world.issue(world.new_user())
@@ -109,7 +112,7 @@ def test_on_stale_serve_lets_verify_go_on_and_nothing_else(server: RedisServer) 
 
 
 def test_a_clock_that_differs_from_the_stores_is_unavailable(server: RedisServer) -> None:
-    """The store uses its own clock, and the service one that the test has moved."""
+    """The store uses its own clock here, and the test moves the clock of the service."""
     with running(settings_for_tests(), lambda _: RedisStore.connect(server.url)) as world:
         token = world.issue(world.new_client()).access_token
         for hours in (1, -2):
@@ -120,7 +123,7 @@ def test_a_clock_that_differs_from_the_stores_is_unavailable(server: RedisServer
 
 
 def test_before_it_has_read_the_log_it_is_not_ready(tmp_path: Path) -> None:
-    """The port is open from the start, so that probes reach the service, but no call is answered."""
+    """The service opens its port at once, for probes, but refuses all other calls until it is ready."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
     with starting(settings) as go_on, grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

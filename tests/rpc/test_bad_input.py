@@ -1,4 +1,4 @@
-"""Invalid input of every kind: INVALID_ARGUMENT with field violations, and no secret in the log."""
+"""Bad input of every kind: INVALID_ARGUMENT with field violations, and no secret in the log."""
 
 from typing import Any, Final
 
@@ -84,7 +84,7 @@ def test_issue_names_the_field_that_is_wrong(world: World, request_: pb.IssueReq
 
 
 def test_issue_at_the_bounds_is_taken(world: World) -> None:
-    """This shows that the test above is refused for the right reason."""
+    """The control of the tests in which a field is beyond its bound: here each field is at its bound."""
     client = world.new_client()
     tokens = world.stub.Issue(
         pb.IssueRequest(
@@ -171,7 +171,7 @@ def test_other_methods_name_the_field_too(world: World, call: str, request_: obj
     ],
 )
 def test_revoke_refuses_a_target_that_cannot_be(world: World, target: dict[str, str]) -> None:
-    """As a subject, `*` would mean everything, for which there is another target."""
+    """The subject `*` would revoke everything, for which there is a target of its own (`everything`)."""
     with pytest.raises(grpc.RpcError) as error:
         world.revoke(world.admin_token(), **target)
 
@@ -208,12 +208,13 @@ def test_an_empty_message_is_one_with_no_fields(world: World) -> None:
 
 
 def lengthy(prefix: bytes, length: int) -> bytes:
-    """Return a field with a value of this length, which is encoded in four bytes."""
+    """Return the tag of a protobuf field and the length of its value, encoded in four bytes."""
     return prefix + bytes(length >> 7 * n & 0x7F | (0x80 if n < 3 else 0) for n in range(4))
 
 
 MANY: Final = 4_000_000
-"""A number of elements of two bytes each; parsing them would take hundreds of megabytes, and a second."""
+"""The number of repeated values, of two bytes each. Parsed, they would take hundreds of megabytes of memory
+and a second or more."""
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,10 @@ def test_a_request_that_would_take_much_memory_is_not_parsed(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_short_request_that_becomes_long_is_refused(world: World, method: str) -> None:
-    """8 MB are compressed to 8 KB; the Envoy engine does not decompress all of them."""
+    """The request of 8 MB is 8 KB after gzip.
+
+    The Envoy engine refuses it before it has decompressed all of it.
+    """
     with grpc.insecure_channel(world.target, compression=grpc.Compression.Gzip) as channel:
         call: Any = channel.unary_unary(f"/identityapi.v1.IdentityService/{method}")
         with pytest.raises(grpc.RpcError) as error:
@@ -257,7 +261,7 @@ def test_a_stream_of_health_keeps_no_long_name(world: World) -> None:
 
 
 def test_a_message_over_the_size_limit_is_refused_by_the_core(start_world: StartWorld) -> None:
-    """The core of gRPC answers before the service sees the call, so the error has no details."""
+    """The engine refuses the message before the service sees the call, so the error has no details."""
     world = start_world(max_message_bytes=2**16)
 
     with pytest.raises(grpc.RpcError) as error:
@@ -281,6 +285,6 @@ def test_nothing_secret_is_logged(world: World, capfd: pytest.CaptureFixture[str
 
     logged = "".join(capfd.readouterr())
 
-    assert "session_started" in logged  # the log is really seen here
+    assert "session_started" in logged  # the control: the test does see the log
     for text in shown:
         assert text not in logged

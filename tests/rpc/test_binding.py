@@ -1,4 +1,4 @@
-"""Access tokens bound to a client certificate (RFC 8705, section 3), in real TLS handshakes."""
+"""Access tokens that are bound to a client certificate (RFC 8705 section 3), over real TLS handshakes."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ SERVICE = ("identity-service",)
 
 
 class Bound:
-    """A service with a port for each kind of client, and connections to both ports."""
+    """A service with two ports, of which one requires a client certificate, and connections to both."""
 
     def __init__(self, world: World, mutual: str, certifier: Certifier, cleanup: ExitStack) -> None:
         self.world = world
@@ -37,7 +37,7 @@ class Bound:
         self._cleanup = cleanup
         self.one, self.other = (certifier.client(name, f"{name}.example") for name in ("one", "other"))
         self.plain = self._connected(world.target, None)
-        """A connection without a client certificate."""
+        """The service over a connection without a client certificate."""
         self.by_one, self.by_other = self.connect(self.one), self.connect(self.other)
 
     def connect(self, holder: Holder) -> World:
@@ -48,7 +48,7 @@ class Bound:
         return replace(self.world, channel=channel)
 
     def reason(self, token: str, certificate: Holder | None = None, *, strong: bool = False) -> str:
-        """Return the reason why Verify rejects a token presented with this certificate, or ""."""
+        """Return why Verify rejects a token that came with this certificate, or "" if it is valid."""
         request = pb.VerifyRequest(
             token=token,
             any_audience=True,
@@ -63,7 +63,7 @@ class Bound:
 
 @pytest.fixture(scope="module")
 def certifier(tmp_path_factory: pytest.TempPathFactory) -> Certifier:
-    """One authority for all tests, so that an Envoy that they share keeps its certificates."""
+    """One authority for all tests, so that the Envoy that they share can keep its certificates."""
     return Certifier(tmp_path_factory.mktemp("tls"))
 
 
@@ -215,7 +215,10 @@ def test_a_bound_token_is_exchanged_on_connections_with_its_certificate_only(
 
 @pytest.fixture
 def sign_in(bound: Bound) -> token_pb2.TokenSet:
-    """Sign in with the first certificate, through a client whose tokens must be bound; return the tokens."""
+    """Return the tokens of a user who signed in over the connection with the first certificate.
+
+    The client requires that its tokens are bound.
+    """
     app = bound.world.new_client("app", public=True, grants=APP, require_binding=True)
     bound.world.new_user()
     return bound.by_one.issue(Principal(id=app.id, credential=password("ana", client_id="app")))
@@ -250,7 +253,7 @@ def test_a_stolen_refresh_token_of_a_bound_session_is_of_no_use(
         failed = refused(lambda thief=thief: thief.refresh(sign_in.refresh_token))  # type: ignore[misc]
         assert (failed.code, failed.reason) == (grpc.StatusCode.UNAUTHENTICATED, "BINDING_REQUIRED")
 
-    assert bound.by_one.refresh(sign_in.refresh_token).access_token  # and has done the session no harm
+    assert bound.by_one.refresh(sign_in.refresh_token).access_token  # the session goes on
 
 
 def test_a_session_from_before_its_app_had_to_be_bound_cannot_go_on(bound: Bound) -> None:
@@ -290,7 +293,7 @@ by_key = pytest.mark.settings(dpop_authorities=("identity.example",))
 
 
 def proof(bound: Bound, key: PartyKey, method: str) -> tuple[tuple[str, str], ...]:
-    """Return the metadata with a DPoP proof for a call of this method."""
+    """Return metadata with a DPoP proof for a call of this method."""
     url = f"https://identity.example/identityapi.v1.IdentityService/{method}"
     return (("dpop", dpop_proof(key, bound.world.clock.now(), htu=url)),)
 

@@ -1,4 +1,4 @@
-"""Streams with an authenticated caller end when the caller is revoked."""
+"""Streams of authenticated callers: the service ends them when the caller is revoked."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ REVOKED = (grpc.StatusCode.UNAUTHENTICATED, "CALLER_UNAUTHENTICATED")
 
 
 def tail(world: World, token: str) -> Any:
-    """Follow the audit events; return once the stream receives every later event."""
+    """Start to follow the audit events; return once the stream will deliver every later event."""
     stream = admin_rpc.AdminServiceStub(world.channel).TailAuditEvents(
         admin_pb.TailAuditEventsRequest(), metadata=bearer(token), timeout=PATIENCE
     )
@@ -55,7 +55,7 @@ def test_a_stream_ends_when_its_caller_is_revoked_and_others_go_on(
 
 
 def test_a_stream_goes_on_when_the_token_of_its_caller_has_expired(world: World) -> None:
-    """The client needs a valid token to begin a call, and gets no reason to renew it before the next one."""
+    """The token is checked when a stream begins. Its expiry later does not end the stream."""
     stream = tail(world, world.admin_token(["identity.admin"]))
 
     world.clock.advance(minutes=20)

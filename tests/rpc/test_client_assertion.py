@@ -1,4 +1,4 @@
-"""Client assertions (RFC 7523) over a real channel: which are accepted, and which are refused."""
+"""Client assertions (RFC 7523) over gRPC: valid ones authenticate a client, and all others are refused."""
 
 import base64
 import hmac
@@ -34,7 +34,7 @@ Forge = Callable[[World], str]
 
 @pytest.fixture
 def one(start_world: StartWorld) -> World:
-    """A service with a client `reports`, which has a key of each algorithm, and a client `other`."""
+    """A service with two clients: `reports`, which has a key of each algorithm, and `other`."""
     world = start_world()
     new_key_client(world)
     world.new_client("other", public=True, public_keys=(OTHER.public_jwk,))
@@ -55,7 +55,7 @@ def issue(world: World, jwt: str) -> token_pb2.TokenSet:
 
 
 def refusal(world: World, jwt: str) -> str:
-    """Return the reason why an assertion is refused; the message must be the same for all of them."""
+    """Return the reason why the assertion is refused. The message must be the same for every refusal."""
     with pytest.raises(grpc.RpcError) as refused:
         issue(world, jwt)
     found = failure(refused.value)
@@ -150,7 +150,10 @@ def test_wrong_claims_prove_nothing(one: World, changes: dict[str, Any]) -> None
 
 
 def hmac_signed(secret: Callable[[], bytes]) -> Forge:
-    """Sign with the public key, which a careless verifier would use as an HMAC key."""
+    """Return a function that makes an assertion with HS256, using the client's public key as the secret.
+
+    A careless verifier would take the public key for an HMAC key and accept the assertion.
+    """
 
     def forge(world: World) -> str:
         message = f"{encode({'alg': 'HS256', 'typ': 'JWT', 'kid': RSA.key_id})}.{encode(claims(world))}"
@@ -180,7 +183,10 @@ def by_thief(**members: object) -> Forge:
 
 
 def malleable(world: World) -> str:
-    """Set the unused bits at the end of the signature: another text that decodes to the same bytes."""
+    """Return an assertion whose last base64url character has unused bits set.
+
+    A lenient decoder would return the same signature for it, so that one assertion had two spellings.
+    """
     good = KEY.jwt(claims(world))
     return good[:-1] + chr(ord(good[-1]) + 1)
 
@@ -322,7 +328,7 @@ def test_the_audience_is_the_issuer_name_of_the_service(start_world: StartWorld)
 
 @pytest.fixture
 def session(world: World) -> token_pb2.TokenSet:
-    """The tokens of the user ana, who signed in through `portal`, which has a secret and a key."""
+    """The tokens of ana, who signed in through the client `portal`, which has a secret and a key."""
     grants = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
     portal = world.new_client("portal", grants=grants, public_keys=(KEY.public_jwk,))
     world.new_user()
@@ -359,7 +365,10 @@ def test_a_session_is_not_refreshed_with_an_assertion_of_another_client(
 def test_refreshes_at_once_with_an_assertion_each_all_succeed(
     world: World, session: token_pb2.TokenSet
 ) -> None:
-    """A call that loses the race reads the session again, and must not check its assertion again."""
+    """A refresh that loses the race reads the session again.
+
+    It must not consume its assertion a second time.
+    """
     shown = [fresh(world) for _ in range(16)]
 
     with ThreadPoolExecutor(16) as pool:
@@ -373,7 +382,7 @@ def test_refreshes_at_once_with_an_assertion_each_all_succeed(
 def test_a_person_cannot_sign_in_through_a_client_that_can_prove_itself_by_assertion_alone(
     world: World,
 ) -> None:
-    """The password credential has no field for an assertion."""
+    """A password credential has fields for a client secret, but none for a client assertion."""
     new_key_client(world, "portal", grants=(Grant.PASSWORD, Grant.REFRESH_TOKEN))
     world.new_user()
 

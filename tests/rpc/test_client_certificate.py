@@ -1,4 +1,4 @@
-"""A connection's client certificate authenticates the client in sign-ins of users and in Refresh."""
+"""Clients that authenticate themselves at sign-ins and Refresh by the certificate of their connection."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ APP = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
 
 
 class Site:
-    """A service, and connections to it with certificates for different names."""
+    """A service, and connections to it with certificates of various names."""
 
     def __init__(self, world: World, certifier: Certifier, cleanup: ExitStack) -> None:
         self.world = world
@@ -89,7 +89,10 @@ def test_a_session_is_refreshed_with_the_certificate(site: Site) -> None:
 
 
 def test_a_connection_without_a_certificate_is_refused_with_that_reason(start_world: StartWorld) -> None:
-    """The detail tells the caller only what it knows; the reason is the same as for every refusal."""
+    """The error reason is that of every refused credential.
+
+    The message says that there is no certificate, which reveals nothing that the caller does not know.
+    """
     with pytest.raises(grpc.RpcError) as refused:
         start_world().stub.Issue(pb.IssueRequest(credential=CERTIFICATE))
 
@@ -103,7 +106,7 @@ def test_a_connection_without_a_certificate_is_refused_with_that_reason(start_wo
 def test_a_certificate_whose_private_key_can_be_computed_counts_as_absent(
     start_world: StartWorld, certifier: Certifier, tmp_path: Path
 ) -> None:
-    """The TLS handshake accepts such a key (CVE-2017-15361), since gRPC does not check how it was made."""
+    """The service checks for weak keys (CVE-2017-15361) itself, since the TLS handshake accepts them."""
     good, weak = rsa.generate_private_key(65537, 2048), weak_keys.roca_key()
     holders, authorities = [], b""
     for name, key in (("good", good), ("weak", weak)):

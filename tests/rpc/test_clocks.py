@@ -1,4 +1,4 @@
-"""The clocks of the tests: a healthy service refuses no call because a test moves its clock."""
+"""The clocks of the tests themselves: moving one never makes a healthy service refuse a call."""
 
 import threading
 from collections.abc import Callable
@@ -10,10 +10,7 @@ from tests.rpc.world import World
 
 
 def test_a_moved_clock_is_met_by_the_service_before_the_next_call(world: World) -> None:
-    """The clock is moved in both directions at any moment of a heartbeat.
-
-    Without the wait, about one move in ten made a call fail.
-    """
+    """A move waits for a heartbeat of the service. Without that wait, about one in ten calls failed."""
     token = world.issue(world.new_client()).access_token
     for _ in range(10):
         world.clock.advance(hours=-1)
@@ -24,7 +21,10 @@ def test_a_moved_clock_is_met_by_the_service_before_the_next_call(world: World) 
 
 @pytest.mark.in_process
 def test_a_heartbeat_that_is_under_way_does_not_count(world: World) -> None:
-    """Such a heartbeat has read one clock before the move and the other one after it."""
+    """A heartbeat in progress may have read one clock before the move and the other one after it.
+
+    The move therefore waits for a heartbeat that begins afterwards.
+    """
     token = world.issue(world.new_client()).access_token
     held, go_on = threading.Event(), threading.Event()
     heartbeat: Callable[..., object] = world.store.log.heartbeat
@@ -48,7 +48,7 @@ def test_a_heartbeat_that_is_under_way_does_not_count(world: World) -> None:
 
 
 def _ends_while_held(moving: threading.Thread, clock: ShiftedClock) -> bool:
-    """Return whether the move ends while no heartbeat does; it polls a thousand times."""
+    """Return whether the move ends while the heartbeat is still held, within about half a second."""
     for _ in range(1000):
         moving.join(0.0005)
         if not moving.is_alive():

@@ -1,6 +1,6 @@
-"""The limits that gRPC's core has for each connection: metadata, age, and pings of both sides.
+"""Limits of gRPC's core for each connection: the size of metadata, the age, and pings of both sides.
 
-test_envoy_limits.py tests those of Envoy.
+test_envoy_limits.py tests the limits of Envoy.
 """
 
 import socket
@@ -25,12 +25,12 @@ Options = list[tuple[str, int]]
 
 
 def test_a_call_with_more_than_32_kib_of_metadata_is_refused(start_world: StartWorld) -> None:
-    """The core of gRPC refuses at random from 32 KiB on, and always from 40 KiB on."""
+    """The core refuses some calls with 32 to 40 KiB of metadata, and all calls with more than 40 KiB."""
     world = start_world()
 
     def status(size: int) -> str:
         with SlowClient(world.target) as client:
-            client.acknowledge_settings()  # the core knows no bound for a client that has not done so
+            client.acknowledge_settings()  # the core enforces no limit before
             metadata = [("x-large", "x" * size)]
             return client.answer(client.call(CHECK, EMPTY, metadata=metadata, end=True)).grpc_status
 
@@ -62,7 +62,7 @@ def test_a_client_that_sends_many_pings_is_disconnected(start_world: StartWorld)
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that divides an option of the server by a hundred."""
+    """A function that makes an option of the server, a time in milliseconds, a hundred times shorter."""
 
     def hurry(hurried: str) -> None:
         options = grpcio_engine._options
@@ -98,7 +98,10 @@ def test_a_client_that_answers_no_ping_is_disconnected(
 def test_a_client_that_answers_pings_stays_connected(
     start_world: StartWorld, hurry: Callable[[str], None]
 ) -> None:
-    """In contrast to the test before, this client answers; the server waits for it as long as usual."""
+    """The control of the test with a client that answers no ping.
+
+    Pings are as frequent here, but the time to answer them is not shortened.
+    """
     hurry("grpc.keepalive_time_ms")
     world = start_world()
     pings = 0
@@ -110,7 +113,7 @@ def test_a_client_that_answers_pings_stays_connected(
 
 
 def kinds(sock: socket.socket) -> Iterator[int]:
-    """Return the types of the frames that arrive until the server closes the connection."""
+    """Yield the types of the HTTP/2 frames that arrive until the server closes the connection."""
     with sock.makefile("rb") as received:
         while head := received.read(9):
             received.read(int.from_bytes(head[:3]))

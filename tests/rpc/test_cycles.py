@@ -1,6 +1,6 @@
-"""No call leaves a reference cycle behind, with either engine and however the call ends.
+"""No call leaves a reference cycle, on either engine and however the call ends.
 
-Only the garbage collector frees a cycle, and inside Envoy it rarely runs.
+Only the garbage collector frees the objects of a cycle, and it seldom runs inside Envoy.
 """
 
 import gc
@@ -41,13 +41,14 @@ HTTP_PLACE: Final = "127.0.0.1:8080"
 IDENTITY, TRUST, ADMIN = (f"/identityapi.v1.{name}Service/" for name in ("Identity", "Trust", "Admin"))
 HEALTH, CHECK = "/grpc.health.v1.Health/", "/envoy.service.auth.v3.Authorization/Check"
 STRANGERS: Final = map("stranger-{}".format, count())
-"""Names that no principal has; each is used once, since repeated failures of a name have to wait."""
+"""Names of principals that do not exist. Each is used once, since a name with several failed attempts would
+have to wait."""
 REFLECTION: Final = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """A service in this process, a client of it, and the credentials of its principals."""
+    """A service in this process, a client that calls it, and the credentials of its principals."""
 
     service: Service
     client: AsgiClient | OtherProcess
@@ -55,7 +56,7 @@ class Site:
     reports: token_pb2.Credential
 
     def ask(self, request: Request) -> bytes:
-        """Return the message of one response."""
+        """Send one request and return the message of the answer."""
         (answer,) = self.client.ask([request])
         return answer.body
 
@@ -65,16 +66,16 @@ class Site:
 
     @property
     def token(self) -> str:
-        """Return a new access token."""
+        """A new access token."""
         return self.issued(self.reports).access_token
 
     @property
     def refresh_token(self) -> str:
-        """Return the refresh token of a new session."""
+        """The refresh token of a new session."""
         return self.issued(password("ana")).refresh_token
 
     def as_admin(self, scope: str) -> tuple[tuple[str, str], ...]:
-        """Return metadata with a token of the administrator."""
+        """Return metadata with a new token of the administrator with this scope."""
         return (("authorization", f"Bearer {self.issued(self.admin, scopes=[scope]).access_token}"),)
 
     def has_open_calls(self) -> bool:
@@ -84,7 +85,7 @@ class Site:
 
 @pytest.fixture(scope="module", params=[GRPCIO, ENVOY])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    # Else each of the 270 collections would examine all that earlier tests have left, and no call has made.
+    # Otherwise each of the 270 collections would examine all objects that earlier tests have left.
     gc.collect()
     gc.freeze()
     inside_envoy = request.param == ENVOY
@@ -146,7 +147,7 @@ def refresh(token: str) -> Request:
 
 
 def superseded(site: Site) -> Request:
-    """Return a request with a refresh token older than the parent of the latest."""
+    """Return a Refresh request whose token is older than the parent of the latest token of the session."""
     first = last = site.refresh_token
     for _ in range(2):
         last = pb.RefreshResponse.FromString(site.ask(refresh(last))).token_set.refresh_token
@@ -159,7 +160,7 @@ def revoke(**target: str) -> Request:
 
 
 def revoked(site: Site) -> Request:
-    """Return a request to verify a revoked token."""
+    """Return a Verify request with a token that has been revoked."""
     token = site.token
     site.ask(revoke(token=token))
     return verify(token)
@@ -306,7 +307,7 @@ def no_collection() -> Iterator[None]:
 
 
 def unreachable() -> Counter[str]:
-    """Return how many objects of each type only the garbage collector frees."""
+    """Return the number of objects by type that only the garbage collector can free."""
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         gc.collect()
@@ -346,7 +347,7 @@ def test_a_call_that_is_refused_before_it_has_arrived_leaves_no_reference_cycle(
 
 
 def after_calls(site: Site, make: Callable[[], Request]) -> tuple[set[str], dict[str, int]]:
-    """Make several calls; return their statuses, and the types of objects that every call left."""
+    """Make `CALLS` calls; return their statuses, and the types of which each call left objects in cycles."""
     site.ask(make())  # what is made once is not counted
     requests = [make() for _ in range(CALLS)]
     until(lambda: not site.has_open_calls())

@@ -1,4 +1,4 @@
-"""Access tokens bound to a key by DPoP proofs (RFC 9449), over a real channel, with both engines."""
+"""Access tokens that are bound to a key by DPoP proofs (RFC 9449), over gRPC and on both engines."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.settings(dpop_authorities=("other.example:8443", AUTHOR
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """A caller with a key, which sends a proof made with it in each call."""
+    """A caller with a key, which sends a DPoP proof with each call."""
 
     world: World
     key: PartyKey
@@ -67,7 +67,7 @@ class Holder:
         return self.issue(Principal(id=app.id, credential=credential))
 
     def authorization(self, token: str, method: str = "Verify", **changes: object) -> Any:
-        """Return the metadata of a caller with a bound token."""
+        """Return metadata with a bound token and a proof for a call of this method."""
         values = {"ath": base64url(sha256(token.encode()).digest())} | changes
         return (("authorization", f"DPoP {token}"), *shown(self.proof(method, **values)))
 
@@ -106,7 +106,10 @@ def test_a_token_that_is_issued_for_a_proof_is_bound_to_its_key(world: World, ho
 def test_a_proof_binds_the_token_of_a_request_that_was_granted_without_one_before(
     world: World, holder: Holder
 ) -> None:
-    """The proof is metadata, so the request's bytes are the same, and a cached answer must not be used."""
+    """A request with a proof must not get the cached answer of the same request without a proof.
+
+    A proof is metadata, so the requests have the same bytes.
+    """
     principal = world.new_client()
 
     types = [world.issue(principal).token_type, holder.issue(principal).token_type]
@@ -127,7 +130,10 @@ def test_a_proof_works_once(world: World, holder: Holder) -> None:
 
 
 def test_a_proof_is_not_spent_by_a_credential_that_is_refused(world: World, holder: Holder) -> None:
-    """Otherwise strangers could fill the store with used proofs, since anyone can make valid ones."""
+    """The store keeps only proofs of calls with a valid credential.
+
+    Otherwise strangers could fill the store, since they can make any number of valid proofs.
+    """
     principal, proof = world.new_client(), holder.proof("Issue")
     wrong = token_pb2.Credential()
     wrong.CopyFrom(principal.credential)
@@ -313,7 +319,7 @@ def test_an_unbound_token_may_be_exchanged_for_a_bound_one(world: World, holder:
 
 @pytest.fixture
 def caller(world: World, holder: Holder) -> str:
-    """The bound token of a caller that may verify tokens."""
+    """The bound token of a caller with the scope to verify tokens."""
     return holder.issue(checker(world), scopes=["identity.verify"]).access_token
 
 
@@ -394,7 +400,7 @@ def test_a_bound_token_of_a_caller_needs_a_proof_by_its_key_for_this_call(
 
 
 def test_a_bound_token_may_be_revoked_without_a_proof(world: World, holder: Holder) -> None:
-    """A thief who revokes a stolen token only ends the theft."""
+    """A thief who revokes a stolen token only ends the theft, so Revoke asks for no proof of the key."""
     token = holder.issue(world.new_client()).access_token
 
     world.revoke(token=token)

@@ -1,4 +1,4 @@
-"""Encrypted access tokens over a real channel, on both stores."""
+"""Encrypted access tokens (JWE) over gRPC, on both stores."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def header(token: str) -> dict[str, Any]:
 
 
 def new_audience(world: World, key: DecryptionKey = API_KEY, client_id: str = API) -> Principal:
-    """Create the client that receives tokens for the audience with its name."""
+    """Return a client that can decrypt the tokens for its audience, which has the name of the client."""
     return world.new_client(client_id, encryption_key=key.public_jwk())
 
 
@@ -45,7 +45,7 @@ def set_key(world: World, key: str | None, client_id: str = API) -> None:
 
 
 def not_possible(world: World, principal: Principal, **wanted: Any) -> str:
-    """Return the reason why no token can be encrypted to this audience."""
+    """Request an encrypted token that cannot be issued; return the description of the field `encryption`."""
     with pytest.raises(grpc.RpcError) as error:
         world.issue(principal, encryption=AUDIENCE, **wanted)
     found = failure(error.value)
@@ -54,7 +54,10 @@ def not_possible(world: World, principal: Principal, **wanted: Any) -> str:
 
 
 def taken_out(world: World, token: str) -> str:
-    """Return the signed token inside, as an attacker with the service's stolen private key sees it."""
+    """Decrypt a token with the service's own key; return the signed token in it.
+
+    An attacker who has stolen that key can do this.
+    """
     found = world.store.records.get(StoredKey, header(token)["kid"])
     assert found is not None
     inside = open_vault(world.settings).open_decrypting(found.record).decrypt(token)
@@ -321,7 +324,10 @@ def test_a_token_to_an_audience_needs_its_key(world: World) -> None:
 
 
 def _why_not(world: World, principal: Principal) -> str:
-    """Return the reason of the refusal, or ""; the change takes effect a moment later in another thread."""
+    """Return the reason why an encrypted token is refused, or "" if it is issued.
+
+    A test calls this repeatedly, because a thread of the service applies a change a moment later.
+    """
     try:
         world.issue(principal, encryption=AUDIENCE)
     except grpc.RpcError as error:

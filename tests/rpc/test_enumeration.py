@@ -1,8 +1,9 @@
-"""The time until a refusal does not reveal which principals exist.
+"""The times of answers do not reveal which principals exist: their distributions overlap.
 
-No duration is asserted. For two kinds of principals, the test counts in how many pairs of answers the one
-took longer (the probability of superiority, Mann and Whitney 1947). If the kinds cannot be told apart, that
-is about one half. If the password of an unknown principal were not hashed, it would be about 1.
+The test asserts no time. For two kinds of principals, it compares all pairs of answers and counts how often
+the first kind took longer (the probability of superiority, Mann and Whitney 1947). The fraction is near 0.5
+if the kinds cannot be distinguished. It would be near 1 if the service hashed no password for unknown
+principals.
 """
 
 import random
@@ -26,11 +27,12 @@ ROUNDS = 250
 FREE_ATTEMPTS = 5
 """The default of `attempts_per_username`."""
 NEAR_ONE_HALF = (0.38, 0.62)
-"""250 answers of each kind give a standard error below 0.03; the rest allows for a busy machine."""
+"""The accepted range of the probability of superiority. With 250 answers for each kind, the standard error is
+below 0.03; the rest of the range allows for the noise of a busy machine."""
 
 
 def superiority(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the fraction of pairs in which the value of `one` is larger; equal values count half."""
+    """Return the fraction of pairs in which the value of `one` is greater. Ties count half."""
     ordered = sorted(other)
     wins = sum((bisect_left(ordered, v) + bisect_right(ordered, v)) / 2 for v in one)
     return wins / (len(one) * len(other))
@@ -57,12 +59,12 @@ def quantiles(times: Sequence[float]) -> str:
 
 @pytest.fixture
 def world(start_world: StartWorld) -> World:
-    # Hashing dear enough to be seen beside a call, cheap enough to be done a thousand times.
+    # A hash takes long enough to be noticed in the time of a call, and can be made a thousand times.
     return start_world(argon2_memory_kib=2048, attempts_per_peer=0)
 
 
 def test_the_time_of_a_refusal_does_not_reveal_whether_a_user_exists(world: World) -> None:
-    """Each principal is tried only as often as is free, so that no call has to wait."""
+    """Each principal gets no more attempts than are free, so that no call has to wait for a pause."""
     times: dict[str, list[float]] = {"wrong password": [], "unknown": [], "disabled": [], "no password": []}
     for number in range(ROUNDS // FREE_ATTEMPTS):
         names = {kind: f"{kind.replace(' ', '-')}{number}" for kind in times}
@@ -98,10 +100,9 @@ def test_the_time_of_a_refusal_does_not_reveal_whether_a_client_exists(world: Wo
 
 
 def test_the_measurement_detects_a_real_difference(start_world: StartWorld) -> None:
-    """A name that no principal can have is refused without hashing.
+    """The control: a sign-in with an empty username is refused without hashing a password.
 
-    This shows that the measurement works. A hash takes so much longer than a call that a busy machine does
-    not hide the difference.
+    The hash is made so slow here that noise of the machine cannot hide the difference.
     """
     world = start_world(argon2_memory_kib=64 * 1024, attempts_per_peer=0)
     hashed, unhashed = [], []

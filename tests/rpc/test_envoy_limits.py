@@ -1,4 +1,7 @@
-"""Each limit that Envoy enforces takes effect, and other clients are served; docs/engines.md lists them."""
+"""The limits that Envoy enforces: each takes effect, and calls of other clients are still answered.
+
+docs/engines.md lists the limits.
+"""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -30,11 +33,12 @@ TAIL = "/identityapi.v1.AdminService/TailAuditEvents"
 VERIFY = "/identityapi.v1.IdentityService/Verify"
 WATCH = "/identityapi.v1.TrustService/Watch"
 EMPTY = bytes(5)
-"""A gRPC message of zero bytes, with its header."""
+"""A gRPC message of zero bytes: the prefix alone."""
 MIB = 2**20
 STREAMS = 5
 RESETS = 500
-"""A number of resets above the configured limit, and below the one of Envoy's codec (about 1,000)."""
+"""The number of streams that a client resets: more than Envoy's limit, and fewer than the limit that its
+HTTP/2 codec has anyway (about 1,000)."""
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 RESOURCE_EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 INTERNAL_ERROR, REFUSED_STREAM = 2, 7
@@ -45,7 +49,7 @@ Start = Callable[..., AbstractContextManager[World]]
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """Return a function that starts a service in a new Envoy with these settings and limits."""
+    """A function that starts a service in an Envoy of its own, with given settings and limits."""
 
     @contextmanager
     def started(*, bounds: dict[str, object] | None = None, **changes: object) -> Iterator[World]:
@@ -69,7 +73,7 @@ def with_bounds(settings: Settings, **bounds: object) -> EnvoyConfig:
 
 @pytest.fixture(scope="module")
 def world(start: Start) -> Iterator[World]:
-    """A service with low limits, whose requests only Envoy ends: Python's own limit is 5 minutes here."""
+    """A service with low limits. Envoy ends requests after 1 s, long before Python would (5 minutes)."""
     second = timedelta(seconds=1)
     with start(
         bounds={"request_timeout": second, "send_timeout": second},
@@ -96,7 +100,7 @@ def status(channel: grpc.Channel) -> grpc.StatusCode:
 
 
 def test_a_stream_over_the_limit_is_refused(world: World) -> None:
-    """A client that opens too many streams before it knows the limit loses none of the first ones."""
+    """The streams below the limit go on, although the client did not know the limit when it opened them."""
     with SlowClient(world.target) as client:
         *first, last = [client.call(HEALTH_WATCH, EMPTY, end=True) for _ in range(STREAMS + 1)]
 
@@ -116,7 +120,7 @@ def test_a_client_that_ignores_the_limit_of_streams_is_disconnected(world: World
 
 
 def test_a_request_that_does_not_end_is_ended(world: World) -> None:
-    """The client gets DEADLINE_EXCEEDED, although Envoy would translate its HTTP status to UNKNOWN."""
+    """The client gets DEADLINE_EXCEEDED. Envoy's own HTTP status for a timeout would become UNKNOWN."""
     with SlowClient(world.target) as client:
         answer = client.answer(client.call(VERIFY, EMPTY[:3]))
 
@@ -124,7 +128,7 @@ def test_a_request_that_does_not_end_is_ended(world: World) -> None:
 
 
 def test_a_call_that_waits_to_be_refused_is_refused_once_it_sends_something(start: Start) -> None:
-    """Until its turn, it would occupy up to 256 KiB."""
+    """The refusal comes at once, because the request could take up to 256 KiB while the call waits."""
     with start(max_calls_per_peer=1, limits_exempt=()) as world, SlowClient(world.target) as client:
         change(world.service, "_apis.limits.turns", interval=1_000_000.0)
         calls = [client.call(VERIFY) for _ in range(90)]
@@ -139,7 +143,7 @@ def test_a_call_that_waits_to_be_refused_is_refused_once_it_sends_something(star
 
 
 def test_headers_that_do_not_end_are_ended(start: Start) -> None:
-    """The frame HEADERS has no flag END_HEADERS, and such a request never reaches Python."""
+    """The client sends a HEADERS frame without END_HEADERS. Only Envoy sees it, so only Envoy can end it."""
     only = {"request_timeout": timedelta(seconds=1), "open_ended": True, "stream_idle": timedelta(hours=1)}
     block = Encoder().encode([(":method", "POST"), (":path", CHECK)])
     with start(bounds=only) as world, connected(world) as sock:
@@ -151,7 +155,7 @@ def test_headers_that_do_not_end_are_ended(start: Start) -> None:
 
 
 def connected(world: World) -> socket.socket:
-    """Return a connection on which nothing was sent."""
+    """Return a TCP connection on which nothing has been sent yet."""
     host, _, port = world.target.rpartition(":")
     return socket.create_connection((host, int(port)), timeout=PATIENCE)
 
@@ -162,7 +166,7 @@ def frame(kind: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def kind_and_stream(head: bytes, read: Callable[[int], bytes]) -> tuple[int, int]:
-    """Return the type and the stream of a frame, and skip its payload; raise IndexError at the end."""
+    """Skip a frame with this header; return its type and its stream. Raises IndexError at the end."""
     read(int.from_bytes(head[:3], "big"))
     return head[3], int.from_bytes(head[5:9], "big")
 
@@ -186,10 +190,10 @@ def test_a_client_that_resets_its_streams_is_disconnected(world: World) -> None:
 
 
 def test_a_stream_that_python_cannot_end_is_reset_once_it_is_idle(start: Start) -> None:
-    """Envoy takes no more from Python for a watcher that does not read, so Python cannot end its stream.
+    """A watcher reads nothing until Envoy's buffer is full, so the end that Python sends cannot reach it.
 
-    Envoy ends it after the timeout for idle streams. A stream on which the service has nothing to send goes
-    on.
+    Envoy resets such a stream. A stream with no messages for the same time, but with a client that reads,
+    goes on.
     """
     with (
         start(bounds={"stream_idle": timedelta(seconds=1)}) as world,
@@ -210,7 +214,7 @@ def test_a_stream_that_python_cannot_end_is_reset_once_it_is_idle(start: Start) 
 
 
 def test_connections_over_the_limit_are_closed_and_those_below_it_can_still_be_drained(start: Start) -> None:
-    """The order to drain reaches Envoy by a connection, which must not count."""
+    """The order to drain reaches Envoy over a connection, which the limit must not refuse."""
     with start(max_connections=3) as world, ExitStack() as cleanup:
         held = [cleanup.enter_context(SlowClient(world.target)) for _ in range(3)]
         for client in held:
@@ -221,7 +225,7 @@ def test_connections_over_the_limit_are_closed_and_those_below_it_can_still_be_d
         world.service.drain()  # type: ignore[attr-defined]
 
         for client in held:
-            client.call(CHECK, EMPTY, end=True)  # with whose answer comes that the client should leave
+            client.call(CHECK, EMPTY, end=True)  # Envoy sends GOAWAY with the answer
             while not client.closed:
                 client.read()
 

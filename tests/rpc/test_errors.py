@@ -1,4 +1,4 @@
-"""The table of errors: each row can be produced, and each class of error has a row."""
+"""The table of errors in the gRPC API: each row can occur, and each class of errors has a row."""
 
 from collections.abc import Iterator
 
@@ -108,7 +108,7 @@ def test_a_refused_token_of_a_caller_is_named_by_the_hash_of_its_id(world: World
 
 
 def test_too_many_passwords_at_once_say_when_to_come_again(world: World) -> None:
-    """The queue is full, and the call does not wait for a place in it."""
+    """If the queue of password checks is full, the call fails at once with RetryInfo."""
     world.new_user()
     places = world.settings.password_processes + world.settings.password_queue
     hasher = world.service._hasher

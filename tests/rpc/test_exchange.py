@@ -1,4 +1,4 @@
-"""Token exchange through a real channel, on both stores: permissions, results, and revocation."""
+"""Token exchange over gRPC, on both stores: who may exchange, what is issued, and revocation."""
 
 from collections.abc import Callable
 from typing import Final
@@ -139,7 +139,7 @@ def test_the_event_of_an_exchange_names_subject_client_and_actors(shop: Shop, wo
 
 
 def test_an_actor_may_not_list_or_end_the_sessions_of_its_subject(world: World) -> None:
-    """The subject's own token allows both without any scope."""
+    """The user's own token may do both without a scope. The exchanged token of an actor may not."""
     ana = world.new_user(audiences=(SERVICE,), scopes=("read",))
     receives = {"audiences": (SERVICE,), "scopes": ("read",), "exchange_audiences": (SERVICE,)}
     agent = world.new_client("agent", grants=EXCHANGES, **receives)

@@ -1,4 +1,4 @@
-"""Envoy's ext_authz over a real channel: which requests pass, and which identity the upstream is told."""
+"""Envoy's ext_authz over gRPC: which requests may pass, and which identity the upstream service receives."""
 
 import ssl
 from collections.abc import Callable, Iterator
@@ -282,7 +282,7 @@ def test_a_route_with_many_unknown_keys_fails_and_names_some(gateway: Gateway, t
 
 @pytest.fixture
 def shop(start_world: StartWorld, tmp_path: Path) -> World:
-    """A service that has the compiled protos of another service, `shop`."""
+    """A service that has the proto descriptors of an example API, with the access that each method needs."""
     path = write_descriptors(
         tmp_path / "shop.binpb",
         Get=access_pb2.Access(audience=API, scopes=["read"]),
@@ -379,7 +379,7 @@ def test_a_bound_token_passes_only_with_the_certificate_that_the_gateway_forward
 
 
 def of_an_unknown_version(holder: Holder) -> str:
-    """Return the certificate with a version of X.509 that does not exist."""
+    """Return the certificate in PEM, with an X.509 version that does not exist."""
     version = b"\xa0\x03\x02\x01"
     changed = holder.der.replace(version + b"\x02", version + b"\x09", 1)
     assert changed != holder.der
@@ -391,7 +391,7 @@ def of_an_unknown_version(holder: Holder) -> str:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis server of this test, which it kills."""
+    """A Redis server of this test alone, which the test kills."""
     server = RedisServer(tmp_path)
     server.start()
     yield server

@@ -1,4 +1,4 @@
-"""Tokens of trusted issuers, such as Kubernetes and SPIFFE, over a real channel: the client of each."""
+"""Tokens of trusted issuers, such as Kubernetes and SPIFFE, over gRPC: which clients they authenticate."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ Forge = Callable[[World], str]
 
 @pytest.fixture
 def one(start_world: StartWorld) -> World:
-    """A service that trusts a cluster whose pod `billing/reports` is the client `reports`."""
+    """A service that trusts a Kubernetes cluster whose pod `billing/reports` is the client `reports`."""
     world = start_world()
     world.new_client(public=True)
     trust(world)
@@ -42,7 +42,7 @@ def one(start_world: StartWorld) -> World:
 
 
 def trust(world: World, issuer: str = CLUSTER, **changes: Any) -> TrustedIssuer:
-    """Trust an issuer; return once the service knows it."""
+    """Add a trusted issuer; return once the service has applied the change."""
     values = {"rules": (RULE,)} | changes
     if not {"jwks", "jwks_uri", "jwks_file"} & values.keys():
         values["jwks"] = key_set(KEY.public())
@@ -52,7 +52,7 @@ def trust(world: World, issuer: str = CLUSTER, **changes: Any) -> TrustedIssuer:
 
 
 def pod_claims(world: World, **changes: object) -> dict[str, Any]:
-    """Return the claims of a projected service account token as in Kubernetes 1.30."""
+    """Return the claims of a projected service account token in the form of Kubernetes 1.30."""
     base = assertion_claims("", world.clock.now(), exp=3600, nbf=0)
     kubernetes = {
         "namespace": "billing",
@@ -112,7 +112,11 @@ def test_it_may_be_shown_again(one: World) -> None:
 def test_the_operator_reads_which_issuer_key_or_client_it_was(
     start_world: StartWorld, changes: dict[str, object], kid: str, logged: dict[str, str]
 ) -> None:
-    """Strangers choose these names, so they are escaped and cut short; the token is not logged."""
+    """The audit event names the issuer, the key or the client that was not accepted.
+
+    Strangers choose these names, so the service escapes invisible characters and shortens long names. The
+    token itself is never in the event.
+    """
     world = start_world(audit_traffic="store")
     world.new_client(public=True)
     orphans = TrustRule(claims={"sub": "orphan"}, client_id=PrincipalId("nobody"))
@@ -131,7 +135,7 @@ def test_the_operator_reads_which_issuer_key_or_client_it_was(
 
 
 def test_an_id_jag_is_refused_and_its_client_told_where_it_belongs(one: World) -> None:
-    """The ID-JAG is valid otherwise, but this RPC would not require a credential of the client."""
+    """A valid ID-JAG is refused over gRPC, where its client would need no credential of its own."""
     claims = pod_claims(one, client_id="reports")
     header = {"alg": "RS256", "kid": KEY.key_id, "typ": "oauth-id-jag+jwt"}
 
@@ -153,7 +157,7 @@ def test_a_rule_may_look_into_the_kubernetes_claims(start_world: StartWorld) -> 
 
 
 def test_a_spiffe_jwt_svid_proves_its_client(start_world: StartWorld) -> None:
-    """The trust bundle is a file whose keys have the `use` `jwt-svid` and no `alg`."""
+    """The keys of a SPIFFE trust bundle have `use: jwt-svid` and no `alg`; they are accepted all the same."""
     world = start_world()
     world.new_client(public=True)
     key = PartyKey.make("ES256", "authority-1")

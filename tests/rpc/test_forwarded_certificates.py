@@ -1,4 +1,4 @@
-"""Clients' certificates that a trusted proxy forwards in the metadata of a call."""
+"""Clients that present their certificate to a trusted proxy, which forwards it in the metadata of calls."""
 
 import base64
 from pathlib import Path
@@ -37,7 +37,7 @@ def refused(channel: grpc.Channel, *metadata: tuple[str, str]) -> str:
 
 
 def client_of(world: World, holder: Holder, token: str) -> str:
-    """Verify a token for its holder, which presents this certificate; return the token's client."""
+    """Verify a bound token with the certificate of its holder; return the id of its client."""
     request = pb.VerifyRequest(token=token, any_audience=True, certificate_sha256=holder.sha256)
     verified = world.stub.Verify(request, metadata=(client_cert(holder),)).verified
     assert verified.certificate_sha256 == holder.sha256

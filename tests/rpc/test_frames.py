@@ -1,7 +1,7 @@
-"""Frames that no gRPC client sends: both engines answer them with the same gRPC status.
+"""HTTP/2 frames and headers that no gRPC client sends: both engines answer with the same gRPC status.
 
-The expected statuses are those of grpcio's core, written by hand. A stream that is reset with an internal
-error counts as INTERNAL, as it does for clients.
+The table has the answers of grpcio's core, written by hand. A stream that is reset with INTERNAL_ERROR counts
+as INTERNAL, as gRPC clients report it.
 """
 
 import gzip
@@ -118,7 +118,10 @@ def test_each_malformed_request_is_answered_as_by_grpc(
 
 
 def test_an_unknown_encoding_is_refused_with_those_that_are_known(world: World) -> None:
-    """The core of gRPC answers INTERNAL and the specification requires UNIMPLEMENTED; both are refusals."""
+    """The gRPC specification demands UNIMPLEMENTED, but gRPC's core answers INTERNAL.
+
+    The test accepts both.
+    """
     answer = raw_http2.call(world.target, CHECK, EMPTY, headers=[("grpc-encoding", "snappy")])
 
     assert status(answer) in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL)
@@ -130,7 +133,7 @@ def test_an_unknown_encoding_is_refused_with_those_that_are_known(world: World) 
 def test_a_message_that_only_claims_to_be_compressed_is_refused(
     world: World, headers: list[tuple[str, str]]
 ) -> None:
-    """The core of gRPC does not tell the service about the claim, so grpcio parses the message as it is."""
+    """The core does not tell Python that a message is marked as compressed, so grpcio parses it as it is."""
     answer = raw_http2.call(world.target, CHECK, framed(b"junk", flag=1), headers=headers)
 
     assert status(answer) in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
@@ -148,7 +151,7 @@ def test_clients_may_compress(world: World, compression: grpc.Compression) -> No
 
 @pytest.mark.settings(audit_traffic="store")
 def test_headers_of_proxies_do_not_change_the_address_of_the_caller(world: World) -> None:
-    """Headers in which proxies name the client have no effect without a trusted proxy."""
+    """Without the setting `trusted_proxies`, the headers in which proxies name the client have no effect."""
     client = world.new_client()
     metadata = (("x-forwarded-for", "192.0.2.1"), ("x-envoy-external-address", "192.0.2.1"))
 

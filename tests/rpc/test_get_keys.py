@@ -1,4 +1,4 @@
-"""GetKeys: the published keys verify issued tokens, and are served without the store."""
+"""GetKeys: the published keys verify issued tokens, and GetKeys works without the store."""
 
 import json
 from dataclasses import replace
@@ -83,7 +83,10 @@ def test_if_callers_must_authenticate_the_keys_need_a_credential(start_world: St
 
 
 def test_the_keys_are_served_while_the_store_is_unreachable(tmp_path: Path) -> None:
-    """A verifier that starts at that time must be able to check signatures; Verify itself fails closed."""
+    """Services that verify tokens themselves may start during an outage and need the keys.
+
+    Verify fails closed, but GetKeys does not.
+    """
     server = RedisServer(tmp_path)
     server.start()
     try:
@@ -97,7 +100,7 @@ def test_the_keys_are_served_while_the_store_is_unreachable(tmp_path: Path) -> N
 
 
 def test_before_the_keys_are_loaded_no_empty_set_is_served(tmp_path: Path) -> None:
-    """Clients may cache an empty set for minutes, and would reject every token for its unknown key."""
+    """A client may cache an empty key set for minutes and would meanwhile reject every token."""
     port = reserve_port()
     settings = settings_for_tests(listen=f"127.0.0.1:{port}", store=f"sqlite:///{tmp_path}/identity.db")
     with (

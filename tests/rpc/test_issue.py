@@ -1,4 +1,4 @@
-"""Issue: the tokens for each credential, through a real channel, on both stores."""
+"""Issue over gRPC, on both stores: the tokens that each kind of credential gets."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from tests.rpc.world import API, World, failure, password
 
 
 def test_a_client_gets_an_access_token_and_no_refresh_token(world: World) -> None:
-    """See RFC 6749, section 4.4.3."""
+    """RFC 6749 section 4.4.3 says that a client that acts for itself should get no refresh token."""
     tokens = world.issue(world.new_client())
 
     assert tokens.token_type == "Bearer"
@@ -159,7 +159,7 @@ def test_a_rotated_secret_works_and_the_old_one_only_for_the_overlap(world: Worl
 
 
 def _await_change(world: World) -> None:
-    """Wait until the service has applied changes that the test made directly in the store."""
+    """Wait until the service has applied changes that the test wrote to the store directly."""
     world.verify("x", strong=True)
 
 

@@ -1,4 +1,4 @@
-"""A signing key in another process, such as an HSM: no use case needs to know."""
+"""A signing key in another process, as in an HSM: the service works as with keys in its own memory."""
 
 import base64
 import json
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.in_process
 
 
 class Device:
-    """A device that generates keys and signs with them; no private key leaves it."""
+    """A process that makes keys and signs with them, as an HSM does. No private key leaves it."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -73,7 +73,7 @@ class Device:
 
 
 class DeviceKey:
-    """Implements the port SigningKey."""
+    """A signing key in the device: the implementation of the port `SigningKey`."""
 
     def __init__(self, device: Device, stored: StoredKey) -> None:
         self.key_id, self.algorithm = stored.key_id, stored.algorithm
@@ -86,7 +86,10 @@ class DeviceKey:
 
 
 class DeviceVault(Vault):
-    """A vault whose signing keys are in the device; the store has an encrypted reference to each."""
+    """A vault whose signing keys are in the device. The store has a sealed reference to each of them.
+
+    All other keys are as in `Vault`.
+    """
 
     def __init__(self, sealer: Sealer, device: Device) -> None:
         super().__init__(sealer)

@@ -1,4 +1,4 @@
-"""The rotation and the retirement of keys, over a real channel, on both stores."""
+"""The rotation and the retirement of keys, over gRPC and on both stores."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def twin(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    """A second process on the same store."""
+    """A second process of the service on the same store."""
     store: Store
     if isinstance(world.store, RedisStore):
         store = RedisStore.connect(request.getfixturevalue("redis_server").url, clock=world.clock)

@@ -1,4 +1,7 @@
-"""Clients that disconnect while the service works for them: the limits count their calls until then."""
+"""Clients that cancel calls while the service works on them.
+
+Such a call counts toward the limits until the work has ended.
+"""
 
 import random
 import threading
@@ -81,7 +84,7 @@ DEADLINES = ((), (("grpc-timeout", "1m"),), (("grpc-timeout", "30m"),))
 
 
 def misbehave(world: World, token: str, chance: random.Random) -> None:
-    """Open calls of every kind on one connection, and end them at any time and in any way."""
+    """Open some calls on one connection, and cancel or abandon each at a random time."""
     with SlowClient(world.target, reads=chance.random() < 0.6) as client:
         for _ in range(chance.randrange(1, 12)):
             metadata = [*chance.choice(DEADLINES), ("authorization", f"Bearer {token}")]

@@ -1,8 +1,8 @@
-"""The generations of a token: whichever two of its principals are raised, in any order, both count.
+"""Tokens that are revoked at two levels, in any order: neither revocation hides the other one.
 
-A sign-in through a client can be revoked at five levels: its token, its session, its subject, its client and
-`*`. A token from an exchange can also be revoked by each actor. The tests use Verify, VerifyBatch and Refresh
-over a real channel.
+A sign-in through a client has five levels: its token, its session, its subject, its client and `*`. A token
+that was exchanged for such a token also has the levels of all its actors. The module uses Verify, VerifyBatch
+and Refresh over gRPC.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ REVOKED: Final = "REVOKED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignIn:
-    """The tokens of one user through one client."""
+    """The tokens of one user who signed in through one client."""
 
     tokens: token_pb2.TokenSet
     app: Principal
@@ -42,14 +42,14 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbour:
-    """Another sign-in, with the levels that it shares with the revoked one."""
+    """A sign-in that is not revoked itself, and the levels that it shares with the revoked sign-in."""
 
     sign_in: SignIn
     shares: frozenset[str]
 
 
 class Tried:
-    """A sign-in that the test revokes, and others that share some of its levels."""
+    """A sign-in that the test revokes, and other sign-ins that share some of its levels."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -88,7 +88,7 @@ class Tried:
         return self.world.refresh(held.tokens.refresh_token, client_credential=held.app.credential)
 
     def why_not_refreshed(self, held: SignIn) -> str:
-        """Return the reason why Refresh fails, or "" if it returns a valid token."""
+        """Return the reason why Refresh fails, or "" if it returns a valid access token."""
         try:
             renewed = self.refresh(held)
         except grpc.RpcError as error:
@@ -100,7 +100,7 @@ class Tried:
 
 
 def batch(world: World, *tokens: str) -> list[str]:
-    """Return the reason why VerifyBatch rejects each token, or "" if it is valid."""
+    """Return the reason why VerifyBatch rejects each token, or "" if the token is valid."""
     request = pb.VerifyBatchRequest(
         requests=[pb.VerifyRequest(token=token, audiences=[API]) for token in tokens]
     )
@@ -163,10 +163,10 @@ def test_a_sign_in_after_the_raise_is_accepted_and_stays_so_on_refresh(world: Wo
 
 
 class Delegated:
-    """A token that was exchanged twice, the second time for another actor, with tokens that share levels.
+    """A token that was exchanged twice and so has two actors, and tokens that share some of its levels.
 
-    ana signs in through `portal`, and `orders` acts for her. Then bo, who signed in through `kiosk`, acts for
-    `stock`.
+    The user ana signs in through `portal`, and the client `orders` exchanges her token. The client `stock`
+    exchanges the result for a token whose second actor is the user bo, who signed in through `kiosk`.
     """
 
     def __init__(self, world: World) -> None:
@@ -212,7 +212,7 @@ class Delegated:
         self.shop.world.revoke(self.shop.world.admin_token(), **target)
 
     def why_not_refreshed(self) -> str:
-        """Return the reason why Refresh fails, or "" if it returns a token that can be exchanged."""
+        """Return the reason why Refresh fails, or "" if it returns an access token that can be exchanged."""
         try:
             renewed = self.shop.world.refresh(
                 self.signed_in.refresh_token, client_credential=self.shop.portal.credential
@@ -261,7 +261,7 @@ def test_any_level_of_an_exchanged_token_refuses_it_and_the_tokens_that_share_it
 
 @pytest.mark.parametrize("level", sorted(ACTOR_LEVELS.keys() - {"token", "session"}))
 def test_a_token_exchanged_after_the_raise_is_accepted(world: World, level: str) -> None:
-    """After the raise ana signs in again, so that both exchanges are under the raised generation."""
+    """After a new sign-in, the tokens of both exchanges have the raised generation."""
     tried = Delegated(world)
     tried.revoke(level)
     after = tried.shop.exchange(tried.shop.sign_in().access_token)

@@ -1,4 +1,4 @@
-"""The calls of a service that starts on a store whose log was lost or damaged."""
+"""The answers of a service that starts on a store whose log was lost or is damaged."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ Lose = Callable[[Backend], None]
 
 @pytest.fixture(params=STORES)
 def spoiler(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """An object that damages the store of the fixture `process`."""
+    """An object that removes or changes the content of the store of the fixture `process`."""
     if request.param == "sqlite":
         return SqliteBackend(tmp_path)
     server: RedisServer = request.getfixturevalue("redis_server")

@@ -1,4 +1,4 @@
-"""Lowering a setting shortens no revocation: it lasts as the longest setting so far requires."""
+"""Lowering a setting shortens no revocation: each is kept for the longest time that was ever configured."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -30,7 +30,10 @@ HOUR, DAY = 3600, 86_400
 
 @pytest.fixture(params=STORES)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    """Return a function that starts a process on one store; `like` = it has the same principals."""
+    """A function that starts a process with other settings on one store.
+
+    Given the process `like`, the new one uses the administrator and the clock of that process.
+    """
     store = address(request.param, tmp_path, request)
     with ExitStack() as cleanup:
 
@@ -44,7 +47,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
 
 
 def refresh(world: World, refresh_token: str) -> str:
-    """Return the reason why Refresh fails, or ""."""
+    """Return the reason why Refresh fails, or "" if it succeeds."""
     try:
         world.refresh(refresh_token)
     except grpc.RpcError as error:
@@ -136,7 +139,11 @@ def test_a_process_with_longer_settings_beside_one_with_shorter_accepts_nothing_
 
 
 def test_a_process_knows_the_longer_settings_of_one_that_began_a_moment_ago(start: Start) -> None:
-    """The first process has had no heartbeat since; it asks the store when a revocation would end."""
+    """The first process has had no heartbeat since a second one with longer settings started.
+
+    The first process must still keep a denial long enough: it reads the longest settings from the store when
+    it denies a token.
+    """
     shorter = start(SHORT)
     client = shorter.world.new_client()
     with shorter.heartbeats.held():
@@ -155,7 +162,10 @@ def test_a_process_knows_the_longer_settings_of_one_that_began_a_moment_ago(star
 def test_a_revoked_token_that_was_issued_while_the_clock_was_ahead_stays_revoked(
     start: Start, by: str, restarts: bool
 ) -> None:
-    """A token's id tells no time, and the token becomes valid when the clock reaches its `iat`."""
+    """A denial must be kept until the token would expire, although the issuing process's clock was ahead.
+
+    An id does not tell when its token was issued. The token is valid again when the clock reaches that time.
+    """
     settings = LONG | {"max_access_token_lifetime": timedelta(minutes=15), "leeway": timedelta(seconds=10)}
     process = start(settings)
     user = process.world.new_user()

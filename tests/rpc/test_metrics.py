@@ -1,4 +1,4 @@
-"""The metrics of a service, compared with the calls that the test makes."""
+"""The metrics of a service, compared with the calls that the test made."""
 
 import re
 from pathlib import Path
@@ -22,17 +22,18 @@ ELSEWHERE: Final = {
     *("http_requests_total", "http_request_duration_seconds", "identity_tls_expire_time"),
     *("identity_workers", "identity_workers_ended_total", "identity_worker_report_age_seconds"),
 }
-"""Metrics that this service lacks, since it has neither HTTP, TLS nor workers."""
+"""Metrics that the service under test does not have, since it serves neither HTTP nor TLS, and has no worker
+processes."""
 
 
 @pytest.fixture
 def page() -> str:
-    """Return the text of docs/metrics.md."""
+    """The text of docs/metrics.md."""
     return (Path(__file__).parents[2] / "docs/metrics.md").read_text()
 
 
 class Measured:
-    """A service with its metrics."""
+    """A service with an HTTP port for its metrics."""
 
     def __init__(self, start_world: StartWorld) -> None:
         self._address = reserve_address()

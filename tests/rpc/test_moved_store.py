@@ -1,4 +1,4 @@
-"""The calls of a service whose store was moved to another store."""
+"""The answers of a service whose store was moved: they name the new store."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

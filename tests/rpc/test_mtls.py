@@ -1,4 +1,4 @@
-"""Callers that authenticate themselves with a client certificate, in real TLS handshakes."""
+"""Callers that authenticate themselves by a client certificate, over real TLS handshakes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ Connect = Callable[..., World]
 
 @pytest.fixture
 def connect(mutual: World, certifier: Certifier) -> Iterator[Connect]:
-    """Return a function that connects to the service with a client certificate."""
+    """A function that connects to the service with a client certificate."""
     with ExitStack() as cleanup:
 
         def connect(holder: Holder) -> World:
@@ -35,7 +35,7 @@ def connect(mutual: World, certifier: Certifier) -> Iterator[Connect]:
 
 
 def caller(world: World) -> str:
-    """Return the reason why Verify refuses its caller, or "" if it does not."""
+    """Return the reason why Verify refuses the caller, or "" if it does not."""
     try:
         world.verify("no.such.token")
     except grpc.RpcError as error:
@@ -220,7 +220,10 @@ def test_a_certificate_proves_no_client_on_the_port_that_requests_none(
 def test_a_certificate_in_a_header_of_the_caller_proves_no_client(
     start_world: StartWorld, certifier: Certifier, tls: bool
 ) -> None:
-    """Only a trusted proxy may send this header. One port has no TLS, the other requests no certificate."""
+    """The header is the one in which a proxy forwards a certificate, but any client can send it.
+
+    The port asks for no client certificate.
+    """
     holder = certifier.client("c", SPIFFE)
     forwarded = f'Hash=00;Cert="{quote(holder.certificate_file.read_text(), safe="")}";URI={SPIFFE}'
     world = start_world(**(certifier.server().settings() if tls else {}))

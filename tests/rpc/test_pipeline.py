@@ -1,4 +1,4 @@
-"""The stages that every call passes: policy, request ids, hidden bugs, callers, health, reflection."""
+"""The handling that all calls share: policy, request ids, unexpected exceptions, health, and reflection."""
 
 import threading
 from collections.abc import Callable
@@ -144,7 +144,7 @@ def test_health_is_reported_for_the_server_and_each_service(world: World) -> Non
 
 
 def test_watchers_of_health_come_and_go_at_once_and_calls_are_answered(world: World) -> None:
-    """A watcher that disconnected while another one was sent a message once blocked the server for ever."""
+    """Once, a watcher that left while the server sent to another watcher made the server hang for good."""
 
     def come_and_go(_: int) -> None:
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -206,7 +206,10 @@ def test_bytes_that_are_no_message_are_refused_on_streams_too(start_world: Start
 def test_a_call_whose_deadline_passed_while_it_waited_is_not_carried_out(
     start_world: StartWorld, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """All threads for calls that use the store are busy until the client has given up."""
+    """The call waits for a thread until its deadline has passed.
+
+    When a thread is free, the service must not carry out the call.
+    """
     world = start_world()
     client = world.new_client()
     release = threading.Event()
@@ -228,7 +231,7 @@ def test_a_call_whose_deadline_passed_while_it_waited_is_not_carried_out(
 @pytest.mark.in_process
 @pytest.mark.parametrize("busy", ["memory", "work"])
 def test_each_kind_of_work_has_threads_of_its_own(start_world: StartWorld, busy: str) -> None:
-    """Calls answered from memory proceed while all threads for the store are busy, and vice versa."""
+    """Calls that answer from memory continue while all threads for the store are busy, and vice versa."""
     world = start_world()
     client = world.new_client()
     token = world.issue(client).access_token

@@ -1,6 +1,6 @@
-"""The policy: for each method of each service and each kind of principal, whether the call is admitted.
+"""The policy: every method of every service with each kind of principal, refused or let through.
 
-The table in this module is written by hand, and not derived from the table of methods.
+The table of this module is written by hand from the contract, not taken from the table of the service.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +37,8 @@ EXPECTED: Final = {
     "ListSessions": PROVEN,
     "RevokeSessions": PROVEN,
 }
-"""The methods that callers other than administrators may call."""
+"""The kinds of principals that may call each method. A method that is not listed is for administrators
+only."""
 ADMINISTRATORS: Final = frozenset({"admin"})
 
 REQUESTS: Final[dict[str, Message]] = {
@@ -45,8 +46,8 @@ REQUESTS: Final[dict[str, Message]] = {
     "RevokeSessions": admin_service_pb2.RevokeSessionsRequest(session_id="s"),
     "TailAuditEvents": admin_service_pb2.TailAuditEventsRequest(resume_after="0"),
 }
-"""A request for each method that would refuse an empty one before it checks its caller, or never answer
-it."""
+"""The requests of methods that cannot be called with an empty request: it would be refused before the caller
+is checked, or would get no answer."""
 
 
 def methods() -> list[tuple[str, Any]]:
@@ -65,7 +66,7 @@ def world(start_world: StartWorld) -> World:
 
 @pytest.fixture
 def callers(world: World) -> dict[str, tuple[tuple[str, str], ...]]:
-    """Return the metadata of each kind of principal."""
+    """The metadata of a caller of each kind of principal."""
     audiences = (SERVICE_AUDIENCE,)
 
     def scoped(client_id: str, *scopes: str) -> str:
@@ -91,7 +92,10 @@ def callers(world: World) -> dict[str, tuple[tuple[str, str], ...]]:
 
 
 def outcome(world: World, name: str, method: Any, metadata: Any) -> str:
-    """Return `let through` if the caller is admitted, whatever the call's result, or else the status code."""
+    """Return the status code if the policy refuses the caller, and otherwise `let through`.
+
+    A call that fails for another reason counts as let through.
+    """
     request = REQUESTS.get(method.name) or GetMessageClass(method.input_type)()
     call: Callable[..., Any] = (
         world.channel.unary_stream if method.server_streaming else world.channel.unary_unary

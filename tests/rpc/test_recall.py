@@ -1,4 +1,4 @@
-"""A repeated request is answered from a cache, but never after a fact behind the answer has changed."""
+"""The service answers a repeated request from memory, unless the facts behind the answer have changed."""
 
 import threading
 from collections.abc import Callable
@@ -23,13 +23,16 @@ from tests.rpc.world import API, World, bearer, failure
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["one core", "two cores"])
 def number_of_cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test on one core (answers by threads) and on several (by grpcio's serving thread)."""
+    """Run each test as on a machine with one core and with two cores.
+
+    With one core, grpcio answers in a thread of a pool; with two cores, it answers in its serving thread.
+    """
     monkeypatch.setattr("identity_service.process.cores.available", lambda: request.param)
 
 
 @pytest.fixture
 def known(world: World) -> pb.VerifyRequest:
-    """A request that was answered twice, the second time from the cache."""
+    """A request that was sent twice and accepted, so that the second answer came from memory."""
     tokens = world.issue(world.new_user())
     request = pb.VerifyRequest(token=tokens.access_token, audiences=[API], required_scopes=["read"])
     first = world.stub.Verify(request)
@@ -39,7 +42,7 @@ def known(world: World) -> pb.VerifyRequest:
 
 
 def asked_again(world: World, request: pb.VerifyRequest) -> str:
-    """Repeat the request, alone and in a batch; return the reasons why the token is rejected."""
+    """Send the request alone and twice in a batch; return the reason of all answers, "" if accepted."""
     batch = pb.VerifyBatchRequest(requests=[request, request])
     answers = [world.stub.Verify(request), *world.stub.VerifyBatch(batch).responses]
     (reason,) = {answer.rejected.reason for answer in answers}
@@ -67,7 +70,7 @@ def test_the_signature_and_the_request_are_read_once(world: World, monkeypatch: 
 def test_each_request_of_a_batch_is_read_once(
     world: World, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    """This holds for one request or several, in the cache or not."""
+    """After the first answer, the test makes parsing fail. Repeated requests must still be answered."""
     client = world.new_client()
     tokens = [world.issue(client).access_token for _ in range(3)]
     requests = [pb.VerifyRequest(token=tokens[n % 3], audiences=[API, str(n)]) for n in range(count)]
@@ -122,7 +125,7 @@ def test_it_is_refused_once_its_key_is_retired(
 
 
 def test_it_is_refused_once_its_key_is_no_longer_there(world: World, known: pb.VerifyRequest) -> None:
-    """The token is both in the cache of requests and in the cache of tokens."""
+    """A key that is removed takes effect although the request and the token are both cached."""
     another = pb.VerifyRequest(token=known.token, any_audience=True)
     assert asked_again(world, known) == ""
 

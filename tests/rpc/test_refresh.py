@@ -1,4 +1,4 @@
-"""Refresh: the rules of rotation, reuse and the grace window, over a real channel, on both stores."""
+"""Refresh over gRPC, on both stores: rotation, replay and reuse of tokens, and when a session ends."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tests.rpc.world import Principal, World, failure, password
 
 
 def refused(world: World, refresh_token: str, **fields: object) -> str:
-    """Return the reason why a refresh token is refused."""
+    """Return the reason why Refresh refuses the token; fail if Refresh accepts the token."""
     with pytest.raises(grpc.RpcError) as error:
         world.refresh(refresh_token, **fields)
     assert failure(error.value).code is grpc.StatusCode.UNAUTHENTICATED
@@ -113,7 +113,7 @@ def test_an_older_token_is_reuse_after_its_window_and_ends_this_session_only(
 def test_a_token_ahead_of_the_latest_moves_the_session_forward(
     world: World, first: token_pb2.TokenSet
 ) -> None:
-    """A failover may lose rotations, so that a token with a valid MAC has a later number than the store."""
+    """A failover of the store can lose rotations. A client then has a valid token with a later number."""
     ahead = _derive(world, first, number=5)
 
     next_ = world.refresh(ahead)
@@ -233,7 +233,7 @@ def test_rights_taken_from_a_user_are_missing_after_the_next_refresh(
 
 
 def _derive(world: World, tokens: token_pb2.TokenSet, *, number: int) -> str:
-    """Derive the refresh token of this number with the key of the service."""
+    """Return the refresh token with this number in the session of `tokens`, made with the service's key."""
     vault = open_vault(world.settings)
     keys = (found.record for found in world.store.records.list_of(StoredKey))
     opened = {key.key_id: vault.open_refresh(key) for key in keys if key.purpose is KeyPurpose.REFRESH}

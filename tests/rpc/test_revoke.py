@@ -1,4 +1,4 @@
-"""Revoke: every target, the permissions, and which tokens stay valid, on both stores."""
+"""Revoke over gRPC, on both stores: every target, the permissions, and the tokens that stay valid."""
 
 from itertools import pairwise
 from typing import Any
@@ -39,7 +39,7 @@ def test_a_revoked_access_token_is_refused_and_no_other(world: World) -> None:
 
 
 def test_revoking_a_token_denies_its_high_s_twin_and_the_other_way_round(world: World) -> None:
-    """An ES256 signature stays valid if n - s replaces s: both texts are the same token."""
+    """Replacing s by n - s in an ES256 signature gives another valid signature, and so another token text."""
     client = world.new_client()
     for show, keep in ((0, 1), (1, 0)):
         token = world.issue(client).access_token
@@ -142,7 +142,7 @@ def test_a_repeated_request_id_raises_a_generation_once(world: World) -> None:
 
 
 def test_a_token_that_does_not_verify_is_ok_without_effect(world: World) -> None:
-    """RFC 7009, section 2.2: an invalid token is no error."""
+    """Revoke of an invalid token succeeds and does nothing (RFC 7009 section 2.2)."""
     token = world.issue(world.new_client()).access_token
     forged = token[:-2] + ("AA" if token[-2:] != "AA" else "BB")
     before = entries(world)
@@ -155,7 +155,7 @@ def test_a_token_that_does_not_verify_is_ok_without_effect(world: World) -> None
 
 
 def test_a_token_that_expired_an_hour_ago_is_denied_all_the_same(world: World) -> None:
-    """The clock of this process may be wrong; when it is corrected, the token must still be rejected."""
+    """The clock of this process may be wrong. The token must stay refused when the clock is corrected."""
     issued = world.issue(world.new_client())
     world.clock.advance(hours=1)
     assert world.revoke(token=issued.access_token)

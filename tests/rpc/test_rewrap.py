@@ -1,4 +1,4 @@
-"""The master key is replaced while the service runs, on both stores."""
+"""Replacing the master key while the service runs, on both stores."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -31,7 +31,7 @@ Beside = Callable[..., World]
 
 @pytest.fixture
 def beside(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Beside]:
-    """Return a function that starts another process on the same store, with other master keys."""
+    """A function that starts another process on the same store with the given master keys."""
     with ExitStack() as cleanup:
 
         def start(master_key: str, other: str | None = None) -> World:

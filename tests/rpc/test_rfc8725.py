@@ -1,8 +1,7 @@
-"""RFC 8725, the best current practices for JWTs, section by section, with a running service.
+"""RFC 8725, the best current practices for JWT, section by section, against a running service.
 
-The attacker in these tests even has the service's key: each token is signed with it, and is valid except for
-the property that its section forbids. `test_unchanged_tokens_of_the_forger_are_good` shows that nothing else
-is wrong with them.
+The attacker has the signing key of the service: each token has a good signature and is invalid only in the
+property that its section forbids. The control is `test_unchanged_tokens_of_the_forger_are_good`.
 """
 
 import hmac
@@ -173,7 +172,7 @@ def test_3_12_no_kind_of_token_is_taken_for_another(world: World) -> None:
 
 
 def encrypted(world: World, inside: str, **header: str) -> str:
-    """Encrypt to the service, as every client that has its public key can."""
+    """Return a token encrypted to the public key of the service, as any client can make one."""
     stored = key_of(world, KeyPurpose.ENCRYPT)
     key = ECKey.import_key(json.loads(stored.public_jwk or ""))
     known = {"alg": stored.algorithm, "enc": "A256GCM", "kid": stored.key_id, "typ": "at+jwt", "cty": "JWT"}
@@ -182,7 +181,7 @@ def encrypted(world: World, inside: str, **header: str) -> str:
 
 
 def refusal(admin: Administrator, field: str, key: str) -> str:
-    """Return the reason why a client cannot register this key, or ""."""
+    """Return the reason why a client cannot be registered with this key, or "" if it can."""
     name = KeyId(base64url(key.encode())[-20:]).strip("-_") or "k"
     value = [key] if field == "public_keys" else key
     try:

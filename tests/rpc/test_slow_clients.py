@@ -1,4 +1,4 @@
-"""Clients that do not send, do not read, or exceed their limits: how their calls end."""
+"""Clients that do not send, do not read, or exceed their limits: the answers that they get."""
 
 import threading
 from collections.abc import Iterator
@@ -41,13 +41,13 @@ INVALID_ARGUMENT = str(grpc.StatusCode.INVALID_ARGUMENT.value[0])
 DEADLINE_EXCEEDED = str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])
 RESOURCE_EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 STRANGER = "127.0.0.2"
-"""An address of this machine that no other client of a test uses."""
+"""A loopback address that the other clients of a test do not use."""
 HALF_A_MESSAGE = b"\0\0\0\0\x64half"
 EMPTY = bytes(5)
 OF_ITS_OWN = [("grpc.use_local_subchannel_pool", 1)]
-"""Options of a channel that shares its connection with no other channel."""
+"""Channel options that give the channel a connection of its own."""
 SMALL_WINDOW = [*OF_ITS_OWN, ("grpc.http2.bdp_probe", 0)]
-"""Options of a channel with a connection of its own, whose window stays at 64 KiB."""
+"""Channel options that give the channel a connection of its own, with a window that stays at 64 KiB."""
 
 
 def refused(call: Any) -> Failure:
@@ -78,7 +78,7 @@ def test_a_request_that_does_not_arrive_whole_in_time_is_ended(start_world: Star
 
 @pytest.mark.in_process
 def test_a_client_that_sends_headers_alone_gets_the_same_answer(start_world: StartWorld) -> None:
-    """Envoy itself ends such calls by a timeout: see tests/rpc/test_envoy_limits.py."""
+    """On the Envoy engine, a timeout of Envoy ends such a call; test_envoy_limits.py tests that."""
     world = start_world(request_timeout=SOON)
 
     answer = raw_http2.call(world.target, VERIFY, b"", end=False)
@@ -89,7 +89,7 @@ def test_a_client_that_sends_headers_alone_gets_the_same_answer(start_world: Sta
 def test_a_client_that_sends_headers_alone_gets_the_same_answer_with_reflection_on(
     start_world: StartWorld,
 ) -> None:
-    """Envoy has no timeout for requests while reflection is on."""
+    """With reflection on, Envoy has no timeout for requests, so the service itself ends the call."""
     world = start_world(request_timeout=SOON, reflection=True)
 
     answer = raw_http2.call(world.target, VERIFY, b"", end=False, headers=[("grpc-timeout", "20S")])
@@ -112,7 +112,10 @@ def test_an_answer_that_is_not_read_in_time_is_given_up(start_world: StartWorld)
 @pytest.mark.in_process
 @pytest.mark.parametrize("path", [WATCH, HEALTH_WATCH])
 def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: StartWorld, path: str) -> None:
-    """Envoy itself ends it, by the timeout for idle streams of 2 minutes."""
+    """The service ends the stream.
+
+    On the Envoy engine, Envoy does so after the stream was idle for 2 minutes.
+    """
     world = start_world(send_timeout=SOON, limits_exempt=())
 
     answer = raw_http2.call(world.target, path, EMPTY, window=0)
@@ -126,7 +129,7 @@ def test_a_message_of_a_stream_that_is_not_read_in_time_ends_it(start_world: Sta
 def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
     start_world: StartWorld,
 ) -> None:
-    """Envoy buffers many messages before the queue in the service fills."""
+    """On grpcio only: Envoy buffers so many messages that the queue of the watcher would not become full."""
     world = start_world(send_timeout=timedelta(seconds=2 * PATIENCE), watch_queue=10)
     with grpc.insecure_channel(world.target, options=SMALL_WINDOW) as channel:
         stream = trust_rpc.TrustServiceStub(channel).Watch(trust_pb.WatchRequest(), timeout=PATIENCE)
@@ -134,7 +137,7 @@ def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
         for number in range(40):
             name = TokenId(f"{number:04}" + "x" * 20_000)
             world.store.facts.deny_token(name, world.clock.now() + timedelta(hours=1))
-            # One by one, since changes that are read together are one message.
+            # One at a time, since changes that the service reads together are sent as one message.
             until(lambda name=name: name in world.service._replica.revocations.denylist)  # type: ignore[misc]
         error = refused(lambda: list(stream))
 
@@ -144,7 +147,10 @@ def test_a_watcher_whose_queue_is_full_is_cut_off_with_that_reason_and_counted(
 
 @pytest.mark.in_process
 def test_an_answer_of_a_conversation_that_is_not_read_in_time_ends_it(start_world: StartWorld) -> None:
-    """Envoy itself ends it, by the timeout for idle streams of 2 minutes."""
+    """A conversation is a stream in both directions, as reflection has. The service ends it.
+
+    On the Envoy engine, Envoy does so after the stream was idle for 2 minutes.
+    """
     world = start_world(send_timeout=SOON, reflection=True)
     services = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
     message = b"\0" + len(services).to_bytes(4, "big") + services
@@ -167,7 +173,7 @@ def test_calls_beyond_the_bound_of_an_address_are_refused_until_one_has_ended(
     held: list[Any] = []
 
     def watches() -> bool:
-        """Return whether a watch is admitted; an earlier call may count a moment longer than its response."""
+        """Return whether Watch is admitted. The call before may still count for a moment after its answer."""
         held[:] = [trust_rpc.TrustServiceStub(world.channel).Watch(trust_pb.WatchRequest(), timeout=PATIENCE)]
         with suppress(grpc.RpcError):
             return bool(next(held[0]))
@@ -222,12 +228,15 @@ def test_a_request_beyond_the_bound_of_its_address_for_too_long_counts_under_tha
 
 
 def give_time_to_send(world: World, seconds: float) -> None:
-    """Set how long a call above the limit of its address may take to send its request."""
+    """Set the seconds that a request has to arrive if its call is beyond the limit of its address.
+
+    A test sets a long time, so that a slow machine does not make calls fail.
+    """
     change(world.service, "_apis.limits", receive_grace=seconds)
 
 
 def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world: StartWorld) -> None:
-    """All of their headers arrive before the first request is processed."""
+    """The headers of all calls arrive first, so most calls are beyond the limit for a moment."""
     world = start_world(limits_exempt=())
     give_time_to_send(world, 2 * PATIENCE)
 
@@ -242,7 +251,7 @@ def test_whole_requests_beyond_the_bound_of_an_address_are_answered(start_world:
 
 
 def assert_all_verified_at_once(world: World, count: int) -> None:
-    """Check that each of `count` calls, made at the same time on one channel, succeeds."""
+    """Assert that this many concurrent calls of Verify on one channel all succeed."""
     give_time_to_send(world, 2 * PATIENCE)
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, any_audience=True)
 
@@ -258,12 +267,16 @@ def test_as_many_calls_as_a_connection_may_have_are_all_accepted(start_world: St
 
 
 def test_five_hundred_calls_at_once_on_one_channel_are_all_answered(start_world: StartWorld) -> None:
-    """Envoy passes on 100 of them at a time."""
+    """Envoy passes on 100 of the calls at a time."""
     assert_all_verified_at_once(start_world(limits_exempt=(), max_streams_per_connection=500), 500)
 
 
 def let_a_grace_pass(world: World, client: SlowClient, bound: int) -> None:
-    """Open one call too many and send no request, so that its time for the request passes."""
+    """Open one call beyond the limit, and send no request until the service has refused that call.
+
+    The grace is the time that such a request has to arrive. Afterwards this function sets a long grace, so
+    that a slow machine does not make calls of other addresses fail.
+    """
     change(world.service, "_apis.limits.strikes", seconds=2 * PATIENCE)
     calls = [client.call(VERIFY) for _ in range(bound + 1)]
     (refused,) = client.first_ended(calls)
@@ -282,7 +295,10 @@ def test_an_address_that_let_a_grace_pass_is_refused_at_once(start_world: StartW
 
 
 def test_an_address_that_let_a_grace_pass_takes_no_grace_from_others(start_world: StartWorld) -> None:
-    """Otherwise its further calls would take the rest of the places that all addresses share."""
+    """An address that sent no request in its grace gets no further grace.
+
+    Otherwise its calls would fill half of `max_receives`, and no other address would get a grace.
+    """
     world = start_world(max_receives=300, limits_exempt=(), request_timeout=timedelta(minutes=5))
     request = pb.VerifyRequest(token=world.issue(world.new_client()).access_token, any_audience=True)
 
@@ -302,7 +318,10 @@ def test_an_address_that_let_a_grace_pass_takes_no_grace_from_others(start_world
 def test_of_many_calls_beyond_a_bound_of_their_address_some_wait_to_be_refused(
     start_world: StartWorld, bound: str
 ) -> None:
-    """Other calls are answered meanwhile."""
+    """The service refuses 50 calls at once, and lets the others wait.
+
+    Another address is answered meanwhile.
+    """
     world = start_world(limits_exempt=(), request_timeout=timedelta(minutes=5), **{bound: 1})
     change(world.service, "_apis.limits.turns", interval=1_000_000.0)
     with SlowClient(world.target, source=STRANGER) as stranger, SlowClient(world.target) as other:
@@ -331,7 +350,10 @@ def test_calls_that_wait_to_be_refused_are_refused_in_the_end(start_world: Start
 
 @pytest.mark.in_process
 def test_the_window_of_a_stream_does_not_grow(start_world: StartWorld) -> None:
-    """Calls that wait to be refused may fill the window. Envoy's windows never grow."""
+    """Calls that wait to be refused may fill their window, so a larger one would cost memory.
+
+    Envoy never enlarges the window.
+    """
     world = start_world()
     body = bytes(1) + (2**20).to_bytes(4, "big") + bytes(2**20)
 
@@ -418,7 +440,11 @@ def test_the_check_finds_this_grpcio_good() -> None:
 
 
 def test_the_check_needs_no_directory_that_may_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a read-only root the check once could not create its socket, and rejected a grpcio that works."""
+    """The check whether the installed grpcio works needs no file system.
+
+    On a read-only file system, the check once could create no socket, and the service did not use a good
+    grpcio.
+    """
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
 
     assert why_not() == ""
@@ -439,7 +465,10 @@ def test_the_check_finds_a_grpcio_with_another_interface(monkeypatch: pytest.Mon
 
 
 def test_the_check_finds_that_threads_wait_for_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a version of grpcio passed calls on in another way, threads would wait for slow clients."""
+    """The check of the installed grpcio finds a version that hands calls to Python in another way.
+
+    With such a version, threads of the service would wait for clients that send nothing.
+    """
     monkeypatch.setattr("identity_service.grpc_api.core.check._PATIENCE", 0.5)
     monkeypatch.setattr(
         "identity_service.grpc_api.core.check.Receiver", lambda calls, threads: ThreadPoolExecutor(1)
@@ -485,7 +514,7 @@ def test_the_fallback_ends_a_stream_that_is_not_read_in_time(
 
 
 def _never() -> Iterator[bytes]:
-    """Yield nothing, for ever: a request that is never sent."""
+    """Yield the requests of a client that sends none until long after the test."""
     threading.Event().wait(PATIENCE)
     yield b""
 

@@ -1,7 +1,7 @@
-"""The service agrees with its model, whatever the order of calls, revocations, restarts and outages.
+"""The service agrees with its model for any order of calls, revocations, restarts and outages.
 
-`machine.py` has the steps, and `sides.py` compares the results. A run fails if some outcome of Refresh or
-Verify never occurred, since it proves nothing about that outcome.
+`machine.py` has the steps, and `sides.py` compares the answers. The test fails if its runs did not reach
+every outcome of Refresh and Verify, since they would prove nothing about the missing ones.
 """
 
 import os
@@ -25,13 +25,14 @@ from tests.unsynced import unsynced
 EXAMPLES: Final = max(20, int(os.environ.get("CRASH_ROUNDS", "0")))
 STEPS: Final = 50
 TO_BE_SEEN: Final = {*Event, "", "REVOKED", "EXPIRED", STALE}
-"""The events of Refresh and the results of Verify that must occur; "" = the token is valid."""
+"""The outcomes that the runs must reach: all events of Refresh, and results of Verify, in which "" means that
+the token is valid."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600 + 10 * EXAMPLES)]
 
 
 def run(open_store: OpenStore) -> Counter[str]:
-    """Run the state machine; return how often each result occurred."""
+    """Run the state machine; return the number of times that each outcome was seen."""
     seen: Counter[str] = Counter()
     machine = type("OnStore", (Machine,), {"open_store": staticmethod(open_store), "seen": seen})
     run_until(lambda: seen.keys() >= TO_BE_SEEN, machine, examples=EXAMPLES, steps=STEPS)

@@ -1,4 +1,4 @@
-"""A thief of the store cannot use any value in it as a credential."""
+"""An attacker with a copy of the store: the service accepts no value of the store as a credential."""
 
 import json
 from pathlib import Path
@@ -22,10 +22,10 @@ def stolen(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> "Sto
 
 
 class Stolen:
-    """All values in the store of a test."""
+    """The complete content of a store."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        """Read the store: the Redis at `url`, or if that is empty, the SQLite file in the folder."""
+        """Read the Redis at `url`, or the SQLite file in `folder` if `url` is empty."""
         self._url = url
         self._folder = folder
 
@@ -37,7 +37,7 @@ class Stolen:
 
 
 def _values(thief: Any, key: bytes) -> list[bytes]:
-    """Return the values of a Redis key; DUMP would compress them."""
+    """Return the values of a Redis key. The command DUMP would compress them, which would hide secrets."""
     match thief.type(key):
         case b"string":
             found = thief.get(key)
@@ -69,7 +69,7 @@ def _is_redis(world: World) -> bool:
 
 
 def private_members(world: World) -> list[str]:
-    """Return the private member of each key of the service."""
+    """Return the private part (`k` or `d` of the JWK) of every key of the service."""
     vault = Vault(Sealer(world.settings.read_master_key()))
     found = world.store.records.list_of(StoredKey, limit=100)
     keys = [json.loads(vault._private(entry.record)) for entry in found]

@@ -1,4 +1,4 @@
-"""TLS on the gRPC port: versions of the protocol, and required client certificates."""
+"""TLS of the gRPC port: the accepted protocol versions, and which certificates are required."""
 
 import socket
 import ssl
@@ -81,15 +81,15 @@ def test_it_does_not_speak_tls_1_1(start_world: StartWorld, certifier: Certifier
     server = certifier.server()
     world = start_world(**server.settings())
 
-    with old_server(server) as port:  # which shows that this client does
+    with old_server(server) as port:  # the control: this client supports TLS 1.1
         assert handshake(f"127.0.0.1:{port}", ssl.TLSVersion.TLSv1_1)[0] == "TLSv1.1"
-    with pytest.raises(OSError, match=r"EOF|reset|PROTOCOL_VERSION"):  # gRPC hangs up without a word
+    with pytest.raises(OSError, match=r"EOF|reset|PROTOCOL_VERSION"):  # gRPC closes the connection
         handshake(world.target, ssl.TLSVersion.TLSv1_1)
 
 
 @contextmanager
 def old_server(holder: Holder) -> Iterator[int]:
-    """Return a server for a single connection with TLS 1.1."""
+    """Run a server that accepts one connection with TLS 1.1; yield its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")

@@ -1,4 +1,4 @@
-"""Certificates, keys and authorities that are replaced while the service runs."""
+"""Certificates, keys and certificate authorities that are replaced while the service runs."""
 
 import functools
 import os
@@ -29,9 +29,9 @@ from tests.tls import Certifier, Holder, reaches, shown
 
 
 def soon(world: World, true: Callable[[], bool]) -> bool:
-    """Return whether a condition is true: with grpcio at once, with Envoy after a while.
+    """Return whether the condition becomes true.
 
-    grpcio reads the files for each handshake; Envoy is told later that they have changed.
+    It must be true at once on grpcio, which reads the files for each handshake, and after a while on Envoy.
     """
     deadline = time.monotonic() + (PATIENCE if world.settings.engine == ENVOY else 0)
     while not true():
@@ -143,7 +143,7 @@ SPOILT = {
     "an authority that is none": put_leaf_as_authority,
     "a pipe that nothing writes to": put_pipe("server.key"),
 }
-"""Incomplete or invalid replacements of the files."""
+"""Functions that replace the TLS files by ones that are incomplete or wrong, by the name of the fault."""
 
 
 @pytest.mark.parametrize("how", SPOILT)
@@ -225,12 +225,13 @@ def test_metrics_show_when_the_certificate_expires_and_count_replacements(
 
 
 _PAUSE = 0.01
-"""Seconds between two calls on an open connection; many fall into each replacement, which takes 0.25 s."""
+"""The seconds between two calls on an open connection. Each replacement takes 0.25 s, so many calls fall into
+it."""
 
 
 @dataclass
 class Load:
-    """Threads that call Verify, over one connection, or over a new connection for each call."""
+    """Threads that call Verify, some on open connections, the others on a new one for each call."""
 
     target: str
     certifier: Certifier
@@ -253,7 +254,7 @@ class Load:
                 self._call(channel, "new")
 
     def went_on_since(self, before: dict[str, int]) -> bool:
-        """Return whether calls of both kinds have ended since then."""
+        """Return whether calls on open and on new connections have ended since `before` was recorded."""
         return all(self.done[kind] > before[kind] for kind in before)
 
     def _call(self, channel: grpc.Channel, kind: str) -> None:
@@ -270,7 +271,7 @@ class Load:
 
 
 def test_a_certificate_that_is_renewed_beside_many_handshakes_does_not_crash_the_process() -> None:
-    """The gRPC library frees the former certificate although another handshake may still read it."""
+    """The core of gRPC frees the old certificate, which another handshake may still be reading."""
     program = [sys.executable, "-m", "tests.rpc.renewed_all_the_time"]
     ended = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
@@ -280,7 +281,7 @@ def test_a_certificate_that_is_renewed_beside_many_handshakes_does_not_crash_the
 def test_no_call_fails_while_certificates_and_authorities_are_replaced(
     mutual: World, certifier: Certifier, tmp_path: Path
 ) -> None:
-    """Clients trust two authorities, and the server's certificate is alternately from one and the other."""
+    """The certificates of the server are issued by two authorities in turn; the clients trust both."""
     other = Certifier(tmp_path / "other")
     own = certifier.file.read_bytes()
     trusting = Certifier(tmp_path / "trusting")
@@ -301,7 +302,7 @@ def test_no_call_fails_while_certificates_and_authorities_are_replaced(
         for number in range(20):
             before = dict(load.done)
             made = (certifier, other)[number % 2].server("next")
-            # The two files one after the other: connections between them meet a pair that does not fit.
+            # The files are replaced one after the other: in between, the key does not match the certificate.
             tls.replace(certifier.file.parent / "server.key", made.key_file.read_bytes())
             tls.replace(certifier.file.parent / "server.pem", made.certificate_file.read_bytes())
             tls.replace(certifier.file, own + Certifier(tmp_path / "more").file.read_bytes())

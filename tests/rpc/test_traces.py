@@ -1,4 +1,4 @@
-"""Traces of calls as a collector receives them, from the client's span to those of store and signing."""
+"""The traces that a collector receives: from the client's span to the spans of the store and the key."""
 
 import threading
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Clients behind a proxy, with both engines: a trusted proxy's header has the address of the client."""
+"""Clients behind a trusted proxy, on both engines: their address is the one that the proxy forwards."""
 
 from contextlib import closing
 from typing import Any
@@ -30,7 +30,7 @@ def sent(forwarded: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def session_peer(world: World, forwarded: str | None) -> str:
-    """Return the address that the store has for a sign-in."""
+    """Sign a new user in; return the address of the client that the store has for the session."""
     request = pb.IssueRequest(credential=world.new_user().credential)
     world.stub.Issue(request, metadata=sent(forwarded))
     (session,) = world.store.sessions.list_of(PrincipalId(world.user().id))
@@ -68,7 +68,7 @@ def test_a_peer_that_is_no_trusted_proxy_is_not_believed(
 def test_a_client_that_sends_an_address_that_is_not_ascii_does_not_hide_its_own(
     start_world: StartWorld,
 ) -> None:
-    """The proxy appends the client's address to this header, which must not become unreadable."""
+    """Proxies append the real address to what the client sent, which can be invalid (here not ASCII)."""
     world = start_world(trusted_proxies=PROXY)
     message = pb.IssueRequest(credential=world.new_user().credential).SerializeToString()
     headers = [("x-forwarded-for", f"\u00fc, {CLIENT}")]
@@ -108,7 +108,10 @@ def test_wrong_passwords_from_one_client_do_not_hold_up_another(start_world: Sta
 def test_a_client_behind_a_proxy_has_bounds_of_its_own(
     start_world: StartWorld, bound: str, forwarded: str
 ) -> None:
-    """The proxy is exempt from the limit, and so are its own calls, but not calls for unnamed clients."""
+    """A call counts toward the limits of the client that the proxy names.
+
+    The proxy's own calls are exempt from the limits, but a call with an invalid forwarded address is not.
+    """
     world = start_world(trusted_proxies=PROXY, **{bound: 1})
     stub = trust_rpc.TrustServiceStub(world.channel)
 
@@ -123,7 +126,7 @@ def test_a_client_behind_a_proxy_has_bounds_of_its_own(
 
 
 class _Open:
-    """A stream that the service has admitted."""
+    """A stream of Watch that the service has admitted, until it is closed."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

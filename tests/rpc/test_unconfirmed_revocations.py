@@ -1,4 +1,8 @@
-"""A revocation that may not have reached the store: UNAVAILABLE, enforced at once, resent until confirmed."""
+"""Revocations that may not have reached the store.
+
+Revoke answers UNAVAILABLE; the service enforces the revocation at once, and resends it until the store
+confirms it.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +25,10 @@ def changes(world: World) -> list[Any]:
 
 @pytest.fixture(params=WAYS)
 def losing(request: pytest.FixtureRequest, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every write of a revocation fail, in each possible way; resending it works."""
+    """Make the first write of each revocation fail, in each way in which writes can fail.
+
+    The service resends a revocation with another method of the store, which succeeds.
+    """
     lose(monkeypatch, world.store.facts, ("deny_token", "end_session", "raise_generation"), request.param)
 
 
@@ -63,7 +70,7 @@ def test_a_session_is_ended_here_at_once_and_in_the_log_soon_and_once(world: Wor
 
 @pytest.mark.usefixtures("losing")
 def test_a_raise_is_sent_again_as_a_fact_and_never_as_a_new_raise(world: World) -> None:
-    """A sign-in between the first and the second sending must stay valid."""
+    """The service resends the same raised generation, so that it does not revoke a later sign-in."""
     admin, client = world.admin_token(), world.new_client()
     before = world.issue(client).access_token
 

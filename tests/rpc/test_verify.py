@@ -1,4 +1,4 @@
-"""Verify and VerifyBatch: the outcome for each token, through a real channel, on both stores."""
+"""Verify and VerifyBatch over gRPC, on both stores: the result for each kind of token."""
 
 import hashlib
 from datetime import timedelta
@@ -15,7 +15,10 @@ from tests.rpc.world import API, World, failure
 
 @pytest.fixture(autouse=True, params=[1, 2], ids=["one core", "two cores"])
 def number_of_cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test on one core (answers by threads) and on several (by grpcio's serving thread)."""
+    """Run each test as on a machine with one core and with two cores.
+
+    With one core, grpcio answers in a thread of a pool; with two cores, it answers in its serving thread.
+    """
     monkeypatch.setattr("identity_service.process.cores.available", lambda: request.param)
 
 
@@ -106,7 +109,10 @@ def test_at_least_revision_past_the_end_is_unavailable(world: World, token: str,
     ids=["another epoch", "another epoch, older client", "another start", "another link", "older client"],
 )
 def test_at_least_a_revision_that_is_not_known_acts_as_strong(world: World, token: str, place: str) -> None:
-    """A client's revision never makes the service read the whole log again."""
+    """For a revision that the service does not know, it reads the store first, as for `strong`.
+
+    The service must not begin a new epoch because a client sent the revision of another epoch.
+    """
     epoch, position, _ = world.verify(token).revision.split(".")
     unknown = place.format(epoch=epoch, position=position, other="0" * 16)
     assert world.reason(token, at_least_revision=unknown) == ""
@@ -121,7 +127,7 @@ def test_at_least_a_revision_that_is_not_known_acts_as_strong(world: World, toke
 def test_a_revocation_by_another_process_is_seen_at_once_on_request(
     world: World, token: str, by: str
 ) -> None:
-    """The test writes directly to the store, before or after the service has read the change."""
+    """The test writes to the store directly. The service must read the store before it answers."""
     token_id = world.verify(token).verified.token_id
     appended = world.store.facts.deny_token(TokenId(token_id), world.clock.now() + timedelta(hours=1))
 
@@ -156,7 +162,7 @@ def test_a_thousand_distinct_tokens_fit_one_batch_and_one_more_does_not(world: W
 
 
 def test_a_token_that_was_seen_before_is_checked_again(world: World, token: str) -> None:
-    """Signatures are cached, results are not."""
+    """The cache keeps which signatures are good, not the results of Verify."""
     assert world.reason(token) == ""
     assert world.reason(token, audiences=["files"]) == "WRONG_AUDIENCE"
     assert world.reason(token, required_scopes=["admin"]) == "INSUFFICIENT_SCOPE"
@@ -173,7 +179,7 @@ def test_a_token_that_is_bound_to_no_certificate_ignores_the_one_that_is_shown(
 
 
 def test_a_token_that_is_bound_to_no_key_is_not_accepted_with_a_proof(world: World, token: str) -> None:
-    """The holder presents a bearer token as if it were bound to its key (RFC 9449, section 7.1)."""
+    """A bearer token must not pass as a DPoP-bound token (RFC 9449 section 7.1)."""
     thumbprint = hashlib.sha256(b"key").digest()
 
     assert world.reason(token, dpop_key_sha256=thumbprint) == "BINDING_MISMATCH"

@@ -1,4 +1,4 @@
-"""Watch: the live revocations, then each change as it happens; a watcher that is too slow is disconnected."""
+"""Watch: the revocations in force, then each change as it happens. A slow watcher is disconnected."""
 
 import threading
 import time
@@ -73,7 +73,7 @@ def test_a_watcher_that_reconnects_gets_only_the_missed_changes(world: World) ->
     admin = world.admin_token()
     old = world.revoke(admin, token_id="old")
     with watching(world) as watcher:
-        # The fact alone may be known before its place in the log is: then it would come once more.
+        # The denial may arrive before its revision. With the older revision, it would be sent once more.
         watcher.until(lambda w: "old" in w.known and w.revision == old)
     world.revoke(admin, token_id="missed")
 
@@ -97,7 +97,10 @@ def test_a_watcher_that_reconnects_gets_only_the_missed_changes(world: World) ->
     ids=["another epoch", "another epoch, older client", "past the end", "another link", "older client"],
 )
 def test_a_place_that_is_not_known_gets_everything(world: World, place: str) -> None:
-    """A client's revision never makes the service read the whole log again."""
+    """A client with an unknown revision gets all revocations.
+
+    Its request must not make the service begin a new epoch.
+    """
     epoch, position, _ = world.revoke(world.admin_token(), token_id="old").split(".")
     with watching(world, resume_after=place.format(epoch=epoch, position=position)) as watcher:
         watcher.until(knows("old"))
@@ -143,7 +146,7 @@ def test_a_change_reaches_many(start_world: StartWorld) -> None:
 
 
 def test_a_watcher_that_does_not_read_is_cut_off_and_the_others_continue(start_world: StartWorld) -> None:
-    """After some megabytes the transport accepts no more for this watcher, and its sending is blocked."""
+    """The watcher reads nothing. After some megabytes its connection is full, and sending to it blocks."""
     world = start_world(send_timeout=timedelta(seconds=5))
     channel = grpc.insecure_channel(world.target, options=[("grpc.use_local_subchannel_pool", 1)])
     stuck = rpc.TrustServiceStub(channel).Watch(pb.WatchRequest())
@@ -158,7 +161,7 @@ def test_a_watcher_that_does_not_read_is_cut_off_and_the_others_continue(start_w
             watcher.until(knows(*few))
         world.revoke(world.admin_token(), token_id="last")
         watcher.until(knows("last"))
-        # Before it reads: a watcher that begins to read in time is not cut off.
+        # Wait before the stuck watcher reads: a watcher that begins to read in time is not cut off.
         until(lambda: world.service._apis.hub.__len__() == 1)
         with pytest.raises(grpc.RpcError):
             list(stuck)

@@ -1,4 +1,4 @@
-"""The threads that send to watchers: neither clients that do not read nor a bug in a stream delays others."""
+"""The threads that send to watchers: clients that do not read, or a bug in one stream, delay no others."""
 
 import threading
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from tests.rpc.watching import knows, watching
 from tests.rpc.world import failure
 
 SMALL = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
-"""Options of a channel with a connection of its own, whose window stays at 64 KiB."""
+"""Channel options: each channel has a connection of its own, with a window that stays at 64 KiB."""
 
 
 def test_many_that_do_not_read_do_not_hold_up_the_one_that_does(start_world: StartWorld) -> None:
-    """Each of them blocks a thread until it is disconnected, after the end of the test."""
+    """Each watcher that does not read blocks a thread for 5 minutes, so other threads must take over."""
     send_timeout = timedelta(minutes=5)
     assert send_timeout.total_seconds() > PATIENCE
     world = start_world(send_timeout=send_timeout)

@@ -1,4 +1,4 @@
-"""A Watch stream that a thread reads. The module only asserts that the stream makes progress."""
+"""A stream of Watch that a thread reads. The module asserts only that expected messages arrive."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ from tests.rpc.world import World
 
 
 class Watching:
-    """A Watch stream, and the thread that reads it."""
+    """A client of Watch: a thread reads its stream."""
 
     def __init__(self, target: str, resume_after: str = "", metadata: Any = ()) -> None:
         self.channel = grpc.insecure_channel(target, options=[("grpc.use_local_subchannel_pool", 1)])
@@ -26,7 +26,7 @@ class Watching:
         self.messages: Queue[pb.WatchResponse] = Queue()
         self.seen: list[pb.WatchResponse] = []
         self.known: set[str] = set()
-        """The ids and principals of all revocations received so far."""
+        """The ids of the tokens, sessions and principals in all revocations that were received."""
         self.error: grpc.RpcError | None = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -39,7 +39,7 @@ class Watching:
             self.error = error
 
     def until(self, enough: Callable[["Watching"], bool]) -> None:
-        """Wait until the function returns true for this object."""
+        """Take messages until the condition is true."""
         deadline = time.monotonic() + PATIENCE
         while not enough(self):
             # read before the queue: the last messages are in the queue by then

@@ -1,6 +1,6 @@
-"""A whole service in this process, with a real channel on loopback and a clock that the test moves.
+"""A service in a test, called over gRPC on the loopback interface, with a clock that the test moves.
 
-The module creates principals. It asserts nothing.
+The module also creates the principals that tests need. It asserts nothing.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ ADMIN_SCOPES = ("identity.revoke", "identity.verify")
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """A principal with its credential."""
+    """A principal and its credential."""
 
     id: str
     credential: token_pb2.Credential = field(repr=False)
@@ -41,7 +41,7 @@ class Principal:
 
 @dataclass(kw_only=True)
 class World:
-    """A running service with its clock and store, and shorthands for calls."""
+    """A running service with its clock and its store, and shorthands for calls."""
 
     settings: Settings
     clock: ShiftedClock
@@ -58,7 +58,7 @@ class World:
     # Principals
 
     def new_client(self, client_id: str = "reports", **changes: object) -> Principal:
-        """Create a client with these fields; `public` = it has no secret."""
+        """Create a client with these fields; if `public` is true, it has no secret."""
         values: dict[str, Any] = {"audiences": (API,), "scopes": ("read", "write")} | changes
         no_secret = values.pop("public", False)
         sets = {name: frozenset(values[name]) for name in _SETS & values.keys()}
@@ -79,7 +79,7 @@ class World:
         return self.new_client(client_id, grants=grants, **changes)
 
     def user(self, username: str = "ana") -> Principal:
-        """Return a user whom the test has created before."""
+        """Return an existing user, with the default password as the credential."""
         found = self.store_admin.administrator.users.find(username)
         return Principal(id=found.record.user_id, credential=password(username))
 
@@ -106,7 +106,7 @@ class World:
         return self.stub.Verify(pb.VerifyRequest(token=token, **values))  # type: ignore[arg-type]
 
     def reason(self, token: str, **fields: object) -> str:
-        """Return the reason why Verify rejects a token, or "" if it is valid."""
+        """Return the reason why Verify rejects the token, or "" if the token is valid."""
         answer = self.verify(token, **fields)
         if answer.WhichOneof("outcome") == "verified":
             return ""
@@ -122,7 +122,7 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """The status of a failed call, with its details unpacked."""
+    """The status of a failed call, with its details decoded."""
 
     code: grpc.StatusCode
     reason: str
@@ -134,7 +134,7 @@ class Failure:
 
 
 def failure(error: grpc.RpcError) -> Failure:
-    """Return the status and the details of the error that a call has raised."""
+    """Return the status and the details of a failed call. The error must be one that a stub has raised."""
     call: Any = error  # the exception of a stub is a grpc.Call too, which its types do not say
     status = rpc_status.from_call(call)
     assert status is not None, f"{call.code()} carries no details"

@@ -1,4 +1,4 @@
-"""A service with TLS whose issuer is its URL, for libraries that discover everything else from it."""
+"""A service with TLS at a URL that is its issuer name. Libraries are given nothing else to find it."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.tls import Certifier
 
 @pytest.fixture(scope="session")
 def certifier(tmp_path_factory: pytest.TempPathFactory) -> Certifier:
-    """One certificate authority for all services, so that libraries import it only once."""
+    """One certificate authority for all services, so that a library that imports it does so only once."""
     return Certifier(tmp_path_factory.mktemp("tls"))
 
 

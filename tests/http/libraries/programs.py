@@ -1,4 +1,4 @@
-"""Builds and runs programs in other languages that use libraries; their input and output are JSON."""
+"""Builds and runs programs in other languages that call OAuth libraries. Input and output are JSON."""
 
 import json
 import os
@@ -21,7 +21,10 @@ _KEY = PartyKey.make("ES256", "k1")
 
 
 def require(*tools: str) -> None:
-    """Skip the test if the machine lacks a tool; in CI, fail, so that no library is left out there."""
+    """Skip the test if one of these tools is not installed.
+
+    In CI, the test fails instead, so that a successful run has tested every library.
+    """
     missing = ", ".join(tool for tool in tools if shutil.which(tool) is None)
     if missing and not os.environ.get("CI"):
         pytest.skip(f"not installed: {missing}")
@@ -29,7 +32,7 @@ def require(*tools: str) -> None:
 
 
 def build(command: Sequence[str | Path], folder: Path, environment: Mapping[str, str] = {}) -> None:
-    """Run a command that builds a program or installs its libraries; if it fails, show its output."""
+    """Run a command that builds a program or downloads its libraries; fail with its output if it fails."""
     done = subprocess.run(
         command,
         cwd=folder,
@@ -43,7 +46,7 @@ def build(command: Sequence[str | Path], folder: Path, environment: Mapping[str,
 
 
 def install_npm(source: Path, folder: Path) -> Path:
-    """Install the libraries of an npm lock file in another folder, and return that folder."""
+    """Install the libraries of the npm lock file of `source` in another folder; return that folder."""
     for name in ("package.json", "package-lock.json"):
         (folder / name).write_bytes((source / name).read_bytes())
     build(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], folder)
@@ -53,7 +56,7 @@ def install_npm(source: Path, folder: Path) -> Path:
 def answer(
     command: Sequence[str | Path], given: object, cwd: Path | None, environment: Mapping[str, str] = {}
 ) -> Any:
-    """Run a program that reads one line of JSON; return its output."""
+    """Run a program with one line of JSON as its input; return its output, parsed as JSON."""
     done = subprocess.run(
         command,
         cwd=cwd,
@@ -69,10 +72,10 @@ def answer(
 
 
 def build_go(sources: Path, folder: Path) -> Path:
-    """Build a program of a Go module in this folder, and return its path.
+    """Build the program of a Go module in this folder; return its path.
 
-    It has no optimisations, debugging data or C code, which would make the build take half as long again. All
-    programs are built with the same options, since they share the compiled standard library.
+    The build has no optimisations, no debug data and no C code, with which it would take half as long again.
+    All programs are built with the same options, so that they share the compiled standard library.
     """
     program = folder / "library-tests"
     cheap = ["-gcflags=all=-N -l -dwarf=false", "-ldflags=-w"]
@@ -82,13 +85,14 @@ def build_go(sources: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A program whose first argument is the name of an OAuth flow."""
+    """A program that runs one of several flows, such as a grant. Its first argument names the flow."""
 
     command: Sequence[str | Path]
     cwd: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     more: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Environment variables beside those of the issuer and of every kind of client."""
+    """Members of the input that only some tests have, in addition to the issuer and the credentials of every
+    kind of client."""
 
     def run(self, provider: Provider, *flow: str) -> Any:
         """Run a flow with the issuer and the credentials of every kind of client; return its output."""
@@ -96,7 +100,11 @@ class Program:
 
     @contextmanager
     def verifying(self, provider: Provider, *flow: str) -> Iterator[Verify]:
-        """Run a flow that reads tokens line by line and answers with their claims, until the block ends."""
+        """Start a flow that verifies tokens, and stop it after the block.
+
+        Yields a function that sends one token to the program, and returns the claims that the library has
+        verified.
+        """
         with subprocess.Popen(
             [*self.command, *flow],
             cwd=self.cwd,

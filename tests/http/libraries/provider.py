@@ -1,4 +1,4 @@
-"""A service as an OAuth library needs it: a URL, the authority of its certificate, and credentials."""
+"""A service as an OAuth library uses it: an https URL, a certificate authority, and credentials."""
 
 import json
 from dataclasses import dataclass, field
@@ -18,17 +18,17 @@ from tests.tls import Certifier, Holder
 
 @cache
 def _platform_key() -> PartyKey:
-    """Return a key that all tests use, since generating an RSA key takes 0.1 s."""
+    """Return an RSA key that all tests share, since making one takes a tenth of a second."""
     return PartyKey.make("RS256", "ci")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FederatedClient:
-    """A client without a secret: a workload for which its platform signs assertions."""
+    """A client without a credential of its own: a workload for which its platform signs assertions."""
 
     world: World = field(repr=False)
     audience: str
-    """The identity service as the audience of the assertions."""
+    """The issuer name of the service, which is the audience of the assertions."""
     issuer: str = "https://ci.example"
     subject: str = "pipeline"
     client_id: str = "builder"
@@ -36,7 +36,7 @@ class FederatedClient:
 
     @property
     def private_pem(self) -> str:
-        """Return the platform's private key, for libraries that sign assertions themselves."""
+        """Return the private key of the platform in PEM, for libraries that sign assertions themselves."""
         return RSAKey.import_key(json.loads(self.key.private_jwk)).as_pem(private=True).decode()
 
     def assertion(self) -> str:
@@ -46,7 +46,7 @@ class FederatedClient:
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """Everything that a library is told about the service; it discovers the rest."""
+    """The facts that a library is given about the service. It discovers all others from the metadata."""
 
     world: World = field(repr=False)
     issuer: str
@@ -57,11 +57,11 @@ class Provider:
 
     @cached_property
     def credentials(self) -> tuple[str, str]:
-        """Return the id and the secret of the client `reports`, which the first call creates."""
+        """Return the id and the secret of the client `reports`, which is created at first use."""
         return self.new_client()
 
     def new_client(self, client_id: str = "reports", **changes: object) -> tuple[str, str]:
-        """Return the id and the secret of a new client that may use every grant."""
+        """Return the id and the secret of a new client, which may use every grant by default."""
         grants = (Grant.CLIENT_CREDENTIALS, Grant.PASSWORD, Grant.REFRESH_TOKEN, Grant.TOKEN_EXCHANGE)
         made = self.world.new_client(
             client_id,
@@ -78,23 +78,23 @@ class Provider:
 
     @property
     def ca_file(self) -> Path:
-        """Return the file of the authority that has issued the service's certificate, in PEM."""
+        """Return the file of the authority that issued the service's certificate, in PEM."""
         return self.certifier.file
 
     def new_certificate_client(self, client_id: str = "holder") -> Holder:
-        """Return the certificate of a new client that uses it instead of a secret."""
+        """Return the certificate of a new client that authenticates itself with it, and has no secret."""
         name = f"{client_id}.example"
         self.new_client(client_id, public=True, certificates=(f"dns:{name}",))
         return self.certifier.client(client_id, name)
 
     def new_key_client(self, key: PartyKey, client_id: str = "signer") -> str:
-        """Return the id of a new client that uses this key instead of a secret."""
+        """Return the id of a new client that authenticates itself with this key, and has no secret."""
         self.new_client(client_id, public=True, public_keys=(key.public_jwk,))
         return client_id
 
     @cached_property
     def federated(self) -> FederatedClient:
-        """Return the client `builder`, after the service has begun to trust its platform."""
+        """Return the client `builder`. The service trusts the issuer of its assertions once this returns."""
         made = FederatedClient(world=self.world, audience=self.issuer)
         self.world.new_client(made.client_id, public=True)
         rule = TrustRule(claims={"sub": made.subject}, client_id=PrincipalId(made.client_id))
@@ -106,7 +106,7 @@ class Provider:
         return made
 
     def new_public_client(self, client_id: str = "app") -> str:
-        """Return the id of a new client that has no credential."""
+        """Return the id of a new client without any credential (a public client)."""
         self.new_client(
             client_id, public=True, grants=(Grant.PASSWORD, Grant.REFRESH_TOKEN), scopes=("read", "write")
         )

@@ -1,4 +1,7 @@
-"""The recipes of docs/integrations.md, changed to use the test's service. The module asserts nothing."""
+"""The code of the recipes in docs/integrations.md, adapted to the service of a test.
+
+The module asserts nothing.
+"""
 
 from typing import Final
 
@@ -10,9 +13,9 @@ RECIPES: Final = {
     heading: blocks for heading, blocks in sections("integrations.md", LANGUAGES).items() if blocks
 }
 _ISSUER: Final = "https://id.example"
-"""The URL of the service on the page."""
+"""The issuer name that stands for the service in docs/integrations.md."""
 
 
 def recipe(section: str, provider: Provider) -> list[str]:
-    """Return the code of each block of a section, with the issuer of the test's service."""
+    """Return the code blocks of a section of docs/integrations.md, with the issuer name of this service."""
     return [block.code.replace(_ISSUER, provider.issuer) for block in RECIPES[section]]

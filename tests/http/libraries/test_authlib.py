@@ -1,4 +1,4 @@
-"""Authlib as a client that gets the issuer and a credential, and discovers the rest."""
+"""Authlib as an OAuth client. It is given the issuer and a credential, and discovers all else."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -30,7 +30,7 @@ def discovered(provider: Provider) -> dict[str, Any]:
 
 
 def session(provider: Provider, client_id: str, secret: Any = None, **options: Any) -> OAuth2Session:
-    """Return the session of a client, which has discovered the endpoints in the metadata."""
+    """Return an Authlib session of a client, with the endpoints from the metadata of the service."""
     metadata = discovered(provider)
     endpoints = {name: url for name, url in metadata.items() if name.endswith("_endpoint")}
     return OAuth2Session(client_id, secret, **endpoints, **options)

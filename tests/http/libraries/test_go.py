@@ -1,4 +1,4 @@
-"""go-oidc and golang.org/x/oauth2 as clients; `go/main.go` uses the libraries unchanged."""
+"""The Go libraries go-oidc and golang.org/x/oauth2 as clients. The program `go/main.go` calls them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "go"
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """Build the program with the libraries of go.sum; the first build on a machine takes a minute."""
+    """The Go program with the library versions of go.sum. Its first build takes about a minute."""
     require("go")
     return Program(command=[build_go(FOLDER, tmp_path_factory.mktemp("go"))])
 

@@ -1,4 +1,4 @@
-"""docs/integrations.md: Istio's own API types can decode the manifests of the page."""
+"""The Istio manifests in docs/integrations.md: the Go types of Istio's API decode them."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ MANIFESTS: list[tuple[str, Any]] = [
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the program with the library of go.sum."""
+    """The Go program that decodes manifests, with the library version of go.sum."""
     require("go")
     return build_go(FOLDER, tmp_path_factory.mktemp("istio"))
 

@@ -1,7 +1,6 @@
-"""Nimbus's OAuth 2.0 SDK as a client, and Spring Security as a resource server, both unchanged.
+"""Nimbus's OAuth 2.0 SDK as a client, and Spring Security as a resource server.
 
-`java/OAuthClient.java` uses the SDK. The programs of docs/integrations.md are compiled as they are on the
-page.
+`java/OAuthClient.java` calls the SDK. The programs in docs/integrations.md are compiled without changes.
 """
 
 import hashlib
@@ -32,7 +31,7 @@ _PORT = re.compile(r"Tomcat started on port (\d+)")
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the jars of pom.xml, which Maven downloads once."""
+    """The folder with the jars that pom.xml names. Maven downloads those that are not in its cache."""
     require("java", "javac", "keytool", "mvn")
     folder = tmp_path_factory.mktemp("java")
     (folder / "pom.xml").write_bytes((FOLDER / "pom.xml").read_bytes())
@@ -52,14 +51,14 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiler:
-    """Compiles classes with the libraries, for a JVM that trusts the service's authority."""
+    """Compiles Java programs against the libraries. They run in a JVM that trusts the service's authority."""
 
     libraries: Path
     folder: Path
     environment: Mapping[str, str]
 
     def program(self, *sources: str, main: str) -> Program:
-        """Compile these sources; return a program whose main class is `main`."""
+        """Compile these sources; return the program whose main class is `main`."""
         self.folder.mkdir(exist_ok=True)
         files = [self.folder / f"{_name(source)}.java" for source in sources]
         for file, source in zip(files, sources, strict=True):
@@ -85,7 +84,7 @@ def compiled(libraries: Path, tmp_path_factory: pytest.TempPathFactory) -> Progr
 
 @pytest.fixture(scope="session")
 def trust_store(certifier: Certifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trust store that the page tells the reader to create."""
+    """The Java trust store that docs/integrations.md describes, with the authority of the service."""
     require("keytool")
     folder = tmp_path_factory.mktemp("trust")
     authority = ["-importcert", "-noprompt", "-alias", "identity", "-file", str(certifier.file)]
@@ -95,7 +94,7 @@ def trust_store(certifier: Certifier, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture
 def compiler(provider: Provider, libraries: Path, trust_store: Path, tmp_path: Path) -> Compiler:
-    """A compiler for the programs of the page, which trust the service's authority."""
+    """A compiler for the programs in docs/integrations.md."""
     options = f"-Djavax.net.ssl.trustStore={trust_store} -Djavax.net.ssl.trustStorePassword=changeit"
     _, secret = provider.credentials
     environment = {"JAVA_TOOL_OPTIONS": options, "CLIENT_SECRET": secret}
@@ -174,7 +173,7 @@ def test_the_recipe_for_nimbus_prints_the_claims_of_a_token(provider: Provider, 
 
 @dataclass(frozen=True)
 class Api:
-    """The API that the page protects."""
+    """The API of the Spring Boot program in docs/integrations.md, which accepts access tokens."""
 
     url: str
 
@@ -182,14 +181,14 @@ class Api:
         return requests.get(self.url, headers={"Authorization": f"Bearer {token}"}, timeout=PATIENCE)
 
     def verify(self, token: str) -> Mapping[str, str]:
-        """Call the API; return the name of the caller as the claim `sub`, or why the call is refused."""
+        """Call the API; return the name of its caller as the claim `sub`, or the refusal as `refused`."""
         answer = self.get(token)
         return {"sub": answer.text} if answer.ok else {"refused": answer.headers["WWW-Authenticate"]}
 
 
 @contextmanager
 def serving(program: Program, *options: str) -> Iterator[Api]:
-    """Run a Spring Boot program on a free port until the block ends."""
+    """Start a Spring Boot program on a free port, and stop it after the block."""
     command = [*program.command, "--server.address=127.0.0.1", "--server.port=0", *options]
     with (
         TemporaryFile("w+") as output,

@@ -1,4 +1,4 @@
-"""openid-client, oauth4webapi and jose as clients; `node/flows.mjs` uses the libraries unchanged."""
+"""The npm packages openid-client, oauth4webapi and jose as clients. `node/flows.mjs` calls them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "node"
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Program:
-    """The program with the libraries of the lock file, in a folder of this test process."""
+    """The program `flows.mjs` with the libraries of the lock file, in a folder of this test process."""
     require("node", "npm")
     folder = install_npm(FOLDER, tmp_path_factory.mktemp("node"))
     (folder / "flows.mjs").write_bytes((FOLDER / "flows.mjs").read_bytes())
@@ -38,7 +38,7 @@ def program(installed: Program, provider: Provider) -> Program:
 
 @pytest.fixture
 def with_gateway(program: Program, provider: Provider) -> Program:
-    """The program with the credentials of a client that may introspect tokens."""
+    """The program `flows.mjs`, which is also given the credentials of a client that may introspect tokens."""
     audience = provider.world.settings.service_audience
     client_id, secret = provider.new_client("gateway", audiences=(audience,))
     return replace(program, more={**program.more, "gatewayId": client_id, "gatewaySecret": secret})

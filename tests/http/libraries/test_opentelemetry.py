@@ -1,4 +1,4 @@
-"""docs/integrations.md: a trace that the page's program begins continues in the service."""
+"""The OpenTelemetry program in docs/integrations.md: its trace continues in the service, on both engines."""
 
 import os
 from pathlib import Path

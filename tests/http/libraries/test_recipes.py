@@ -1,4 +1,4 @@
-"""docs/integrations.md: the Python recipes work, and some test runs the recipes of every other section."""
+"""The Python recipes in docs/integrations.md work, and every other recipe there is run by another module."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""requests-oauthlib as a client that is configured from the metadata."""
+"""The library requests-oauthlib as a client, configured from the metadata of the service."""
 
 from typing import Any
 

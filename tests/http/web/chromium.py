@@ -1,4 +1,4 @@
-"""Drives a page in a real Chromium by `browser/drive.mjs`. The module asserts nothing."""
+"""A page in a real Chromium, which `browser/drive.mjs` controls. Asserts nothing about the page."""
 
 import json
 import subprocess
@@ -15,17 +15,17 @@ Colours = Literal["light", "dark"]
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A page of a browser; its elements are named by CSS selectors."""
+    """A page of a browser. Its methods find elements by CSS selectors."""
 
     to_browser: IO[str]
     from_browser: IO[str]
 
     def renew(self) -> None:
-        """Open another page, which does not share storage with the one before."""
+        """Replace the page with a new one that has none of its storage."""
         self._call("renew")
 
     def use(self, colours: Colours) -> None:
-        """Prefer a light or dark colour scheme, as a setting of the operating system does."""
+        """Make the browser prefer these colours (light or dark), as a setting of the system would."""
         self._call("emulateMedia", {"colorScheme": colours})
 
     def open(self, url: str) -> None:
@@ -45,7 +45,7 @@ class Page:
         return int(self._call("count", selector=selector))
 
     def await_text(self, selector: str, *parts: str) -> str:
-        """Wait until the element has one of these texts; return its whole text."""
+        """Wait until the text of an element contains one of these parts; return the whole text."""
         until(lambda: any(part in self.text(selector) for part in parts))
         return self.text(selector)
 
@@ -53,7 +53,7 @@ class Page:
         return self._call("evaluate", script)
 
     def complaints(self) -> list[str]:
-        """Return the errors in the console: from scripts, and from violations of the CSP."""
+        """Return the errors on the console, such as script errors and violations of the CSP."""
         found: list[str] = self._call("complaints")
         return found
 
@@ -72,7 +72,10 @@ class Page:
 
 @contextmanager
 def browsing(folder: Path, executable: str) -> Iterator[Page]:
-    """Run a browser and yield its page; the folder has the driver and its libraries."""
+    """Run a browser until the block ends; yield its page.
+
+    The folder has `drive.mjs` and its libraries. `renew` must be called first: it opens the page.
+    """
     with subprocess.Popen(
         ["node", "drive.mjs", executable],
         cwd=folder,

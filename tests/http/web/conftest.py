@@ -1,4 +1,4 @@
-"""A service that serves gRPC-Web to pages of one origin, on both engines, and the libraries of pages."""
+"""A service that serves gRPC-Web to two origins, on both engines, and the libraries of the client."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,13 +15,13 @@ from tests.rpc.engines import EnvoyHost
 
 PAGE_PORT = reserve_port()
 PAGE_ORIGIN = f"http://127.0.0.1:{PAGE_PORT}"
-"""The origin of the example page. It is fixed, since the service has to know it before the page is served."""
+"""The origin of the example page. Its port is reserved early, because the settings of the service name it."""
 EXAMPLE = Path(__file__).parents[3] / "examples" / "web"
 
 
 @pytest.fixture(scope="session")
 def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyHost]:
-    """A service on Envoy, with HTTP, gRPC-Web and gRPC on one port."""
+    """An Envoy that serves HTTP and gRPC-Web on the port of gRPC, for all tests of this folder."""
     settings = settings_for_tests(engine=ENVOY, http_listen=ANY_PORT, web_origins=(ORIGIN, PAGE_ORIGIN))
     with closing(EnvoyHost(settings, tmp_path_factory.mktemp("envoy"))) as host:
         yield host
@@ -29,7 +29,7 @@ def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyHost]:
 
 @pytest.fixture(scope="session")
 def libraries(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the libraries of the example's lock file."""
+    """A folder with the npm libraries that the lock file of `examples/web` names."""
     require("node", "npm")
     return install_npm(EXAMPLE, tmp_path_factory.mktemp("web"))
 

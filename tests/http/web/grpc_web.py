@@ -1,4 +1,4 @@
-"""Makes calls of gRPC-Web: with connect-web in Node.js, and byte by byte. The module asserts nothing."""
+"""Clients of gRPC-Web: connect-web in Node.js, and one that sends raw bytes. The module asserts nothing."""
 
 import base64
 from collections.abc import Mapping
@@ -19,12 +19,16 @@ IDENTITY = "/identityapi.v1.IdentityService/"
 
 @dataclass(frozen=True, kw_only=True)
 class WebClient:
-    """A Node.js program that makes calls with the libraries of `examples/web`."""
+    """A Node.js program that makes calls with connect-web, in the versions that `examples/web` uses."""
 
     folder: Path
 
     def call(self, site: Site, service: str, method: str, request: object, **more: object) -> Any:
-        """Make one call and return its outcome; `client.mjs` explains `headers`, `timeoutMs` and `take`."""
+        """Make one call; return its outcome.
+
+        `more` can have `headers`, `timeoutMs`, and `take`: the number of messages after which a stream is
+        cancelled.
+        """
         call = {"service": f"identityapi.v1.{service}", "method": method, "request": request} | more
         return self.calls(site, call)[0]
 
@@ -34,7 +38,7 @@ class WebClient:
 
 
 def descriptors() -> str:
-    """Return the descriptors of the API in base64; each follows the ones that it imports."""
+    """Return the proto descriptors of the API in base64. Each file comes after the files that it imports."""
     found: dict[str, Any] = {}
 
     def add(file: Any) -> None:
@@ -56,13 +60,13 @@ def framed(message: Message) -> bytes:
 
 
 def post(site: Site, method: str, body: bytes, *, text: bool = False, **headers: str) -> Answer:
-    """Send a call as raw bytes; return the response."""
+    """Send one gRPC-Web call with this body, in the binary or the text format; return the HTTP response."""
     kind = "application/grpc-web-text" if text else "application/grpc-web+proto"
     return site.request("POST", IDENTITY + method, body, **({"content_type": kind, "accept": kind} | headers))
 
 
 def frames(body: bytes) -> tuple[list[bytes], dict[str, str]]:
-    """Return the messages and the trailers of a response."""
+    """Return the messages and the trailers in the body of a gRPC-Web response."""
     messages: list[bytes] = []
     trailers: dict[str, str] = {}
     while body:
@@ -77,5 +81,5 @@ def frames(body: bytes) -> tuple[list[bytes], dict[str, str]]:
 
 
 def unarmoured(body: bytes) -> bytes:
-    """Decode base64 that consists of segments, each with its own padding."""
+    """Decode base64 text that consists of several segments, each of which may have padding."""
     return b"".join(base64.b64decode(body[start : start + 4]) for start in range(0, len(body), 4))

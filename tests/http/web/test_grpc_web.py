@@ -1,4 +1,4 @@
-"""gRPC-Web on both engines: calls by connect-web, unchanged, and calls as raw bytes."""
+"""gRPC-Web on both engines: calls by connect-web, and calls whose bytes the test writes."""
 
 import base64
 

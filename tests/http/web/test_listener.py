@@ -1,4 +1,4 @@
-"""gRPC-Web on grpcio's HTTP listener: its connections, and clients that are slow or disconnect."""
+"""gRPC-Web on the HTTP listener of the grpcio engine: connections, and clients that are slow or leave."""
 
 import base64
 import socket
@@ -89,7 +89,7 @@ def test_a_stream_ends_at_the_age_at_which_its_caller_must_prove_itself_again(st
 
 
 def test_a_header_with_a_certificate_proves_nothing(start: StartSite, certifier: Certifier) -> None:
-    """The header looks like the one that Envoy adds inside the service, and has a client's certificate."""
+    """The header is as the Envoy engine writes it, but on the grpcio engine any client can send it."""
     site = start(web_origins=(ORIGIN,), **certifier.server().settings())
     site = Site(site.world, site.target, ssl.create_default_context(cafile=certifier.file))
     holder = certifier.client("reports", "reports.example")

@@ -1,4 +1,4 @@
-"""gRPC-Web over TLS on a port of its own, on both engines; the port of gRPC requires client certificates."""
+"""gRPC-Web over TLS on a separate port, on both engines. The gRPC port requires client certificates."""
 
 import ssl
 from collections.abc import Iterator
@@ -90,7 +90,7 @@ def test_a_page_signs_in_by_a_dpop_proof_and_calls_with_the_bound_token(site: Si
 
 @pytest.mark.parametrize("kind", ["application/grpc", "application/grpc-web; charset=utf-8"])
 def test_the_port_serves_no_grpc_but_that_of_pages(site: Site, kind: str) -> None:
-    """Plain gRPC clients on this port would need no certificate, which the port of gRPC requires."""
+    """Plain gRPC is refused, since this port asks for no client certificate and the gRPC port does."""
     answer = site.request("POST", IDENTITY + "Verify", MESSAGE, content_type=kind, te="trailers")
 
     served = answer.headers["content-type"] == "application/grpc"

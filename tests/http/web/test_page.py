@@ -45,7 +45,7 @@ class Visitor:
 
 @contextmanager
 def served(site: Site, libraries: Path, port: int) -> Iterator[str]:
-    """Serve the page as a reader of the example does; yield its origin."""
+    """Run the program that serves the page until the block ends; yield the origin of the page."""
     command = [sys.executable, str(EXAMPLE / "serve.py"), "--service", f"http://{site.target}"]
     command += ["--audience", API, "--port", str(port), "--libraries", str(libraries / "node_modules")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -58,7 +58,7 @@ def served(site: Site, libraries: Path, port: int) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """One browser for all tests, since its start takes seconds."""
+    """One browser for all tests, since starting it takes seconds."""
     require("node", "npm", "chromium")
     folder = tmp_path_factory.mktemp("browser")
     source = Path(__file__).parent / "browser"
@@ -75,7 +75,7 @@ def page(browser: Page) -> Page:
 
 @pytest.fixture
 def visitor(site: Site, libraries: Path, page: Page) -> Iterator[Visitor]:
-    """A visitor of the page; the user ana exists."""
+    """A user who has opened the page. The service has the user ana."""
     site.world.new_user()
     with served(site, libraries, PAGE_PORT) as origin:
         page.open(origin)
@@ -83,7 +83,11 @@ def visitor(site: Site, libraries: Path, page: Page) -> Iterator[Visitor]:
 
 
 def test_a_user_takes_all_seven_steps(visitor: Visitor, tmp_path: Path) -> None:
-    """To renew the screenshots of `docs/concepts.md`, set `PICTURES` to a folder for them."""
+    """The test also makes the pictures in `docs/concepts.md`.
+
+    They are kept if the environment variable `PICTURES` names a folder, with which a developer renews them by
+    hand.
+    """
     page = visitor.page
     visitor.signed_in()
     first = page.text("#step-3 span.payload")
@@ -157,7 +161,7 @@ def test_a_page_of_a_foreign_origin_is_refused(site: Site, libraries: Path, page
 
 
 def refused(*options: str) -> str:
-    """Return the error of the program that serves the page, when it does not start."""
+    """Run the program that serves the page, which must refuse to start; return its error output."""
     command = [sys.executable, str(EXAMPLE / "serve.py"), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
