@@ -2,6 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PINNED := --no-deps --require-hashes --requirement
+# $(call INTO,ENVIRONMENT,WHAT): uv takes seconds where pip takes a minute. --no-config hides the overrides of `make lock` from
+# it. pip is there in case it alone has been told where the packages come from, or which certificates to trust.
+INTO = $(BIN)/uv pip install --no-config --quiet --python $(1)/bin/python $(2) || \
+  $(BIN)/python -m pip --python $(1)/bin/python --disable-pip-version-check install --quiet $(2)
 # Some container images set this variable. Then each process that a test starts would compile the package anew: 0.4 s of
 # its 1.4 s.
 unexport PYTHONDONTWRITEBYTECODE
@@ -59,10 +64,9 @@ venv-newest: .venv/.dev
 	@set -e; newest=$$($(BIN)/python -m tests.newest_python); \
 	if [ -z "$$newest" ]; then echo "There is no newer Python here than that of .venv."; rm -rf .venv-newest; exit 0; fi; \
 	echo "Installing into .venv-newest with $$newest ..."; \
-	[ "$$(.venv-newest/bin/python -V 2>&1)" = "$$($$newest -V)" ] || "$$newest" -m venv --clear .venv-newest; \
-	pip=".venv-newest/bin/python -m pip --disable-pip-version-check install --quiet"; \
-	$$pip --no-deps --require-hashes --requirement constraints-dev.txt; \
-	$$pip $(PROJECTS)
+	[ "$$(.venv-newest/bin/python -V 2>&1)" = "$$($$newest -V)" ] || "$$newest" -m venv --without-pip --clear .venv-newest; \
+	$(call INTO,.venv-newest,$(PINNED) constraints-dev.txt); \
+	$(call INTO,.venv-newest,$(PROJECTS))
 
 test-newest: venv-newest  ## Run the tests that depend on Python's version with the newest Python here, in .venv-newest
 	@if [ -e .venv-newest ]; then .venv-newest/bin/python -m pytest -n 4 --dist worksteal $(NEWEST); fi
@@ -158,10 +162,12 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 	@touch $@
 
 # --no-deps: pip would refuse the old grpcio-tools beside the new protobuf (`override-dependencies` in pyproject.toml).
+# pip installs uv, and uv everything else.
 .venv/.dev: constraints-dev.txt pyproject.toml clients/python/pyproject.toml | .venv/bin/python
 	@echo "Installing into .venv with the tools for development ..."
-	@$(PIP) --no-deps --require-hashes --requirement constraints-dev.txt
-	@$(PIP) $(PROJECTS)
+	@sed -n '/^uv==/,/[^\\]$$/p' constraints-dev.txt | $(PIP) $(PINNED) /dev/stdin
+	@$(call INTO,.venv,$(PINNED) constraints-dev.txt)
+	@$(call INTO,.venv,$(PROJECTS))
 	@touch $@ .venv/.server
 
 # A new environment has no compiled tests. If the five processes of `make test` compiled them, each would compile all: ten
@@ -171,29 +177,26 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 	@touch $@
 
 # The originals of the messages of ext_authz, with which tests/unit/grpc_api/test_ext_authz_wire.py compares ours.
-.venv-xds/.installed: constraints-xds.txt
+.venv-xds/.installed: constraints-xds.txt | .venv/.dev
 	@echo "Installing into .venv-xds ..."
-	@$(PYTHON) -m venv .venv-xds
-	@.venv-xds/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
-	  --requirement constraints-xds.txt
+	@$(PYTHON) -m venv --without-pip .venv-xds
+	@$(call INTO,.venv-xds,$(PINNED) constraints-xds.txt)
 	@touch $@
 
 # The lowest versions that the client allows, which have wheels for Python 3.11 to 3.13.
-.venv-oldest/.installed: constraints-oldest.txt
+.venv-oldest/.installed: constraints-oldest.txt | .venv/.dev
 	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 14))'; then \
 	  mkdir -p .venv-oldest; \
 	  echo "The oldest grpcio of the client does not run with this Python: its tests are left out (PYTHON=python3.13)"; \
 	else \
 	  echo "Installing into .venv-oldest ..."; \
-	  $(PYTHON) -m venv .venv-oldest && .venv-oldest/bin/python -m pip --disable-pip-version-check install --quiet \
-	    --no-deps --require-hashes --requirement constraints-oldest.txt; \
+	  $(PYTHON) -m venv --without-pip .venv-oldest && { $(call INTO,.venv-oldest,$(PINNED) constraints-oldest.txt); }; \
 	fi
 	@touch $@
 
 # Apart from .venv: the tool needs packages that nothing else here needs, and it only starts the Python of .venv.
-.venv-mutants/.tool: constraints-mutants.txt
+.venv-mutants/.tool: constraints-mutants.txt | .venv/.dev
 	@echo "Installing into .venv-mutants ..."
-	@$(PYTHON) -m venv .venv-mutants
-	@.venv-mutants/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
-	  --requirement constraints-mutants.txt
+	@$(PYTHON) -m venv --without-pip .venv-mutants
+	@$(call INTO,.venv-mutants,$(PINNED) constraints-mutants.txt)
 	@touch $@
