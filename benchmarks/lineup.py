@@ -93,7 +93,7 @@ class Lineup:
             names.ENVOY_CHECK_P99: lambda: self._check(self._envoy, "ext_authz Check, Envoy engine"),
         }
 
-    # The sides.
+    # What is measured under each name.
 
     def _empty(self) -> Side:
         return self._empty_call(self._yardstick, "empty RPC")

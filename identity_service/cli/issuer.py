@@ -23,7 +23,10 @@ from identity_service.cli.records import (
 from identity_service.cli.remote import Remote
 from identityapi.v1 import principal_pb2 as pb
 
-app = typer.Typer(help="Manage trusted issuers, whose JWTs authenticate clients.", no_args_is_help=True)
+app = typer.Typer(
+    help="Manage trusted issuers, whose JWTs authenticate clients, or let them act for a user (ID-JAG).",
+    no_args_is_help=True,
+)
 
 IssuerName = Annotated[
     str, typer.Argument(metavar="ISSUER", help="The name of the issuer, exactly as in `iss` of its tokens.")

@@ -114,8 +114,8 @@ class LogMaintenance:
         Args:
             head: the head that the last heartbeat returned.
             position: the position up to which everything is known.
-            time: the steady wall-clock time that the store remembers, too. None = there is none, and nothing
-                is trimmed: the entries may be needed again after a clock is set back.
+            time: the latest wall-clock time that the store keeps from confirmed heartbeats. None = it has
+                none, and nothing is trimmed: entries may be needed again after a clock is set back.
         """
         now, retention = self._clock.monotonic(), head.retention.total_seconds()
         with self._lock:

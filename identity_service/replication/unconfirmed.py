@@ -1,7 +1,7 @@
 """The writes of this process that it has not read back yet: a failover may drop an acknowledged write.
 
 Readers cannot notice such a loss: the log still matches the entries that they had read, and another entry
-takes the position. The follower may read an entry before its writer registers it here. While a deposed
+takes the position. The follower may read an entry before its writer registers it here. While a former
 primary still accepts writes, two servers may each acknowledge a write at the same position, and each may
 confirm a repetition of its own write. The module knows no store.
 """

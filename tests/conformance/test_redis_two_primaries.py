@@ -1,6 +1,6 @@
 """Two real Redis servers both act as the primary, as happens if one of them was paused during a failover.
 
-One process writes to the deposed primary over connections that it still holds, and reads from the elected
+One process writes to the former primary over connections that it still holds, and reads from the elected
 one.
 """
 
@@ -46,22 +46,22 @@ class Site:
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._stack = stack
         self.clock, self.event_log = FakeClock(), RecordingEventLog()
-        self._deposed = TunedServer(folder / "deposed")
-        self._elected = TunedServer(folder / "elected", replicaof=f"127.0.0.1 {self._deposed.port}")
-        for server in (self._deposed, self._elected):
+        self._former = TunedServer(folder / "former")
+        self._elected = TunedServer(folder / "elected", replicaof=f"127.0.0.1 {self._former.port}")
+        for server in (self._former, self._elected):
             server.start()
             stack.callback(server.stop)
-        until(lambda: "state=online" in info(self._deposed.port).get("slave0", ""))
-        self.deposed = self._connect(self._deposed)
-        self.deposed.initialise(new_epoch())
-        self.deposed.facts.deny_token(TokenId("before"), LATER)
+        until(lambda: "state=online" in info(self._former.port).get("slave0", ""))
+        self.former = self._connect(self._former)
+        self.former.initialise(new_epoch())
+        self.former.facts.deny_token(TokenId("before"), LATER)
         self.elected = self._connect(self._elected)
         until(lambda: self._has_all())
-        self.store = Split(self.deposed, self.deposed)
+        self.store = Split(self.former, self.former)
         self.process = self._follow(self.store)
 
     def elect(self) -> None:
-        """Promote the replica. The process reads from it now, but still writes to the deposed primary."""
+        """Promote the replica. The process reads from it now, but still writes to the former primary."""
         until(self._has_all)
         say(self._elected.port, "REPLICAOF NO ONE")
         self.elected.open_log()
@@ -78,8 +78,8 @@ class Site:
         return self._follow(self._connect(self._elected).log)
 
     def _has_all(self) -> bool:
-        offset = info(self._deposed.port)["master_repl_offset"]
-        return f"offset={offset}," in info(self._deposed.port)["slave0"]
+        offset = info(self._former.port)["master_repl_offset"]
+        return f"offset={offset}," in info(self._former.port)["slave0"]
 
     def _connect(self, server: TunedServer) -> RedisStore:
         store = RedisStore.connect(server.url, clock=self.clock)
@@ -105,12 +105,12 @@ def known(replica: Replica) -> set[object]:
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_a_fact_that_the_deposed_primary_confirms_again_is_sent_until_the_elected_one_has_it(
+def test_a_fact_that_the_former_primary_confirms_again_is_sent_until_the_elected_one_has_it(
     site: Site, name: str
 ) -> None:
-    """The deposed primary has the fact already, and therefore confirms it; the elected one lacks it."""
+    """The former primary has the fact already, and therefore confirms it; the elected one lacks it."""
     site.elect()
-    written = OWN_WRITES[name](site.deposed)
+    written = OWN_WRITES[name](site.former)
     site.elected.facts.deny_token(TokenId("meanwhile"), LATER)
     site.process.heartbeat("p")
     site.process.learn(written)
@@ -125,14 +125,14 @@ def test_a_fact_that_the_deposed_primary_confirms_again_is_sent_until_the_electe
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_a_fact_that_the_deposed_primary_confirms_beyond_the_elected_ones_end_is_sent_again(
+def test_a_fact_that_the_former_primary_confirms_beyond_the_elected_ones_end_is_sent_again(
     site: Site, name: str
 ) -> None:
     """The elected primary's log ends before the position of the fact, then gets another entry there."""
-    site.process.learn(OWN_WRITES["a denial"](site.deposed))
+    site.process.learn(OWN_WRITES["a denial"](site.former))
     site.process.heartbeat("p")
     site.elect()
-    (fact, link), *_ = OWN_WRITES[name](site.deposed).changes
+    (fact, link), *_ = OWN_WRITES[name](site.former).changes
     assert not isinstance(fact, RecordChanged)
     site.process.add_unconfirmed(replace(fact, origin=link) if isinstance(fact, GenerationRaised) else fact)
     site.process.maintenance.do()
@@ -145,11 +145,9 @@ def test_a_fact_that_the_deposed_primary_confirms_beyond_the_elected_ones_end_is
 
 
 @pytest.mark.parametrize("name", OWN_WRITES)
-def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last(
-    site: Site, name: str
-) -> None:
+def test_two_writes_that_two_servers_acknowledged_at_one_position_both_last(site: Site, name: str) -> None:
     site.elect()
-    site.process.learn(OWN_WRITES[name](site.deposed))
+    site.process.learn(OWN_WRITES[name](site.former))
     site.process.learn(site.elected.facts.deny_token(TokenId("on-elected"), LATER))
     site.process.heartbeat("p")
     site.notice()
@@ -157,14 +155,14 @@ def test_two_writes_that_were_acknowledged_at_one_place_by_two_servers_both_last
     assert known(site.newcomer()) == known(site.process) >= {"on-elected"}
 
 
-def test_a_repair_that_the_deposed_one_takes_is_done_again_on_the_other(site: Site) -> None:
-    """Both primaries have the new epoch, but only the deposed primary has the repaired facts."""
+def test_a_repair_on_the_former_primary_is_done_again_on_the_elected_one(site: Site) -> None:
+    """Both primaries have the new epoch, but only the former primary has the repaired facts."""
     for number in range(600):
-        site.process.learn(site.deposed.facts.deny_token(TokenId(f"t{number}"), LATER))
+        site.process.learn(site.former.facts.deny_token(TokenId(f"t{number}"), LATER))
     site.process.heartbeat("p")
-    say(site._deposed.port, "DEL {idn}:log")
+    say(site._former.port, "DEL {idn}:log")
     for number in range(600):
-        say(site._deposed.port, f"DEL {{idn}}:deny:t{number}")
+        say(site._former.port, f"DEL {{idn}}:deny:t{number}")
     site.process.heartbeat("p")  # which finds entries missing, and renews the epoch
     site.elect()
     site.process.maintenance.do()

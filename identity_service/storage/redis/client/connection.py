@@ -185,7 +185,7 @@ class RedisConnection:
 
         def make_node(host: HostPort) -> Node:
             # Only the server of `{idn}` must refuse writes when it has lost its replicas. A session that is
-            # written to a deposed primary does no harm, since the keys of `{idn}` say which sessions have
+            # written to a former primary does no harm, since the keys of `{idn}` say which sessions have
             # ended.
             return node(maker(address, host), lambda: cluster.is_home(host))
 
