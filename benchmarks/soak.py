@@ -117,7 +117,7 @@ def run(calls: int, seconds: float, *, engine: str = "grpcio") -> dict[str, Any]
             "kinds": dict(mix.counts),
             "rotations": rotations,
             "watchers": _WATCHERS,
-            "watchers_heard": watchers.heard,
+            "watchers_notified": watchers.received,
             "wrong": wrong,
             "first": {name: getattr(samples[0], name) for name in _SHOWN},
             "last": {name: getattr(samples[-1], name) for name in _SHOWN},
@@ -229,7 +229,7 @@ class _Watchers:
     """The open streams of Watch; it is an error if one of them is cut off."""
 
     def __init__(self, target: str) -> None:
-        self.heard = 0
+        self.received = 0
         self._change = threading.Condition()
         self.wrong: Counter[str] = Counter()
         self._ending = False
@@ -254,15 +254,15 @@ class _Watchers:
     def await_all(self, revocations: int) -> None:
         """Wait until every watcher has received every revocation; record an error if one does not arrive."""
         with self._change:
-            if not self._change.wait_for(lambda: self.heard >= revocations, timeout=_DEADLINE):
-                self.wrong["watch: a revocation was not heard"] += revocations - self.heard
+            if not self._change.wait_for(lambda: self.received >= revocations, timeout=_DEADLINE):
+                self.wrong["watch: a revocation did not arrive"] += revocations - self.received
 
     def _read(self, stream: Any) -> None:
         how = "ended"
         try:
             for message in stream:
                 with self._change:
-                    self.heard += len(message.revocations)
+                    self.received += len(message.revocations)
                     self._change.notify_all()
         except grpc.RpcError as error:
             how = error.code().name

@@ -42,7 +42,7 @@ class Spread:
 
     refused: list[float] = field(default_factory=list)
     """The time until the other process rejected the token, for each revocation."""
-    heard: list[float] = field(default_factory=list)
+    notified: list[float] = field(default_factory=list)
     """The time until a watcher received it, for each revocation and watcher."""
     last: list[float] = field(default_factory=list)
     """The time until the last recipient knew, for each revocation."""
@@ -78,7 +78,7 @@ def _spread(running: Service, watchers: int) -> Findings:
         details={
             f"spread_{watchers}_watchers": {
                 "other_process_refuses_ms": _quantiles(spread.refused),
-                "watcher_hears_ms": _quantiles(spread.heard),
+                "watcher_notified_ms": _quantiles(spread.notified),
                 "kib_each_watcher": round((held - before) / (watchers / len(targets)) / 1024, 1),
             }
         },
@@ -116,7 +116,7 @@ class _Watchers:
     def _event(self, token_id: str) -> asyncio.Event:
         return self._complete.setdefault(token_id, asyncio.Event())
 
-    async def heard(self, token_id: str) -> list[float]:
+    async def notified(self, token_id: str) -> list[float]:
         """Wait until all watchers have received the revocation; return when each did."""
         await asyncio.wait_for(self._event(token_id).wait(), _PATIENCE)
         del self._complete[token_id]
@@ -148,10 +148,12 @@ async def _watch_and_revoke(
             begun = time.monotonic()
             refused = await _refused(two, token)
             assert refused is not None
-            heard = [max(0.0, at - begun) * 1000 for at in await watchers.heard(answer.verified.token_id)]
+            notified = [
+                max(0.0, at - begun) * 1000 for at in await watchers.notified(answer.verified.token_id)
+            ]
             spread.refused.append((refused - begun) * 1000)
-            spread.heard.extend(heard)
-            spread.last.append(max(spread.refused[-1], *heard))
+            spread.notified.extend(notified)
+            spread.last.append(max(spread.refused[-1], *notified))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

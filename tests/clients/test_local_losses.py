@@ -51,7 +51,7 @@ def another_process(world: World, redis_server: RedisServer) -> Iterator[str]:
     heartbeats = Heartbeats(service)
     port = service.start()
     try:
-        with world.clock.followed_by(heartbeats.met):
+        with world.clock.followed_by(heartbeats.notices_a_move):
             yield f"127.0.0.1:{port}"
     finally:
         service.stop()

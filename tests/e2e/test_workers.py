@@ -109,7 +109,7 @@ def test_as_many_as_cores_stay_on_a_core_each_also_when_they_are_replaced(
 
 
 @pytest.mark.parametrize(
-    ("count", "pinned"), [(2, "false"), (3, "true")], ids=["told not to", "more than cores"]
+    ("count", "pinned"), [(2, "false"), (3, "true")], ids=["switched off", "more than cores"]
 )
 def test_others_run_on_any_core(
     installation: Installation, two_cores: set[int], count: int, pinned: str

@@ -122,7 +122,7 @@ def _is_ready(admin: str) -> bool:
 class Front(Site):
     """The gateway as its clients see it: one Envoy with an echo service behind it."""
 
-    def told(self, path: str, **headers: str) -> dict[str, str]:
+    def upstream_headers(self, path: str, **headers: str) -> dict[str, str]:
         """Send a request; return the headers that the gateway passed on to the echo service."""
         answer = self.get(path, **headers)
         assert answer.status == 200, answer.body

@@ -80,7 +80,7 @@ def test_ext_authz_tells_the_upstream_who_calls_and_nothing_that_a_client_claims
 ) -> None:
     tokens = site.world.issue(site.world.new_client())
 
-    headers = asking.told(ORDERS, **bearer(tokens.access_token), **FORGED)
+    headers = asking.upstream_headers(ORDERS, **bearer(tokens.access_token), **FORGED)
 
     assert identity(headers) == {
         "x-identity-subject": "reports",
@@ -89,7 +89,7 @@ def test_ext_authz_tells_the_upstream_who_calls_and_nothing_that_a_client_claims
         "x-identity-token-id": tokens.token_id,
         "x-identity-expires": str(tokens.expire_time.seconds),
     }
-    assert identity(asking.told("/opening-hours", **bearer("x"), **FORGED)) == {}
+    assert identity(asking.upstream_headers("/opening-hours", **bearer("x"), **FORGED)) == {}
 
 
 def test_ext_authz_refuses_in_the_words_of_rfc_6750(site: Site, asking: Front) -> None:
@@ -237,10 +237,10 @@ def test_ext_authz_follows_the_option_of_each_grpc_method(start: StartSite, tmp_
                 return failed.code().name, failed.details()
 
         shown = ("authorization", f"Bearer {token}")
-        code, told = call("Get", shown, ("x-identity-subject", "root"))
-        assert (code, told["x-identity-subject"]) == ("OK", "reports")
-        code, told = call("Hours", ("x-identity-subject", "root"))
-        assert (code, identity(told)) == ("OK", {})
+        code, metadata = call("Get", shown, ("x-identity-subject", "root"))
+        assert (code, metadata["x-identity-subject"]) == ("OK", "reports")
+        code, metadata = call("Hours", ("x-identity-subject", "root"))
+        assert (code, identity(metadata)) == ("OK", {})
         assert call("Get")[0] == "UNAUTHENTICATED"
         assert call("Pay", shown) == ("PERMISSION_DENIED", "the token lacks a required scope")
         assert call("Undeclared", shown)[0] == "PERMISSION_DENIED"
@@ -356,7 +356,7 @@ def test_jwt_authn_tells_the_upstream_who_calls_and_nothing_that_a_client_claims
 ) -> None:
     tokens = site.world.issue(site.world.new_client())
 
-    headers = verifying.told(ORDERS, **bearer(tokens.access_token), **FORGED)
+    headers = verifying.upstream_headers(ORDERS, **bearer(tokens.access_token), **FORGED)
 
     assert identity(headers) == {
         "x-identity-subject": "reports",
@@ -364,7 +364,7 @@ def test_jwt_authn_tells_the_upstream_who_calls_and_nothing_that_a_client_claims
         "x-identity-scopes": "read write",
         "x-identity-token-id": tokens.token_id,
     }
-    assert identity(verifying.told("/opening-hours", **FORGED)) == {}
+    assert identity(verifying.upstream_headers("/opening-hours", **FORGED)) == {}
 
 
 def test_jwt_authn_refuses_tokens_that_are_not_for_the_route(site: Site, verifying: Front) -> None:

@@ -37,7 +37,7 @@ REFUSED = (OSError, ConnectionError)
 
 
 @dataclass(frozen=True)
-class Doors:
+class Listeners:
     """A service with two HTTP listeners: one with and one without client certificates."""
 
     world: World
@@ -89,14 +89,14 @@ def envoy(certifier: Certifier, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture(params=(GRPCIO, ENVOY))
-def doors(request: pytest.FixtureRequest, certifier: Certifier, tmp_path: Path) -> Iterator[Doors]:
+def listeners(request: pytest.FixtureRequest, certifier: Certifier, tmp_path: Path) -> Iterator[Listeners]:
     settings = settings_for_tests(**listening(request.param, certifier))
     trusting = ssl.create_default_context(cafile=certifier.file)
     if request.param == ENVOY:
         host: EnvoyHost = request.getfixturevalue("envoy")
         store = StoreAddress(kind="sqlite", place=str(tmp_path / "identity.db"))
         with running_in_envoy(host, settings, store, tmp_path) as world:
-            yield Doors(world, certifier, Site(world, host.http_listen, trusting), host.http_mtls_listen)
+            yield Listeners(world, certifier, Site(world, host.http_listen, trusting), host.http_mtls_listen)
     else:
 
         def open_store(clock: Any) -> SqliteStore:
@@ -104,7 +104,7 @@ def doors(request: pytest.FixtureRequest, certifier: Certifier, tmp_path: Path) 
 
         with running(settings, open_store) as world:
             plain = Site(world, f"127.0.0.1:{world.service.http_port}", trusting)
-            yield Doors(world, certifier, plain, settings.http_mtls_listen)
+            yield Listeners(world, certifier, plain, settings.http_mtls_listen)
 
 
 def ask(site: Site, params: dict[str, str], path: str = "/oauth2/token", **headers: str) -> Answer:
@@ -130,22 +130,22 @@ def refusal(answer: Answer) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", [SPIFFE, "reports.example"])
-def test_a_certificate_gives_a_token_that_is_bound_to_it(doors: Doors, name: str) -> None:
-    holder = doors.client("reports", name)
+def test_a_certificate_gives_a_token_that_is_bound_to_it(listeners: Listeners, name: str) -> None:
+    holder = listeners.client("reports", name)
 
-    answer = ask(doors.shown(holder), CREDENTIALS | {"client_id": "reports"})
+    answer = ask(listeners.shown(holder), CREDENTIALS | {"client_id": "reports"})
 
     token = claims(answer)
     assert (token["sub"], token["client_id"], token["cnf"]) == ("reports", "reports", bound_to(holder))
 
 
-def test_a_certificate_and_a_proof_give_a_token_that_is_bound_to_both(doors: Doors) -> None:
+def test_a_certificate_and_a_proof_give_a_token_that_is_bound_to_both(listeners: Listeners) -> None:
     """The DPoP proof names the URL that the metadata has for clients with certificates."""
-    holder, key = doors.client("reports", "reports.example"), PartyKey.make()
+    holder, key = listeners.client("reports", "reports.example"), PartyKey.make()
     uri = "https://mtls.id.example/oauth2/token"
-    proof = dpop_proof(key, doors.world.clock.now(), htu=uri)
+    proof = dpop_proof(key, listeners.world.clock.now(), htu=uri)
 
-    answer = ask(doors.shown(holder), CREDENTIALS | {"client_id": "reports"}, dpop=proof)
+    answer = ask(listeners.shown(holder), CREDENTIALS | {"client_id": "reports"}, dpop=proof)
 
     assert (answer.json["token_type"], claims(answer)["cnf"]) == (
         "DPoP",
@@ -153,87 +153,91 @@ def test_a_certificate_and_a_proof_give_a_token_that_is_bound_to_both(doors: Doo
     )
 
 
-def test_a_certificate_that_is_registered_by_its_digest_authenticates_its_client(doors: Doors) -> None:
-    holder = doors.certifier.client("c", "any.example")
-    doors.world.new_client(public=True, certificates=(holder.thumbprint,))
+def test_a_certificate_that_is_registered_by_its_digest_authenticates_its_client(
+    listeners: Listeners,
+) -> None:
+    holder = listeners.certifier.client("c", "any.example")
+    listeners.world.new_client(public=True, certificates=(holder.thumbprint,))
 
-    assert claims(ask(doors.shown(holder), CREDENTIALS | {"client_id": "reports"}))["sub"] == "reports"
+    assert claims(ask(listeners.shown(holder), CREDENTIALS | {"client_id": "reports"}))["sub"] == "reports"
 
 
 @pytest.mark.parametrize("client_id", ["other", "confidential", "unknown"])
-def test_a_certificate_does_not_authenticate_another_client(doors: Doors, client_id: str) -> None:
-    holder = doors.client("reports", SPIFFE)
-    doors.client("other", "other.example")
-    doors.world.new_client("confidential")
+def test_a_certificate_does_not_authenticate_another_client(listeners: Listeners, client_id: str) -> None:
+    holder = listeners.client("reports", SPIFFE)
+    listeners.client("other", "other.example")
+    listeners.world.new_client("confidential")
 
-    answer = ask(doors.shown(holder), CREDENTIALS | {"client_id": client_id})
+    answer = ask(listeners.shown(holder), CREDENTIALS | {"client_id": client_id})
 
     assert refusal(answer) == (401, "invalid_client")
 
 
-def test_a_certificate_that_is_of_no_client_authenticates_none(doors: Doors) -> None:
-    doors.client("reports", SPIFFE)
-    holder = doors.certifier.client("stranger", f"{SPIFFE}2", "reports")
+def test_a_certificate_that_is_of_no_client_authenticates_none(listeners: Listeners) -> None:
+    listeners.client("reports", SPIFFE)
+    holder = listeners.certifier.client("stranger", f"{SPIFFE}2", "reports")
 
-    assert refusal(ask(doors.shown(holder), CREDENTIALS | {"client_id": "reports"})) == (
+    assert refusal(ask(listeners.shown(holder), CREDENTIALS | {"client_id": "reports"})) == (
         401,
         "invalid_client",
     )
 
 
-def test_a_request_that_names_no_client_is_not_authenticated(doors: Doors) -> None:
-    holder = doors.client("reports", SPIFFE)
+def test_a_request_that_names_no_client_is_not_authenticated(listeners: Listeners) -> None:
+    holder = listeners.client("reports", SPIFFE)
 
-    assert refusal(ask(doors.shown(holder), CREDENTIALS)) == (401, "invalid_client")
+    assert refusal(ask(listeners.shown(holder), CREDENTIALS)) == (401, "invalid_client")
 
 
-def test_a_disabled_client_is_not_authenticated(doors: Doors) -> None:
-    client = doors.world.new_client(public=True, certificates=(SPIFFE,))
-    site = doors.shown(doors.certifier.client("reports", SPIFFE))
+def test_a_disabled_client_is_not_authenticated(listeners: Listeners) -> None:
+    client = listeners.world.new_client(public=True, certificates=(SPIFFE,))
+    site = listeners.shown(listeners.certifier.client("reports", SPIFFE))
     asked = CREDENTIALS | {"client_id": "reports"}
     assert ask(site, asked).status == 200
 
-    doors.world.disable_client(client)
+    listeners.world.disable_client(client)
 
     until(lambda: refusal(ask(site, asked)) == (401, "invalid_client"))
 
 
-def test_a_secret_counts_beside_a_certificate_of_another_client(doors: Doors) -> None:
-    holder = doors.client("reports", SPIFFE)
-    secret = doors.world.new_client("portal").credential.client_secret.client_secret
+def test_a_secret_counts_beside_a_certificate_of_another_client(listeners: Listeners) -> None:
+    holder = listeners.client("reports", SPIFFE)
+    secret = listeners.world.new_client("portal").credential.client_secret.client_secret
 
-    answer = ask(doors.shown(holder), CREDENTIALS | {"client_id": "portal", "client_secret": secret})
+    answer = ask(listeners.shown(holder), CREDENTIALS | {"client_id": "portal", "client_secret": secret})
 
     token = claims(answer)
     assert (token["sub"], "cnf" in token) == ("portal", False)
 
 
-def test_a_public_client_needs_no_proof_whatever_the_certificate(doors: Doors) -> None:
-    holder = doors.client("reports", SPIFFE)
-    doors.world.new_user()
-    doors.world.new_client("app", public=True, grants=(Grant.PASSWORD, Grant.REFRESH_TOKEN))
+def test_a_public_client_needs_no_proof_whatever_the_certificate(listeners: Listeners) -> None:
+    holder = listeners.client("reports", SPIFFE)
+    listeners.world.new_user()
+    listeners.world.new_client("app", public=True, grants=(Grant.PASSWORD, Grant.REFRESH_TOKEN))
 
-    signed_in = ask(doors.shown(holder), SIGN_IN | {"client_id": "app"})
+    signed_in = ask(listeners.shown(holder), SIGN_IN | {"client_id": "app"})
     again = {"grant_type": "refresh_token", "refresh_token": signed_in.json["refresh_token"]}
 
     assert claims(signed_in)["client_id"] == "app"
-    assert claims(ask(doors.shown(holder), again | {"client_id": "app"}))["client_id"] == "app"
+    assert claims(ask(listeners.shown(holder), again | {"client_id": "app"}))["client_id"] == "app"
 
 
-def test_a_user_signs_in_refreshes_and_signs_out_through_a_client_with_a_certificate(doors: Doors) -> None:
+def test_a_user_signs_in_refreshes_and_signs_out_through_a_client_with_a_certificate(
+    listeners: Listeners,
+) -> None:
     grants = (Grant.PASSWORD, Grant.REFRESH_TOKEN)
-    holder = doors.client("portal", SPIFFE, grants=grants, require_binding=True)
-    thief = doors.client("thief", "thief.example", grants=grants)
-    doors.world.new_user()
+    holder = listeners.client("portal", SPIFFE, grants=grants, require_binding=True)
+    thief = listeners.client("thief", "thief.example", grants=grants)
+    listeners.world.new_user()
     named = {"client_id": "portal"}
 
-    first = ask(doors.shown(holder), SIGN_IN | named)
+    first = ask(listeners.shown(holder), SIGN_IN | named)
     again = {"grant_type": "refresh_token", "refresh_token": first.json["refresh_token"]}
-    stolen = ask(doors.shown(thief), again | {"client_id": "thief"})
-    second = ask(doors.shown(holder), again | named)
+    stolen = ask(listeners.shown(thief), again | {"client_id": "thief"})
+    second = ask(listeners.shown(holder), again | named)
     token = {"token": second.json["refresh_token"]}
-    revoked = ask(doors.shown(holder), token | named, "/oauth2/revoke")
-    ended = ask(doors.shown(holder), again | {"refresh_token": token["token"]} | named)
+    revoked = ask(listeners.shown(holder), token | named, "/oauth2/revoke")
+    ended = ask(listeners.shown(holder), again | {"refresh_token": token["token"]} | named)
 
     assert claims(first)["cnf"] == claims(second)["cnf"] == bound_to(holder)
     assert refusal(stolen) == (400, "invalid_grant")
@@ -241,13 +245,13 @@ def test_a_user_signs_in_refreshes_and_signs_out_through_a_client_with_a_certifi
     assert refusal(ended) == (400, "invalid_grant")
 
 
-def test_a_wrong_certificate_is_refused_before_the_password_is_checked(doors: Doors) -> None:
-    doors.client("portal", SPIFFE, grants=(Grant.PASSWORD,))
-    doors.world.new_user()
-    stranger = doors.certifier.client("stranger", "stranger.example")
+def test_a_wrong_certificate_is_refused_before_the_password_is_checked(listeners: Listeners) -> None:
+    listeners.client("portal", SPIFFE, grants=(Grant.PASSWORD,))
+    listeners.world.new_user()
+    stranger = listeners.certifier.client("stranger", "stranger.example")
 
     answers = [
-        ask(doors.shown(stranger), SIGN_IN | {"client_id": "portal", "password": password})
+        ask(listeners.shown(stranger), SIGN_IN | {"client_id": "portal", "password": password})
         for password in (PASSWORD, "wrong")
     ]
 
@@ -257,9 +261,9 @@ def test_a_wrong_certificate_is_refused_before_the_password_is_checked(doors: Do
 # Introspection
 
 
-def test_a_client_with_a_certificate_asks_about_tokens(doors: Doors) -> None:
-    holder = doors.client("gateway", "gateway.example", scopes=("identity.verify", "read"))
-    site, named = doors.shown(holder), {"client_id": "gateway"}
+def test_a_client_with_a_certificate_asks_about_tokens(listeners: Listeners) -> None:
+    holder = listeners.client("gateway", "gateway.example", scopes=("identity.verify", "read"))
+    site, named = listeners.shown(holder), {"client_id": "gateway"}
     token = ask(site, CREDENTIALS | named | {"scope": "read"}).json["access_token"]
 
     said = ask(site, {"token": token} | named, "/oauth2/introspect").json
@@ -267,16 +271,18 @@ def test_a_client_with_a_certificate_asks_about_tokens(doors: Doors) -> None:
     assert (said["active"], said["cnf"]) == (True, bound_to(holder))
 
 
-def test_a_bound_token_is_accepted_from_the_holder_of_its_certificate_alone(doors: Doors) -> None:
-    audience = doors.world.settings.service_audience
-    holder = doors.client("gateway", "gateway.example", scopes=("identity.verify",), audiences=(audience,))
-    thief = doors.client("thief", "thief.example")
+def test_a_bound_token_is_accepted_from_the_holder_of_its_certificate_alone(listeners: Listeners) -> None:
+    audience = listeners.world.settings.service_audience
+    holder = listeners.client(
+        "gateway", "gateway.example", scopes=("identity.verify",), audiences=(audience,)
+    )
+    thief = listeners.client("thief", "thief.example")
     asked = CREDENTIALS | {"client_id": "gateway", "scope": "identity.verify"}
-    token = ask(doors.shown(holder), asked).json["access_token"]
+    token = ask(listeners.shown(holder), asked).json["access_token"]
 
     said = [
         ask(site, {"token": token}, "/oauth2/introspect", authorization=f"Bearer {token}")
-        for site in (doors.shown(holder), doors.shown(thief), doors.plain)
+        for site in (listeners.shown(holder), listeners.shown(thief), listeners.plain)
     ]
 
     assert said[0].json["active"] is True
@@ -286,18 +292,18 @@ def test_a_bound_token_is_accepted_from_the_holder_of_its_certificate_alone(door
 # The listeners
 
 
-def test_the_other_listener_requests_no_certificate(doors: Doors) -> None:
-    holder = doors.client("reports", SPIFFE)
-    shown = doors.shown(holder)
-    site = Site(doors.world, doors.plain.target, shown.authority)
+def test_the_other_listener_requests_no_certificate(listeners: Listeners) -> None:
+    holder = listeners.client("reports", SPIFFE)
+    shown = listeners.shown(holder)
+    site = Site(listeners.world, listeners.plain.target, shown.authority)
 
     assert refusal(ask(site, CREDENTIALS | {"client_id": "reports"})) == (401, "invalid_client")
 
 
 @pytest.mark.parametrize("mutual", [False, True])
-def test_a_certificate_in_a_header_proves_nothing(doors: Doors, mutual: bool) -> None:
-    victim = doors.client("reports", SPIFFE)
-    own = doors.certifier.client("own", "own.example")
+def test_a_certificate_in_a_header_proves_nothing(listeners: Listeners, mutual: bool) -> None:
+    victim = listeners.client("reports", SPIFFE)
+    own = listeners.certifier.client("own", "own.example")
     pem = quote(victim.certificate_file.read_text(), safe="")
     headers = {
         "x_forwarded_client_cert": f'Hash=00;Cert="{pem}"',
@@ -305,27 +311,29 @@ def test_a_certificate_in_a_header_proves_nothing(doors: Doors, mutual: bool) ->
     }
 
     answer = ask(
-        doors.shown(own) if mutual else doors.plain, CREDENTIALS | {"client_id": "reports"}, **headers
+        listeners.shown(own) if mutual else listeners.plain, CREDENTIALS | {"client_id": "reports"}, **headers
     )
 
     assert refusal(answer) == (401, "invalid_client")
 
 
 def test_a_connection_needs_a_valid_certificate_of_the_client_authorities(
-    doors: Doors, tmp_path: Path
+    listeners: Listeners, tmp_path: Path
 ) -> None:
-    doors.client("reports", SPIFFE)
+    listeners.client("reports", SPIFFE)
     foreign = Certifier(tmp_path / "foreign").client("reports", SPIFFE)
-    expired = doors.certifier.client("expired", SPIFFE, lifetime=timedelta(minutes=-5))
-    server_only = doors.certifier.server("server-only", names=(SPIFFE,))
+    expired = listeners.certifier.client("expired", SPIFFE, lifetime=timedelta(minutes=-5))
+    server_only = listeners.certifier.server("server-only", names=(SPIFFE,))
 
     for holder in (None, foreign, expired, server_only):
         with pytest.raises(REFUSED):
-            doors.shown(holder).get("/livez")
+            listeners.shown(holder).get("/livez")
 
 
-def test_the_metadata_names_the_method_and_the_urls_for_clients_with_certificates(doors: Doors) -> None:
-    document = doors.plain.get("/.well-known/oauth-authorization-server").json
+def test_the_metadata_names_the_method_and_the_urls_for_clients_with_certificates(
+    listeners: Listeners,
+) -> None:
+    document = listeners.plain.get("/.well-known/oauth-authorization-server").json
 
     for endpoint in ("token", "introspection", "revocation"):
         assert "tls_client_auth" in document[f"{endpoint}_endpoint_auth_methods_supported"]
@@ -337,12 +345,12 @@ def test_the_metadata_names_the_method_and_the_urls_for_clients_with_certificate
     }
 
 
-@pytest.mark.parametrize("doors", [ENVOY], indirect=True)
+@pytest.mark.parametrize("listeners", [ENVOY], indirect=True)
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_envoy_resumes_no_session_since_it_would_not_notice_that_a_certificate_has_expired(
-    doors: Doors, version: ssl.TLSVersion
+    listeners: Listeners, version: ssl.TLSVersion
 ) -> None:
-    site = doors.shown(doors.certifier.client("c", "c.example"))
+    site = listeners.shown(listeners.certifier.client("c", "c.example"))
     context = site.authority
     assert context is not None
     context.minimum_version = context.maximum_version = version

@@ -94,7 +94,7 @@ class Machine(Clients):
         works=WORKS,
         heals=HEALS,
     )
-    def befall_a_process(
+    def disturb_a_process(
         self, what: str, which: int, settings: dict[str, object], works: list[Work], heals: bool
     ) -> None:
         """Pause, resume, stop or restart a process, or restart it with other settings."""

@@ -62,7 +62,7 @@ def test_a_clock_that_is_corrected_after_the_start(open_target: OpenTarget) -> N
     def play(machine: Machine) -> None:
         machine.set_clocks("everything", -90, for_a_moment=False, before=EACH, after=[], heals=False)
         for which in (0, 1):
-            machine.befall_a_process("restart", which, SETTINGS[0], EACH, heals=False)
+            machine.disturb_a_process("restart", which, SETTINGS[0], EACH, heals=False)
 
     assert take(open_target, play)["clock set right: A"] == 1
 
@@ -128,10 +128,10 @@ def test_a_set_up_that_is_spoilt_at_run_time(open_target: OpenTarget, way: int, 
 def test_settings_that_are_lowered_before_a_revocation(open_target: OpenTarget, kind: Kind) -> None:
     def play(machine: Machine) -> None:
         # Issued by A for 15 minutes, revoked by B, which gives tokens 5 minutes; then A has the same.
-        machine.befall_a_process("set up", 0, SETTINGS[2], [], heals=False)
+        machine.disturb_a_process("set up", 0, SETTINGS[2], [], heals=False)
         machine.clients_work("user", 0, 900, [(kind, 0, 1)])
         for which in (0, 1):
-            machine.befall_a_process("set up", which, SETTINGS[1], [(kind, 0, 1)], heals=False)
+            machine.disturb_a_process("set up", which, SETTINGS[1], [(kind, 0, 1)], heals=False)
         for _ in range(3):
             machine.time_passes(240, [], heals=False)
             machine.nothing_revoked_is_verified_and_nothing_good_refused()

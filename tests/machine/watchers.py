@@ -119,7 +119,7 @@ class Resumer:
 
     def __init__(self) -> None:
         self._known: dict[str, TrustState] = {"": TrustState()}
-        self._told_at: dict[str, float] = {"": 0.0}
+        self._received_at: dict[str, float] = {"": 0.0}
         """The time at which each revision was received, by the clock of the process. The process sends no
         denials that have expired by then."""
 
@@ -133,18 +133,21 @@ class Resumer:
 
         Returns whether the process sent a snapshot, and the facts of the process that the client did not get.
         """
-        state, restarted, told_at = _copied(self._known[revision]), False, self._told_at[revision]
+        state, restarted, received_at = _copied(self._known[revision]), False, self._received_at[revision]
         with TrustClient(process.target) as client:
             for event in client.watch(revision):
                 if event.restarted:
-                    restarted, told_at = True, 0.0
+                    restarted, received_at = True, 0.0
                 state.fold(event)
-                told_at = max(told_at, process.clock.unix())
+                received_at = max(received_at, process.clock.unix())
                 if state.complete:
-                    self._known[state.revision], self._told_at[state.revision] = _copied(state), told_at
+                    self._known[state.revision], self._received_at[state.revision] = (
+                        _copied(state),
+                        received_at,
+                    )
                 if event.time is not None and state.complete:
                     break
-        return restarted, list(_missing(process, state, told_at))
+        return restarted, list(_missing(process, state, received_at))
 
 
 def _copied(state: TrustState) -> TrustState:
@@ -155,11 +158,11 @@ def _copied(state: TrustState) -> TrustState:
     return copied
 
 
-def _missing(process: Process, state: TrustState, told_at: float) -> Iterator[str]:
+def _missing(process: Process, state: TrustState, received_at: float) -> Iterator[str]:
     revocations = process.replica.revocations
     for id_, deny_until in revocations.denylist.items():
         end = deny_until.timestamp()
-        if state.denied.get(id_, -1) * 60 < end and end > told_at - process.leeway:
+        if state.denied.get(id_, -1) * 60 < end and end > received_at - process.leeway:
             yield id_
     for fact in revocations.facts():
         if isinstance(fact, GenerationRaised):

@@ -15,7 +15,7 @@ from typing import Final
 from identity_service.adapters.clock import SystemClock
 from tests.patience import PATIENCE
 
-Meeting = Callable[[], AbstractContextManager[None]]
+ClockMove = Callable[[], AbstractContextManager[None]]
 """Returns a context manager for one service. The block inside moves the clock; the context manager exits once
 the service has sent a heartbeat with the new time."""
 Staleness = Callable[[], float | None]
@@ -47,7 +47,7 @@ class ShiftedClock:
         self._offset = timedelta(0)
         self._aged = 0.0
         self._passed_seconds = 0.0
-        self._services: list[Meeting] = []
+        self._services: list[ClockMove] = []
 
     def now(self) -> datetime:
         return (self._still_at or datetime.now(UTC)) + self._read()[0]
@@ -75,7 +75,7 @@ class ShiftedClock:
         clock and that of the store: until its next heartbeat, every call would be UNAVAILABLE.
         """
         by_how_much = timedelta(**by)
-        with self._met_by_services():
+        with self._noticed_by_services():
             offset, aged = self._read()
             self._write(offset + by_how_much, aged)
             if by_how_much > timedelta(0):
@@ -86,7 +86,7 @@ class ShiftedClock:
 
         Returns once each service has sent a heartbeat with the new time.
         """
-        with self._met_by_services():
+        with self._noticed_by_services():
             offset, aged = self._read()
             self._write(offset + timedelta(**by), aged)
 
@@ -101,13 +101,13 @@ class ShiftedClock:
         self._write(offset, aged + seconds)
 
     @contextmanager
-    def followed_by(self, meeting: Meeting) -> Iterator[None]:
+    def followed_by(self, move: ClockMove) -> Iterator[None]:
         """Make each move of the clock wait for one more service until the block ends."""
-        self._services.append(meeting)
+        self._services.append(move)
         try:
             yield
         finally:
-            self._services.remove(meeting)
+            self._services.remove(move)
 
     @contextmanager
     def awaiting(self, staleness: Staleness) -> Iterator[None]:
@@ -122,10 +122,10 @@ class ShiftedClock:
             time.sleep(_POLL)
 
     @contextmanager
-    def _met_by_services(self) -> Iterator[None]:
+    def _noticed_by_services(self) -> Iterator[None]:
         with ExitStack() as services:
-            for meeting in self._services:
-                services.enter_context(meeting())
+            for move in self._services:
+                services.enter_context(move())
             yield
 
     def _read(self) -> tuple[timedelta, float]:

@@ -87,7 +87,7 @@ def running(
         heartbeats = Heartbeats(service)
         target = f"127.0.0.1:{service.start()}"
         cleanup.callback(service.stop)
-        cleanup.enter_context(clock.followed_by(heartbeats.met))
+        cleanup.enter_context(clock.followed_by(heartbeats.notices_a_move))
         channel = cleanup.enter_context(grpc.insecure_channel(target))
         yield World(
             settings=settings,

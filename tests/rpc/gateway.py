@@ -28,7 +28,7 @@ class Decision:
         return 200 if allowed else int(self.response.denied_response.status.code)
 
     @property
-    def told(self) -> dict[str, str]:
+    def upstream_headers(self) -> dict[str, str]:
         """The headers that the gateway adds to the request before it passes the request on."""
         return {each.header.key: each.header.value for each in self.response.ok_response.headers}
 

@@ -33,7 +33,7 @@ class Heartbeats:
             yield
 
     @contextmanager
-    def met(self) -> Iterator[None]:
+    def notices_a_move(self) -> Iterator[None]:
         """Let the block move the clock of the service while no heartbeat is in progress; then send one."""
         with self._one_at_a_time:
             yield

@@ -133,7 +133,7 @@ class Restartable:
             cleanup.callback(service.stop)
             self.heartbeats = Heartbeats(service)
             target = f"127.0.0.1:{service.start()}"
-            cleanup.enter_context(self.clock.followed_by(self.heartbeats.met))
+            cleanup.enter_context(self.clock.followed_by(self.heartbeats.notices_a_move))
             channel = cleanup.enter_context(grpc.insecure_channel(target))
             self.world = World(
                 settings=settings,

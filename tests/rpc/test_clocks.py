@@ -9,7 +9,7 @@ from tests.rpc.clocks import ShiftedClock
 from tests.rpc.world import World
 
 
-def test_a_moved_clock_is_met_by_the_service_before_the_next_call(world: World) -> None:
+def test_a_service_notices_a_moved_clock_before_the_next_call(world: World) -> None:
     """A move waits for a heartbeat of the service. Without that wait, about one in ten calls failed."""
     token = world.issue(world.new_client()).access_token
     for _ in range(10):

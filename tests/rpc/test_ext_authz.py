@@ -52,14 +52,14 @@ def test_a_valid_token_passes_and_its_facts_become_headers(world: World, gateway
     passed = gateway.decide(tokens.access_token)
 
     assert passed.status == 200
-    assert passed.told == {
+    assert passed.upstream_headers == {
         "x-identity-subject": "reports",
         "x-identity-client": "reports",
         "x-identity-scopes": "read write",
         "x-identity-token-id": tokens.token_id,
         "x-identity-expires": str(tokens.expire_time.seconds),
     }
-    assert passed.removed == NAMES - passed.told.keys()
+    assert passed.removed == NAMES - passed.upstream_headers.keys()
     assert all(each.HasField("append") for each in passed.response.ok_response.headers)
     assert not any(each.append.value for each in passed.response.ok_response.headers)
 
@@ -68,11 +68,11 @@ def test_the_token_of_a_person_tells_the_session_and_the_app(world: World, gatew
     person = world.new_user()
     tokens = world.issue(person)
 
-    told = gateway.decide(tokens.access_token).told
+    headers = gateway.decide(tokens.access_token).upstream_headers
 
-    assert told["x-identity-subject"] == person.id
-    assert told["x-identity-client"] != person.id
-    assert told["x-identity-session-id"] == tokens.session_id
+    assert headers["x-identity-subject"] == person.id
+    assert headers["x-identity-client"] != person.id
+    assert headers["x-identity-session-id"] == tokens.session_id
 
 
 def test_an_exchanged_token_tells_the_party_that_acts(world: World, gateway: Gateway) -> None:
@@ -80,11 +80,14 @@ def test_an_exchanged_token_tells_the_party_that_acts(world: World, gateway: Gat
     first = shop.sign_in()
     second = shop.exchange(first.access_token, audiences=[STOCK_API])
 
-    told = gateway.decide(second.access_token, route={"audience": STOCK_API}).told
+    headers = gateway.decide(second.access_token, route={"audience": STOCK_API}).upstream_headers
 
-    assert told["x-identity-subject"] == shop.ana.id
-    assert told["x-identity-actors"] == "orders"
-    assert "x-identity-actors" not in gateway.decide(first.access_token, route={"audience": ORDERS_API}).told
+    assert headers["x-identity-subject"] == shop.ana.id
+    assert headers["x-identity-actors"] == "orders"
+    assert (
+        "x-identity-actors"
+        not in gateway.decide(first.access_token, route={"audience": ORDERS_API}).upstream_headers
+    )
 
 
 def test_headers_of_the_client_with_the_prefix_of_the_identity_are_removed(
@@ -98,18 +101,18 @@ def test_headers_of_the_client_with_the_prefix_of_the_identity_are_removed(
         gateway.decide(route={"public": "true"}, headers=forged),
     ):
         assert decided.status == 200
-        assert decided.removed | decided.told.keys() == NAMES | {
+        assert decided.removed | decided.upstream_headers.keys() == NAMES | {
             "x_identity_subject",
             "x.identity~subject",
             "x-identity-role",
         }
-        assert not decided.removed & decided.told.keys()
+        assert not decided.removed & decided.upstream_headers.keys()
 
 
 def test_a_public_route_passes_without_identity_whatever_the_token(gateway: Gateway, token: str) -> None:
     for sent in (None, token, "no.such.token"):
         passed = gateway.decide(sent, route={"public": "true"})
-        assert (passed.status, passed.told, passed.removed) == (200, {}, NAMES)
+        assert (passed.status, passed.upstream_headers, passed.removed) == (200, {}, NAMES)
 
 
 # Refusals

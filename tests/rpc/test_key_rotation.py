@@ -42,7 +42,7 @@ def twin(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iterat
     heartbeats = Heartbeats(service)
     target = f"127.0.0.1:{service.start()}"
     try:
-        with grpc.insecure_channel(target) as channel, world.clock.followed_by(heartbeats.met):
+        with grpc.insecure_channel(target) as channel, world.clock.followed_by(heartbeats.notices_a_move):
             yield World(
                 settings=world.settings,
                 clock=world.clock,

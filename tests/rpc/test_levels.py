@@ -48,7 +48,7 @@ class Neighbour:
     shares: frozenset[str]
 
 
-class Tried:
+class RevokedSignIn:
     """A sign-in that the test revokes, and other sign-ins that share some of its levels."""
 
     def __init__(self, world: World) -> None:
@@ -113,7 +113,7 @@ def batch(world: World, *tokens: str) -> list[str]:
 
 @pytest.mark.parametrize("raised", PAIRS, ids="-".join)
 def test_any_level_that_was_raised_refuses_on_every_call(world: World, raised: tuple[str, ...]) -> None:
-    tried = Tried(world)
+    tried = RevokedSignIn(world)
     token = tried.revoked.tokens.access_token
     good = tried.neighbours["another user of another client"].sign_in.tokens.access_token
     assert world.reason(token) == ""
@@ -134,7 +134,7 @@ def test_any_level_that_was_raised_refuses_on_every_call(world: World, raised: t
 def test_a_raised_level_refuses_the_sign_ins_that_share_it_and_no_others(
     world: World, raised: tuple[str, ...]
 ) -> None:
-    tried = Tried(world)
+    tried = RevokedSignIn(world)
     alone = world.issue(world.new_client()).access_token
     for level in raised:
         tried.revoke(level)
@@ -150,7 +150,7 @@ def test_a_raised_level_refuses_the_sign_ins_that_share_it_and_no_others(
 
 @pytest.mark.parametrize("level", ["subject", "client", "everything"])
 def test_a_sign_in_after_the_raise_is_accepted_and_stays_so_on_refresh(world: World, level: str) -> None:
-    tried = Tried(world)
+    tried = RevokedSignIn(world)
     tried.revoke(level)
     after = tried.sign_in(tried.user, tried.app)
     assert world.reason(after.tokens.access_token) == ""

@@ -50,7 +50,7 @@ def beside(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iter
             cleanup.callback(service.stop)
             heartbeats = Heartbeats(service)
             target = f"127.0.0.1:{service.start()}"
-            cleanup.enter_context(world.clock.followed_by(heartbeats.met))
+            cleanup.enter_context(world.clock.followed_by(heartbeats.notices_a_move))
             channel = cleanup.enter_context(grpc.insecure_channel(target))
             return replace(
                 world, settings=settings, service=service, target=target, channel=channel, store=store

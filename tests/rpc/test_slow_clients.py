@@ -271,7 +271,7 @@ def test_five_hundred_calls_at_once_on_one_channel_are_all_answered(start_world:
     assert_all_verified_at_once(start_world(limits_exempt=(), max_streams_per_connection=500), 500)
 
 
-def let_a_grace_pass(world: World, client: SlowClient, bound: int) -> None:
+def use_up_the_time_to_send(world: World, client: SlowClient, bound: int) -> None:
     """Open one call beyond the limit, and send no request until the service has refused that call.
 
     The grace is the time that such a request has to arrive. Afterwards this function sets a long grace, so
@@ -284,17 +284,17 @@ def let_a_grace_pass(world: World, client: SlowClient, bound: int) -> None:
     give_time_to_send(world, 2 * PATIENCE)
 
 
-def test_an_address_that_let_a_grace_pass_is_refused_at_once(start_world: StartWorld) -> None:
+def test_an_address_that_used_up_the_time_to_send_is_refused_at_once(start_world: StartWorld) -> None:
     world = start_world(max_receives_per_peer=1, limits_exempt=(), request_timeout=timedelta(minutes=5))
 
     with SlowClient(world.target) as client:
-        let_a_grace_pass(world, client, bound=1)
+        use_up_the_time_to_send(world, client, bound=1)
         answers = [client.answer(client.call(VERIFY)) for _ in range(3)]
 
     assert {answer.grpc_status for answer in answers} == {RESOURCE_EXHAUSTED}
 
 
-def test_an_address_that_let_a_grace_pass_takes_no_grace_from_others(start_world: StartWorld) -> None:
+def test_an_address_that_used_up_the_time_to_send_takes_none_from_others(start_world: StartWorld) -> None:
     """An address that sent no request in its grace gets no further grace.
 
     Otherwise its calls would fill half of `max_receives`, and no other address would get a grace.
@@ -304,7 +304,7 @@ def test_an_address_that_let_a_grace_pass_takes_no_grace_from_others(start_world
 
     with ExitStack() as stack:
         strangers = [stack.enter_context(SlowClient(world.target, source=STRANGER)) for _ in range(3)]
-        let_a_grace_pass(world, strangers[0], bound=32)
+        use_up_the_time_to_send(world, strangers[0], bound=32)
         for stranger in strangers[1:]:
             calls = [stranger.call(VERIFY) for _ in range(60)]
             assert stranger.answer(calls[0]).grpc_status == RESOURCE_EXHAUSTED
@@ -326,7 +326,7 @@ def test_of_many_calls_beyond_a_bound_of_their_address_some_wait_to_be_refused(
     change(world.service, "_apis.limits.turns", interval=1_000_000.0)
     with SlowClient(world.target, source=STRANGER) as stranger, SlowClient(world.target) as other:
         if bound == "max_receives_per_peer":
-            let_a_grace_pass(world, stranger, bound=1)
+            use_up_the_time_to_send(world, stranger, bound=1)
         calls = [stranger.call(VERIFY) for _ in range(90)]
         stranger.first_ended(calls, 50)
 

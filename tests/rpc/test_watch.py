@@ -203,7 +203,7 @@ def test_a_watcher_that_has_left_is_forgotten(start_world: StartWorld) -> None:
         with watching(world) as watcher:
             watcher.until(lambda w: w.complete)
     assert threading.active_count() <= threads
-    (hub,) = (heard for heard in world.service._replica._listeners if isinstance(heard, WatchHub))
+    (hub,) = (listener for listener in world.service._replica._listeners if isinstance(listener, WatchHub))
     until(lambda: len(hub) == 0)
 
 

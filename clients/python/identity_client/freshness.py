@@ -121,11 +121,11 @@ class Freshness:
 
         Raises LateError, ClockSkewedError, and ClockSetBackError if a new snapshot is needed first.
         """
-        heard, sent = self.steady(), sent_at.timestamp()
+        received, sent = self.steady(), sent_at.timestamp()
         # The time that a message takes is unknown, but not how much longer it took than the fastest message
         # of its stream: a message that was delayed, or that this process read late, carries a time long past.
-        self._fastest = min(self._fastest, heard - sent)
-        late = heard - sent - self._fastest
+        self._fastest = min(self._fastest, received - sent)
+        late = received - sent - self._fastest
         if late > self._max_staleness * _LATE:
             raise LateError(f"the messages of the service arrive {late:.0f} s late")
         skew = self.wall() - sent
@@ -134,17 +134,17 @@ class Freshness:
             raise ClockSkewedError(f"the clock of this machine differs from the service's by {skew:.0f} s")
         offset = self._measure()
         if math.isnan(self._lowest):  # no denial was forgotten since the snapshot
-            self._open_window(heard, offset)
+            self._open_window(received, offset)
             self._lowest = offset
         if offset < self._lowest - STEP or self.wall() - STEP < self._forgotten:
             self.end()
             raise ClockSetBackError("the clock of this machine was set back; all revocations are read again")
         self._lowest, self._window_lowest = min(self._lowest, offset), min(self._window_lowest, offset)
-        if heard - self._window_begin >= _WINDOW:
+        if received - self._window_begin >= _WINDOW:
             self._lowest = self._window_lowest
-            self._open_window(heard, offset)
+            self._open_window(received, offset)
         self.offset = offset
-        self.until = heard + self._max_staleness - staleness.total_seconds() - late
+        self.until = received + self._max_staleness - staleness.total_seconds() - late
 
     def forgettable(self) -> float:
         """Return the time before which denials that ended may be forgotten, in Unix seconds, and remember it.

@@ -22,7 +22,7 @@ TOKEN: Final = AccessToken(
 )
 
 
-def told(token: AccessToken) -> dict[str, str]:
+def upstream_headers(token: AccessToken) -> dict[str, str]:
     return {each.header.key: each.header.value for each in allowed(token, frozenset()).ok_response.headers}
 
 
@@ -43,7 +43,7 @@ def told(token: AccessToken) -> dict[str, str]:
     ],
 )
 def test_a_name_is_written_in_visible_ascii_and_no_two_names_alike(subject: str, written: str) -> None:
-    headers = told(replace(TOKEN, subject=PrincipalId(subject), client_id=PrincipalId(subject)))
+    headers = upstream_headers(replace(TOKEN, subject=PrincipalId(subject), client_id=PrincipalId(subject)))
 
     assert headers["x-identity-subject"] == headers["x-identity-client"] == written
 
@@ -51,7 +51,7 @@ def test_a_name_is_written_in_visible_ascii_and_no_two_names_alike(subject: str,
 def test_a_comma_in_the_name_of_an_actor_makes_it_no_two_actors() -> None:
     actors = (Actor(subject=PrincipalId("a,b")), Actor(subject=PrincipalId("c")))
 
-    assert told(replace(TOKEN, actors=actors))["x-identity-actors"] == "a%2Cb,c"
+    assert upstream_headers(replace(TOKEN, actors=actors))["x-identity-actors"] == "a%2Cb,c"
 
 
 def test_a_challenge_holds_only_characters_that_rfc_6750_allows() -> None:

@@ -406,8 +406,8 @@ def test_own_writes_are_applied_at_once_and_the_revision_stays(
 ) -> None:
     replica.load()
     before, entry = replica.revision, log.append(denied("t1"))
-    heard: list[Any] = []
-    replica.subscribe(heard.append)
+    notified: list[Any] = []
+    replica.subscribe(notified.append)
     changed = RecordChanged(kind=RecordKind.CLIENT, id="c")
 
     replica.learn(
@@ -419,7 +419,7 @@ def test_own_writes_are_applied_at_once_and_the_revision_stays(
 
     assert "t1" in replica.revocations.denylist
     assert replica.revision == before
-    assert heard == [[changed]]
+    assert notified == [[changed]]
 
 
 def test_reach_reads_only_what_is_not_known(replica: Replica, log: MemoryChangeLog) -> None:
@@ -565,8 +565,8 @@ def test_records_whose_changes_are_read_together_are_announced_together(
 ) -> None:
     """A callback may read all records of a kind; one call per change could make a start take minutes."""
     replica.load()
-    heard: list[object] = []
-    replica.subscribe(heard.append)
+    notified: list[object] = []
+    replica.subscribe(notified.append)
     changed = [RecordChanged(kind=RecordKind.ISSUER, id=f"https://{number}.example") for number in range(9)]
     for change in changed:
         log.append(change)
@@ -576,7 +576,7 @@ def test_records_whose_changes_are_read_together_are_announced_together(
     log.append(denied("t2"))
     replica.catch_up()
 
-    assert heard == [changed]
+    assert notified == [changed]
 
 
 def test_a_callback_that_fails_holds_the_revision_back(replica: Replica, log: MemoryChangeLog) -> None:

@@ -68,8 +68,8 @@ def test_a_repeated_request_gets_the_same_token_with_an_id_and_times_of_its_own(
         if name not in ("token_id", "issue_time", "expire_time"):
             assert getattr(after, name) == getattr(before, name), name
     assert again is not None
-    told = (again.token_id, again.issue_time, again.expire_time, again.audiences, again.scopes)
-    assert told == (after.token_id, after.issue_time, after.expire_time, after.audiences, after.scopes)
+    returned = (again.token_id, again.issue_time, again.expire_time, again.audiences, again.scopes)
+    assert returned == (after.token_id, after.issue_time, after.expire_time, after.audiences, after.scopes)
     assert (again.token_type, again.refresh_token) == (first.token_type, None)
 
 

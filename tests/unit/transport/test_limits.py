@@ -200,7 +200,7 @@ def test_brief_requests_leave_half_of_the_bound_in_all_to_other_addresses() -> N
         requests.acquire(EXEMPT)
 
 
-def test_an_address_that_let_a_grace_pass_gets_none_for_five_seconds_and_the_others_do() -> None:
+def test_an_address_that_used_up_the_time_to_send_gets_none_for_five_seconds_and_others_do() -> None:
     now = [100.0]
     event_log = RecordingEventLog()
     config = LimitsConfig(receives=Bound(total=100, per_peer=1))
@@ -220,7 +220,7 @@ def test_an_address_that_let_a_grace_pass_gets_none_for_five_seconds_and_the_oth
     assert limits.receives.acquire(ATTACKER)
 
 
-def test_an_address_that_let_a_grace_pass_may_send_as_many_requests_as_its_bound() -> None:
+def test_an_address_that_used_up_the_time_to_send_may_send_as_many_requests_as_its_bound() -> None:
     limits = Limits(LimitsConfig(receives=Bound(total=100, per_peer=2)), RecordingEventLog())
     limits.late_request(ATTACKER, beyond=True)
 
