@@ -170,8 +170,9 @@ clean:  ## Remove everything that the targets made, except var/ (the store and i
 	@$(call INTO,.venv,$(PROJECTS))
 	@touch $@ .venv/.server
 
-# A new environment has no compiled tests. If the five processes of `make test` compiled them, each would compile all: ten
-# seconds of a processor. A module that cannot be imported is reported when the tests run.
+# A new environment has no compiled modules, as uv compiles none. If the five processes of `make test` compiled the tests and
+# the packages, each would compile all: half a minute of a processor. A module that cannot be imported is reported when the
+# tests run.
 .venv/.compiled: .venv/.dev
 	@$(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 || true
 	@touch $@
