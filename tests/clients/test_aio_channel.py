@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import grpc
-import jwt
 import pytest
 
 from identity_client import (
@@ -23,6 +22,7 @@ from identity_client.token_state import INVALIDATIONS
 from identity_shared.token_ids import unverified_token_id
 from tests.clients.echo import CHAT, MANY, ONE, SUM, Echo, stub
 from tests.clients.sources import LIFETIME, Clock, SignIns, async_source
+from tests.jwts import PartyKey
 from tests.patience import PATIENCE, until
 from tests.rpc.world import API, PASSWORD, World
 from tests.tls import Certifier
@@ -68,7 +68,7 @@ class RefusedTokens:
     """A source of a token that every service refuses."""
 
     def __init__(self) -> None:
-        self._token = jwt.encode({"jti": "refused"}, "", algorithm="none")
+        self._token = PartyKey.make().jwt({"jti": "refused"})
         self.given_up = asyncio.Semaphore(0)
         """Released each time the token is given up."""
 

@@ -137,12 +137,7 @@ class _StreamUnary(_Interceptor, grpc.aio.StreamUnaryClientInterceptor):
         # dropped.
         task = asyncio.ensure_future(renew())
         self._ended.add(task)
-        task.add_done_callback(self._forget)
-
-    def _forget(self, task: "asyncio.Future[None]") -> None:
-        self._ended.discard(task)
-        if not task.cancelled():
-            task.exception()  # such as that of a response which cannot be decoded: the caller gets it too
+        task.add_done_callback(self._ended.discard)
 
 
 class _StreamStream(_Interceptor, grpc.aio.StreamStreamClientInterceptor):
