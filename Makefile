@@ -6,7 +6,7 @@ PINNED := --no-deps --require-hashes --requirement
 # $(call INTO,ENVIRONMENT,WHAT): uv takes seconds where pip takes a minute. --no-config hides the overrides of `make lock` from
 # it. pip is there in case it alone has been told where the packages come from, or which certificates to trust.
 INTO = $(BIN)/uv pip install --no-config --quiet --python $(1)/bin/python $(2) || \
-  $(BIN)/python -m pip --python $(1)/bin/python --disable-pip-version-check install --quiet $(2)
+  PIP_PYTHON=$(1)/bin/python $(PIP) $(2)
 # Some container images set this variable. Then each process that a test starts would compile the package anew: 0.4 s of
 # its 1.4 s.
 unexport PYTHONDONTWRITEBYTECODE
