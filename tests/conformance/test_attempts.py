@@ -233,7 +233,7 @@ def test_nothing_is_kept_of_attempts_that_were_right(counters: Counters) -> None
 
 
 def test_the_counters_of_names_that_strangers_invent_are_bounded(counters: Counters) -> None:
-    """When the counter holds its maximum of keys, it forgets the key whose window ends first."""
+    """A counter that holds its maximum of keys forgets the key whose window ends first."""
     counter = counters.new(10)
     for number in range(50):
         fail(counter, Limit(f"invented{number}", POLICY), Limit(f"address{number}", POLICY))

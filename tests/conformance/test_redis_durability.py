@@ -153,7 +153,7 @@ def test_scripts_that_the_server_has_forgotten_are_taught_and_confirmed(
 
 
 def test_a_server_that_syncs_each_second_acknowledges_when_it_has_synced(disk: RedisServer) -> None:
-    """When the call returns, the write is on disk: a server that is killed at that moment still has it."""
+    """A write that has returned is on disk: a server that is killed at that moment still has it."""
     store = opened(disk, "local", timeout=20)
     waited = 0.0
     for number in range(3):

@@ -69,7 +69,7 @@ def test_a_store_that_is_closed_meanwhile_ends_the_copy(file_store: SqliteStore)
 
 
 def test_a_copy_leaves_no_connection_behind(file_store: SqliteStore, path: Path) -> None:
-    """When its last connection closes, SQLite removes the write-ahead log: the test looks for that file."""
+    """SQLite removes the write-ahead log once the last connection is closed; the test looks for that file."""
     fill(file_store)
     for _ in range(3):
         exported(file_store)

@@ -204,7 +204,7 @@ def test_facts_that_another_history_confirmed_are_missing(site: Site, facts: lis
 
 
 def test_a_confirmation_of_a_log_that_is_no_more_confirms_nothing(site: Site) -> None:
-    """When the process finds another log, it sends all known facts to it, so no fact needs a repair."""
+    """A process that finds another log sends all known facts to it, so no fact needs a repair."""
     assert site.own_writes.add_resent([FACT], place(2, "end", "f"), 1.0) == UNSURE
     assert not site.own_writes.add_resent([], place(2, "end", "f"), 1.0)
 

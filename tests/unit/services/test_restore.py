@@ -253,7 +253,7 @@ def test_one_that_failed_leaves_no_store_and_may_be_run_again(step: str, replace
 
 
 def test_a_copy_that_another_command_has_finished_meanwhile_is_not_deleted_unasked() -> None:
-    """When this command looked, the store had a part of a copy by a migration, which has completed since."""
+    """A migration had written only a part of its copy when the restore looked, and has completed since."""
     store = MemoryStore()
     store.is_unfinished = True
     use_case = a_restore(store)
